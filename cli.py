@@ -1,0 +1,41 @@
+"""The `upheld` command: finds the subcommand's module and hands it the arguments."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# subcommand -> (module with `main(argv) -> int`, what it does). Modules are imported only when asked for.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ingest": ("feature_store.ingest", "Take a delivery of posts, decisions and review outcomes into the ledger."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand. Returns its exit code: 0 done, 1 failed work, 2 bad use."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"upheld: no such command {name!r}; `upheld --help` lists them", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in ("dags", "evaluation", "feature_store", "registry", "training"):
+            raise
+        print(f"upheld {name}: needs the package {error.name!r}; `make setup` installs everything", file=sys.stderr)
+        return 1
+    code: int = module.main(rest)
+    return code
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(["usage: upheld COMMAND [OPTIONS]", "", *lines, "", "`upheld COMMAND --help` tells a command's options."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Airflow DAGs, generated from dvc.yaml."""

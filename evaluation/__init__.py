@@ -1,0 +1,1 @@
+"""Evaluation: thresholds, calibration, fairness and reports from any table of scores."""

@@ -1,0 +1,1 @@
+"""Deliveries, ledger, labels and snapshots: what is known of every post, and when."""

@@ -1,0 +1,56 @@
+"""What every subcommand shares: the common options, and how an exception becomes an exit code."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from feature_store.errors import BadUse, FailedWork
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with every parameter.")]
+Overrides = Annotated[list[str], typer.Option("--set", help="key=value over the params file; may repeat.", metavar="KEY=VALUE")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Folder that holds ledger, registry, runs and caches.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+PARAMS_FILE = Path("params.yaml")
+STORE_FOLDER = Path("store")
+
+
+def console() -> Console:
+    """Console for progress and messages: standard error, so that standard output holds results alone."""
+    return Console(stderr=True)
+
+
+def execute(function: Callable[..., Any], name: str, argv: Sequence[str] | None) -> int:
+    """Run `function` as the command `upheld NAME` with the options that its annotations declare.
+
+    Args:
+        function: a function whose parameters carry Typer annotations.
+        name: subcommand name shown in help and errors.
+        argv: arguments after the subcommand's name; None takes them from the process.
+
+    Returns:
+        0 done, 1 failed work, 2 bad use; an interrupt gives 130. Errors go to standard error as one line.
+    """
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(name=name)(function)
+    command = typer.main.get_command(app)
+    try:
+        command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=f"upheld {name}", standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        return _complain(name, getattr(error, "format_message", error.__str__)(), 2)
+    except BadUse as error:
+        return _complain(name, str(error), 2)
+    except FailedWork as error:
+        return _complain(name, str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain(name, "interrupted; run the same command again to go on", 130)
+    return 0
+
+
+def _complain(name: str, message: str, code: int) -> int:
+    print(f"upheld {name}: {' '.join(message.split())}", file=sys.stderr)
+    return code

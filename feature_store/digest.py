@@ -1,0 +1,28 @@
+"""Content digests: SHA-256, hexadecimal."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def of_bytes(content: bytes) -> str:
+    """Digest of a byte string: 64 hexadecimal characters."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Digest of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_json(content: Any) -> str:
+    """Digest of a JSON value in canonical form (sorted keys, no spaces)."""
+    return of_bytes(json.dumps(content, sort_keys=True, separators=(",", ":"), default=str).encode())
+
+
+def of_folder(folder: Path) -> str:
+    """Digest of a folder: the relative names and digests of its files, in order of name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return of_json([[path.relative_to(folder).as_posix(), of_file(path)] for path in files])

@@ -1,0 +1,89 @@
+"""The parameters of every stage: one frozen model a section of params.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from feature_store.errors import BadUse
+
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Params(Section):
+    """All sections of params.yaml. Each section is named after the stage or command that reads it."""
+
+    policies: tuple[str, ...] = Field(min_length=1)
+    seed: int = Field(ge=0)
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Params:
+    """Read and check the params file.
+
+    Args:
+        path: YAML file.
+        overrides: `section.key=value` strings, value in YAML syntax; each replaces what the file says.
+
+    Returns:
+        the checked parameters.
+
+    Raises:
+        BadUse: the file is missing or no YAML mapping, a key is unknown, a value has the wrong type or range,
+            or an override is not of the form key=value. The message names the file and the key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadUse(f"{path}: cannot be read ({error.strerror}); expected the params file, name it with --params") from error
+    except yaml.YAMLError as error:
+        raise BadUse(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise BadUse(f"{path}: expected a mapping of sections, found {type(content).__name__}")
+    for override in overrides or []:
+        _apply(content, override)
+    return check(content, str(path))
+
+
+def check(content: dict[str, Any], origin: str) -> Params:
+    """Validate a mapping of sections.
+
+    Raises:
+        BadUse: naming `origin`, the first offending key, what is wrong with it and how many further ones there are.
+    """
+    try:
+        return Params.model_validate(_tuples(content))
+    except ValidationError as error:
+        first, *rest = error.errors()
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" (and {len(rest)} more)" if rest else ""
+        raise BadUse(f"{origin}: key {key}: {first['msg']}, got {first['input']!r}{more}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """YAML has lists only; strict models want tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise BadUse(f"--set {override}: expected section.key=value")
+    *parents, leaf = key.split(".")
+    target = content
+    for parent in parents:
+        target = target.get(parent)  # type: ignore[assignment]
+        if not isinstance(target, dict):
+            raise BadUse(f"--set {override}: there is no section {parent!r} in the params file")
+    if leaf not in target:
+        raise BadUse(f"--set {override}: unknown key {key!r}; known here: {', '.join(sorted(map(str, target)))}")
+    target[leaf] = yaml.safe_load(text)

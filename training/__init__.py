@@ -1,0 +1,1 @@
+"""Training: backbones, the one training loop, fusion and the assembled pipeline."""
