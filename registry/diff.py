@@ -1,0 +1,106 @@
+"""What changed between two versions of the model: parameters, data, code, metrics, gate, thresholds."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from feature_store.command import STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from registry import mlflow_store
+from registry.mlflow_store import Registry, Version
+
+Change = dict[str, Any]
+
+
+def run(store: Path, first: str, second: str) -> dict[str, list[Change]]:
+    """Compare two registered versions.
+
+    Args:
+        store: folder with the registry.
+        first, second: version numbers or aliases of `upheld-moderation`.
+
+    Returns:
+        section (lineage, data, params, thresholds, metrics) -> [{"key", "first", "second"}], only where the two differ;
+        a value that one side lacks is null.
+
+    Raises:
+        BadUse: no such version.
+    """
+    registry = mlflow_store.connect(store)
+    sides = [_facts(registry, mlflow_store.resolve(registry, mlflow_store.MODEL, reference)) for reference in (first, second)]
+    return {section: _changes(sides[0][section], sides[1][section]) for section in sides[0]}
+
+
+def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]:
+    params, metrics = mlflow_store.run_data(registry, version.run_id)
+    manifest = _artifact(registry, version, "manifest.json")
+    thresholds = _artifact(registry, version, "calibration/thresholds.json")
+    return {
+        "lineage": dict(version.tags),
+        "data": _flat(manifest.get("counts", {})),
+        "params": params,
+        "thresholds": {
+            f"{category}.{kind}": bound[kind]["threshold"]
+            for category, bound in thresholds["categories"].items()
+            for kind in ("auto_remove", "review")
+        },
+        "metrics": metrics,
+    }
+
+
+def _artifact(registry: Registry, version: Version, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(mlflow_store.run_artifact(registry, version.run_id, name).read_text(encoding="utf-8"))
+    return content
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix.rstrip("."): value}
+    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{prefix}{name}.").items()}
+
+
+def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
+    keys = sorted(first.keys() | second.keys())
+    return [{"key": key, "first": first.get(key), "second": second.get(key)} for key in keys if first.get(key) != second.get(key)]
+
+
+def _show(changes: Mapping[str, list[Change]], first: str, second: str) -> None:
+    out = Console()
+    for section, rows in changes.items():
+        table = Table("key", first, second, title=f"{section}: {len(rows)} changed", title_justify="left", title_style="bold")
+        for row in rows:
+            table.add_row(*(_text(row[column]) for column in ("key", "first", "second")))
+        out.print(table if rows else f"{section}: no change")
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def diff(
+        first: Annotated[str, typer.Argument(help="Version number or alias.")],
+        second: Annotated[str, typer.Argument(help="Version number or alias.")],
+        params: ParamsFile = Path("params.yaml"),
+        overrides: Overrides = [],  # noqa: B006  (Typer reads the default)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        changes = run(store, first, second)
+        if as_json:
+            print(json.dumps(changes, indent=2))
+        else:
+            _show(changes, first, second)
+
+    return execute(diff, "diff", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

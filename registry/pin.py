@@ -1,0 +1,87 @@
+"""Pin what a retrain starts from: ledger table versions, and the champion whose line it continues.
+
+usage: python -m registry.pin --store store --out data/inputs.json
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from feature_store import atomic, digest
+from feature_store.command import STORE_FOLDER, StoreFolder, execute
+from feature_store.errors import FailedWork
+from feature_store.ledger import Ledger
+from registry import mlflow_store
+
+
+def run(store: Path, out: Path) -> dict[str, Any]:
+    """Write the only external dependency of the graph.
+
+    Args:
+        store: folder with ledger and registry.
+        out: `inputs.json` to write: table versions, as_of, ledger_digest, champion, synthetic.
+            Equal content for an equal ledger and champion, so that nothing new means nothing to do.
+
+    Returns:
+        what was written.
+
+    Raises:
+        FailedWork: the ledger is empty, or Great Expectations refused the last batch.
+    """
+    ledger = Ledger(store)
+    watermark = ledger.watermark()
+    if watermark is None:
+        raise FailedWork(f"{store}: the ledger holds nothing yet; take a delivery in first with `upheld ingest DELIVERY --store {store}`")
+    refusal = ledger.batch_refusal()
+    if refusal is not None:
+        raise FailedWork(
+            f"{store}: the last batch failed its expectations ({refusal}); correct the delivery or its expectations, and ingest again"
+        )
+    inputs = {
+        "tables": ledger.versions(),
+        "as_of": watermark.isoformat(),
+        "ledger_digest": ledger.content_digest(),
+        "champion": export_champion(store),
+        "synthetic": ledger.is_synthetic(),
+    }
+    atomic.write_json(out, inputs)
+    return inputs
+
+
+def export_champion(store: Path) -> dict[str, Any] | None:
+    """Copy the champion's bundle to `store/bundles/DIGEST`, where stages read it without knowing the registry.
+
+    Returns:
+        {"version": number, "digest": SHA-256 of the bundle}, or None where no version carries the alias `champion`.
+    """
+    registry = mlflow_store.connect(store)
+    champion = mlflow_store.by_alias(registry, mlflow_store.MODEL, "champion")
+    if champion is None:
+        return None
+    bundle_digest = champion.tags["upheld.bundle_sha256"]
+    exported = store / "bundles" / bundle_digest
+    if not exported.exists():
+        with atomic.replacing_folder(exported) as folder:
+            shutil.copytree(mlflow_store.bundle_path(registry, champion), folder, dirs_exist_ok=True)
+            if digest.of_folder(folder) != bundle_digest:
+                raise FailedWork(f"{champion.label}: its files no longer match the digest it was registered with; do not train from it")
+    return {"version": champion.number, "digest": bundle_digest}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def pin(
+        store: StoreFolder = STORE_FOLDER, out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("data/inputs.json")
+    ) -> None:
+        run(store, out)
+
+    return execute(pin, "pin", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
