@@ -18,11 +18,33 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Gate(Section):
+    """Bounds that a candidate model must meet. A cell is written `category/language`; `all` is the pooled one."""
+
+    required_cells: tuple[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")], ...]
+    minimums: dict[str, float]
+    maximums: dict[str, float]
+    max_loss: dict[str, float]
+    fairness: tuple[str, ...]
+
+
+class AuditSample(Section):
+    """How an audit's budget is spread over the three zones, and how the score shapes the draw among untouched posts."""
+
+    share_auto_remove: Share
+    share_review: Share
+    share_none: Share
+    uniform_share: Share
+    min_inclusion_prob: Probability
+
+
 class Params(Section):
     """All sections of params.yaml. Each section is named after the stage or command that reads it."""
 
     policies: tuple[str, ...] = Field(min_length=1)
     seed: int = Field(ge=0)
+    gate: Gate
+    audit_sample: AuditSample
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Params:

@@ -1,0 +1,113 @@
+"""May this model be promoted? Every bound is checked on an interval, never on a point, and missing evidence fails."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pandas as pd
+
+from feature_store.params import Gate
+
+Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
+Check = dict[str, Any]
+Cell = tuple[str, str]
+
+
+def decide(metrics: pd.DataFrame, params: Gate, *, has_champion: bool, thresholds: dict[str, Any] | None) -> dict[str, Any]:
+    """Check every bound of the params against the metrics.
+
+    Args:
+        metrics: long table as in metrics.parquet; challenger-against-champion differences are the metrics `*_change`.
+        params: the bounds, and the cells (`category/language`) that must show evidence.
+        has_champion: whether there is a model in production to compare with; without one comparisons do not apply.
+        thresholds: content of thresholds.json, None where none was given.
+
+    Returns:
+        {"decision": "promote" or "hold", "checks": [{name, scope, value, bound, status, reason}]}. One failed check
+        holds. A cell that `required_cells` names fails where it is missing, undefined or not shown to meet the bound;
+        any other cell fails only where the evidence contradicts the bound, and reads insufficient otherwise.
+    """
+    required = [(category, language) for category, _, language in (cell.partition("/") for cell in params.required_cells)]
+    pooled = metrics[metrics.group_column == "all"]
+    table = {(row.category, row.language, row.metric): row for row in pooled.itertuples()}
+    cells = list(dict.fromkeys([*required, *zip(pooled.category, pooled.language, strict=True)]))
+    checks = [
+        *_absolute(table, cells, required, params),
+        *_against_champion(table, cells, required, params, has_champion),
+        *_fairness(metrics, params),
+        *_certificates(thresholds),
+    ]
+    held = not required or any(check["status"] == "fail" for check in checks)
+    if not required:
+        checks.append(_check("required_cells", "all", None, None, "fail", "gate.required_cells names no cell, so nothing is shown"))
+    return {"decision": "hold" if held else "promote", "checks": checks}
+
+
+def _absolute(table: dict[Any, Any], cells: list[Cell], required: list[Cell], params: Gate) -> Iterator[Check]:
+    for cell in cells:
+        for metric, bound in params.minimums.items():
+            yield _bounded(metric, cell, table.get((*cell, metric)), bound, at_least=True, must_show=cell in required)
+        for metric, bound in params.maximums.items():
+            yield _bounded(metric, cell, table.get((*cell, metric)), bound, at_least=False, must_show=cell in required)
+
+
+def _against_champion(table: dict[Any, Any], cells: list[Cell], required: list[Cell], params: Gate, has_champion: bool) -> Iterator[Check]:
+    for metric, loss in params.max_loss.items():
+        name = f"{metric}_change"
+        if not has_champion:
+            yield _check(name, "all", None, -loss, "not_applicable", "there is no champion to compare with")
+            continue
+        for cell in cells:
+            yield _bounded(name, cell, table.get((*cell, name)), -loss, at_least=True, must_show=cell in required)
+
+
+def _bounded(name: str, cell: Cell, row: Any, bound: float, *, at_least: bool, must_show: bool) -> Check:
+    """One bound on one cell: met where the whole interval meets it, broken where the whole interval misses it."""
+    scope = "/".join(cell)
+    unshown: Status = "fail" if must_show else "insufficient"
+    if row is None:
+        return _check(name, scope, None, bound, unshown, "the evaluation has no such cell")
+    if not _known(row.value):
+        return _check(name, scope, None, bound, unshown, f"undefined: {row.reason or 'no reason was given'}")
+    if not (_known(row.ci_low) and _known(row.ci_high)):
+        return _check(name, scope, row.value, bound, unshown, f"no interval: {row.reason or 'no reason was given'}")
+    between = f"interval {row.ci_low:.4f} to {row.ci_high:.4f}, {'at least' if at_least else 'at most'} {bound:g} is wanted"
+    if row.ci_low >= bound if at_least else row.ci_high <= bound:
+        return _check(name, scope, row.value, bound, "pass", between)
+    if row.ci_high < bound if at_least else row.ci_low > bound:
+        return _check(name, scope, row.value, bound, "fail", between)
+    return _check(name, scope, row.value, bound, unshown, f"{between}: {int(row.n)} labelled rows do not settle it")
+
+
+def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
+    statuses: dict[str, Status] = {"PASS": "pass", "WARN": "warn", "FAIL": "fail", "INSUFFICIENT": "insufficient"}
+    for metric in params.fairness:
+        rows = metrics[(metrics.metric == metric) & metrics.verdict.notna()]
+        if rows.empty:
+            yield _check(metric, "all", None, None, "not_applicable", "one language and no group: there is nothing to compare")
+        for row in rows.itertuples():
+            parts = [row.category, row.language, *([] if row.group_column == "all" else [f"{row.group_column}={row.group_value}"])]
+            value = row.value if _known(row.value) else None
+            yield _check(metric, "/".join(map(str, parts)), value, None, statuses.get(str(row.verdict), "fail"), row.reason or "")
+
+
+def _certificates(thresholds: dict[str, Any] | None) -> Iterator[Check]:
+    """A threshold for automatic removal needs a certificate; no threshold removes nothing and needs none."""
+    for category, actions in sorted(((thresholds or {}).get("categories") or {}).items()):
+        removal = actions["auto_remove"]
+        value, outcome = removal.get("threshold"), removal.get("outcome")
+        if value is None:
+            yield _check("certificate", category, None, removal.get("target"), "not_applicable", f"{outcome}: nothing is removed automatically")
+        elif outcome in ("certified", "kept"):
+            yield _check("certificate", category, removal.get("bound"), removal.get("target"), "pass", f"{outcome} at {value:.4f}")
+        else:
+            yield _check("certificate", category, value, removal.get("target"), "fail", f"a threshold whose outcome is {outcome!r}")
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not pd.isna(value) and math.isfinite(value)
+
+
+def _check(name: str, scope: str, value: float | None, bound: float | None, status: Status, reason: str) -> Check:
+    value = float(value) if value is not None else None
+    return {"name": name, "scope": scope, "value": value, "bound": bound, "status": status, "reason": reason}
