@@ -18,6 +18,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Predict(Section):
+    """How stage 1 is applied: posts in one forward pass, and posts whose images are held in memory at once."""
+
+    batch_size: int = Field(ge=1)
+    chunk_size: int = Field(ge=1)
+
+
+class Fusion(Section):
+    """The correction of stage 1: its shrinkage, in reviewed posts, and the labels of each class without which there is none."""
+
+    l2: float = Field(gt=0)
+    min_labels: int = Field(ge=1)
+
+
 class Gate(Section):
     """Bounds that a candidate model must meet. A cell is written `category/language`; `all` is the pooled one."""
 
@@ -43,6 +57,8 @@ class Params(Section):
 
     policies: tuple[str, ...] = Field(min_length=1)
     seed: int = Field(ge=0)
+    predict: Predict
+    fusion: Fusion
     gate: Gate
     audit_sample: AuditSample
 
