@@ -1,10 +1,10 @@
 """The parameters of every stage: one frozen model a section of params.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from feature_store.errors import BadUse
 
@@ -32,6 +32,40 @@ class Fusion(Section):
     min_labels: int = Field(ge=1)
 
 
+class Labels(Section):
+    """How review outcomes become one label per post and category."""
+
+    min_shared_items: int = Field(ge=1)
+    max_reviewer_share: Probability
+
+
+class Splits(Section):
+    """Which posts train, select, fuse, calibrate and test: time windows first, then groups, then strata."""
+
+    calib_share: Probability
+    test_share: Probability
+    val_share: Probability
+    fusion_share: Probability
+    max_group_share: Probability
+    max_linked_share: Probability
+    min_text_similarity: Probability
+
+    @model_validator(mode="after")
+    def _leave_room(self) -> Self:
+        """Three splits share the development window, and three windows the posts: something must be left for training."""
+        if self.calib_share + self.test_share >= 1:
+            raise ValueError("calib_share + test_share must be below 1")
+        if self.val_share + self.fusion_share >= 1:
+            raise ValueError("val_share + fusion_share must be below 1")
+        return self
+
+
+class Snapshot(Section):
+    """What a snapshot holds besides the labelled posts."""
+
+    frame_rows: int = Field(ge=0)
+
+
 class Gate(Section):
     """Bounds that a candidate model must meet. A cell is written `category/language`; `all` is the pooled one."""
 
@@ -57,6 +91,9 @@ class Params(Section):
 
     policies: tuple[str, ...] = Field(min_length=1)
     seed: int = Field(ge=0)
+    labels: Labels
+    splits: Splits
+    snapshot: Snapshot
     predict: Predict
     fusion: Fusion
     gate: Gate
