@@ -1,0 +1,231 @@
+"""Names, types and enumerations of every table: the only place where a column is defined."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
+UNDETERMINED: Final = "und"
+
+MEDIA_KINDS: Final = ("image", "video", "audio")
+ACTIONS: Final = ("auto_remove", "review", "none")
+ZONES: Final = ACTIONS  # an audit draws within the zone that the decision's action put the post into
+VERDICTS: Final = ("confirm_removal", "restore", "escalate")
+SOURCES: Final = ("queue", "audit_removed", "audit_passed", "appeal")
+APPEAL: Final = "appeal"
+LOGO_VERDICTS: Final = ("confirmed", "wrong", "missed")
+SPLITS: Final = ("train", "val", "fusion", "calib", "test")
+
+# BCP-47 as posts carry it: primary subtag, then script, region and variants. `und` is a primary subtag of its own.
+# Source: RFC 5646 section 2.1, without extensions and private use.
+LANGUAGE_PATTERN: Final = r"^[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*$"
+
+# Source: ISO 3166-1 alpha-2, officially assigned codes (249), and XK, which is in use for Kosovo.
+REGIONS: Final = tuple(
+    (
+        "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ "
+        "CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR "
+        "GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT "
+        "JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO "
+        "MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY "
+        "QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO "
+        "TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
+    ).split()
+)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a delivered table must look like.
+
+    Attributes:
+        schema: Arrow schema of the columns as delivered; a field that may hold null, or be absent, is nullable.
+        optional: columns that a file may leave out.
+        key: column that names a row; with `revision`, where the table has one, it is unique in the ledger.
+        time: column of the time at which the row became true (`valid_at` of the ledger).
+        refers: True if each row speaks of a post that must be known before the row counts.
+    """
+
+    schema: pa.Schema
+    optional: tuple[str, ...]
+    key: str
+    time: str
+    refers: bool
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_TEXT = pa.string()
+MEDIA: Final = pa.struct([_required("kind", _TEXT), _required("uri", _TEXT)])
+
+POSTS: Final = pa.schema(
+    [
+        _required("post_id", _TEXT),
+        _required("created_at", TIMESTAMP),
+        _required("language", _TEXT),
+        pa.field("region", _TEXT),
+        pa.field("text", _TEXT),
+        pa.field("hashtags", pa.list_(_TEXT)),
+        pa.field("media", pa.list_(MEDIA)),
+        pa.field("context_id", _TEXT),
+        pa.field("author_id", _TEXT),
+        pa.field("author_group", _TEXT),
+    ]
+)
+DECISIONS: Final = pa.schema(
+    [
+        _required("decision_id", _TEXT),
+        _required("post_id", _TEXT),
+        _required("decided_at", TIMESTAMP),
+        _required("category", _TEXT),
+        _required("score", pa.float64()),
+        _required("action", _TEXT),
+        _required("model_version", _TEXT),
+    ]
+)
+REVIEW_OUTCOMES: Final = pa.schema(
+    [
+        _required("outcome_id", _TEXT),
+        _required("revision", pa.int64()),
+        _required("post_id", _TEXT),
+        _required("category", _TEXT),
+        _required("verdict", _TEXT),
+        _required("reviewer_id", _TEXT),
+        _required("reviewed_at", TIMESTAMP),
+        _required("source", _TEXT),
+        _required("inclusion_prob", pa.float64()),
+        pa.field("draw_id", _TEXT),
+    ]
+)
+LOGO_OUTCOMES: Final = pa.schema(
+    [
+        _required("outcome_id", _TEXT),
+        _required("revision", pa.int64()),
+        _required("post_id", _TEXT),
+        _required("media_uri", _TEXT),
+        _required("brand", _TEXT),
+        *(_required(name, pa.float64()) for name in ("x1", "y1", "x2", "y2")),
+        _required("verdict", _TEXT),
+        _required("reviewer_id", _TEXT),
+        _required("reviewed_at", TIMESTAMP),
+    ]
+)
+TOMBSTONES: Final = pa.schema([pa.field("post_id", _TEXT), pa.field("author_id", _TEXT), _required("deleted_at", TIMESTAMP)])
+
+# What a delivery may hold: folder name -> contract, in the order in which rows can refer to each other.
+DELIVERED: Final = {
+    "tombstones": Contract(TOMBSTONES, ("post_id", "author_id"), "post_id", "deleted_at", False),
+    "posts": Contract(POSTS, ("region", "hashtags", "media", "context_id", "author_id", "author_group"), "post_id", "created_at", False),
+    "decisions": Contract(DECISIONS, (), "decision_id", "decided_at", True),
+    "review_outcomes": Contract(REVIEW_OUTCOMES, ("draw_id",), "outcome_id", "reviewed_at", True),
+    "logo_outcomes": Contract(LOGO_OUTCOMES, (), "outcome_id", "reviewed_at", True),
+}
+
+AUDIT_DRAWS: Final = pa.schema(
+    [
+        _required("draw_id", _TEXT),
+        _required("post_id", _TEXT),
+        _required("category", _TEXT),
+        _required("language", _TEXT),
+        _required("zone", _TEXT),
+        _required("inclusion_prob", pa.float64()),
+        _required("drawn_at", TIMESTAMP),
+    ]
+)
+
+# The table that evaluation reads: one row per item and category, scores of any origin.
+SCORES: Final = pa.schema(
+    [
+        _required("item_id", _TEXT),
+        _required("category", _TEXT),
+        _required("language", _TEXT),
+        _required("score", pa.float64()),
+        pa.field("label", pa.float64()),
+        pa.field("inclusion_prob", pa.float64()),
+        pa.field("zone", _TEXT),
+        pa.field("region", _TEXT),
+        pa.field("author_group", _TEXT),
+        pa.field("period", _TEXT),
+        pa.field("split", _TEXT),
+    ]
+)
+SCORES_REQUIRED: Final = ("item_id", "category", "language", "score", "label")
+
+# Columns that the ledger adds to every accepted row.
+#   valid_at     when it became true in the world (the contract's time column)
+#   recorded_at  when we first learned of it: the smallest `as of` of the ingests that brought it
+#   delivery     content digest of that delivery
+#   row_digest   128-bit digest of the delivered content, hexadecimal; equal rows have equal digests in any file format
+BOOKKEEPING: Final = (
+    _required("valid_at", TIMESTAMP),
+    _required("recorded_at", TIMESTAMP),
+    _required("delivery", _TEXT),
+    _required("row_digest", _TEXT),
+)
+
+# In the ledger a post's media carry the SHA-256 of their bytes: the key of the media table.
+LEDGER_MEDIA: Final = pa.struct([*MEDIA, _required("digest", _TEXT)])
+
+QUARANTINE: Final = pa.schema(
+    [
+        _required("table", _TEXT),
+        _required("file", _TEXT),
+        _required("row_number", pa.int64()),
+        pa.field("key", _TEXT),
+        _required("reason", _TEXT),
+        _required("detail", _TEXT),
+        _required("raw", _TEXT),
+        # What follows lets a row be judged again, and be found when its post or author must be forgotten.
+        pa.field("revision", pa.int64()),
+        pa.field("post_id", _TEXT),
+        pa.field("author_id", _TEXT),
+        _required("lawful", pa.bool_()),
+        _required("recorded_at", TIMESTAMP),
+        _required("delivery", _TEXT),
+        _required("row_digest", _TEXT),
+    ]
+)
+PENDING: Final = QUARANTINE
+
+MEDIA_FILES: Final = pa.schema(
+    [
+        _required("digest", _TEXT),
+        _required("kind", _TEXT),
+        _required("format", _TEXT),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        _required("num_bytes", pa.int64()),
+        _required("bytes", pa.large_binary()),
+    ]
+)
+REFUSED_POSTS: Final = pa.schema([_required("post_id", _TEXT)])  # posts whose author has a tombstone
+DELIVERIES: Final = pa.schema(
+    [_required("delivery", _TEXT), _required("as_of", TIMESTAMP), _required("synthetic", pa.bool_()), _required("summary", _TEXT)]
+)
+
+
+def _posts_in_ledger() -> pa.Schema:
+    return POSTS.set(POSTS.get_field_index("media"), pa.field("media", pa.list_(LEDGER_MEDIA)))
+
+
+def _kept(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([*schema, *BOOKKEEPING])
+
+
+# Every table of the ledger.
+LEDGER: Final = {
+    "tombstones": _kept(TOMBSTONES),
+    "posts": _kept(_posts_in_ledger()),
+    "decisions": _kept(DECISIONS),
+    "review_outcomes": _kept(REVIEW_OUTCOMES),
+    "logo_outcomes": _kept(LOGO_OUTCOMES),
+    "audit_draws": AUDIT_DRAWS,
+    "pending": PENDING,
+    "quarantine": QUARANTINE,
+    "media": MEDIA_FILES,
+    "refused_posts": REFUSED_POSTS,
+    "deliveries": DELIVERIES,
+}
