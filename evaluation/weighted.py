@@ -1,0 +1,132 @@
+"""Exact-style bounds where labels were drawn with unequal probability (w = 1 / inclusion_prob).
+
+*FF-beta* bounds a rate: the binomial analogue of Fay & Feuer's gamma bound. *Gamma* bounds a total. Both take sums only, so
+that they work on a score cube, and both need `max_weight` of the **frame**, drawn or not: with the sample's own maximum a
+stratum that was never drawn costs nothing, and the stated error is exceeded six-fold (STATISTICS.md, section 1).
+
+Every function broadcasts; all arguments are float64 arrays:
+    sum_w_events   sum of w over labelled items that are events
+    sum_w2_events  sum of w squared over the same items
+    sum_w          sum of w over all labelled items
+    max_weight     largest 1 / inclusion_prob of the frame among items that could be events; 0 where the frame has no such item
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import betainc, betaincinv, chdtri
+
+from evaluation.intervals import Floats
+
+
+def rate_p_value(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike, rate: ArrayLike) -> Floats:
+    """One-sided p-value of "the true rate of events is at least `rate`"; small values say it is lower.
+
+    Args:
+        sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module.
+        rate: (N,) or scalar in (0, 1), the rate on trial.
+
+    Returns:
+        float64 (N,) in [0, 1]; 1 where nothing was labelled. Equal weights give the binomial tail P(X <= x) exactly.
+
+    Source: STATISTICS.md section 1, after Fay & Feuer (1997), Statistics in Medicine 16.
+    """
+    shape_event, shape_rest = _shapes(sum_w_events, sum_w2_events, sum_w, max_weight)
+    return np.where(shape_rest > 0, 1 - betainc(shape_event, np.maximum(shape_rest, 1e-300), rate), 1.0)
+
+
+def rate_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike, delta: ArrayLike) -> Floats:
+    """Upper bound of a rate: the rate whose p-value is `delta`.
+
+    Args:
+        sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module.
+        delta: (N,) or scalar in (0, 1), probability that the bound lies below the true rate.
+
+    Returns:
+        float64 (N,) in [0, 1]; NaN where nothing was labelled. Equal weights give Clopper-Pearson exactly.
+    """
+    shape_event, shape_rest = _shapes(sum_w_events, sum_w2_events, sum_w, max_weight)
+    upper = np.where(shape_rest > 0, betaincinv(shape_event, np.maximum(shape_rest, 1e-300), 1 - np.asarray(delta)), 1.0)
+    return np.where(np.asarray(sum_w) > 0, upper, np.nan)
+
+
+def rate_lower(
+    sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, sum_w2: ArrayLike, max_weight: ArrayLike, delta: ArrayLike
+) -> Floats:
+    """Lower bound of a rate: one minus the upper bound of its complement.
+
+    Args:
+        sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module; max_weight is that of items that could be non-events.
+        sum_w2: (N,), sum of w squared over all labelled items.
+        delta: (N,) or scalar in (0, 1), probability that the bound lies above the true rate.
+
+    Returns:
+        float64 (N,) in [0, 1]; NaN where nothing was labelled.
+    """
+    rest = np.maximum(np.asarray(sum_w, np.float64) - sum_w_events, 0.0)
+    rest_2 = np.maximum(np.asarray(sum_w2, np.float64) - sum_w2_events, 0.0)
+    return 1 - rate_upper(rest, rest_2, sum_w, max_weight, delta)
+
+
+def effective_counts(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike) -> tuple[Floats, Floats]:
+    """Counts that an equally weighted sample would need to say as much.
+
+    Args:
+        sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module.
+
+    Returns:
+        (num_events, num_trials), float64 (N,) each: x = X / s and n = S / s with s = (V + M^2) / (X + M), so that x / n = X / S.
+        Equal weights give the plain counts; 0 where nothing was labelled.
+    """
+    scale = _scale(sum_w_events, sum_w2_events, max_weight)
+    return np.asarray(sum_w_events, np.float64) / scale, np.asarray(sum_w, np.float64) / scale
+
+
+def total_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: ArrayLike, delta: ArrayLike) -> Floats:
+    """Upper bound of the number of events in the frame.
+
+    Args:
+        sum_w_events, sum_w2_events, max_weight: (N,), see the module.
+        delta: (N,) or scalar in (0, 1), probability that the bound lies below the true number.
+
+    Returns:
+        float64 (N,) >= 0; 0 where max_weight is 0: the frame holds no such item.
+
+    Source: Fay & Feuer (1997), with the frame's largest weight: v / (2 m) * chi2_{1 - delta}(2 m^2 / v), m = X + M, v = V + M^2.
+    """
+    mean = np.asarray(sum_w_events, np.float64) + max_weight
+    variance = np.asarray(sum_w2_events, np.float64) + np.square(max_weight)
+    known = mean > 0
+    mean, variance = np.where(known, mean, 1.0), np.where(known, variance, 1.0)
+    return np.where(known, variance / (2 * mean) * chdtri(2 * mean**2 / variance, delta), 0.0)
+
+
+def total_lower(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, delta: ArrayLike) -> Floats:
+    """Lower bound of the number of events in the frame.
+
+    Args:
+        sum_w_events, sum_w2_events: (N,), see the module.
+        delta: (N,) or scalar in (0, 1), probability that the bound lies above the true number.
+
+    Returns:
+        float64 (N,) >= 0; 0 where no event was labelled.
+
+    Source: Fay & Feuer (1997): V / (2 X) * chi2_{delta}(2 X^2 / V).
+    """
+    mean, variance = np.asarray(sum_w_events, np.float64), np.asarray(sum_w2_events, np.float64)
+    known = mean > 0
+    safe_mean, safe_variance = np.where(known, mean, 1.0), np.where(known, variance, 1.0)
+    return np.where(known, safe_variance / (2 * safe_mean) * chdtri(2 * safe_mean**2 / safe_variance, 1 - np.asarray(delta)), 0.0)
+
+
+def _scale(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: ArrayLike) -> Floats:
+    """The weight s that one effective item carries; 1 where there is neither an event nor a frame."""
+    mean = np.asarray(sum_w_events, np.float64) + max_weight
+    variance = np.asarray(sum_w2_events, np.float64) + np.square(max_weight)
+    return np.divide(variance, mean, out=np.ones(np.broadcast(mean, variance).shape), where=mean > 0)
+
+
+def _shapes(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike) -> tuple[Floats, Floats]:
+    """The two shape parameters of FF-beta's beta distribution; the second may be <= 0, which means no evidence at all."""
+    scale = _scale(sum_w_events, sum_w2_events, max_weight)
+    shape_event = (np.asarray(sum_w_events, np.float64) + max_weight) / scale
+    return shape_event, np.asarray(sum_w, np.float64) / scale - shape_event + 1
