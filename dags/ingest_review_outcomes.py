@@ -1,0 +1,56 @@
+"""Take the day's delivery of posts, decisions and review outcomes into the ledger, and announce it."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from dags.assets import LEDGER
+from dags.process import interpreter
+from dags.stages import call, store_of
+
+ROOT = Path(__file__).resolve().parents[1]
+DELIVERY = Param(
+    None,
+    type=["null", "string"],
+    description="Folder or URL of the delivery; empty: UPHELD_DELIVERY, by default the folder `deliveries` of the store",
+)
+
+
+@dag(schedule="@daily", catchup=False, max_active_runs=1, params={"delivery": DELIVERY}, tags=["upheld"], doc_md=__doc__)
+def ingest_review_outcomes() -> None:
+    """One task: ingest is idempotent, so the same place may be read every day."""
+
+    @task(outlets=[LEDGER])
+    def ingest() -> dict[str, Any]:
+        delivery = get_current_context()["params"]["delivery"] or default_delivery()
+        with tempfile.TemporaryDirectory(prefix="upheld-ingest-") as scratch:
+            summary = Path(scratch) / "summary.json"
+            arguments = [delivery, "--store", str(store_of(ROOT)), "--summary", str(summary)]
+            code = call(ROOT, ["feature_store.ingest", *arguments], interpreter())
+            if code:
+                raise AirflowFailException(f"ingest of {delivery} exited with {code}; its last line says why")
+            counts: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+        return {"delivery": delivery, "delivery_digest": counts["delivery_digest"]}
+
+    ingest()
+
+
+def default_delivery() -> str:
+    """Where deliveries arrive in this deployment.
+
+    Raises:
+        AirflowSkipException: nobody configured a place, and nothing lies in the default one.
+    """
+    configured = os.environ.get("UPHELD_DELIVERY")
+    folder = store_of(ROOT) / "deliveries"
+    if configured is None and not folder.is_dir():
+        raise AirflowSkipException(f"nothing delivered: there is no {folder}, and UPHELD_DELIVERY is not set")
+    return configured or str(folder)
+
+
+ingest_review_outcomes()

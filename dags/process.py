@@ -1,0 +1,74 @@
+"""Child processes that never outlive who started them, and the environment that the stages run in."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+# Stands before the real interpreter on PATH. DVC starts a stage's command through bash, out of our reach,
+# so the stage's own process asks the kernel to be killed when DVC is, and only then becomes `python`.
+PYTHON_ON_PATH = """#!/bin/sh
+exec "$UPHELD_PYTHON" -IS -c \
+'import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])' "$UPHELD_PYTHON" "$@"
+"""
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process as soon as its parent dies (Linux; elsewhere nothing happens)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def interpreter() -> str:
+    """Path of the Python that has DVC and the stages' packages: UPHELD_PYTHON, by default the running one."""
+    return os.environ.get("UPHELD_PYTHON", sys.executable)
+
+
+def environment(workspace: Path, store: Path) -> dict[str, str]:
+    """Environment of a stage: ours without Airflow's secrets, with `python` and the store named.
+
+    Args:
+        workspace: folder of the run, which holds the `bin/python` that dies with its parent.
+        store: folder with ledger, registry, runs and caches.
+
+    Returns:
+        variables for `subprocess`. SHELL is bash because it becomes a lone command instead of waiting for it.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW__")}
+    path = os.pathsep.join([str(workspace / "bin"), str(Path(interpreter()).parent), os.environ.get("PATH", os.defpath)])
+    ours = {"PATH": path, "SHELL": "/bin/bash", "UPHELD_PYTHON": interpreter(), "UPHELD_STORE": str(store)}
+    return kept | ours | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def stream(argv: Sequence[str], workspace: Path, store: Path, each_line: Callable[[str], None]) -> int:
+    """Run a command in the workspace, handing over every line it prints as it comes.
+
+    Args:
+        argv: command and arguments; no shell sees them.
+        workspace: working folder of the command.
+        store: the store that the command works on.
+        each_line: called with every line of standard output and standard error, without its end.
+
+    Returns:
+        the exit code; negative where a signal ended the command.
+    """
+    with subprocess.Popen(
+        argv,
+        cwd=workspace,
+        env=environment(workspace, store),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (the runner has one thread)
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            each_line(line.rstrip("\n"))
+    return child.returncode

@@ -1,0 +1,58 @@
+"""Retrain on what the ledger holds: weekly, or by hand with the parameters of the form. Ends at alias `challenger`.
+
+Approval is another DAG's business, so that no weekly run hangs on a person.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+
+from dags.assets import CHALLENGER, LEDGER
+from dags.graph import read
+from dags.stages import form, run_task, stage_tasks
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTROLS = {
+    "rerun_of": Param(
+        None, type=["null", "string"], description="Run to take params and pinned inputs from (`upheld runs`)", section="rerun"
+    ),
+    "from_stage": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *read(ROOT / "dvc.yaml")],
+        description="Stage to run even if nothing that it reads has changed",
+        section="rerun",
+    ),
+}
+
+
+@dag(
+    schedule="0 3 * * 1",
+    catchup=False,
+    max_active_runs=1,
+    params=form(ROOT) | CONTROLS,
+    tags=["upheld"],
+    doc_md=__doc__,
+)
+def retrain() -> None:
+    """The graph of `dvc.yaml` between two tasks of ours: pin the inputs, register the outcome."""
+
+    @task(inlets=[LEDGER])
+    def prepare() -> dict[str, Any]:
+        context = get_current_context()
+        facts = {"dag_id": context["dag"].dag_id, "airflow_run_id": context["run_id"], "rerun_of": context["params"]["rerun_of"]}
+        params = {key: value for key, value in context["params"].items() if key not in CONTROLS}
+        asked = ["--params", json.dumps(params), "--facts", json.dumps(facts)]
+        return run_task(ROOT, ["prepare", "--root", str(ROOT), "--run-id", context["run_id"], *asked])
+
+    @task(trigger_rule="none_failed", outlets=[CHALLENGER])
+    def register() -> dict[str, Any]:
+        prepared = get_current_context()["ti"].xcom_pull(task_ids="prepare")
+        return run_task(ROOT, ["register", "--workspace", prepared["workspace"]])
+
+    prepare() >> stage_tasks(ROOT) >> register()
+
+
+retrain()

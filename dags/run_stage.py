@@ -1,0 +1,201 @@
+"""The runner behind every task of `retrain`: workspace, one stage through DVC, registration. Knows nothing of Airflow.
+
+usage: python -m dags.run_stage prepare --root . --store store --run-id ID --params '{"text.epochs": 1}' --result FILE
+       python -m dags.run_stage stage NAME --workspace store/runs/ID --store store --result FILE
+       python -m dags.run_stage register --workspace store/runs/ID --store store --result FILE
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dags import graph, process, workspace
+from dags.workspace import Refused
+
+KILLED = 75  # <sysexits.h> EX_TEMPFAIL: a signal ended the stage, so trying again may mend it
+
+# What DVC 3.67 says of a stage, and what that means. Its exit code does not tell these apart.
+ANSWERS = (
+    (re.compile(r"Running stage '"), "executed"),
+    (re.compile(r"Stage '.*' is cached - skipping run"), "restored"),
+    (re.compile(r"Pulling data for "), "restored"),
+    (re.compile(r"Stage '.*' didn't change, skipping"), "unchanged"),
+)
+ENDED = re.compile(r"failed to run: .*exited with (-?\d+)")
+
+
+def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Make the run's workspace and pin what it starts from.
+
+    Args:
+        root: repository with code, `dvc.yaml` and `params.yaml`.
+        store: folder with ledger, registry, runs and caches.
+        run_id: names the workspace.
+        params: flat parameters asked for; the repository's own values may be among them.
+        facts: goes into `run.json`; see `workspace.create`.
+
+    Returns:
+        {"workspace", "status"}.
+
+    Raises:
+        Refused: a parameter is wrong, or the ledger cannot be pinned.
+    """
+    folder = workspace.location(store, run_id)
+    workspace.create(root, folder, store, params, facts)
+    workspace.pin(folder, store)
+    return {"workspace": str(folder), "status": "executed"}
+
+
+def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
+    """Run one stage in the workspace, or find that it need not run.
+
+    Args:
+        name: stage of the workspace's `dvc.yaml`.
+        folder: the workspace.
+        store: folder with the shared cache.
+        force: run it even if nothing it reads has changed.
+
+    Returns:
+        {"stage", "status": executed/restored/unchanged, "deps": {path: md5}, "outs": {path: md5}}.
+
+    Raises:
+        Refused: the stage failed, or what it read is not what the stage before it wrote.
+    """
+    said: list[str] = []
+    (folder / "logs").mkdir(exist_ok=True)
+    with (folder / "logs" / f"{name}.log").open("w", encoding="utf-8", buffering=1) as log:
+
+        def note(line: str) -> None:
+            print(line, flush=True)
+            log.write(line + "\n")
+            said.append(line)
+
+        code = _dvc(["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name], folder, store, note)
+    if code:
+        raise _failure(name, said)
+    status = next((answer for line in said for pattern, answer in ANSWERS if pattern.match(line)), None)
+    if status is None:
+        raise Refused(f"{name}: DVC did not say what it did with the stage; its version may have changed", 1)
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    check_handoff(name, graph.producers(graph.read(folder / "dvc.yaml")), lock)
+    return {"stage": name, "status": status, **_digests(lock[name])}
+
+
+def check_handoff(name: str, writer: dict[str, str], lock: dict[str, Any]) -> None:
+    """Every file that a stage read must be the one its producer last wrote.
+
+    Args:
+        name: stage that has just run.
+        writer: path -> stage that writes it.
+        lock: the `stages` of `dvc.lock`.
+
+    Raises:
+        Refused: naming the first path whose digests differ, or whose producer has not run in this workspace.
+    """
+    for path, md5 in _digests(lock[name])["deps"].items():
+        if path in writer:
+            written = _digests(lock.get(writer[path], {}))["outs"].get(path)
+            if written != md5:
+                raise Refused(f"{name}: read {path} as {md5}, but {writer[path]} wrote {written}; run again --from {writer[path]}", 1)
+
+
+def register(folder: Path, store: Path) -> dict[str, Any]:
+    """Push the run's outs to the DVC remote and register what it made; doing it twice registers once.
+
+    Returns:
+        what `registry.register` answered.
+
+    Raises:
+        Refused: the push or the registration failed.
+    """
+    _sort_lock(folder)
+    if _dvc(["push"], folder, store, lambda line: print(line, flush=True)):
+        raise Refused("dvc push failed, so the version could not be rebuilt from its lineage; nothing was registered", 1)
+    answer = folder / "registered.json"
+    workspace.call(["registry.register", "--workspace", str(folder), "--store", str(store), "--result", str(answer)], folder, store)
+    registered: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    return registered
+
+
+def _dvc(arguments: list[str], folder: Path, store: Path, note: Any) -> int:
+    # -P: the workspace's own packages must not stand before DVC's on the module path.
+    return process.stream([process.interpreter(), "-P", "-m", "dvc", *arguments], folder, store, note)
+
+
+def _failure(name: str, said: list[str]) -> Refused:
+    """The stage's own last words before DVC's report, and whether a signal ended it."""
+    ended = next((int(match[1]) for line in said if (match := ENDED.search(line))), 1)
+    words = [line for line in said if line.strip() and not ENDED.search(line)]
+    reason = words[-1].strip() if words else "no output"
+    killed = ended < 0 or ended > 128
+    return Refused(f"{name}: {reason} (exit code {ended})", KILLED if killed else 2 if ended == 2 else 1)
+
+
+def _digests(entry: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {side: {item["path"]: item["md5"] for item in entry.get(side, [])} for side in ("deps", "outs")}
+
+
+def _sort_lock(folder: Path) -> None:
+    """Stages in the order of `dvc.yaml`: tasks end in any order, and equal runs must have equal locks."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    order = list(graph.read(folder / "dvc.yaml"))
+    lock["stages"] = dict(sorted(lock["stages"].items(), key=lambda item: order.index(item[0])))
+    partial = folder / ".dvc.lock.partial"
+    partial.write_text(yaml.safe_dump(lock, sort_keys=False), encoding="utf-8")
+    partial.replace(folder / "dvc.lock")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one task. Returns 0 done, 1 failed, 2 bad use, 75 killed by a signal; the result says the same in JSON."""
+    process.die_with_parent()
+    args = _parser().parse_args(argv)
+    task = args.name if args.task == "stage" else args.task
+    folder = workspace.location(args.store, args.run_id) if args.task == "prepare" else args.workspace
+    started = time.time()
+    try:
+        if args.task == "prepare":
+            result = prepare(args.root, args.store, args.run_id, json.loads(args.params), json.loads(args.facts))
+        elif args.task == "stage":
+            result = stage(args.name, folder, args.store, args.force)
+        else:
+            result = register(folder, args.store)
+        code = 0
+    except Refused as refusal:
+        print(f"{task}: failed: {refusal}", file=sys.stderr)
+        result, code = {"status": "failed", "error": str(refusal)}, refusal.code
+    if folder.exists():  # for `upheld runs`; a refused `prepare` leaves no folder
+        timed = result | {"started_at": started, "duration_s": round(time.time() - started, 1)}
+        workspace.write_json(folder / "results" / f"{task}.json", timed)
+    workspace.write_json(args.result, result)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    tasks = parser.add_subparsers(dest="task", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--store", type=lambda text: Path(text).absolute(), required=True, help="folder with ledger, registry, runs")
+    common.add_argument("--result", type=Path, required=True, help="JSON to write: status, paths and digests")
+    first = tasks.add_parser("prepare", parents=[common], help="make the workspace and pin the inputs")
+    first.add_argument("--root", type=lambda text: Path(text).absolute(), required=True, help="repository to copy the code from")
+    first.add_argument("--run-id", required=True, help="names the workspace")
+    first.add_argument("--params", default="{}", help="JSON: flat parameter -> value")
+    first.add_argument("--facts", default="{}", help="JSON for run.json; rerun_of names a run to take params and inputs from")
+    later = argparse.ArgumentParser(add_help=False, parents=[common])
+    later.add_argument("--workspace", type=lambda text: Path(text).absolute(), required=True, help="folder of the run")
+    one = tasks.add_parser("stage", parents=[later], help="run one stage")
+    one.add_argument("name", help="stage of dvc.yaml")
+    one.add_argument("--force", action="store_true", help="run it even if nothing changed")
+    tasks.add_parser("register", parents=[later], help="push to the remote and register")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""`dvc.yaml` to Airflow tasks: one task a stage, edges where a stage reads what another writes. The only operator factory."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, TaskGroup, get_current_context, task
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from dags import graph, run_stage, workspace
+
+# JSON schema types of the trigger form. A parameter that is null by default may become any single value.
+FORM_TYPES: dict[type, str | list[str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): ["null", "string", "number", "boolean"],
+}
+
+
+def store_of(root: Path) -> Path:
+    """The store of this deployment: UPHELD_STORE, by default the folder `store` of the repository."""
+    return Path(os.environ.get("UPHELD_STORE", root / "store")).absolute()
+
+
+def form(root: Path) -> dict[str, Param]:
+    """The trigger form: one field a parameter of `params.yaml`, named `section.key` and typed as its value is.
+
+    Args:
+        root: repository.
+
+    Returns:
+        flat name -> Airflow parameter, its value in the file as default.
+    """
+    flat = workspace.read_params(root)
+    return {key: Param(value, type=FORM_TYPES[type(value)], section=key.partition(".")[0]) for key, value in flat.items()}
+
+
+def stage_tasks(root: Path) -> TaskGroup:
+    """One task for every stage of the repository's `dvc.yaml`, in a task group named `stages`.
+
+    Args:
+        root: repository.
+
+    Returns:
+        the group. Its first tasks read the workspace that a task `prepare` answered with.
+    """
+    stages = graph.read(root / "dvc.yaml")
+    with TaskGroup("stages", prefix_group_id=False) as group:
+        tasks = {name: _stage_task(root, stage) for name, stage in stages.items()}
+        for name, waits_for in graph.upstream(stages).items():
+            for earlier in sorted(waits_for):
+                tasks[earlier] >> tasks[name]
+    return group
+
+
+def _stage_task(root: Path, stage: graph.Stage) -> Any:
+    @task(
+        task_id=stage.name,
+        trigger_rule="none_failed",
+        pool=stage.pool,
+        queue=stage.queue,
+        retries=stage.retries,
+        retry_delay=timedelta(seconds=30),
+    )
+    def run_one_stage() -> dict[str, Any]:
+        context = get_current_context()
+        prepared = context["ti"].xcom_pull(task_ids="prepare")
+        force = ["--force"] if context["params"].get("from_stage") == stage.name else []
+        return run_task(root, ["stage", stage.name, "--workspace", prepared["workspace"], *force])
+
+    return run_one_stage()
+
+
+def run_task(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """Call the runner from inside an Airflow task, its output going to the task's log as it comes.
+
+    Args:
+        root: repository.
+        arguments: of `dags/run_stage.py`, without store and result.
+
+    Returns:
+        the runner's result: paths and digests.
+
+    Raises:
+        AirflowSkipException: there was nothing to do; the result is pushed as XCom first, since later tasks read it.
+        AirflowException: the process was killed; Airflow may try again.
+        AirflowFailException: the work failed, and would fail again.
+    """
+    with tempfile.TemporaryDirectory(prefix="upheld-task-") as scratch:
+        answer = Path(scratch) / "result.json"
+        code = call(root, ["dags.run_stage", *arguments, "--store", str(store_of(root)), "--result", str(answer)], sys.executable)
+        result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {"error": f"exit code {code}"}
+    if code < 0 or code == run_stage.KILLED:
+        raise AirflowException(f"killed: {result['error']}")
+    if code:
+        raise AirflowFailException(result["error"])
+    if result["status"] in ("restored", "unchanged"):
+        get_current_context()["ti"].xcom_push(key="return_value", value=result)
+        raise AirflowSkipException(f"{result['status']}: nothing that it reads has changed")
+    return result
+
+
+def call(root: Path, module: Sequence[str], interpreter: str) -> int:
+    """Run `python -m MODULE…` in the repository, printing what it prints. Returns its exit code.
+
+    Args:
+        root: repository, the working folder.
+        module: module name and its arguments.
+        interpreter: path of the Python to run it with.
+    """
+    with subprocess.Popen(
+        [interpreter, "-m", *module], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            print(line, end="", flush=True)
+    return child.returncode

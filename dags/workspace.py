@@ -1,0 +1,183 @@
+"""The folder a run works in: the code as it was, the merged params, the pinned inputs, and DVC settings of its own."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dags import graph, process
+
+ROOT_FILES = ("*.py", "*.yaml", "*.toml", "*.lock", ".dvcignore")
+DVC_SETTINGS = """[core]
+    no_scm = true
+    analytics = false
+    check_update = false
+    site_cache_dir = {workspace}/.dvc/site
+[cache]
+    dir = {store}/dvc-cache
+    type = "hardlink,symlink,copy"
+['remote "store"']
+    url = {store}/dvc-cache
+"""
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the message is one line for the person who asked."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code  # exit code: 1 failed work, 2 bad use
+
+
+def location(store: Path, run_id: str) -> Path:
+    """Workspace folder of a run; characters that do not belong into a file name become `-`."""
+    return store / "runs" / re.sub(r"[^A-Za-z0-9_.-]", "-", run_id)
+
+
+def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Make the workspace under a temporary name and rename it; one that exists is left as it is.
+
+    Args:
+        root: repository, whose packages, `dvc.yaml` and `params.yaml` are copied; outs and `dvc.lock` are not.
+        workspace: folder to make.
+        store: folder with the shared DVC cache.
+        given: flat parameter name -> value, those equal to the repository's included.
+        facts: goes into `run.json` beside the code's commit; `rerun_of` names a run whose params and pinned inputs to take.
+
+    Raises:
+        Refused: a parameter is unknown or of the wrong type, or there is no run `rerun_of`. Nothing is left behind.
+    """
+    if workspace.exists():
+        return
+    workspace.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=workspace.parent, prefix=f".{workspace.name}.", suffix=".partial"))
+    try:
+        _copy_code(root, partial)
+        changes = _changes(root, given)
+        if facts.get("rerun_of"):
+            changes = _take_over(root, location(store, facts["rerun_of"]), partial) | changes
+        _merge_params(partial, store, changes)
+        _configure(partial, workspace, store)
+        write_json(partial / "run.json", dict(facts) | _origin(root))
+        partial.chmod(0o755)
+        partial.rename(workspace)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def pin(workspace: Path, store: Path) -> None:
+    """Write `data/inputs.json`, unless the run already has it.
+
+    Raises:
+        Refused: with the reason that `registry.pin` printed.
+    """
+    if not (workspace / graph.PINNED).exists():
+        call(["registry.pin", "--store", str(store), "--out", graph.PINNED], workspace, store)
+
+
+def call(arguments: list[str], workspace: Path, store: Path) -> None:
+    """Run one of our modules in the interpreter of the stages, its output passed on line by line.
+
+    Raises:
+        Refused: it exited with another code than 0; the message is the last line it printed.
+    """
+    said = [""]
+
+    def note(line: str) -> None:
+        print(line, flush=True)
+        said.append(line.strip() or said[-1])
+
+    code = process.stream([process.interpreter(), "-m", *arguments], workspace, store, note)
+    if code:
+        raise Refused(said[-1] or f"{arguments[0]} exited with {code}", 2 if code == 2 else 1)
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping -> `section.key` names; lists and empty mappings stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_params(root: Path) -> dict[str, Any]:
+    """The flat parameters of a folder's `params.yaml`."""
+    return flatten(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))
+
+
+def _copy_code(root: Path, partial: Path) -> None:
+    for package in sorted(path.parent for path in root.glob("*/__init__.py")):
+        shutil.copytree(package, partial / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in sorted(file for pattern in ROOT_FILES for file in root.glob(pattern) if file.name != "dvc.lock"):
+        shutil.copy2(file, partial / file.name)
+    (partial / ".dvc").mkdir()
+    shutil.copy2(root / ".dvc" / "config", partial / ".dvc" / "config")
+
+
+def _changes(root: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the repository's values; JSON tells true from 1, which Python takes for equal."""
+    known = read_params(root)
+    return {key: value for key, value in given.items() if key not in known or json.dumps(value) != json.dumps(known[key])}
+
+
+def _take_over(root: Path, earlier: Path, partial: Path) -> dict[str, Any]:
+    """The earlier run's pinned inputs, copied, and its values of the parameters that the code still knows."""
+    if not earlier.is_dir():
+        raise Refused(f"there is no run {earlier.name}; `upheld runs` lists them", 2)
+    if (earlier / graph.PINNED).exists():
+        (partial / graph.PINNED).parent.mkdir(parents=True)
+        shutil.copy2(earlier / graph.PINNED, partial / graph.PINNED)
+    known = read_params(root)
+    return _changes(root, {key: value for key, value in read_params(earlier).items() if key in known})
+
+
+def _merge_params(partial: Path, store: Path, changes: Mapping[str, Any]) -> None:
+    settings = [f"--set={key}={_as_yaml(value)}" for key, value in sorted(changes.items())]
+    call(["registry.merge_params", "--out", "params.yaml", *settings], partial, store)
+
+
+def _as_yaml(value: Any) -> str:
+    """One line of YAML; not JSON, whose 1e-05 YAML takes for a string."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
+
+
+def _configure(partial: Path, workspace: Path, store: Path) -> None:
+    (partial / ".dvc" / "config.local").write_text(DVC_SETTINGS.format(workspace=workspace, store=store), encoding="utf-8")
+    python = partial / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(process.PYTHON_ON_PATH, encoding="utf-8")
+    python.chmod(0o755)
+
+
+def _origin(root: Path) -> dict[str, Any]:
+    """When this run was made and from which commit; a copy of the code without git has none."""
+    commit, dirty = (_git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "--untracked-files=no"))
+    made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"created_at": made_at, "code_commit": commit, "code_dirty": None if dirty is None else bool(dirty)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    done = subprocess.run([git, "-C", str(root), *arguments], capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,51 @@
+"""Merge changed values into a params file and check the whole; the runner's way to refuse a wrong parameter.
+
+usage: python -m registry.merge_params --params params.yaml --set text.epochs=1 --out merged.yaml
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from feature_store import atomic, params
+from feature_store.command import PARAMS_FILE, Overrides, ParamsFile, execute
+
+
+def run(path: Path, overrides: list[str], out: Path) -> dict[str, Any]:
+    """Write every parameter, in its checked form.
+
+    Args:
+        path: params file to start from.
+        overrides: `section.key=value`, value in YAML syntax.
+        out: YAML file to write; may be `path` itself.
+
+    Returns:
+        what was written.
+
+    Raises:
+        BadUse: a key is unknown, or a value has the wrong type or range.
+    """
+    merged = params.load(path, overrides).model_dump(mode="json")
+    atomic.write_text(out, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
+    return merged
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def merge(
+        out: Annotated[Path, typer.Option(help="YAML file to write.")],
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+    ) -> None:
+        run(params_file, overrides, out)
+
+    return execute(merge, "merge-params", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
