@@ -1,0 +1,26 @@
+"""Which device and which number format this machine computes best in."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+
+def best_device() -> torch.device:
+    """A GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are done by the hardware: AMX or AVX512-BF16, or a GPU since Ampere.
+
+    Elsewhere bfloat16 is emulated, and several times slower than float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Run matrix products in bfloat16 where that is fast here; elsewhere change nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if has_fast_bfloat16(device) else nullcontext()

