@@ -22,17 +22,16 @@ SPLITS: Final = ("train", "val", "fusion", "calib", "test")
 LANGUAGE_PATTERN: Final = r"^[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*$"
 
 # Source: ISO 3166-1 alpha-2, officially assigned codes (249), and XK, which is in use for Kosovo.
-REGIONS: Final = tuple(
-    (
-        "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ "
-        "CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR "
-        "GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT "
-        "JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO "
-        "MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY "
-        "QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO "
-        "TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
-    ).split()
+_REGION_CODES: Final = (
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ "
+    "CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR "
+    "GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT "
+    "JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO "
+    "MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY "
+    "QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO "
+    "TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
 )
+REGIONS: Final = frozenset(_REGION_CODES.split())
 
 
 @dataclass(frozen=True)
@@ -158,11 +157,14 @@ SCORES_REQUIRED: Final = ("item_id", "category", "language", "score", "label")
 #   valid_at     when it became true in the world (the contract's time column)
 #   recorded_at  when we first learned of it: the smallest `as of` of the ingests that brought it
 #   delivery     content digest of that delivery
+#   file         the file's path in it, row_number counts from 0
 #   row_digest   128-bit digest of the delivered content, hexadecimal; equal rows have equal digests in any file format
 BOOKKEEPING: Final = (
     _required("valid_at", TIMESTAMP),
     _required("recorded_at", TIMESTAMP),
     _required("delivery", _TEXT),
+    _required("file", _TEXT),
+    _required("row_number", pa.int64()),
     _required("row_digest", _TEXT),
 )
 
@@ -182,7 +184,7 @@ QUARANTINE: Final = pa.schema(
         pa.field("revision", pa.int64()),
         pa.field("post_id", _TEXT),
         pa.field("author_id", _TEXT),
-        _required("lawful", pa.bool_()),
+        _required("well_formed", pa.bool_()),
         _required("recorded_at", TIMESTAMP),
         _required("delivery", _TEXT),
         _required("row_digest", _TEXT),

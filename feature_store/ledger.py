@@ -1,0 +1,310 @@
+"""The ledger: every table of what we know, in LanceDB. The only module that touches LanceDB.
+
+Readers see what the last commit names in `commit.json`; whatever a killed writer left beyond that is undone by the next one.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import atomic, contracts, digest
+from feature_store.errors import BadUse, FailedWork
+
+BATCH_ROWS = 65_536
+_DELETES_AT_ONCE = 20_000  # values in one SQL list; each list makes one version
+
+# What identifies a row where an upsert meets an existing one.
+_IDENTITY = {
+    "audit_draws": ["draw_id"],
+    "media": ["digest"],
+    "refused_posts": ["post_id"],
+    "deliveries": ["delivery", "as_of"],
+}
+# The tables that make up the ledger's content, each with the columns that say what a row states.
+_CONTENT = {
+    "tombstones": ["row_digest"],
+    "posts": ["row_digest"],
+    "decisions": ["row_digest"],
+    "review_outcomes": ["row_digest"],
+    "logo_outcomes": ["row_digest"],
+    "audit_draws": ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"],
+    "pending": ["row_digest", "reason"],
+    "quarantine": ["row_digest", "reason"],
+    "media": ["digest"],
+    "refused_posts": ["post_id"],
+}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What the commit marker says.
+
+    Attributes:
+        versions: table -> Lance version that readers see.
+        as_of: the latest `as of` of an ingest that changed something, ISO 8601 in UTC; None before the first.
+        synthetic: True if any delivery came from our generator.
+        validation: how the last accepted batch fared (`feature_store/expectations.py`); empty before the first.
+    """
+
+    versions: dict[str, int]
+    as_of: str | None = None
+    synthetic: bool = False
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+class Ledger:
+    """The ledger in one store folder, as of its last commit.
+
+    Args:
+        store: the folder given as `--store`.
+
+    Raises:
+        BadUse: there is no ledger in it.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._folder = Path(store) / "ledger"
+        try:
+            self.commit = Commit(**json.loads((self._folder / "commit.json").read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise BadUse(f"{store}: no ledger here; `upheld ingest DELIVERY --store {store}` makes one") from error
+        self._database = lancedb.connect(self._folder)
+
+    @property
+    def as_of(self) -> datetime | None:
+        """The latest `as of` of an ingest that changed something; None before the first."""
+        return datetime.fromisoformat(self.commit.as_of) if self.commit.as_of else None
+
+    @property
+    def synthetic(self) -> bool:
+        """True if any delivery came from our generator."""
+        return self.commit.synthetic
+
+    @property
+    def validation(self) -> dict[str, Any]:
+        """How the last accepted batch fared: `{"success": bool, "checks": [...]}`; empty before the first."""
+        return self.commit.validation
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Table -> committed Lance version."""
+        return dict(self.commit.versions)
+
+    def read(self, table: str, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None) -> pa.Table:
+        """Rows of one table.
+
+        Args:
+            table: a key of `contracts.LEDGER`.
+            columns: columns to return; None returns all.
+            where: SQL condition on the table's columns.
+            version: Lance version; None takes the committed one.
+
+        Returns:
+            an Arrow table in no particular order, with the types of `contracts.LEDGER`.
+
+        Raises:
+            BadUse: no such table, or no such version.
+        """
+        schema = _schema(table, columns)
+        return pa.Table.from_batches(self.scan(table, columns, where, version), schema=schema)
+
+    def scan(
+        self, table: str, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """As `read`, batch by batch, so that memory does not grow with the table."""
+        schema = _schema(table, columns)
+        query = self._at(table, version).search().select(schema.names)
+        if where is not None:
+            query = query.where(where)
+        for batch in query.to_batches(BATCH_ROWS):
+            yield batch.cast(schema)
+
+    def media_bytes(self, digests: Iterable[str], version: int | None = None) -> Iterator[tuple[str, bytes]]:
+        """Bytes of media files.
+
+        Args:
+            digests: SHA-256 of each wanted file, hexadecimal.
+            version: Lance version of the media table; None takes the committed one.
+
+        Yields:
+            (digest, bytes) in no particular order; a digest that the table does not hold is left out.
+        """
+        wanted = sorted(set(digests))
+        for start in range(0, len(wanted), 256):
+            where = f"digest IN ({_quoted(wanted[start : start + 256])})"
+            for batch in self.scan("media", ["digest", "bytes"], where, version):
+                yield from zip(batch["digest"].to_pylist(), batch["bytes"].to_pylist(), strict=True)
+
+    def content_digest(self, versions: dict[str, int] | None = None) -> str:
+        """Digest of what the ledger states, whatever the order, times and files in which it learned it.
+
+        Args:
+            versions: table -> Lance version; None takes the committed ones.
+        """
+        at = self.commit.versions if versions is None else versions
+        return digest.of_json({table: self._table_digest(table, columns, at[table]) for table, columns in _CONTENT.items()})
+
+    def _table_digest(self, table: str, columns: list[str], version: int) -> str:
+        rows = self.read(table, columns, version=version)
+        joined = pc.binary_join_element_wise(*[column.cast(pa.string()) for column in rows.columns], "\x1f")
+        ordered = joined.combine_chunks().sort() if len(rows) else pa.array([], pa.string())
+        return digest.of_bytes("\n".join(ordered.to_pylist()).encode())
+
+    def _at(self, table: str, version: int | None = None) -> Any:
+        handle = self._database.open_table(table)
+        wanted = self.commit.versions[table] if version is None else version
+        try:
+            handle.checkout(wanted)
+        except (ValueError, RuntimeError) as error:
+            raise BadUse(f"ledger table {table}: there is no version {wanted}") from error
+        return handle
+
+
+class Change:
+    """Writes to the ledger that become visible together at `commit`, or not at all."""
+
+    def __init__(self, ledger: Ledger, scratch: Path) -> None:
+        self.ledger = ledger
+        self.scratch = scratch
+        self._open: dict[str, Any] = {}
+
+    @property
+    def made(self) -> bool:
+        """True once something was written."""
+        return bool(self._open)
+
+    def upsert(self, table: str, rows: pa.Table | Iterable[pa.RecordBatch]) -> None:
+        """Write rows, replacing those with the same identity (row digest; draw; media digest; …).
+
+        Args:
+            table: a key of `contracts.LEDGER`.
+            rows: an Arrow table, or batches of any number; columns and types as in the contract.
+        """
+        schema = contracts.LEDGER[table]
+        batches = (batch.cast(schema) for batch in (rows.to_batches() if isinstance(rows, pa.Table) else rows) if batch.num_rows)
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        merge = self._table(table).merge_insert(_IDENTITY.get(table, ["row_digest"]))
+        merge.when_matched_update_all().when_not_matched_insert_all().execute(reader)
+
+    def delete(self, table: str, column: str, values: Iterable[str]) -> None:
+        """Delete the rows whose `column` is one of `values`."""
+        doomed = sorted(set(values))
+        for start in range(0, len(doomed), _DELETES_AT_ONCE):
+            self._table(table).delete(f"{column} IN ({_quoted(doomed[start : start + _DELETES_AT_ONCE])})")
+
+    def now(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Batches of the table as this change has left it so far."""
+        yield from self.ledger.scan(table, columns, version=self._open[table].version if table in self._open else None)
+
+    def commit(self, **said: Any) -> None:
+        """Make everything written so far visible, in one rename.
+
+        Args:
+            said: fields of `Commit` to change besides the versions.
+        """
+        versions = self.ledger.versions | {table: int(handle.version) for table, handle in self._open.items()}
+        after = replace(self.ledger.commit, versions=versions, **said)
+        if after != self.ledger.commit:
+            _write_marker(self.ledger._folder, after)
+            self.ledger.commit = after
+        self._open = {}
+
+    def _table(self, table: str) -> Any:
+        if table not in self._open:
+            handle = self.ledger._at(table)
+            committed = handle.version
+            handle.checkout_latest()
+            if handle.version != committed:  # a killed writer was here
+                handle.checkout(committed)
+                handle.restore()
+            self._open[table] = handle
+        return self._open[table]
+
+
+@contextmanager
+def writing(store: Path) -> Iterator[Change]:
+    """Open the ledger for writing, making it if there is none; one writer at a time.
+
+    Args:
+        store: the folder given as `--store`.
+
+    Yields:
+        the change; nothing of it is seen unless its `commit` is called. `Change.scratch` is an empty folder for its duration.
+
+    Raises:
+        FailedWork: another process is writing.
+    """
+    folder = Path(store) / "ledger"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FailedWork(f"{folder}: another process is writing to this ledger; wait for it and run again") from error
+        if not (folder / "commit.json").exists():
+            _create(folder)
+        scratch = folder / ".scratch"
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a killed writer
+        scratch.mkdir()
+        try:
+            yield Change(Ledger(store), scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def record_draws(store: Path, draws: pa.Table) -> None:
+    """Keep audit draws: the authority on the inclusion probability of every outcome that names one of them.
+
+    Args:
+        store: the folder given as `--store`.
+        draws: columns as `contracts.AUDIT_DRAWS`.
+
+    Raises:
+        BadUse: a draw_id stands for draws of different content; nothing is written then.
+        FailedWork: another process is writing.
+    """
+    draws = draws.select(contracts.AUDIT_DRAWS.names).cast(contracts.AUDIT_DRAWS)
+    with writing(store) as change:
+        known = change.ledger.read("audit_draws")
+        distinct = pa.concat_tables([known, draws]).group_by(draws.column_names).aggregate([])
+        names = distinct["draw_id"].to_pandas()
+        if names.duplicated().any():
+            clash = names[names.duplicated()].iloc[0]
+            raise BadUse(f"audit_draws: column draw_id: {clash!r} stands for more than one draw; draw again with new ids")
+        fresh = distinct.filter(pc.invert(pc.is_in(distinct["draw_id"], known["draw_id"])))
+        if len(fresh):
+            change.upsert("audit_draws", fresh)
+            change.commit()
+
+
+def _create(folder: Path) -> None:
+    database = lancedb.connect(folder)
+    database.drop_all_tables()  # a writer killed before its first marker
+    for name, schema in contracts.LEDGER.items():
+        database.create_table(name, schema=schema)
+    _write_marker(folder, Commit({name: int(database.open_table(name).version) for name in contracts.LEDGER}))
+
+
+def _write_marker(folder: Path, commit: Commit) -> None:
+    atomic.write_json(folder / "commit.json", asdict(commit))
+
+
+def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:
+    if table not in contracts.LEDGER:
+        raise BadUse(f"ledger: no table {table!r}; it has {', '.join(contracts.LEDGER)}")
+    schema = contracts.LEDGER[table]
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+
+def _quoted(values: Iterable[str]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
