@@ -97,7 +97,9 @@ def _certificates(thresholds: dict[str, Any] | None) -> Iterator[Check]:
         removal = actions["auto_remove"]
         value, outcome = removal.get("threshold"), removal.get("outcome")
         if value is None:
-            yield _check("certificate", category, None, removal.get("target"), "not_applicable", f"{outcome}: nothing is removed automatically")
+            yield _check(
+                "certificate", category, None, removal.get("target"), "not_applicable", f"{outcome}: nothing is removed automatically"
+            )
         elif outcome in ("certified", "kept"):
             yield _check("certificate", category, removal.get("bound"), removal.get("target"), "pass", f"{outcome} at {value:.4f}")
         else:

@@ -67,7 +67,9 @@ def batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
         if file.suffix in _PARQUET:
             stored = pa.parquet.read_schema(file)
-            texts = [name for name in columns if pa.types.is_string(stored.field(name).type) or pa.types.is_large_string(stored.field(name).type)]
+            texts = [
+                name for name in columns if pa.types.is_string(stored.field(name).type) or pa.types.is_large_string(stored.field(name).type)
+            ]
             source = pa.parquet.ParquetFile(file, read_dictionary=texts)
             yield from source.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
         else:

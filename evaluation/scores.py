@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation import score_files
+from feature_store.contracts import SCORES, SCORES_REQUIRED
 from feature_store.errors import BadUse
 
-REQUIRED = ("item_id", "category", "language", "score", "label")
-OPTIONAL = ("inclusion_prob", "zone", "region", "author_group", "period", "split", "synthetic")
+REQUIRED = SCORES_REQUIRED
+OPTIONAL = (*(name for name in SCORES.names if name not in REQUIRED), "synthetic")
 NUMBERS = ("score", "label", "inclusion_prob")
 TRAINED_ON = ("train", "training", "fusion")
 MISSING_GROUP = "(missing)"
@@ -82,7 +83,9 @@ def open_table(path: Path, columns: Columns | None = None, groups: Sequence[str]
         for name in wanted:
             source = columns.renames.get(name, name)
             if name not in columns.constants and source not in there:
-                raise BadUse(f"{file}: no column {source!r} for {name}; it has {', '.join(there[:30])}; map one with --columns {name}=COLUMN")
+                raise BadUse(
+                    f"{file}: no column {source!r} for {name}; it has {', '.join(there[:30])}; map one with --columns {name}=COLUMN"
+                )
     extra = [name for name in OPTIONAL if columns.renames.get(name, name) in there or name in columns.constants]
     names = tuple(dict.fromkeys([*REQUIRED, *extra, *groups]))
     return Table(path, files, columns, tuple(groups), names)
@@ -100,7 +103,9 @@ def num_rows_by_split(table: Table) -> dict[str, int]:
     for file, first, batch in _named(table, ("split",)):
         values = batch.column("split")
         trained = pc.is_in(pc.utf8_lower(values.cast(pa.string())), pa.array(TRAINED_ON))
-        _refuse(trained, file, first, "split", values, "a score that a model gave to its own training rows is no evidence; leave those rows out")
+        _refuse(
+            trained, file, first, "split", values, "a score that a model gave to its own training rows is no evidence; leave those rows out"
+        )
         for item in pc.value_counts(values.cast(pa.string())).to_pylist():
             name = item["values"] or MISSING_GROUP
             counts[name] = counts.get(name, 0) + item["counts"]
@@ -142,7 +147,9 @@ def batches(table: Table, names: Sequence[str], splits: tuple[str, ...] | None =
         columns = {name: _checked(name, raw.column(name), file, first) for name in reading}
         if {"label", "inclusion_prob"} <= columns.keys():
             unweighted = pc.and_(columns["label"].is_valid(), columns["inclusion_prob"].is_null())
-            _refuse(unweighted, file, first, "inclusion_prob", columns["inclusion_prob"], "a labelled row needs the probability of its draw")
+            _refuse(
+                unweighted, file, first, "inclusion_prob", columns["inclusion_prob"], "a labelled row needs the probability of its draw"
+            )
         batch = pa.RecordBatch.from_pydict(columns)
         if splits:
             batch = batch.filter(pc.is_in(batch.column("split").cast(pa.string()), pa.array(splits)))
@@ -172,10 +179,8 @@ def _checked(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
     if name in ("item_id", "category"):
         _refuse(values.is_null(), file, first, name, values, "is missing")
     text = values if pa.types.is_dictionary(values.type) else values.cast(pa.string()).dictionary_encode()
-    if name in ("item_id", "category"):
-        return text
     filled = text.fill_null("und" if name == "language" else MISSING_GROUP) if text.null_count else text
-    if name != "split":
+    if name not in ("item_id", "split"):
         _refuse(_text_equal(filled, "all"), file, first, name, filled, "the word 'all' is kept for pooled cells")
     return filled
 

@@ -1,0 +1,187 @@
+"""Draw the three-zone audit: which posts people should look at (again), each with a known probability."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from evaluation import score_files
+from evaluation.sampling import ZONES, inclusion_probs, permanent_number
+from feature_store import atomic, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import BadUse
+
+SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
+DECISION_COLUMNS = ("post_id", "category", "decided_at", "score", "action")
+PLAN_COLUMNS = ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The plan (one row a drawn post x category), the frame's size, the expected number of rows and its 95 % range."""
+
+    plan: pd.DataFrame
+    num_frame: int
+    expected: float
+    low: int
+    high: int
+
+
+def run(settings: params.AuditSample, frame: pd.DataFrame, budget: int, secret: bytes, drawn_at: datetime) -> Result:
+    """Draw each row of the frame by itself with its own probability (Poisson sampling).
+
+    Args:
+        settings: how the budget is spread.
+        frame: post_id, category, language, score in [0, 1], action; one row a post x category, none labelled yet.
+        budget: expected number of rows drawn, at least 1.
+        secret: key of the permanent random numbers: the same post and category always get the same number, so a draw
+            can be repeated by us and not be foreseen by uploaders.
+        drawn_at: UTC time written into the plan.
+
+    Returns:
+        the plan and its size; `inclusion_prob` sums to min(budget, rows) over the frame.
+
+    Raises:
+        BadUse: the frame is empty, or so large that the budget cannot give every row the smallest allowed probability.
+
+    Source: Ohlsson (1995), "Coordination of samples using permanent random numbers"; STATISTICS §2.
+    """
+    if frame.empty:
+        raise BadUse("no decision is left to draw from: every post and category of the table is labelled already")
+    prob = inclusion_probs(frame, budget, settings)
+    uniform = np.array([permanent_number(secret, *key) for key in zip(frame.post_id, frame.category, strict=True)])
+    drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[uniform < prob]
+    ids = [_draw_id(*row) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True)]
+    plan = drawn.assign(draw_id=ids)[PLAN_COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
+    spread = 1.96 * float(np.sqrt((prob * (1 - prob)).sum()))
+    return Result(plan, len(frame), float(prob.sum()), int(max(prob.sum() - spread, 0)), int(np.ceil(prob.sum() + spread)))
+
+
+def read_frame(decisions: Path, languages: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
+    """The latest decision on each post and category that has no label yet.
+
+    Args:
+        decisions: table of decisions (DESIGN §2), a file or a folder; a column `language` is used where it exists.
+        languages: post_id, language; from the ledger where there is one.
+        labelled: post_id, category of what people have judged already.
+
+    Raises:
+        BadUse: a missing column, an unknown action, a score outside [0, 1]; naming file, row and column.
+    """
+    parts = [_read_decisions(file) for file in score_files.find(decisions)]
+    frame = pd.concat(parts).sort_values("decided_at", kind="stable").drop_duplicates(["post_id", "category"], keep="last")
+    if "language" not in frame:
+        frame = frame.merge(languages, on="post_id", how="left", validate="many_to_one")
+    frame = frame.merge(labelled.drop_duplicates(), on=["post_id", "category"], how="left", indicator=True, validate="one_to_one")
+    frame = frame[frame.pop("_merge") == "left_only"]
+    return frame.assign(language=frame.language.fillna("und")).sort_values(["post_id", "category"], ignore_index=True)
+
+
+def _read_decisions(file: Path) -> pd.DataFrame:
+    there = score_files.column_names(file)
+    for name in DECISION_COLUMNS:
+        if name not in there:
+            raise BadUse(f"{file}: no column {name!r}; expected a table of decisions, it has {', '.join(there[:30])}")
+    names = [*DECISION_COLUMNS, *(["language"] if "language" in there else [])]
+    frame = pd.concat(
+        [pd.DataFrame(batch.to_pylist(), columns=names) for batch in score_files.batches(file, names)] or [pd.DataFrame(columns=names)]
+    )
+    frame = frame.reset_index(drop=True)
+    score = pd.to_numeric(frame.score, errors="coerce")
+    for column, bad, expected in (
+        ("post_id", frame.post_id.isna(), "an id"),
+        ("category", frame.category.isna(), "a policy"),
+        ("score", ~score.between(0, 1), "a number in [0, 1]"),
+        ("action", ~frame.action.isin(ZONES), " / ".join(ZONES)),
+    ):
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise BadUse(f"{file}: row {row + 1}, column {column}: found {frame[column][row]!r}, expected {expected}")
+    return frame.assign(score=score, decided_at=pd.to_datetime(frame.decided_at, utc=True, errors="coerce"))
+
+
+def _draw_id(*parts: Any) -> str:
+    return "a_" + hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:20]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the decisions, draw, write the plan and record the draw in the ledger. Returns the exit code."""
+
+    def audit_sample(
+        decisions: Annotated[Path, typer.Option(help="Table of decisions to draw from: a file or a folder.")],
+        budget: Annotated[int, typer.Option(min=1, help="How many labels are wanted, as an expectation.")],
+        out: Annotated[Path, typer.Option(help="Plan to write, .parquet or .csv.")],
+        as_of: Annotated[datetime | None, typer.Option(help="UTC time of the draw; now where it is left out.")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Draw posts for people to judge, each with a known probability."""
+        settings = params.load(params_file, overrides).audit_sample
+        if out.suffix not in (".parquet", ".csv"):
+            raise BadUse(f"--out {out}: expected a name that ends in .parquet or .csv")
+        secret = os.environ.get(SECRET_VARIABLE, "").encode()
+        if len(secret) < 16:
+            raise BadUse(
+                f"set the environment variable {SECRET_VARIABLE} to a secret of 16 characters or more: nobody else must foresee the draw"
+            )
+        languages, labelled = _known(store)
+        frame = read_frame(decisions, languages, labelled)
+        result = run(settings, frame, budget, secret, (as_of or datetime.now(UTC)).replace(tzinfo=UTC))
+        _record(store, result.plan)
+        with atomic.replacing(out) as partial:
+            result.plan.to_csv(partial, index=False) if out.suffix == ".csv" else result.plan.to_parquet(partial, index=False)
+        _tell(result, out, as_json)
+
+    return execute(audit_sample, "audit-sample", argv)
+
+
+def _known(store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(post_id, language) and the (post_id, category) that people judged or were asked to, as far as the ledger knows."""
+    if not (store / "ledger").is_dir():
+        return pd.DataFrame({"post_id": [], "language": []}, dtype=str), pd.DataFrame({"post_id": [], "category": []}, dtype=str)
+    from feature_store import ledger
+
+    outcomes = ledger.read(store, "review_outcomes", ["post_id", "category"])
+    draws = ledger.read(store, "audit_draws", ["post_id", "category"])
+    return ledger.read(store, "posts", ["post_id", "language"]), pd.concat([outcomes, draws])
+
+
+def _record(store: Path, plan: pd.DataFrame) -> None:
+    """Write the draw into the ledger, the authority on its probabilities; without a ledger the plan is all there is."""
+    if (store / "ledger").is_dir():
+        from feature_store import ledger
+
+        ledger.record_draws(store, plan)
+
+
+def _tell(result: Result, out: Path, as_json: bool) -> None:
+    zones = {zone: int((result.plan.zone == zone).sum()) for zone in ZONES}
+    if as_json:
+        told = {"out": str(out), "drawn": len(result.plan), "expected": result.expected, "low": result.low, "high": result.high}
+        print(json.dumps({**told, "frame": result.num_frame, "zones": zones}))
+        return
+    console().print(
+        f"Drew {len(result.plan)} of {result.num_frame} unlabelled decisions (expected {result.expected:.0f}, 95 % range {result.low} to {result.high})."
+    )
+    buys = {
+        "auto_remove": "whether automatic removals were right",
+        "review": "whether the queue is worth its reviewers",
+        "none": "what was missed",
+    }
+    for zone, num in zones.items():
+        console().print(f"  {zone}: {num} labels, which tell {buys[zone]}")
+    console().print(f"Plan: {out}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

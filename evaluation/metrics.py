@@ -1,0 +1,75 @@
+"""Every metric of every cell, in long form: one row per category x language (or group value) and metric."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from evaluation.cube import LABELS, NUM_BINS, ZONES, Cube, cut, cut_max_weight, dense
+from evaluation.metric_rows import ALL, COLUMNS, Counts, Settings, describe
+from evaluation.operating_point import OperatingPoint
+
+
+def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings) -> pd.DataFrame:
+    """All metrics of a cube.
+
+    Args:
+        cube: calibrated scores; split by its group column where it has one, else by language.
+        points: the operating point of every category of the cube.
+        settings: see Settings.
+
+    Returns:
+        a table with the columns of metrics.parquet. Split by language it also holds the pooled cells (`language` = all); split by a group
+        column it holds one cell per category and group value, languages pooled. What is undefined is null, with a reason.
+    """
+    axis: Literal["language", "group"] = "language" if cube.group_column is None else "group"
+    parts = []
+    for index, category in enumerate(cube.categories):
+        counts = _count(_only(cube, index), axis, points[category])
+        parts.append(describe(counts, points[category], settings).assign(category=category))
+    table = pd.concat(parts, ignore_index=True)
+    pooled = pd.Series(ALL, index=table.index)
+    table["n"] = table.n.round().astype("int64")
+    table["need_n"] = table.need_n.round().astype("Int64")
+    slices = table.pop("slice")
+    table["language"] = slices if axis == "language" else pooled
+    table["group_column"] = pooled if axis == "language" else cube.group_column
+    table["group_value"] = pooled if axis == "language" else slices
+    return table[COLUMNS]
+
+
+def empty_cells(categories: list[str], languages: list[str]) -> pd.DataFrame:
+    """Cells that were expected and have no row: shown as missing evidence, never left out."""
+    rows = [(category, language, ALL, ALL, "rows", 0.0, None, None, 0, 0.0, "INSUFFICIENT", None, "expected, and without a row")
+            for category in categories for language in languages]  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _only(cube: Cube, index: int) -> Cube:
+    """The part of a cube that holds one category."""
+    stride = len(cube.languages) * len(cube.groups) * len(ZONES) * len(LABELS) * NUM_BINS
+    start, stop = np.searchsorted(cube.keys, [index * stride, (index + 1) * stride])
+    return replace(
+        cube,
+        categories=cube.categories[index : index + 1],
+        keys=cube.keys[start:stop] - index * stride,
+        moments=cube.moments[start:stop],
+        frame_max_weight=cube.frame_max_weight[index : index + 1],
+    )
+
+
+def _count(cube: Cube, axis: Literal["language", "group"], point: OperatingPoint) -> Counts:
+    """Counts of one category; slices of the language axis are followed by the pooled one."""
+    names = cube.languages if axis == "language" else cube.groups
+    by_bin = dense(cube, (axis, "label", "bin"))[:, :2]
+    full = cut(cube, [point.cuts], ("language", "group", "label"))
+    off = [name in point.languages_off for name in cube.languages]
+    on = np.where(np.array(off)[:, None, None, None, None], 0.0, full)
+    over = 1 if axis == "language" else 0
+    by_action, removable = full.sum(over), on.sum(over)
+    if axis == "language":
+        names = (*names, ALL)
+        by_bin, by_action, removable = (np.concatenate([part, part.sum(0, keepdims=True)]) for part in (by_bin, by_action, removable))
+    return Counts(names, axis == "language", by_bin, by_action, removable, cut_max_weight(cube, [point.cuts])[0])

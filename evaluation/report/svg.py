@@ -1,0 +1,182 @@
+"""Charts as inline SVG: no script, no font and no network, the same in a mail client, a browser and on paper."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+# Okabe & Ito (2008), "Color Universal Design": told apart under every common kind of colour blindness.
+BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#1d2430"
+WIDTH, HEIGHT = 360, 250
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 40
+LOGIT_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: values from `low` to `high`, drawn on the logit scale where `stretched`."""
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    stretched: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value lies between the ends, in [0, 1]; values outside are drawn at the end."""
+        value = min(max(value, self.low), self.high)
+        low, high, value = (_logit(v) if self.stretched else v for v in (self.low, self.high, value))
+        return (value - low) / (high - low)
+
+
+def probability_axis(label: str) -> Axis:
+    """An axis for probabilities that leaves room near 0 and near 1, where moderation decides."""
+    return Axis(label, 0.0005, 0.9995, LOGIT_TICKS, stretched=True)
+
+
+def unit_axis(label: str) -> Axis:
+    """A plain axis from 0 to 1."""
+    return Axis(label, 0.0, 1.0, UNIT_TICKS)
+
+
+class Plot:
+    """A small cartesian chart; draw on it, then take `svg`."""
+
+    def __init__(self, title: str, x: Axis, y: Axis) -> None:
+        self.title, self.x, self.y = title, x, y
+        self.marks: list[Markup] = []
+        self.num_points = 0
+
+    def line(self, xs: Sequence[float], ys: Sequence[float], colour: str = BLUE, dashed: bool = False, width: float = 2) -> None:
+        """A line through the points in the order given."""
+        self.num_points += len(xs)
+        dash = Markup(' stroke-dasharray="5 4"') if dashed else Markup("")
+        self._add(Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="{}"{} stroke-linejoin="round"/>'),
+            self._path(xs, ys),
+            colour,
+            width,
+            dash,
+        )
+
+    def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str = BLUE) -> None:
+        """The area between two lines."""
+        outline = f"{self._path(xs, high)} {self._path(xs[::-1], low[::-1])}"
+        self._add(Markup('<polygon points="{}" fill="{}" fill-opacity="0.18"/>'), outline, colour)
+
+    def dots(self, xs: Sequence[float], ys: Sequence[float], colour: str = BLUE, labels: Sequence[str] = ()) -> None:
+        """A dot a point, each with a tooltip where labels are given."""
+        self.num_points += len(xs)
+        for position, (x, y) in enumerate(zip(xs, ys, strict=True)):
+            tip = Markup("<title>{}</title>").format(labels[position]) if labels else Markup("")
+            self._add(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.2" fill="{}">{}</circle>'), *self._at(x, y), colour, tip)
+
+    def cross(
+        self, x: float, y: float, x_span: tuple[float, float], y_span: tuple[float, float], colour: str, label: str, row: int = 0
+    ) -> None:
+        """A point with its intervals both ways, and its name in line `row` of a list at the lower left."""
+        self.num_points += 1
+        (px, py), (x0, _), (x1, _), (_, y0), (_, y1) = (
+            self._at(a, b) for a, b in ((x, y), (x_span[0], y), (x_span[1], y), (x, y_span[0]), (x, y_span[1]))
+        )
+        self._add(Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/>'), x0, py, x1, px, y0, y1, colour)
+        shape = Markup('<circle cx="{0:.1f}" cy="{1:.1f}" r="5" fill="#fff" stroke="{2}" stroke-width="2.5"/>')
+        self._add(shape, px, py, colour)
+        self._key(colour, label, row)
+
+    def area(self, edges: Sequence[float], heights: Sequence[float], colour: str, label: str, row: int, hatched: bool = False) -> None:
+        """Steps over bins: heights[i] from edges[i] to edges[i + 1]."""
+        self.num_points += sum(height > 0 for height in heights)
+        xs = [edge for left, right in pairwise(edges) for edge in (left, right)]
+        ys = [height for height in heights for _ in (0, 1)]
+        outline = self._path([xs[0], *xs, xs[-1]], [self.y.low, *ys, self.y.low])
+        dash = Markup(' stroke-dasharray="4 2"') if hatched else Markup("")
+        self._add(Markup('<polygon points="{}" fill="{}" fill-opacity="0.22" stroke="{}" stroke-width="1.6"{}/>'), outline, colour, colour, dash)
+        self._key(colour, label, row)
+
+    def rule(self, x: float, label: str, colour: str = INK, row: int = 0) -> None:
+        """A vertical line with a name beside its top."""
+        px, _ = self._at(x, self.y.low)
+        anchor = "end" if px > WIDTH * 0.6 else "start"
+        line = Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" stroke="{3}" stroke-width="1.5"/>')
+        self._add(line, px, TOP, HEIGHT - BOTTOM, colour)
+        shift = -4 if anchor == "end" else 4
+        self._add(Markup('<text x="{:.1f}" y="{}" text-anchor="{}" fill="{}" class="key">{}</text>'),
+            px + shift,
+            TOP + 10 + 13 * row,
+            anchor,
+            colour,
+            label,
+        )
+
+    def svg(self) -> Markup:
+        """The chart as an SVG element that scales with its column; a chart without a point says so."""
+        frame = [*self._grid_x(), *self._grid_y()]
+        empty = Markup('<text x="{}" y="{}" text-anchor="middle" class="none">no labelled rows to draw</text>').format(
+            WIDTH / 2, HEIGHT / 2
+        )
+        body = Markup("").join([*frame, *(self.marks if self.num_points else [empty.format(WIDTH / 2, HEIGHT / 2)])])
+        return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}" data-points="{}">{}</svg>').format(
+            WIDTH, HEIGHT, self.title, self.num_points, body
+        )
+
+    def _add(self, template: Markup, *values: object) -> None:
+        self.marks.append(template.format(*values))
+
+    def _key(self, colour: str, label: str, row: int) -> None:
+        y = TOP + 12 + 15 * row
+        self._add(Markup('<rect x="{}" y="{}" width="10" height="10" fill="{}"/>'), LEFT + 8, y - 9, colour)
+        self._add(Markup('<text x="{}" y="{}" class="key">{}</text>'), LEFT + 23, y, label)
+
+    def _at(self, x: float, y: float) -> tuple[float, float]:
+        across, up = self.x.place(x), self.y.place(y)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    def _path(self, xs: Sequence[float], ys: Sequence[float]) -> str:
+        return " ".join("{:.1f},{:.1f}".format(*self._at(x, y)) for x, y in zip(xs, ys, strict=True))
+
+    def _grid_x(self) -> list[Markup]:
+        floor = HEIGHT - BOTTOM
+        lines = []
+        for tick in self.x.ticks:
+            px, _ = self._at(tick, self.y.low)
+            lines.append(Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" class="grid"/>').format(px, TOP, floor))
+            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 14, percent(tick)))
+        middle = (LEFT + WIDTH - RIGHT) / 2
+        return [*lines, Markup('<text x="{}" y="{}" text-anchor="middle" class="axis">{}</text>').format(middle, HEIGHT - 8, self.x.label)]
+
+    def _grid_y(self) -> list[Markup]:
+        lines = []
+        for tick in self.y.ticks:
+            _, py = self._at(self.x.low, tick)
+            lines.append(Markup('<line x1="{1}" x2="{2}" y1="{0:.1f}" y2="{0:.1f}" class="grid"/>').format(py, LEFT, WIDTH - RIGHT))
+            lines.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(LEFT - 5, py + 4, percent(tick)))
+        middle = (TOP + HEIGHT - BOTTOM) / 2
+        name = Markup('<text x="11" y="{0}" text-anchor="middle" transform="rotate(-90 11 {0})" class="axis">{1}</text>')
+        return [*lines, name.format(middle, self.y.label)]
+
+
+def interval_bar(value: float | None, low: float | None, high: float | None, colour: str = BLUE) -> Markup:
+    """A dot with its interval on a track from 0 to 1, to stand beside the numbers in a table."""
+    if value is None:
+        return Markup("")
+    low, high = (value if low is None else low), (value if high is None else high)
+    x, x0, x1 = (4 + 92 * min(max(v, 0.0), 1.0) for v in (value, low, high))
+    return Markup(
+        '<svg viewBox="0 0 100 12" class="bar" aria-hidden="true"><line x1="4" x2="96" y1="6" y2="6" class="grid"/>'
+        '<line x1="{:.1f}" x2="{:.1f}" y1="6" y2="6" stroke="{}" stroke-width="3"/><circle cx="{:.1f}" cy="6" r="3.5" fill="{}"/></svg>'
+    ).format(x0, x1, colour, x, colour)
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as a percentage with the digits that matter near 0 and near 1."""
+    digits = 1 if 0 < share < 0.00995 or 0.99005 < share < 1 else 0
+    return f"{100 * share:.{digits}f}%"
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+

@@ -1,0 +1,161 @@
+"""From checked score rows to cubes: in chunks of bounded memory, one cube for languages and one for each group column."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import daft
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from evaluation import cube, scores
+from feature_store import calibration_map, digest
+from feature_store.errors import BadUse
+
+CHUNK_ROWS = 1 << 22
+LABELLED = ["item_id", "category", "language", "score", "label", "inclusion_prob"]
+CUBED = ("category", "language", "score", "label", "inclusion_prob", "zone")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was read: rows by use, labelled rows, periods, digest of the files, whether any row is synthetic."""
+
+    path: str
+    digest: str
+    num_rows: int
+    num_labelled: int
+    splits_used: tuple[str, ...]
+    splits_left_out: dict[str, int]
+    periods: tuple[str, ...]
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A score table and the rows of it that a command reads."""
+
+    table: scores.Table
+    splits: tuple[str, ...] | None
+    left_out: dict[str, int]
+
+
+def select(path: Path, columns: scores.Columns, groups: Sequence[str], *, wanted: str, other: str) -> Selection:
+    """Open a table and choose its rows: those of split `wanted` where it has such, else all but those of `other`.
+
+    Raises:
+        BadUse: see `scores.open_table`, `scores.num_rows_by_split`, `scores.choose_splits`.
+    """
+    plain = dict.fromkeys(part for group in groups for part in group.split("*") if part not in (*scores.REQUIRED, "split"))
+    table = scores.open_table(path, columns, tuple(plain))
+    counts = scores.num_rows_by_split(table)
+    splits = scores.choose_splits(counts, wanted, other)
+    return Selection(table, splits, {name: num for name, num in counts.items() if splits is not None and name not in splits})
+
+
+def chunks(selection: Selection, names: Sequence[str]) -> Iterator[pa.Table]:
+    """Checked rows in tables of about CHUNK_ROWS rows."""
+    held: list[pa.RecordBatch] = []
+    for batch in scores.batches(selection.table, names, selection.splits):
+        held.append(batch)
+        if sum(part.num_rows for part in held) >= CHUNK_ROWS:
+            yield _whole(held)
+            held = []
+    if held:
+        yield _whole(held)
+
+
+def labelled(selection: Selection) -> pd.DataFrame:
+    """Every labelled row: item_id, category, language (str), score, label, inclusion_prob (float64; 1 where the table has none)."""
+    parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, LABELLED)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LABELLED)
+    rows = rows.assign(inclusion_prob=rows.inclusion_prob if "inclusion_prob" in rows else 1.0)
+    repeated = rows.duplicated(["item_id", "category"])
+    if repeated.any():
+        first = rows[repeated].iloc[0]
+        raise BadUse(f"{selection.table.path}: item_id {first.item_id!r} is labelled twice for {first.category}; keep one row of each")
+    return rows[LABELLED]
+
+
+def build_cubes(
+    selection: Selection,
+    groups: Sequence[str],
+    calibration: Mapping[str, Any] | None,
+    frame_min_inclusion_prob: Mapping[str, float],
+    hidden: frozenset[str] = frozenset(),
+) -> tuple[dict[str | None, cube.Cube], Facts]:
+    """Count every row.
+
+    Args:
+        selection: the rows.
+        groups: group columns; `a*b` crosses two.
+        calibration: content of calibration.json, or None for scores as they are.
+        frame_min_inclusion_prob: zone -> smallest probability of its draw, for rows that carry none.
+        hidden: item ids whose labels are treated as unknown.
+
+    Returns:
+        {None: cube by language, group: cube by that group}, and what was read.
+
+    Raises:
+        BadUse: a row breaks the contract, or there is none.
+    """
+    parts: dict[str | None, list[cube.Cube]] = {name: [] for name in (None, *groups)}
+    wanted = [*CUBED, "period", "synthetic", *selection.table.groups, *(["item_id"] if hidden else [])]
+    num_rows, num_labelled, periods, synthetic = 0, 0, set(), False
+    for chunk in chunks(selection, wanted):
+        num_rows, num_labelled = num_rows + chunk.num_rows, num_labelled + chunk.num_rows - chunk["label"].null_count
+        periods |= set(pc.unique(chunk["period"]).to_pylist()) if "period" in chunk.column_names else set()
+        synthetic |= "synthetic" in chunk.column_names and bool(pc.any(chunk["synthetic"]).as_py())
+        counted = _hide(chunk, hidden) if hidden else chunk
+        for group, cubes in parts.items():
+            frame = _frame(counted, group)
+            cubes.append(cube.build(frame, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob))
+    if not num_rows:
+        raise BadUse(f"{selection.table.path}: no row to read; expected scores of at least one item")
+    facts = Facts(
+        path=selection.table.path.name,
+        digest=digest.of_json([digest.of_file(file) for file in selection.table.files]),
+        num_rows=num_rows,
+        num_labelled=num_labelled,
+        splits_used=selection.splits or (),
+        splits_left_out=selection.left_out,
+        periods=tuple(sorted(periods)),
+        synthetic=synthetic,
+    )
+    return {name: cube.merge(cubes) for name, cubes in parts.items()}, facts
+
+
+def calibrated(rows: pd.DataFrame, calibration: Mapping[str, Any] | None) -> pd.Series:
+    """Calibrated probability of each row, float64, in the order of `rows`; the score itself where there is no calibration."""
+    if calibration is None:
+        return rows.score.astype(float)
+    prob = pd.Series(np.nan, index=rows.index)
+    for category, part in rows.groupby("category", observed=True):
+        prob[part.index] = calibration_map.apply(calibration["categories"].get(category), part.score.to_numpy(), part.language.to_numpy())
+    return prob
+
+
+def _frame(chunk: pa.Table, group: str | None) -> daft.DataFrame:
+    names = [name for name in CUBED if name in chunk.column_names]
+    table = pa.table({name: _plain(chunk[name]) for name in names})
+    if group is not None:
+        parts = [_plain(chunk[part]) for part in group.split("*")]
+        table = table.append_column(group, parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, " * "))
+    return daft.from_arrow(table)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def _hide(chunk: pa.Table, hidden: frozenset[str]) -> pa.Table:
+    position = chunk.column_names.index("label")
+    known = pc.is_in(_plain(chunk["item_id"]), pa.array(sorted(hidden), pa.string()))
+    return chunk.set_column(position, "label", pc.if_else(known, pa.scalar(None, pa.float64()), chunk["label"]))
+
+
+def _whole(batches: list[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(batches).unify_dictionaries()
