@@ -38,23 +38,22 @@ def normalised(text: str) -> str:
 def near_duplicates(texts: "pd.Series[str]", min_similarity: float) -> "pd.Series[str]":
     """Name the set of near-duplicates that each text belongs to.
 
-    Texts that normalise alike are in one set. So are texts whose character trigrams have a Jaccard similarity of `min_similarity` or
-    more, up to what MinHash misses (see NUM_BANDS), and so is what a chain of such pairs joins.
+    Equal texts are in one set. So are texts whose character trigrams have a Jaccard similarity of `min_similarity` or more, up to what
+    MinHash misses (see NUM_BANDS), and so is what a chain of such pairs joins.
 
     Args:
-        texts: strings, indexed by unique ids (str); order does not matter.
+        texts: strings as `normalised` gives them, indexed by unique ids (str); order does not matter.
         min_similarity: in (0, 1).
 
     Returns:
         for each id of a text that is not blank, in ascending order, the smallest id of its set.
     """
-    forms = texts.sort_index().map(normalised)
-    forms = forms[forms != ""]
-    distinct = forms.drop_duplicates()
+    texts = texts[texts != ""].sort_index()
+    distinct = texts.drop_duplicates()
     sets = _similar(distinct.tolist(), min_similarity)
     # ids ascend, so the smallest position of a set holds its smallest id
     names = pd.Series(distinct.index.to_numpy()[sets.labels()], index=distinct.to_numpy(), dtype=object)
-    return forms.map(names)
+    return texts.map(names)
 
 
 def _similar(texts: list[str], min_similarity: float) -> DisjointSets:

@@ -1,0 +1,173 @@
+"""Stage `snapshot`: what training and evaluation read, as the pinned ledger knew it.
+
+usage: python -m feature_store.snapshot     in a workspace that holds data/inputs.json
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+from pydantic import AwareDatetime, BaseModel, ValidationError
+
+from feature_store import digest
+from feature_store import params as parameters
+from feature_store.atomic import replacing_folder, write_json
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.contracts import SPLITS
+from feature_store.errors import BadUse
+from feature_store.ledger import Ledger
+from feature_store.snapshot_tables import MEMBERSHIP, Tables, compose
+
+INPUTS = Path("data/inputs.json")
+OUT = Path("data/snapshot")
+ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
+CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
+
+
+class Champion(BaseModel):
+    """The model in production, and the digest of its bundle in the store."""
+
+    version: int
+    digest: str
+
+
+class Inputs(BaseModel):
+    """data/inputs.json: where the graph starts from."""
+
+    tables: dict[str, int]
+    as_of: AwareDatetime
+    ledger_digest: str
+    champion: Champion | None
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the snapshot is, and its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+
+def run(params: parameters.Params, inputs: Path, store: Path, out: Path) -> Result:
+    """Write a snapshot: examples.parquet, posts.parquet, membership.parquet, manifest.json.
+
+    Args:
+        params: sections labels, splits, snapshot; policies; seed.
+        inputs: data/inputs.json; says which version of each ledger table is meant, and as of when.
+        store: folder with the ledger and the champion's bundle.
+        out: folder to write, whole or not at all.
+
+    Returns:
+        the folder and the manifest. The same ledger content, champion and params give the same bytes.
+
+    Raises:
+        BadUse: `inputs` is missing or malformed, or names a table version that the ledger does not have.
+        FailedWork: no outcomes as of that time, or a split without labelled posts.
+    """
+    pinned = read_inputs(inputs)
+    ledger = Ledger(store)
+    membership = _membership(store, pinned)
+    outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables["review_outcomes"]).to_pandas()
+    about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables["posts"]).to_pandas()
+
+    def contents_of(post_ids: "pd.Series[str]") -> pd.DataFrame:
+        wanted = pa.array(post_ids, pa.string())
+        batches = ledger.scan("posts", CONTENT, version=pinned.tables["posts"])
+        rows: pd.DataFrame = pa.Table.from_batches([batch.filter(pc.is_in(batch["post_id"], wanted)) for batch in batches]).to_pandas()
+        return rows
+
+    tables = compose(outcomes, about, contents_of, membership, pd.Timestamp(pinned.as_of), params)
+    manifest = tables.account | pinned.model_dump(mode="json") | {"digest": _digest(tables)}
+    with replacing_folder(out) as folder:
+        for name in ("examples", "posts", "membership"):
+            pq.write_table(getattr(tables, name), folder / f"{name}.parquet", compression="zstd")
+        write_json(folder / "manifest.json", manifest)
+    return Result(out, manifest)
+
+
+def read_inputs(path: Path) -> Inputs:
+    """Read and check data/inputs.json.
+
+    Raises:
+        BadUse: naming the file and the key.
+    """
+    try:
+        return Inputs.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadUse(f"{path}: cannot be read ({error.strerror}); `python -m registry.pin` writes it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise BadUse(f"{path}: key {key}: {first['msg']}, got {first['input']!r}; `python -m registry.pin` writes it anew") from error
+    except ValueError as error:
+        raise BadUse(f"{path}: not valid JSON ({error}); `python -m registry.pin` writes it anew") from error
+
+
+def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
+    """post_id and split of what the champion's line has learned from; empty where there is no champion."""
+    rows: pd.DataFrame = MEMBERSHIP.empty_table().to_pandas()
+    if pinned.champion is None:
+        return rows
+    path = store / "bundles" / pinned.champion.digest / "membership.parquet"
+    try:
+        rows = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadUse(f"{path}: not readable ({error}); `python -m registry.pin` exports the champion's bundle") from error
+    return rows
+
+
+def _digest(tables: Tables) -> str:
+    """Digest of what the examples and posts say, free of how Parquet stores it."""
+    return digest.of_json([tables.examples.to_pylist(), tables.posts.to_pylist()])
+
+
+def _summary(manifest: dict[str, Any]) -> str:
+    """One screen: posts per split, examples per category, what was left out."""
+    posts, excluded = manifest["posts"], manifest["excluded"]
+    lines = [f"snapshot {manifest['digest'][:12]} as of {manifest['as_of']}" + (" (synthetic)" if manifest["synthetic"] else "")]
+    lines += [f"{'':24}" + "".join(f"{split:>9}" for split in SPLITS)]
+    for kind in ("labelled", "frame"):
+        lines.append(f"{kind + ' posts':24}" + "".join(f"{posts[kind].get(split, 0):>9}" for split in SPLITS))
+    for category in sorted({name for split in SPLITS for name in manifest["counts"][split]}):
+        cells = (manifest["counts"][split].get(category, {}).values() for split in SPLITS)
+        lines.append(f"{category:24}" + "".join(f"{_positive(list(cell)):>9}" for cell in cells))
+    lines.append("(violations/known labels of each category)")
+    left_out = [f"{kind} {reason} {n}" for kind in ("labelled", "frame") for reason, n in sorted(excluded[kind].items())]
+    return "\n".join([*lines, "left out: " + (", ".join(left_out) or "none")])
+
+
+def _positive(cells: list[dict[str, int]]) -> str:
+    violations = sum(cell["1"] for cell in cells)
+    return f"{violations}/{violations + sum(cell['0'] for cell in cells)}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def snapshot(
+        inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
+        out: Annotated[Path, typer.Option(help="Folder to write.")] = OUT,
+        params: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006
+        store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008
+        as_json: AsJson = False,
+    ) -> None:
+        with console().status("snapshot: labels, groups and splits of what the ledger holds"):
+            manifest = run(parameters.load(params, overrides), inputs, store, out).manifest
+        print(json.dumps(manifest, indent=2, sort_keys=True) if as_json else _summary(manifest))
+
+    return execute(snapshot, "snapshot", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
