@@ -7,6 +7,7 @@ from collections.abc import Sequence
 # subcommand -> (module with `main(argv) -> int`, what it does). Modules are imported only when asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("feature_store.ingest", "Take a delivery of posts, decisions and review outcomes into the ledger."),
+    "sample-data": ("feature_store.sample_data", "Make a synthetic world, or let its reviewers respond to an audit plan."),
 }
 
 

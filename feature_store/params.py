@@ -1,7 +1,8 @@
 """The parameters of every stage: one frozen model a section of params.yaml."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +17,40 @@ class Section(BaseModel):
     """A section of params.yaml: unknown keys and wrong types are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Training(Section):
+    """What both classifiers' training reads; batches are counted in posts, shares of the steps and of units in [0, 1]."""
+
+    backbone: str = Field(min_length=1)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    head_learning_rate: float = Field(gt=0)
+    layer_decay: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0)
+    warmup_share: Share
+    dropout: float = Field(ge=0, lt=1)
+    class_weight: Literal["none", "balanced"]
+    category_balance: Share
+    focal_gamma: float = Field(ge=0)
+    checkpoint_steps: int = Field(ge=1)
+
+
+class Text(Training):
+    """The text classifier: tokens a text (prefix and special tokens included), and what its encoder starts from."""
+
+    max_tokens: int = Field(ge=8)
+    prefix: str
+    freeze_word_embeddings: bool
+    warm_start: bool
+
+
+class Image(Training):
+    """The image classifier: side of its square input in pixels."""
+
+    size: int = Field(ge=32)
 
 
 class Predict(Section):
@@ -66,6 +101,23 @@ class Snapshot(Section):
     frame_rows: int = Field(ge=0)
 
 
+class Ingest(Section):
+    """Bounds of what a delivery may hold, and of what is held in memory while it is read."""
+
+    batch_rows: int = Field(gt=0)
+    batch_bytes: int = Field(gt=0)
+    max_row_bytes: int = Field(gt=0)
+    max_text_chars: int = Field(gt=0)
+    max_id_chars: int = Field(gt=0)
+    max_media_per_post: int = Field(gt=0)
+    max_media_bytes: int = Field(gt=0)
+    max_media_pixels: int = Field(gt=0)
+    media_hosts: tuple[str, ...]
+    media_timeout_s: float = Field(gt=0)
+    min_inclusion_prob: Probability
+    max_clock_skew_s: float = Field(ge=0)
+
+
 class Gate(Section):
     """Bounds that a candidate model must meet. A cell is written `category/language`; `all` is the pooled one."""
 
@@ -86,18 +138,40 @@ class AuditSample(Section):
     min_inclusion_prob: Probability
 
 
+class SampleData(Section):
+    """The synthetic world: its calendar and size, who writes in it, and with what probability its own system has posts reviewed."""
+
+    origin_week: str = Field(pattern=r"^[0-9]{4}-W[0-9]{2}$")
+    weeks: int = Field(ge=1)
+    posts_per_week: int = Field(ge=1)
+    share_images: Share
+    share_captions: Share
+    num_authors: int = Field(ge=1)
+    share_offenders: Share
+    num_reviewers: int = Field(ge=8)
+    thr_auto_remove: Probability
+    thr_review: Probability
+    prob_audit_removed: Share
+    prob_queue: Share
+    prob_audit_passed: tuple[Share, Share, Share]
+
+
 class Params(Section):
     """All sections of params.yaml. Each section is named after the stage or command that reads it."""
 
     policies: tuple[str, ...] = Field(min_length=1)
     seed: int = Field(ge=0)
+    ingest: Ingest
     labels: Labels
     splits: Splits
     snapshot: Snapshot
+    text: Text
+    image: Image
     predict: Predict
     fusion: Fusion
     gate: Gate
     audit_sample: AuditSample
+    sample_data: SampleData
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Params:
@@ -140,6 +214,14 @@ def check(content: dict[str, Any], origin: str) -> Params:
         key = ".".join(str(part) for part in first["loc"])
         more = f" (and {len(rest)} more)" if rest else ""
         raise BadUse(f"{origin}: key {key}: {first['msg']}, got {first['input']!r}{more}") from error
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping to `section.key` names; lists and empty mappings stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return flat
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,162 @@
+"""Make the sample world: deliveries of posts, decisions and review outcomes in many languages, with the truth kept aside.
+
+usage: upheld sample-data --out world; upheld sample-data respond --plan plan.parquet --world world --out answers
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import pyarrow as pa
+import typer
+from rich.progress import track
+
+from feature_store import atomic, contracts, params, sample_data_respond
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import BadUse
+from feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
+from feature_store.sample_data_posts import Posts, Week, monday_of, write
+from feature_store.sample_data_reviewers import answer, appeal, staff
+from feature_store.sample_data_scorer import decide, draw
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the world lies, its rows a table, and the moment at which it ends (later reviews are not part of it)."""
+
+    out: Path
+    num_rows: dict[str, int]
+    as_of: datetime
+
+
+def run(settings: params.SampleData, seed: int, out: Path, weeks: Sequence[Week], posts_per_week: int) -> Result:
+    """Write the world's deliveries into `out`, replacing an earlier world there.
+
+    A file of week NN is the same whichever weeks are made with it: each week has its own random streams, and what
+    reviewers say in the week after a post's own is taken from that post's week anew.
+
+    Args:
+        settings: sizes, shares and audit probabilities.
+        seed: of the world.
+        out: folder to write: posts/, decisions/ and review_outcomes/ with a file a week, media/, SYNTHETIC.json, and
+            truth/ with labels and reviewers, which is no part of the delivery.
+        weeks: consecutive weeks.
+        posts_per_week: how many posts each of them has.
+
+    Returns:
+        rows a table and the end of the last week.
+
+    Raises:
+        BadUse: `out` holds something that is no sample world.
+    """
+    refuse_others_folder(out)
+    reviewers = staff(seed, settings.num_reviewers)
+    counts: dict[str, int] = {}
+    before = _before(weeks[0])
+    late = _reviews(before, settings, write(before, settings, posts_per_week), reviewers)[1] if before.number else None
+    with atomic.replacing_folder(out) as folder:
+        for week in track(weeks, "sample world", console=console()):
+            made = write(week, settings, posts_per_week)
+            decisions, reviewed = _reviews(week, settings, made, reviewers)
+            outcomes = reviewed if late is None else pd.concat([late, reviewed]).sort_values(["reviewed_at", "outcome_id", "revision"])
+            late = reviewed
+            tables = {"posts": made.posts, "decisions": decisions, "review_outcomes": _within(outcomes, week)}
+            _deliver(folder, week, tables, made)
+            counts = {table: counts.get(table, 0) + len(frame) for table, frame in tables.items()}
+        reviewers.to_parquet(folder / "truth" / "reviewers.parquet", index=False)
+        as_of = weeks[-1].monday + timedelta(days=7)
+        write_mark(folder, seed, as_of)
+    return Result(out, counts, as_of)
+
+
+def calendar(settings: params.SampleData, seed: int, first_week: str, num_weeks: int) -> list[Week]:
+    """Consecutive weeks of the world.
+
+    Raises:
+        BadUse: `first_week` is no ISO week, or lies before the world begins.
+    """
+    try:
+        begins, first = monday_of(settings.origin_week), monday_of(first_week)
+    except ValueError as error:
+        raise BadUse(f"--first-week {first_week}: expected an ISO week like {settings.origin_week}") from error
+    number = (first - begins).days // 7 + 1
+    if number < 1:
+        raise BadUse(f"--first-week {first_week}: the world begins with sample_data.origin_week {settings.origin_week}")
+    return [Week(seed, number + later, first + timedelta(weeks=later)) for later in range(num_weeks)]
+
+
+def _before(week: Week) -> Week:
+    return Week(week.seed, week.number - 1, week.monday - timedelta(weeks=1))
+
+
+def _reviews(week: Week, settings: params.SampleData, made: Posts, reviewers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decisions on a week's posts, and all that people said of these posts, whenever they said it."""
+    decisions = decide(week, settings, made)
+    answers = answer(draw(week, settings, decisions), made.truth, reviewers, week.seed)
+    removed = decisions[decisions.action == "auto_remove"].merge(made.truth, on=["post_id", "category"], validate="one_to_one")
+    appeals = appeal(removed, reviewers, week.seed)
+    return decisions, pd.concat([answers, appeals]).sort_values(["reviewed_at", "outcome_id", "revision"])
+
+
+def _within(outcomes: pd.DataFrame, week: Week) -> pd.DataFrame:
+    there = (outcomes.reviewed_at >= week.monday) & (outcomes.reviewed_at < week.monday + timedelta(days=7))
+    return outcomes[there].reset_index(drop=True)
+
+
+def _deliver(folder: Path, week: Week, tables: dict[str, pd.DataFrame], made: Posts) -> None:
+    name = f"week={week.number:02d}.parquet"
+    for table, frame in tables.items():
+        schema = contracts.DELIVERED[table].schema
+        # The world's own audit is an external sampler's: its outcomes answer no draw of ours.
+        fields = [field for field in schema if field.name != "draw_id"]
+        write_table(folder / table / name, frame, pa.schema(fields))
+    write_table(folder / "truth" / name, made.truth, pa.Schema.from_pandas(made.truth, preserve_index=False))
+    for uri, content in made.media.items():
+        (folder / uri).parent.mkdir(parents=True, exist_ok=True)
+        (folder / uri).write_bytes(content)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make a world, or let its reviewers respond to a plan. Returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["respond"]:
+        return sample_data_respond.main(arguments[1:])
+
+    def sample_data(
+        out: Annotated[Path, typer.Option(help="Folder to write; an earlier sample world there is replaced.")],
+        weeks: Annotated[int | None, typer.Option(min=1, help="How many weeks [sample_data.weeks].")] = None,
+        posts_per_week: Annotated[int | None, typer.Option(min=1, help="Posts in each [sample_data.posts_per_week].")] = None,
+        first_week: Annotated[str | None, typer.Option(help="ISO week to begin with [sample_data.origin_week].")] = None,
+        seed: Annotated[int | None, typer.Option(min=0, help="Another seed is another world [seed].")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Make a synthetic multilingual world. `sample-data respond` lets its reviewers answer an audit plan."""
+        given = params.load(params_file, overrides)
+        settings, seed = given.sample_data, given.seed if seed is None else seed
+        chosen = calendar(settings, seed, first_week or settings.origin_week, weeks or settings.weeks)
+        result = run(settings, seed, out, chosen, posts_per_week or settings.posts_per_week)
+        _tell(result, as_json)
+
+    return execute(sample_data, "sample-data", arguments)
+
+
+def _tell(result: Result, as_json: bool) -> None:
+    as_of = f"{result.as_of:%Y-%m-%dT%H:%M:%SZ}"
+    if as_json:
+        print(json.dumps({"out": str(result.out), "as_of": as_of, "synthetic": True, "rows": result.num_rows}))
+        return
+    rows = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in result.num_rows.items())
+    console().print(f"Synthetic world in {result.out}: {rows}. The truth is in {result.out / 'truth'}.")
+    console().print(f"Next: upheld ingest {result.out} --as-of {as_of}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

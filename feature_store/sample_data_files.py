@@ -1,0 +1,37 @@
+"""Files of the sample world: its mark, tables that are the same bytes for the same rows, and whose folder may be replaced."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store import atomic
+from feature_store.errors import BadUse
+
+MARK = "SYNTHETIC.json"
+
+
+def write_mark(folder: Path, seed: int, as_of: datetime) -> None:
+    """Say at a delivery's root that all of it is synthetic, from which seed, and at what moment (UTC) it ends."""
+    content = {"synthetic": True, "made_by": "upheld sample-data", "seed": seed, "as_of": f"{as_of:%Y-%m-%dT%H:%M:%SZ}"}
+    atomic.write_json(folder / MARK, content)
+
+
+def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
+    """Write a Parquet file with exactly the schema's columns; the same rows give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = frame[schema.names].astype(object)
+    rows = values.where(values.notna(), None).to_dict("records")
+    pq.write_table(pa.Table.from_pylist(rows, schema), path, compression="zstd")
+
+
+def refuse_others_folder(out: Path) -> None:
+    """Keep a folder that we did not make from being replaced.
+
+    Raises:
+        BadUse: `out` is a file, or a folder with content and without the mark of a sample world.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+        raise BadUse(f"--out {out}: exists and was not made by sample-data (no {MARK} in it); name a new or an empty folder")
