@@ -2,24 +2,31 @@
 
 Axes: category x language x group x zone x label x bin. Stored sparse (most bins of most cells are empty); `dense` and `cut`
 give the arrays that metrics want. Merging days, partitions or workers is a sum, so no report rescans rows.
+evaluation/cube_build.py counts rows into cubes.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import daft
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.bins import NUM_BINS
+from feature_store.atomic import replacing
+from feature_store.errors import BadUse
+
 Floats = NDArray[np.float64]
-NUM_BINS = 4096
-LOGIT_LIMIT = 12.0
+Ints = NDArray[np.int64]
 AXES = ("category", "language", "group", "zone", "label", "bin")
 ZONES = ("auto_remove", "review", "none", "unknown")  # zone of the draw; unknown where the table does not say
 LABELS = ("0", "1", "null")
 MOMENTS = ("n", "w", "w2", "wp")  # rows, sum of w, of w squared, of w times score; w = 1 / inclusion_prob, and 1 for a null label
+FORMAT = "upheld-cube-1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,66 +44,82 @@ class Cube:
     languages: tuple[str, ...]
     groups: tuple[str, ...]
     group_column: str | None
-    keys: NDArray[np.int64]
+    keys: Ints
     moments: Floats
     frame_max_weight: Floats
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis, in the order of AXES."""
+        return len(self.categories), len(self.languages), len(self.groups), len(ZONES), len(LABELS), NUM_BINS
 
-def edges() -> Floats:
-    """Lower edges of the bins, float64 (4096,): 0, then the sigmoid of a regular grid on (-12, 12). Thresholds are among them."""
-    raise NotImplementedError
-
-
-def bin_of(prob: ArrayLike) -> NDArray[np.int64]:
-    """Bin of each probability: the last whose lower edge is <= prob, so that prob >= edges()[k] exactly where bin_of(prob) >= k."""
-    raise NotImplementedError
-
-
-def snap_up(threshold: float) -> int:
-    """The first bin whose lower edge is >= threshold: NUM_BINS (nothing is at or above it) where no edge is."""
-    raise NotImplementedError
-
-
-def build(
-    rows: daft.DataFrame,
-    *,
-    group_column: str | None = None,
-    calibration: Mapping[str, Any] | None = None,
-    frame_min_inclusion_prob: Mapping[str, float] | None = None,
-) -> Cube:
-    """Count the rows of a table of any size.
-
-    Args:
-        rows: columns category, language (str), score (float in [0, 1]), label (number: 0, 1 or null); optional inclusion_prob
-            (float in (0, 1] or null; absent: 1), zone (str; absent or another value: "unknown") and `group_column`. Null
-            language or group counts as "und" / "unknown".
-        group_column: a column to split by, or None.
-        calibration: content of calibration.json; bins then hold calibrated probabilities.
-        frame_min_inclusion_prob: zone -> smallest inclusion probability of its frame, for rows where inclusion_prob is null.
-            A zone left out takes the smallest of the others.
-
-    Returns:
-        the cube; float64 sums.
-
-    Raises:
-        BadUse: a score is null, NaN or outside [0, 1], a label is neither 0, 1 nor null, a labelled row has no
-            inclusion_prob though the table has that column, or an inclusion_prob lies outside (0, 1].
-    """
-    raise NotImplementedError
+    @property
+    def num_rows(self) -> int:
+        """Rows counted."""
+        return round(float(self.moments[:, 0].sum()))
 
 
 def merge(cubes: Sequence[Cube]) -> Cube:
     """Sum cubes over the union of their axes; frame_max_weight by maximum.
 
+    Args:
+        cubes: at least one, all split by the same group column.
+
+    Returns:
+        the cube that one pass over all their rows would give.
+
     Raises:
         ValueError: no cube, or cubes split by different group columns.
     """
-    raise NotImplementedError
+    if len({cube.group_column for cube in cubes}) != 1:
+        raise ValueError(f"cubes to merge must share one group column, got {[cube.group_column for cube in cubes]}")
+    categories = tuple(sorted({value for cube in cubes for value in cube.categories}))
+    languages = tuple(sorted({value for cube in cubes for value in cube.languages}))
+    groups = tuple(sorted({value for cube in cubes for value in cube.groups}))
+    shape = (len(categories), len(languages), len(groups), len(ZONES), len(LABELS), NUM_BINS)
+    keys, weights = [], np.zeros((len(categories), len(ZONES)))
+    for cube in cubes:
+        places = [
+            np.searchsorted(new, old)
+            for new, old in zip((categories, languages, groups), (cube.categories, cube.languages, cube.groups), strict=True)
+        ]
+        category, language, group, *rest = np.unravel_index(cube.keys, cube.shape)
+        keys.append(np.ravel_multi_index((places[0][category], places[1][language], places[2][group], *rest), shape))
+        np.maximum.at(weights, places[0], cube.frame_max_weight)
+    total_keys, total = sum_by_key(np.concatenate(keys), np.concatenate([cube.moments for cube in cubes]))
+    return Cube(categories, languages, groups, cubes[0].group_column, total_keys, total, weights)
+
+
+def sum_by_key(keys: Ints, moments: Floats) -> tuple[Ints, Floats]:
+    """Sum rows of equal key.
+
+    Args:
+        keys: int64 (N,).
+        moments: float64 (N, K).
+
+    Returns:
+        (int64 (M,) ascending and unique, float64 (M, K)).
+    """
+    codes, unique = pd.factorize(keys)
+    sums = np.stack([np.bincount(codes, column, minlength=len(unique)) for column in moments.T], axis=1)
+    order = np.argsort(unique)
+    return unique[order], sums[order]
 
 
 def save(cube: Cube, path: Path) -> None:
     """Write a cube as one Parquet file, whole or not at all."""
-    raise NotImplementedError
+    header = {
+        "format": FORMAT,
+        "categories": cube.categories,
+        "languages": cube.languages,
+        "groups": cube.groups,
+        "group_column": cube.group_column,
+        "frame_max_weight": cube.frame_max_weight.tolist(),
+    }
+    columns = {"key": cube.keys} | {name: cube.moments[:, k] for k, name in enumerate(MOMENTS)}
+    table = pa.table(columns).replace_schema_metadata({"cube": json.dumps(header)})
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def load(path: Path) -> Cube:
@@ -105,7 +128,17 @@ def load(path: Path) -> Cube:
     Raises:
         BadUse: the file is missing or no cube of this version.
     """
-    raise NotImplementedError
+    try:
+        table = pq.read_table(path)
+        header = json.loads(table.schema.metadata[b"cube"])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise BadUse(f"{path}: not a score cube ({error}); expected a Parquet file written by evaluation.cube.save") from error
+    if header.get("format") != FORMAT:
+        raise BadUse(f"{path}: cube format {header.get('format')!r}, expected {FORMAT!r}; build the cube again from its scores")
+    moments = np.stack([table[name].to_numpy() for name in MOMENTS], axis=1)
+    categories, languages, groups = (tuple(header[name]) for name in ("categories", "languages", "groups"))
+    weights = np.array(header["frame_max_weight"], np.float64)
+    return Cube(categories, languages, groups, header["group_column"], table["key"].to_numpy(), moments, weights)
 
 
 def dense(cube: Cube, axes: Sequence[str]) -> Floats:
@@ -117,21 +150,24 @@ def dense(cube: Cube, axes: Sequence[str]) -> Floats:
     Returns:
         float64 (one dimension per axis, then 4 moments).
     """
-    raise NotImplementedError
+    return _sum_onto(cube, axes, (), np.zeros_like(cube.keys))
 
 
 def cut(cube: Cube, cuts: ArrayLike, axes: Sequence[str]) -> Floats:
     """Sum the cube over score intervals that differ by category: what happens at thresholds.
 
     Args:
-        cuts: int (categories, K), bins in ascending order along K; interval k holds bins >= cuts[k - 1] and < cuts[k].
+        cuts: int (categories, K), bins in ascending order along K; interval k holds bins >= cuts[:, k - 1] and < cuts[:, k].
             NUM_BINS means "no such threshold".
         axes: names among AXES without "bin", in the order wanted.
 
     Returns:
         float64 (one dimension per axis, K + 1 intervals, 4 moments). With cuts = [review, auto_remove]: 0 none, 1 review, 2 removed.
     """
-    raise NotImplementedError
+    thresholds = np.asarray(cuts, np.int64)
+    bins, category = cube.keys % NUM_BINS, cube.keys // (np.prod(cube.shape[1:]))
+    interval = (bins[:, None] >= thresholds[category]).sum(axis=1)
+    return _sum_onto(cube, axes, (thresholds.shape[1] + 1,), interval)
 
 
 def cut_max_weight(cube: Cube, cuts: ArrayLike) -> Floats:
@@ -143,4 +179,18 @@ def cut_max_weight(cube: Cube, cuts: ArrayLike) -> Floats:
     Returns:
         float64 (categories, K + 1); 0 where the frame has no row in the interval.
     """
-    raise NotImplementedError
+    rows = cut(cube, cuts, ("category", "zone"))[..., 0]  # (categories, zones, K + 1)
+    weights: Floats = np.where(rows > 0, cube.frame_max_weight[:, :, None], 0.0).max(axis=1)
+    return weights
+
+
+def _sum_onto(cube: Cube, axes: Sequence[str], extra_shape: tuple[int, ...], extra: Ints) -> Floats:
+    """Sum moments onto `axes` followed by one further axis whose position per key is `extra`."""
+    places = np.unravel_index(cube.keys, cube.shape)
+    wanted = [AXES.index(name) for name in axes]
+    shape = tuple(cube.shape[k] for k in wanted) + extra_shape
+    index = (*(places[k] for k in wanted), extra) if extra_shape else tuple(places[k] for k in wanted)
+    flat = np.ravel_multi_index(index, shape) if shape else np.zeros_like(cube.keys)
+    size = int(np.prod(shape))
+    sums: Floats = np.stack([np.bincount(flat, column, minlength=size) for column in cube.moments.T], axis=-1, dtype=np.float64)
+    return sums.reshape((*shape, len(MOMENTS)))

@@ -1,16 +1,20 @@
-"""Apply calibration.json: score -> global piecewise-linear isotonic map -> logit -> intercept and slope of the language.
+"""Apply calibration.json: score -> global isotonic map -> logit -> intercept and slope of the language -> probability.
 
 Pure numpy, so that serving, training and evaluation calibrate with the same lines.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feature_store.errors import BadUse
+
 Floats = NDArray[np.float64]
+LOGIT_LIMIT = 12.0  # probabilities stay inside the score cube's range, so that no odds are infinite
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -26,7 +30,34 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         BadUse: the file is missing, no JSON, or an entry has not that form; the message names the category.
     """
-    raise NotImplementedError
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        categories = content["categories"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadUse(f"{path}: not a calibration ({error!r}); expected the calibration.json that calibrate writes") from error
+    for name, entry in categories.items():
+        problem = _problem(entry)
+        if problem:
+            raise BadUse(f"{path}: category {name}: {problem}; fit it again with calibrate")
+    return dict(content)
+
+
+def _problem(entry: Any) -> str | None:
+    """What is wrong with an entry of "categories", or None."""
+    if entry is None:
+        return None
+    try:
+        x, y = (np.asarray(entry["isotonic"][name], np.float64) for name in ("x", "y"))
+        pairs = np.asarray([entry["mean"], *entry["languages"].values()], np.float64)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"expected isotonic x and y, mean and languages, found {error!r}"
+    if x.ndim != 1 or x.shape != y.shape or len(x) == 0 or (np.diff(x) <= 0).any() or (np.diff(y) < 0).any():
+        return "isotonic x must rise, y must not fall, and both must have one length"
+    if (y < 0).any() or (y > 1).any():
+        return "isotonic y must lie in [0, 1]"
+    if pairs.shape[1:] != (2,) or not np.isfinite(pairs).all() or (pairs[:, 1] <= 0).any():
+        return "mean and every language need a finite intercept and a positive slope"
+    return None
 
 
 def apply(entry: Mapping[str, Any] | None, score: ArrayLike, language: ArrayLike) -> Floats:
@@ -40,4 +71,42 @@ def apply(entry: Mapping[str, Any] | None, score: ArrayLike, language: ArrayLike
     Returns:
         float64 (N,) in (0, 1), not decreasing in the score within a language.
     """
-    raise NotImplementedError
+    names, codes = np.unique(np.asarray(language, str), return_inverse=True)
+    return apply_coded(entry, score, codes, names.tolist())
+
+
+def apply_coded(entry: Mapping[str, Any] | None, score: ArrayLike, code: ArrayLike, languages: Sequence[str]) -> Floats:
+    """Calibrate the scores of one category, languages given as positions.
+
+    Args:
+        entry: as in `apply`.
+        score: (N,) in [0, 1].
+        code: (N,) integers, position in `languages`.
+        languages: names; one without an entry of its own uses "mean".
+
+    Returns:
+        as `apply`.
+    """
+    scores = np.asarray(score, np.float64)
+    if entry is None:
+        return scores.copy()
+    pairs = np.array([entry["languages"].get(name, entry["mean"]) for name in languages], np.float64).reshape(-1, 2)
+    codes = np.asarray(code, np.int64)
+    logit = pairs[codes, 0] + pairs[codes, 1] * base_logit(entry["isotonic"], scores)
+    return 1 / (1 + np.exp(-np.clip(logit, -LOGIT_LIMIT, LOGIT_LIMIT)))
+
+
+def base_logit(isotonic: Mapping[str, ArrayLike], score: ArrayLike) -> Floats:
+    """Logit of the global isotonic map: linear between its knots, constant beyond them.
+
+    Args:
+        isotonic: {"x": scores, rising; "y": probabilities, not falling}.
+        score: (N,) in [0, 1].
+
+    Returns:
+        float64 (N,) within +-12.
+    """
+    probs = np.interp(np.asarray(score, np.float64), np.asarray(isotonic["x"]), np.asarray(isotonic["y"]))
+    tiny = 1 / (1 + np.exp(LOGIT_LIMIT))
+    probs = np.clip(probs, tiny, 1 - tiny)
+    return np.log(probs / (1 - probs))
