@@ -8,6 +8,10 @@ from collections.abc import Sequence
 COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("feature_store.ingest", "Take a delivery of posts, decisions and review outcomes into the ledger."),
     "sample-data": ("feature_store.sample_data", "Make a synthetic world, or let its reviewers respond to an audit plan."),
+    "retrain": ("registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
+    "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
+    "rerun": ("registry.rerun", "Run a retrain again from one stage on."),
+    "up": ("registry.up", "Start Airflow and MLflow on loopback."),
 }
 
 

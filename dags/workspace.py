@@ -141,7 +141,7 @@ def _changes(root: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _take_over(root: Path, earlier: Path, partial: Path) -> dict[str, Any]:
     """The earlier run's pinned inputs, copied, and its values of the parameters that the code still knows."""
-    if not earlier.is_dir():
+    if not (earlier / "run.json").is_file():
         raise Refused(f"there is no run {earlier.name}; `upheld runs` lists them", 2)
     if (earlier / graph.PINNED).exists():
         (partial / graph.PINNED).parent.mkdir(parents=True)

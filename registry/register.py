@@ -17,6 +17,7 @@ import yaml
 from feature_store import atomic, digest
 from feature_store.command import STORE_FOLDER, StoreFolder, execute
 from feature_store.errors import FailedWork
+from feature_store.params import flatten
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
 from training import pipeline
@@ -107,14 +108,6 @@ def metrics(path: Path) -> dict[str, float]:
     table = pd.read_parquet(path)
     cells = table[table.value.notna() & table.group_column.isin(["", "all"])]
     return {f"{row.metric}/{row.category}/{row.language}": float(row.value) for row in cells.itertuples()}
-
-
-def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping to `section.key` names; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _find(registry: Registry, name: str, tag: str, value: str) -> Version | None:

@@ -1,0 +1,63 @@
+"""Run a retrain again from one stage on, with the params and pinned inputs of the run that failed and the code of today.
+
+usage: upheld rerun RUN --from STAGE
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.errors import BadUse
+from registry import airflow_home, retrain, runs
+
+
+def run(store: Path, name: str, stage: str | None, conf: dict[str, object]) -> runs.Run:
+    """Start a new run that takes over what an earlier one was given.
+
+    Its workspace is a new one, so the failed run stays as evidence; stages before `stage` come out of the cache.
+
+    Args:
+        store: folder with ledger, registry, runs and caches.
+        name: run to take params and pinned inputs from.
+        stage: stage to run even if nothing that it reads has changed; None takes the one where the run failed.
+        conf: parameters to change on top.
+
+    Returns:
+        the registered run.
+
+    Raises:
+        BadUse: there is no such run or stage.
+        FailedWork: a task failed again.
+    """
+    earlier = runs.read(runs.folder(store, name))
+    stages = list(yaml.safe_load((airflow_home.ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    if stage is not None and stage not in stages:
+        raise BadUse(f"--from {stage}: no such stage; dvc.yaml has {', '.join(stages)}")
+    forced = stage or (earlier.failed_task if earlier.failed_task in stages else None)
+    return retrain.run(store, conf | {"rerun_of": earlier.name, "from_stage": forced})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def rerun(
+        name: Annotated[str, typer.Argument(metavar="RUN", help="Run to do again; `upheld runs` lists them.")],
+        stage: Annotated[str | None, typer.Option("--from", help="Stage to start from; by default the one that failed.")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        conf = retrain.changed(params_file, overrides)
+        retrain.tell(store, run(store, name, stage, conf), as_json)
+
+    return execute(rerun, "rerun", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

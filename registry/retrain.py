@@ -1,0 +1,161 @@
+"""Retrain: run the DAG `retrain` of Airflow from pinning the inputs to alias `challenger`, and say what every stage did.
+
+usage: upheld retrain --store store --set text.epochs=1
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from dags.process import die_with_parent
+from feature_store import params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import FailedWork
+from registry import airflow_home, runs
+
+POLL_S = 0.5
+REASON = re.compile(r"^\w+: failed: (.+)$", re.MULTILINE)  # as dags/run_stage.py prints it
+
+
+def run(store: Path, conf: dict[str, Any]) -> runs.Run:
+    """Run the whole job through Airflow and wait for its end.
+
+    Args:
+        store: folder with ledger, registry, runs and caches.
+        conf: what the trigger form would hold: changed parameters, `rerun_of`, `from_stage`.
+
+    Returns:
+        the registered run.
+
+    Raises:
+        FailedWork: a task failed; the message names it, its reason, its log and the command that goes on from there.
+    """
+    started = datetime.now(UTC)
+    workspace = store.absolute() / "runs" / re.sub(r"[^A-Za-z0-9_.-]", "-", f"manual__{started.isoformat()}")
+    environment = airflow_home.environment(store) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+    log = airflow_home.home(store) / f"{workspace.name}.log"
+    with tempfile.TemporaryDirectory() as scratch, _airflow(started, conf, environment, log, Path(scratch)) as process:
+        _follow(process, workspace)
+    if process.returncode == 0:
+        return runs.read(workspace)
+    raise FailedWork(_why(workspace, log))
+
+
+@contextmanager
+def _airflow(
+    started: datetime, conf: dict[str, Any], environment: dict[str, str], log: Path, scratch: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that runs the DAG, in a group of its own, so that an interrupt ends it with everything it started."""
+    argv = [sys.executable, "-m", "dags.run_now", "retrain", "--at", started.isoformat(), "--conf", json.dumps(conf)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*argv, "--result", str(scratch / "ended.json")],
+            cwd=airflow_home.ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  (no thread yet)
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the runner, DVC and the trainer die with it
+            process.wait()
+
+
+def _follow(process: subprocess.Popen[bytes], workspace: Path) -> None:
+    """Print each task as it ends; meanwhile show which one runs and the last line it printed."""
+    out, told = console(), set[str]()
+    with out.status("starting Airflow") as status:
+        while True:
+            ended = process.poll() is not None
+            tasks = runs.read(workspace).tasks if (workspace / "run.json").is_file() else {}
+            for name, result in tasks.items():
+                if name not in told:
+                    told.add(name)
+                    out.print(f"  {name}: {result['status']} ({result['duration_s']:.1f} s)", markup=False, highlight=False)
+            if ended:
+                return
+            status.update(_now(workspace, set(tasks)))
+            time.sleep(POLL_S)
+
+
+def _now(workspace: Path, ended: set[str]) -> str:
+    logs = [path for path in workspace.glob("logs/*.log") if path.stem not in ended]
+    if not logs:
+        return "next task" if ended else "starting Airflow, preparing the workspace"
+    newest = max(logs, key=lambda path: path.stat().st_mtime)
+    lines = newest.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "").replace("[", r"\[")
+    return f"{newest.stem}: {last[-100:]}"
+
+
+def _why(workspace: Path, log: Path) -> str:
+    record = runs.read(workspace) if (workspace / "run.json").is_file() else None
+    if record and record.failed_task:
+        again = f"again from there: upheld rerun {record.name} --from {record.failed_task}"
+        stage_log = workspace / "logs" / f"{record.failed_task}.log"
+        return f"run {record.name} failed at {record.failed_task}: {record.error}; log: {stage_log if stage_log.exists() else log}; {again}"
+    reasons = REASON.findall(log.read_text(encoding="utf-8", errors="replace"))
+    return f"{reasons[-1] if reasons else 'Airflow could not run the DAG'}; log: {log}"
+
+
+def changed(params_file: Path, overrides: list[str]) -> dict[str, Any]:
+    """What differs from the repository's own `params.yaml`, flat, for the trigger form.
+
+    Raises:
+        BadUse: a parameter is unknown or has a wrong value.
+    """
+    asked = params.flatten(params.load(params_file, overrides).model_dump(mode="json"))
+    own = params.flatten(yaml.safe_load((airflow_home.ROOT / "params.yaml").read_text(encoding="utf-8")))
+    return {key: value for key, value in asked.items() if key not in own or json.dumps(own[key]) != json.dumps(value)}
+
+
+def tell(store: Path, finished: runs.Run, as_json: bool) -> None:
+    """Print what every task did and what was registered, as JSON or as a table with the next commands."""
+    registered = finished.tasks["register"]
+    if as_json:
+        print(json.dumps({"run": finished.name, "workspace": finished.workspace, "registered": registered, "tasks": finished.tasks}))
+        return
+    table = Table("task", "what happened", "seconds", title=f"run {finished.name}")
+    for name, result in finished.tasks.items():
+        table.add_row(name, result["status"], f"{result['duration_s']:.1f}")
+    out = Console(soft_wrap=True)
+    out.print(table)
+    out.print(f"challenger: {registered['model']} with {registered['thresholds']}; the gate says {registered['gate']}", markup=False)
+    out.print(f"report: {finished.workspace}/data/evaluation/report.html\nall runs: upheld runs --store {store}", markup=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def retrain(
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        tell(store, run(store, changed(params_file, overrides)), as_json)
+
+    return execute(retrain, "retrain", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
