@@ -1,0 +1,107 @@
+"""Stage `fusion`: one probability per post and policy out of the stage-1 probabilities and the post's context.
+
+usage: python -m training.fusion     in a workspace that holds data/snapshot and data/stage1.parquet
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from feature_store import params as parameters
+from feature_store.atomic import replacing, write_json
+from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, console, execute
+from training import fusion_model, score_table
+
+SNAPSHOT = Path("data/snapshot")
+STAGE1 = Path("data/stage1.parquet")
+MODEL = Path("models/fusion/fusion.json")
+SCORES = Path("data/scores.parquet")
+CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the stage did: labels fitted on per policy, why a policy was passed through, and the size of the score table."""
+
+    num_labels: dict[str, int]
+    passed_through: dict[str, str]
+    num_scores: int
+    num_labelled_scores: int
+    num_appeal_only_left_out: int
+
+
+def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, scores: Path) -> Result:
+    """Fit the fusion layer on the fusion split and score the calibration and test posts with it.
+
+    Args:
+        params: `fusion` and `policies` are read.
+        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        stage1: stage-1 probabilities of the posts of the splits fusion, calib and test.
+        model: fusion.json to write.
+        scores: score table to write, uncalibrated, in the scores contract.
+
+    Returns:
+        what was fitted, and counts.
+    """
+    examples = pd.read_parquet(snapshot / "examples.parquet")
+    posts = pd.read_parquet(snapshot / "posts.parquet", columns=CONTEXT)
+    synthetic = bool(json.loads((snapshot / "manifest.json").read_text(encoding="utf-8"))["synthetic"])
+    rows = pd.read_parquet(stage1).drop(columns="split").merge(posts, on="post_id", validate="1:1")
+    fusion = fit(params, rows[rows["split"] == "fusion"], examples)
+    probs = fusion_model.apply(fusion.policies, rows[rows["split"] != "fusion"])
+    table, num_appeal_only = score_table.build(probs, posts, examples, synthetic)
+    write_json(model, fusion.model_dump())
+    with replacing(scores) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return Result(
+        num_labels={policy: learnt.num_positive + learnt.num_negative for policy, learnt in fusion.policies.items()},
+        passed_through={policy: learnt.reason for policy, learnt in fusion.policies.items() if learnt.reason},
+        num_scores=table.num_rows,
+        num_labelled_scores=table.num_rows - table["label"].null_count,
+        num_appeal_only_left_out=num_appeal_only,
+    )
+
+
+def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -> fusion_model.Fusion:
+    """Fit every policy on the reviewed posts of the fusion split.
+
+    Args:
+        params: `fusion` and `policies` are read.
+        rows: posts of the fusion split with their stage-1 probabilities and context.
+        examples: the snapshot's examples; a post without one for a policy teaches nothing of that policy.
+
+    Returns:
+        the fusion layer.
+    """
+    learnt = {}
+    for policy in params.policies:
+        labels = examples.loc[examples["category"] == policy, ["post_id", "label", "weight"]]
+        labelled = rows.merge(labels, on="post_id", validate="1:1").sort_values("post_id")
+        learnt[policy] = fusion_model.fit(labelled, policy, params.fusion.l2, params.fusion.min_labels)
+    return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage in the working directory. Returns the exit code."""
+
+    def fusion(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], as_json: AsJson = False) -> None:  # noqa: B006
+        """Fit the fusion layer and score the calibration and test posts."""
+        result = run(parameters.load(params, set_), SNAPSHOT, STAGE1, MODEL, SCORES)
+        if as_json:
+            print(json.dumps(asdict(result)))
+            return
+        for policy, num in result.num_labels.items():
+            console().print(f"{policy}: {num} labels; {result.passed_through.get(policy, 'fitted')}")
+        left_out = f"{result.num_appeal_only_left_out} known from appeals alone left out"
+        console().print(f"{result.num_scores} scores, {result.num_labelled_scores} labelled; {left_out}")
+
+    return execute(fusion, "fusion", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Fusion of stage-1 probabilities into one probability per policy: features, fit and application, without torch.
+
+A post's logit is the mean of the stage-1 logits it has, plus a linear correction learnt from reviewed posts. The
+correction's coefficients are shrunk towards 0, so that little evidence leaves stage 1 as it is, and a modality never
+seen among the reviewed posts keeps its own voice. A post of which nothing was seen gets the policy's base rate.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+FEATURES = ("text_logit", "image_logit", "text_missing", "image_missing", "log1p_prior_removals", "log1p_num_hashtags", "has_link")
+MAX_LOGIT = 12.0  # the score grid ends here; Source: STATISTICS §7
+DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
+
+Floats = NDArray[np.float64]
+
+
+class PolicyFusion(BaseModel):
+    """What fusion learnt of one policy. Coefficients are in logits per unit of the feature; absent ones are 0.
+
+    `reason` says why nothing was fitted, and is null where something was.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    intercept: float
+    coefficients: dict[str, float]
+    base_rate_logit: float
+    num_positive: int
+    num_negative: int
+    reason: str | None
+
+
+class Fusion(BaseModel):
+    """The fusion layer: one entry per policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    l2: float
+    policies: dict[str, PolicyFusion]
+
+
+def evidence(rows: pd.DataFrame, policy: str) -> tuple[Floats, Floats]:
+    """Build the features of one policy.
+
+    Args:
+        rows: prob_text_{policy} and prob_image_{policy} (float in [0, 1], null where the modality is missing),
+            prior_removals (int >= 0), num_hashtags (int >= 0), has_link (bool).
+        policy: name of the policy.
+
+    Returns:
+        features, float64 (N, 7), columns as in FEATURES; a missing modality has logit 0 and its flag set.
+        mean of the logits present, float64 (N,); NaN where both are missing.
+    """
+    text, image = (_logits(rows[f"prob_{modality}_{policy}"]) for modality in ("text", "image"))
+    both = np.stack([text, image], axis=1)
+    num_present = (~np.isnan(both)).sum(axis=1)
+    mean = np.nansum(both, axis=1) / np.where(num_present, num_present, np.nan)
+    context = [np.log1p(rows["prior_removals"]), np.log1p(rows["num_hashtags"]), rows["has_link"]]
+    columns = [np.nan_to_num(text), np.nan_to_num(image), np.isnan(text), np.isnan(image), *context]
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1), mean
+
+
+def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFusion:
+    """Fit one policy on reviewed posts that stage 1 has not seen.
+
+    Args:
+        rows: as for `evidence`, and label (float in [0, 1], probability of a violation; null = unknown, ignored)
+            and weight (float > 0; scaled to a mean of 1, so that `l2` counts in rows).
+        policy: name of the policy.
+        l2: inverse variance of the coefficients' Gaussian prior around 0; the intercept is free.
+        min_labels: violations and non-violations needed, of each; with fewer, stage 1 passes through.
+
+    Returns:
+        the minimiser of sum(weight * cross-entropy(label, sigmoid(mean + intercept + x @ w))) + l2/2 * |w|^2.
+    """
+    labelled = rows[rows["label"].notna() & rows["weight"].notna()]
+    features, mean = evidence(labelled, policy)
+    label, weight = (labelled[name].to_numpy(dtype=np.float64) for name in ("label", "weight"))
+    seen = ~np.isnan(mean)
+    num_positive, num_negative = int((label[seen] > 0.5).sum()), int((label[seen] < 0.5).sum())
+    counts: dict[str, Any] = {
+        "base_rate_logit": _base_rate_logit(label, weight),
+        "num_positive": num_positive,
+        "num_negative": num_negative,
+    }
+    if min(num_positive, num_negative) < min_labels:
+        found = f"{num_positive} violations and {num_negative} others in the fusion split"
+        reason = f"{found}, {min_labels} of each needed: the mean of the stage-1 logits passes through"
+        return PolicyFusion(intercept=0.0, coefficients={}, reason=reason, **counts)
+    intercept, *slopes = _minimise(features[seen], mean[seen], label[seen], weight[seen] / weight[seen].mean(), l2)
+    coefficients = dict(zip(FEATURES, slopes, strict=True))
+    return PolicyFusion(intercept=intercept, coefficients=coefficients, reason=None, **counts)
+
+
+def apply(policies: Mapping[str, PolicyFusion], rows: pd.DataFrame) -> pd.DataFrame:
+    """Fuse stage 1 into one uncalibrated probability per post and policy.
+
+    Args:
+        policies: policy -> what fusion learnt.
+        rows: post_id, and for every policy the columns that `evidence` reads.
+
+    Returns:
+        post_id and prob_{policy} (float64 in (0, 1)), in the order of `rows`.
+    """
+    fused = {"post_id": rows["post_id"].to_numpy()}
+    for policy, learnt in policies.items():
+        features, mean = evidence(rows, policy)
+        slopes = np.array([learnt.coefficients.get(name, 0.0) for name in FEATURES])
+        seen = mean + learnt.intercept + (features * slopes).sum(axis=1)
+        fused[f"prob_{policy}"] = expit(np.clip(np.where(np.isnan(mean), learnt.base_rate_logit, seen), -MAX_LOGIT, MAX_LOGIT))
+    return pd.DataFrame(fused)
+
+
+def _logits(prob: pd.Series) -> Floats:
+    values = prob.to_numpy(dtype=np.float64, na_value=np.nan)
+    logits: Floats = np.clip(logit(values), -MAX_LOGIT, MAX_LOGIT)
+    return logits
+
+
+def _minimise(features: Floats, offset: Floats, label: Floats, weight: Floats, l2: float) -> list[float]:
+    """Intercept and coefficients of the offset, weighted, L2-penalised logistic regression (convex, by Newton steps)."""
+    design = np.column_stack([np.ones(len(features)), features])
+    penalty = np.array([0.0, *[l2] * features.shape[1]])
+
+    def loss(beta: Floats) -> float:
+        z = offset + design @ beta
+        return float(weight @ (np.logaddexp(0, z) - label * z) + penalty @ beta**2 / 2)
+
+    def slope(beta: Floats) -> Floats:
+        gradient: Floats = design.T @ (weight * (expit(offset + design @ beta) - label)) + penalty * beta
+        return gradient
+
+    def curvature(beta: Floats) -> Floats:
+        prob = expit(offset + design @ beta)
+        hessian: Floats = (design.T * (weight * prob * (1 - prob))) @ design + np.diag(penalty)
+        return hessian
+
+    start = np.zeros(design.shape[1])
+    found = minimize(loss, start, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-9 * len(label)})
+    return [_rounded(value) for value in found.x]
+
+
+def _base_rate_logit(label: Floats, weight: Floats) -> float:
+    """Logit of the weighted share of violations, with one of each added (Laplace): without labels it reads one half."""
+    violating = len(label) * float(weight @ label) / float(weight.sum()) if len(label) else 0.0
+    return _rounded(float(logit((violating + 1) / (len(label) + 2))))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

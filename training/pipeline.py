@@ -1,0 +1,161 @@
+"""The assembled model: text, image, fusion and calibration in one folder that loads in a clean process and never unpickles."""
+
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from feature_store import calibration_map, digest
+from feature_store.atomic import replacing_folder, write_json
+from feature_store.errors import FailedWork
+from training import fusion_model, stage1
+from training.progress import Report, silent
+
+FORMAT = 1
+DESCRIPTION = "pipeline.json"
+# Where a finished workspace keeps what a bundle holds.
+PARTS = {
+    "text": "models/text",
+    "image": "models/image",
+    "fusion": "models/fusion",
+    "calibration/calibration.json": "data/calibration/calibration.json",
+    "thresholds.json": "data/calibration/thresholds.json",
+    "membership.parquet": "data/snapshot/membership.parquet",
+}
+LIBRARIES = ("torch", "transformers", "timm", "tokenizers", "numpy")  # what a probability's last digits may depend on
+BATCH_SIZE = 32
+CHUNK_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A loaded bundle. `policies` are in alphabetical order; `synthetic`: trained on generated posts."""
+
+    models: stage1.Stage1
+    fusion: fusion_model.Fusion
+    calibration: Mapping[str, Any]
+    policies: tuple[str, ...]
+    synthetic: bool
+
+    def predict(self, posts: pd.DataFrame, fetch_images: stage1.FetchImages, report: Report = silent) -> pd.DataFrame:
+        """Calibrated probability of violation of each policy.
+
+        Args:
+            posts: post_id, language, text (str or null), image_digests (list of str), num_hashtags (int), has_link (bool),
+                prior_removals (int), as in the snapshot's posts.
+            fetch_images: gives the bytes of images by digest.
+            report: is told how many posts have been done since its last call.
+
+        Returns:
+            post_id and prob_{policy} (float64 in (0, 1)), in the order of `posts`.
+        """
+        first = stage1.predict(self.models, posts, self.policies, fetch_images, BATCH_SIZE, CHUNK_SIZE, report)
+        context = posts[["post_id", "language", "num_hashtags", "has_link", "prior_removals"]]
+        rows = context.merge(first, on="post_id", how="left", validate="1:1")
+        fused = fusion_model.apply(self.fusion.policies, rows)
+        for policy in self.policies:
+            entry = self.calibration["categories"].get(policy)
+            fused[f"prob_{policy}"] = calibration_map.apply(entry, fused[f"prob_{policy}"].to_numpy(), rows["language"].to_numpy())
+        return fused
+
+
+def assemble(workspace: Path, out: Path) -> Path:
+    """Copy what a finished workspace has made into one folder, with the digest of every file in pipeline.json.
+
+    Args:
+        workspace: folder in which the graph has run up to the stage calibrate.
+        out: folder to make; an existing one is replaced.
+
+    Returns:
+        `out`.
+
+    Raises:
+        FailedWork: a part is missing.
+    """
+    for source in PARTS.values():
+        if not (workspace / source).exists():
+            raise FailedWork(f"{workspace / source}: missing, so there is no whole model to assemble; run the graph to its end first")
+    manifest = json.loads((workspace / "data/snapshot/manifest.json").read_text(encoding="utf-8"))
+    with replacing_folder(out) as folder:
+        for name, source in PARTS.items():
+            _copy(workspace / source, folder / name)
+        policies = _fusion(folder).policies
+        versions = {name: importlib.metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()}
+        description = {
+            "format": FORMAT,
+            "policies": sorted(policies),
+            "files": _digests(folder),
+            "snapshot_digest": manifest["digest"],
+            "synthetic": bool(manifest["synthetic"]),
+            "versions": versions,
+        }
+        write_json(folder / DESCRIPTION, description)
+    return out
+
+
+def load(bundle: Path) -> Pipeline:
+    """Load a bundle, after checking every file of it against its digest.
+
+    Args:
+        bundle: folder made by `assemble`.
+
+    Returns:
+        the pipeline, on the best device here.
+
+    Raises:
+        FailedWork: the folder is no bundle of this format, or a file is missing, changed or was added; the message names it.
+    """
+    description = _described(bundle)
+    found = _digests(bundle)
+    for name in sorted(found.keys() | description["files"].keys()):
+        if name not in found:
+            raise FailedWork(f"{bundle / name}: missing from the bundle; export the model again from the registry")
+        if found[name] != description["files"].get(name):
+            raise FailedWork(
+                f"{bundle / name}: not the file that was registered (its SHA-256 differs); do not use this bundle, export it again"
+            )
+    return Pipeline(
+        models=stage1.load(bundle / "text", bundle / "image"),
+        fusion=_fusion(bundle),
+        calibration=calibration_map.load(bundle / "calibration/calibration.json"),
+        policies=tuple(description["policies"]),
+        synthetic=description["synthetic"],
+    )
+
+
+def _described(bundle: Path) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads((bundle / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FailedWork(f"{bundle / DESCRIPTION}: not readable ({error}); expected a bundle exported from the registry") from error
+    if description.get("format") != FORMAT:
+        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {FORMAT}; use the matching code")
+    return description
+
+
+def _fusion(bundle: Path) -> fusion_model.Fusion:
+    path = bundle / "fusion/fusion.json"
+    try:
+        return fusion_model.Fusion.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise FailedWork(f"{path}: not a fusion layer of this code ({error}); run the stage fusion again") from error
+
+
+def _digests(bundle: Path) -> dict[str, str]:
+    files = (path for path in sorted(bundle.rglob("*")) if path.is_file() and path != bundle / DESCRIPTION)
+    return {path.relative_to(bundle).as_posix(): digest.of_file(path) for path in files}
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy(source, target)

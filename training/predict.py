@@ -1,0 +1,146 @@
+"""Stage `predict`: stage-1 probabilities of the posts that neither classifier was trained on, and the champion's scores.
+
+usage: python -m training.predict     in a workspace that holds data/inputs.json, data/snapshot and both models
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store import params as parameters
+from feature_store.atomic import replacing
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import FailedWork
+from feature_store.ledger import Ledger
+from feature_store.snapshot import Inputs, read_inputs
+from training import pipeline, progress, score_table, stage1
+from training.data import read_snapshot
+
+INPUTS = Path("data/inputs.json")
+SNAPSHOT = Path("data/snapshot")
+TEXT, IMAGE = Path("models/text"), Path("models/image")
+STAGE1 = Path("data/stage1.parquet")
+CHAMPION_SCORES = Path("data/champion_scores.parquet")
+UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
+
+
+@dataclass(frozen=True)
+class Result:
+    """Posts that stage 1 has scored, and rows that the champion has scored (0 without a champion)."""
+
+    num_posts: int
+    num_champion_scores: int
+
+
+def run(
+    params: parameters.Params, store: Path, inputs: Path, snapshot: Path, text: Path, image: Path, stage1_out: Path, champion_out: Path
+) -> Result:
+    """Apply stage 1, and the champion as a whole, to posts that they have not learned from.
+
+    Args:
+        params: `predict` and `policies` are read.
+        store: folder with the ledger's media and the champion's bundle.
+        inputs: inputs.json, which names the ledger's versions and the champion.
+        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        text: folder of the text model.
+        image: folder of the image model.
+        stage1_out: table to write: post_id, split, has_text, has_image, prob_text_{policy}, prob_image_{policy}.
+        champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
+            where there is no champion.
+
+    Returns:
+        counts.
+
+    Raises:
+        BadUse: inputs.json is missing or malformed.
+        FailedWork: a model or the champion's bundle cannot be loaded, or an image of the snapshot has left the ledger.
+    """
+    pinned = read_inputs(inputs)
+    data = read_snapshot(snapshot)
+    posts = data.posts[data.posts["split"].isin(UNSEEN)].sort_values("post_id", ignore_index=True)
+    test = posts[posts["split"] == "test"]
+    fetch = image_source(store, pinned)
+    champion = load_champion(store, pinned)
+    with progress.bars() as bars:
+        models = stage1.load(text, image)
+        report = progress.reporter(bars, "stage 1", len(posts))
+        size = params.predict
+        probs = stage1.predict(models, posts, params.policies, fetch, size.batch_size, size.chunk_size, report)
+        scores = score_table.SCORES.empty_table()
+        if champion is not None:
+            of_champion = champion.predict(test, fetch, progress.reporter(bars, "champion", len(test)))
+            scores, _ = score_table.build(of_champion, test, data.examples, data.manifest["synthetic"])
+    probs.insert(1, "split", posts["split"].to_numpy())
+    _write(pa.Table.from_pandas(probs, preserve_index=False).replace_schema_metadata(None), stage1_out)
+    _write(scores, champion_out)
+    return Result(len(posts), scores.num_rows)
+
+
+def load_champion(store: Path, pinned: Inputs) -> pipeline.Pipeline | None:
+    """The champion that inputs.json names, out of `store/bundles`; None where it names none.
+
+    Raises:
+        FailedWork: its bundle is missing or damaged.
+    """
+    if pinned.champion is None:
+        return None
+    bundle = store / "bundles" / pinned.champion.digest
+    if not bundle.is_dir():
+        raise FailedWork(f"{bundle}: the champion's bundle is missing; start the run again, its first task exports it")
+    return pipeline.load(bundle)
+
+
+def image_source(store: Path, pinned: Inputs) -> stage1.FetchImages:
+    """Reader of image bytes from the ledger at its pinned version; the ledger is opened when the first image is asked for.
+
+    Args:
+        store: folder with the ledger.
+        pinned: content of inputs.json.
+
+    Returns:
+        digests -> bytes of each; raises FailedWork naming a digest that the ledger does not hold.
+    """
+
+    def fetch(digests: Sequence[str]) -> dict[str, bytes]:
+        found = dict(Ledger(store).media_bytes(digests, pinned.tables.get("media")))
+        missing = sorted(set(digests) - found.keys())
+        if missing:
+            raise FailedWork(f"{store}/ledger: image {missing[0]} of the snapshot is gone; start a new run from the ledger as it is now")
+        return found
+
+    return fetch
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage in the working directory. Returns the exit code."""
+
+    def predict(
+        params: ParamsFile = PARAMS_FILE,
+        set_: Overrides = [],  # noqa: B006  (Typer reads the default)
+        store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008
+        as_json: AsJson = False,
+    ) -> None:
+        """Apply stage 1 and the champion to the posts that they have not learned from."""
+        loaded = parameters.load(params, set_)
+        result = run(loaded, store, INPUTS, SNAPSHOT, TEXT, IMAGE, STAGE1, CHAMPION_SCORES)
+        if as_json:
+            print(json.dumps(asdict(result)))
+        else:
+            console().print(f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion")
+
+    return execute(predict, "predict", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
