@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -53,7 +53,7 @@ class Writer:
     def dress(self, sentence: str) -> str:
         """Put small talk around a sentence and now and then a slip of the finger into it."""
         grammar = _grammar(self.language)
-        opener = self.rng.choice(grammar["openers"]) + " " if self.rng.random() < _PROB_OPENER else ""
+        opener: str = self.rng.choice(grammar["openers"]) + " " if self.rng.random() < _PROB_OPENER else ""
         closer = " " + self._fill(self.rng.choice(grammar["closers"])) if self.rng.random() < _PROB_CLOSER else ""
         return opener + (self._slip(sentence) if self.rng.random() < _PROB_TYPO else sentence) + closer
 
@@ -87,7 +87,7 @@ def _url(writer: Writer) -> str:
     return f"{name}.example/{writer.rng.randrange(4096):x}"
 
 
-_MADE: dict[str, Any] = {
+_MADE: dict[str, Callable[[Writer], str]] = {
     "price": _price,
     "url": _url,
     "number": lambda writer: str(writer.rng.randint(2, 30)),
