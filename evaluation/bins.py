@@ -17,7 +17,7 @@ LOGIT_LIMIT = 12.0
 def edges() -> Floats:
     """Lower edges of the bins, float64 (4096,), read-only: 0, then the sigmoid of a regular grid. Thresholds are among them."""
     grid = -LOGIT_LIMIT + 2 * LOGIT_LIMIT / NUM_BINS * np.arange(NUM_BINS)
-    result = 1 / (1 + np.exp(-grid))
+    result: Floats = 1 / (1 + np.exp(-grid))
     result[0] = 0.0  # everything below -12 belongs to the first bin
     result.flags.writeable = False
     return result
@@ -27,7 +27,7 @@ def edges() -> Floats:
 def centres() -> Floats:
     """A probability that stands for each bin, float64 (4096,), read-only: the sigmoid of the middle of its logits."""
     grid = -LOGIT_LIMIT + 2 * LOGIT_LIMIT / NUM_BINS * (np.arange(NUM_BINS) + 0.5)
-    result = 1 / (1 + np.exp(-grid))
+    result: Floats = 1 / (1 + np.exp(-grid))
     result.flags.writeable = False
     return result
 

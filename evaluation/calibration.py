@@ -2,22 +2,46 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from sklearn.isotonic import IsotonicRegression
+
+from feature_store import calibration_map
+from feature_store.params import Calibration
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+NUM_EM_STEPS = 60
+NUM_NEWTON_STEPS = 25
+# Where the data say nothing about spread, languages are let differ this much: the prior of EM's first step and a floor of its later ones.
+FIRST_SPREAD, LEAST_SPREAD = 0.5, 1e-4
+MIN_SLOPE = 0.05  # a slope of 0 or less would turn the order of scores round
 
 
-def fit(rows: pd.DataFrame, categories: tuple[str, ...], section: Any) -> dict[str, Any]:
+def fit(rows: pd.DataFrame, categories: tuple[str, ...], section: Calibration) -> dict[str, Any]:
     """Fit every category; the result is the content of calibration.json (feature_store/calibration_map.py applies it).
 
     Args:
-        rows: labelled rows of the calibration split: category, language (str), score (float in [0, 1]), label (0 or 1), inclusion_prob ((0, 1]).
+        rows: labelled rows of the calibration split, columns category, language (str), score (float in [0, 1]), label (0 or 1) and
+            inclusion_prob (float in (0, 1]).
         categories: all categories to answer for; one with too little evidence becomes null (identity).
         section: params.calibration.
 
     Returns:
         {"categories": {C: entry or None}, "reasons": {C: why it is None}}.
     """
-    raise NotImplementedError
+    entries: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    for category in categories:
+        own = rows[rows.category == category]
+        num_rarer = int(min((own.label == 1).sum(), (own.label == 0).sum()))
+        if num_rarer < section.min_labels:
+            entries[category] = None
+            reasons[category] = f"{num_rarer} labels of the rarer kind, {section.min_labels} needed: scores are used as they are"
+        else:
+            entries[category] = fit_category(own.score, own.label, 1 / own.inclusion_prob, own.language)
+    return {"categories": entries, "reasons": reasons}
 
 
 def fit_category(score: ArrayLike, label: ArrayLike, weight: ArrayLike, language: ArrayLike) -> dict[str, Any]:
@@ -32,4 +56,100 @@ def fit_category(score: ArrayLike, label: ArrayLike, weight: ArrayLike, language
     Returns:
         entry of calibration.json: isotonic x and y, mean [a, b], languages {L: [a, b]}, n.
     """
-    raise NotImplementedError
+    scores, labels, weights = (np.asarray(values, np.float64) for values in (score, label, weight))
+    names, codes = np.unique(np.asarray(language, str), return_inverse=True)
+    isotonic = fit_isotonic(scores, labels, weights)
+    mean, pairs = fit_languages(calibration_map.base_logit(isotonic, scores), labels, weights, codes)
+    return {
+        "isotonic": {name: values.tolist() for name, values in isotonic.items()},
+        "mean": mean.tolist(),
+        "languages": {str(name): pair.tolist() for name, pair in zip(names, pairs, strict=True)},
+        "n": len(scores),
+    }
+
+
+def fit_isotonic(score: Floats, label: Floats, weight: Floats) -> dict[str, Floats]:
+    """Rising map from score to probability: isotonic regression, made strictly rising between the centres of its blocks.
+
+    A plain isotonic fit is flat over each block; ties would make thresholds as coarse as the blocks. Here each block's value sits at
+    its mean score, values between centres are linear, and half of what is left is reached at the outermost scores.
+
+    Args:
+        score: (N,) in [0, 1].
+        label: (N,) 0 or 1.
+        weight: (N,) > 0.
+
+    Returns:
+        {"x": float64 (K,) rising, "y": float64 (K,) not falling, inside (0, 1)}.
+
+    Source: Oron & Flournoy (2017), Statistics in Biopharmaceutical Research 9(3): centered isotonic regression.
+    """
+    fitted = IsotonicRegression(y_min=0, y_max=1).fit(score, label, sample_weight=weight).predict(score)
+    values, block = np.unique(fitted, return_inverse=True)
+    mass = np.bincount(block, weight)
+    centre = np.bincount(block, weight * score) / mass
+    # A block without any violation is not proof of none: its rate keeps the distance of half an observation from 0 and 1.
+    least = 0.5 / (np.bincount(block, weight) ** 2 / np.bincount(block, weight**2) + 1)
+    values = np.maximum.accumulate(np.clip(values, least, 1 - least))
+    x = np.concatenate([[0.0], centre, [1.0]])
+    y = np.concatenate([[values[0] / 2], values, [(1 + values[-1]) / 2]])
+    keep = np.concatenate([np.diff(x) > 1e-12, [True]])
+    return {"x": x[keep], "y": y[keep]}
+
+
+def fit_languages(logit: Floats, label: Floats, weight: Floats, code: Ints) -> tuple[Floats, Floats]:
+    """Intercept and slope per language: the posterior mode under a normal prior whose mean and covariance come from all languages.
+
+    Args:
+        logit: (N,), the global map's.
+        label: (N,) 0 or 1.
+        weight: (N,) > 0; within a language they are scaled to sum to its effective number of labels.
+        code: (N,) language position, every one of 0..L-1 present.
+
+    Returns:
+        (mean (2,), pairs (L, 2)), each row intercept and slope.
+
+    Source: STATISTICS.md section 4; EM with a Laplace approximation (Newton per language for the mode, its Hessian for the spread).
+    """
+    total, squares = np.bincount(code, weight), np.bincount(code, weight**2)
+    scaled = weight * (total / squares)[code]
+    num_languages = len(total)
+    mean, covariance = np.array([0.0, 1.0]), FIRST_SPREAD**2 * np.eye(2)
+    pairs = np.tile(mean, (num_languages, 1))
+    for _ in range(NUM_EM_STEPS):
+        pairs, spread = _modes(logit, label, scaled, code, mean, covariance, pairs)
+        new_mean = pairs.mean(axis=0)
+        around = pairs - new_mean
+        covariance = (around[:, :, None] * around[:, None, :] + spread).mean(axis=0) + LEAST_SPREAD * np.eye(2)
+        moved = np.abs(new_mean - mean).max()
+        mean = new_mean
+        if moved < 1e-6:
+            break
+    mean[1] = max(mean[1], MIN_SLOPE)
+    pairs[:, 1] = np.maximum(pairs[:, 1], MIN_SLOPE)
+    return mean, pairs
+
+
+def _modes(
+    logit: Floats, label: Floats, weight: Floats, code: Ints, mean: Floats, covariance: Floats, start: Floats
+) -> tuple[Floats, Floats]:
+    """Posterior mode (L, 2) and covariance (L, 2, 2) of every language at once, by damped Newton."""
+    precision = np.linalg.inv(covariance)
+    pairs = start.copy()
+    num = len(pairs)
+
+    def sums(values: Floats) -> Floats:
+        return np.bincount(code, values, minlength=num).astype(np.float64)
+
+    for _ in range(NUM_NEWTON_STEPS):
+        prob = 1 / (1 + np.exp(-(pairs[code, 0] + pairs[code, 1] * logit)))
+        residual, curvature = weight * (label - prob), weight * prob * (1 - prob)
+        gradient = np.stack([sums(residual), sums(residual * logit)], axis=1) - (pairs - mean) @ precision
+        cross = sums(curvature * logit)
+        hessian = np.stack([sums(curvature), cross, cross, sums(curvature * logit**2)], axis=1).reshape(-1, 2, 2) + precision
+        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        step *= np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-300))
+        pairs += step
+        if np.abs(step).max() < 1e-8:
+            break
+    return pairs, np.linalg.inv(hessian)

@@ -101,7 +101,7 @@ def sum_by_key(keys: Ints, moments: Floats) -> tuple[Ints, Floats]:
         (int64 (M,) ascending and unique, float64 (M, K)).
     """
     codes, unique = pd.factorize(keys)
-    sums = np.stack([np.bincount(codes, column, minlength=len(unique)) for column in moments.T], axis=1)
+    sums = np.stack([np.bincount(codes, column, minlength=len(unique)) for column in moments.T], axis=1, dtype=np.float64)
     order = np.argsort(unique)
     return unique[order], sums[order]
 

@@ -93,7 +93,8 @@ def apply_coded(entry: Mapping[str, Any] | None, score: ArrayLike, code: ArrayLi
     pairs = np.array([entry["languages"].get(name, entry["mean"]) for name in languages], np.float64).reshape(-1, 2)
     codes = np.asarray(code, np.int64)
     logit = pairs[codes, 0] + pairs[codes, 1] * base_logit(entry["isotonic"], scores)
-    return 1 / (1 + np.exp(-np.clip(logit, -LOGIT_LIMIT, LOGIT_LIMIT)))
+    probs: Floats = 1 / (1 + np.exp(-np.clip(logit, -LOGIT_LIMIT, LOGIT_LIMIT)))
+    return probs
 
 
 def base_logit(isotonic: Mapping[str, ArrayLike], score: ArrayLike) -> Floats:
@@ -109,4 +110,5 @@ def base_logit(isotonic: Mapping[str, ArrayLike], score: ArrayLike) -> Floats:
     probs = np.interp(np.asarray(score, np.float64), np.asarray(isotonic["x"]), np.asarray(isotonic["y"]))
     tiny = 1 / (1 + np.exp(LOGIT_LIMIT))
     probs = np.clip(probs, tiny, 1 - tiny)
-    return np.log(probs / (1 - probs))
+    logits: Floats = np.log(probs / (1 - probs))
+    return logits

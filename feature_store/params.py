@@ -156,6 +156,42 @@ class SampleData(Section):
     prob_audit_passed: tuple[Share, Share, Share]
 
 
+class Calibration(Section):
+    """The per-language calibration layer."""
+
+    share: Probability  # of the labels of the calib split; the others certify thresholds
+    min_labels: int = Field(ge=2)  # of the rarer kind; a category with fewer keeps its scores
+
+
+class Thresholds(Section):
+    """Certified thresholds: STATISTICS.md, sections 1 and 2."""
+
+    precision_target: Probability  # of automatic removals
+    recall_target: Probability  # of what a person or the machine gets to see
+    delta: Probability  # chance, per category and threshold, of certifying what misses its target
+    default_score: Share  # threshold of rates where none is in force
+    num_candidates: int = Field(ge=2)  # rank-spaced thresholds of each path
+    start_shares: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # of the incumbent's removed volume: starts of chains
+    max_volume: Annotated[float, Field(gt=0)]  # lowest candidate, in units of the incumbent's removed volume
+    start_score: Probability  # volume above it stands for the incumbent's where there is none
+    review_start_share: Share  # of the frame: the review path starts where this share would be reviewed
+    review_end_share: Share  # and ends where this share would be
+    # Zone of the draw -> the sampler's stated smallest inclusion probability there, for posts whose row does not say.
+    frame_min_inclusion_prob: dict[Literal["auto_remove", "review", "none"], Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    unknown_language: Literal["review", "pool"]  # automatic removal in a language without evidence
+    power: Probability  # that need_n aims at
+
+
+class Fairness(Section):
+    """Comparisons between languages, regions and groups: STATISTICS.md, section 3."""
+
+    tau_gap: Probability  # tolerated difference of FPR, FNR or wrongful removals between a group and all others
+    tau_ratio: Annotated[float, Field(gt=1)]  # tolerated FPR ratio
+    alpha: Probability  # two-sided error of intervals
+    level: Probability  # family-wise level of WARN
+    expected_languages: tuple[str, ...]  # a window without one of them fails
+
+
 class Params(Section):
     """All sections of params.yaml. Each section is named after the stage or command that reads it."""
 
@@ -169,6 +205,9 @@ class Params(Section):
     image: Image
     predict: Predict
     fusion: Fusion
+    calibration: Calibration
+    thresholds: Thresholds
+    fairness: Fairness
     gate: Gate
     audit_sample: AuditSample
     sample_data: SampleData
