@@ -104,8 +104,8 @@ def _spread(new: pd.DataFrame, params: Splits, key: str) -> "pd.Series[str]":
     groups = groups.sort_values(["stratum", "rank"])
     ends = groups.groupby("stratum")["size"].cumsum()
     totals = groups.groupby("stratum")["size"].transform("sum")
-    strata = groups["stratum"].unique()
-    turn = groups["stratum"].map(pd.Series(uniform(f"{key}/turn", strata), index=strata))
+    strata = groups["stratum"].unique().tolist()
+    turn = groups["stratum"].map(dict(zip(strata, uniform(f"{key}/turn", strata), strict=True))).astype(float)
     place = ((ends - groups["size"] / 2) / totals + turn) % 1
     splits = np.select([place < params.fusion_share, place < params.fusion_share + params.val_share], ["fusion", "val"], "train")
     return pd.Series(splits, index=groups.index)
