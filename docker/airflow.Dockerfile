@@ -1,0 +1,32 @@
+# Airflow's API server and DAG processor, and MLflow's pages: no torch, nothing that trains.
+# Build from the repository: docker build -f docker/airflow.Dockerfile -t upheld-airflow:0.1.0 .
+FROM python:3.11.13-slim-bookworm
+
+RUN useradd --create-home --uid 10001 upheld && install -d -o upheld /var/lib/upheld
+WORKDIR /opt/upheld
+
+# What is installed comes from requirements.lock alone: uv checks the lock's hashes for constraints as for requirements.
+COPY docker/uv.txt docker/uv.txt
+RUN pip install --no-cache-dir --require-hashes -r docker/uv.txt
+COPY pyproject.toml requirements.lock ./
+RUN uv venv /opt/airflow && \
+    uv pip install --no-cache --python /opt/airflow/bin/python -c requirements.lock -r pyproject.toml --extra airflow --extra pipeline
+
+COPY .dvc/config .dvc/config
+COPY .dvcignore cli.py dvc.yaml params.yaml ./
+COPY dags dags
+COPY evaluation evaluation
+COPY feature_store feature_store
+COPY registry registry
+COPY training training
+
+ENV PATH=/opt/airflow/bin:$PATH \
+    PYTHONPATH=/opt/upheld \
+    PYTHONUNBUFFERED=1 \
+    AIRFLOW_HOME=/var/lib/upheld/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/upheld/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    UPHELD_STORE=/var/lib/upheld \
+    DO_NOT_TRACK=true
+USER upheld
+CMD ["airflow", "version"]
