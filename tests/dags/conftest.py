@@ -1,0 +1,94 @@
+"""A repository in small: our runner, DAGs and commands around a graph of three stages that take no time."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TOY = Path(__file__).parent / "toy"
+
+
+class Toy:
+    """The toy repository with a store of its own."""
+
+    def __init__(self, root: Path, store: Path) -> None:
+        self.root, self.store = root, store
+        store.mkdir(parents=True)
+        self.values(1, 2, 3)
+
+    def values(self, *values: int) -> None:
+        """What the next run pins."""
+        (self.store / "values.json").write_text(json.dumps({"values": values}))
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `python -m ARGUMENTS` in the toy repository."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "UPHELD"))}
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=self.root,
+            env=inherited | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m ARGUMENTS` in the toy repository to its end."""
+        with self.start(*arguments, **environment) as process:
+            out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def runner(self, task: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Run one task of the runner; its exit code and result."""
+        answer = self.store / "answer.json"
+        answer.unlink(missing_ok=True)
+        done = self.call("dags.run_stage", task, *arguments, "--store", str(self.store), "--result", str(answer))
+        return done.returncode, json.loads(answer.read_text())
+
+    def prepare(self, run_id: str, params: dict[str, Any] | None = None, **facts: str) -> tuple[int, dict[str, Any]]:
+        """Run the task `prepare`."""
+        asked = ["--params", json.dumps(params or {}), "--facts", json.dumps(facts)]
+        return self.runner("prepare", "--root", str(self.root), "--run-id", run_id, *asked)
+
+    def workspace(self, run_id: str) -> Path:
+        return self.store / "runs" / run_id
+
+    def stage(self, name: str, run_id: str, *options: str) -> tuple[int, dict[str, Any]]:
+        """Run the task of one stage."""
+        return self.runner("stage", name, "--workspace", str(self.workspace(run_id)), *options)
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy of what the runner needs; registry/pin.py and register.py are replaced by stand-ins."""
+    root = tmp_path_factory.mktemp("toy_repository")
+    without_caches = shutil.ignore_patterns("__pycache__")
+    for package in ("dags", "feature_store", "registry"):
+        shutil.copytree(REPOSITORY / package, root / package, ignore=without_caches)
+    shutil.copytree(TOY, root / "toy", ignore=without_caches)
+    (root / "toy" / "dvc.yaml").rename(root / "dvc.yaml")
+    for name in ("pin.py", "register.py"):
+        (root / "toy" / name).replace(root / "registry" / name)
+    shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
+    shutil.copy(REPOSITORY / ".dvcignore", root / ".dvcignore")
+    (root / ".dvc").mkdir()
+    shutil.copy(REPOSITORY / ".dvc" / "config", root / ".dvc" / "config")
+    return root
+
+
+@pytest.fixture
+def toy(toy_root: Path, tmp_path: Path) -> Toy:
+    """The toy repository with an empty store."""
+    return Toy(toy_root, tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def shared_toy(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The toy repository with a store that the tests of a module share, in their order."""
+    return Toy(toy_root, tmp_path_factory.mktemp("shared") / "store")

@@ -1,0 +1,145 @@
+"""The runner on the toy graph: what it says it did, what it refuses, and what a crash leaves."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dags import run_stage
+from dags.workspace import Refused
+
+STAGES = ("copy", "double", "total")
+
+
+def test_a_stage_is_executed_then_unchanged_and_elsewhere_restored(toy: Any) -> None:
+    toy.prepare("one")
+    assert [toy.stage(name, "one")[1]["status"] for name in STAGES] == ["executed"] * 3
+    assert json.loads((toy.workspace("one") / "data/total.json").read_text()) == 2 * (1 + 2 + 3) + 6 * _seed(toy.workspace("one"))
+    assert toy.stage("copy", "one")[1]["status"] == "unchanged"
+    assert toy.stage("copy", "one", "--force")[1]["status"] == "executed"
+    toy.prepare("two")
+    assert [toy.stage(name, "two")[1]["status"] for name in STAGES] == ["restored"] * 3
+    assert _outs(toy.workspace("one")) == _outs(toy.workspace("two"))
+    lock = toy.workspace("two") / "dvc.lock"
+    content = yaml.safe_load(lock.read_text())
+    lock.write_text(yaml.safe_dump(content | {"stages": dict(reversed(content["stages"].items()))}, sort_keys=False))
+    answers = [toy.runner("register", "--workspace", str(toy.workspace(run)))[1] for run in ("one", "two")]
+    assert answers[0]["lock"] == answers[1]["lock"]  # whichever stage ended first
+
+
+def test_only_what_a_changed_param_reaches_runs_again(toy: Any) -> None:
+    toy.prepare("one")
+    for name in STAGES:
+        toy.stage(name, "one")
+    code, _ = toy.prepare("two", {"seed": 5})
+    assert code == 0
+    assert [toy.stage(name, "two")[1]["status"] for name in STAGES] == ["executed"] * 3
+    assert _seed(toy.workspace("two")) == 5
+    assert _seed(toy.root) != 5
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", "many"), ("seed", -1), ("no.such", 1), ("policies", "spam")])
+def test_a_wrong_param_is_bad_use_and_leaves_nothing(toy: Any, key: str, value: object) -> None:
+    code, result = toy.prepare("one", {key: value})
+    assert code == 2
+    assert key.split(".", maxsplit=1)[0] in result["error"]
+    assert list((toy.store / "runs").iterdir()) == []
+
+
+def test_pinning_refused_names_its_reason_and_a_second_try_goes_on(toy: Any) -> None:
+    (toy.store / "values.json").rename(toy.store / "later.json")
+    code, result = toy.prepare("one")
+    assert (code, result["error"]) == (1, "pin: the ledger holds nothing yet")
+    (toy.store / "later.json").rename(toy.store / "values.json")
+    assert toy.prepare("one")[0] == 0
+
+
+def test_a_failing_stage_says_its_own_last_words(toy: Any) -> None:
+    (toy.store / "fail").touch()
+    toy.prepare("one")
+    toy.stage("copy", "one")
+    code, result = toy.stage("double", "one")
+    assert code == 1
+    assert result == {"status": "failed", "error": "double: double: told to fail, key toy (exit code 1)"}
+    assert "told to fail" in (toy.workspace("one") / "logs/double.log").read_text()
+
+
+def test_a_rerun_takes_inputs_and_params_of_the_earlier_run(toy: Any) -> None:
+    toy.prepare("one", {"seed": 7})
+    toy.values(9)
+    assert toy.prepare("two", rerun_of="one")[0] == 0
+    assert json.loads((toy.workspace("two") / "data/inputs.json").read_text()) == {"values": [1, 2, 3]}
+    assert _seed(toy.workspace("two")) == 7
+    code, result = toy.prepare("three", rerun_of="none")
+    assert (code, result["error"]) == (2, "there is no run none; `upheld runs` lists them")
+
+
+def test_killing_the_runner_kills_the_trainer_and_the_next_try_ends_as_if_nothing_had_been(toy: Any) -> None:
+    (toy.store / "hang").touch()
+    toy.prepare("one")
+    toy.stage("copy", "one")
+    arguments = ["--workspace", str(toy.workspace("one")), "--store", str(toy.store), "--result", str(toy.store / "none.json")]
+    with toy.start("dags.run_stage", "stage", "double", *arguments) as runner:
+        _wait_for((toy.store / "pid").exists)
+        trainer = int((toy.store / "pid").read_text())
+        runner.send_signal(signal.SIGKILL)
+        runner.wait()
+    _wait_for(lambda: not _lives(trainer))
+    assert not (toy.store / "none.json").exists()
+    (toy.store / "hang").unlink()
+    code, result = toy.stage("double", "one")
+    assert (code, result["status"]) == (0, "executed")
+    seed = _seed(toy.workspace("one"))
+    assert json.loads((toy.workspace("one") / "data/doubled.json").read_text()) == [2 * (value + seed) for value in (1, 2, 3)]
+
+
+def test_a_killed_trainer_may_be_tried_again(toy: Any) -> None:
+    (toy.store / "hang").touch()
+    toy.prepare("one")
+    toy.stage("copy", "one")
+    arguments = ["--workspace", str(toy.workspace("one")), "--store", str(toy.store), "--result", str(toy.store / "r.json")]
+    with toy.start("dags.run_stage", "stage", "double", *arguments) as runner:
+        _wait_for((toy.store / "pid").exists)
+        os.kill(int((toy.store / "pid").read_text()), signal.SIGKILL)
+        runner.communicate()
+    assert runner.returncode == run_stage.KILLED
+
+
+def test_what_a_stage_read_must_be_what_was_written() -> None:
+    lock = {
+        "a": {"outs": [{"path": "x", "md5": "old"}]},
+        "b": {"deps": [{"path": "x", "md5": "new"}, {"path": "code.py", "md5": "c"}], "outs": []},
+    }
+    with pytest.raises(Refused, match="b: read x as new, but a wrote old; run again --from a"):
+        run_stage.check_handoff("b", {"x": "a"}, lock)
+    lock["a"]["outs"][0]["md5"] = "new"
+    run_stage.check_handoff("b", {"x": "a"}, lock)
+
+
+def _seed(folder: Path) -> int:
+    return yaml.safe_load((folder / "params.yaml").read_text())["seed"]
+
+
+def _outs(workspace: Path) -> dict[str, str]:
+    stages = yaml.safe_load((workspace / "dvc.lock").read_text())["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_for(happened: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

@@ -1,0 +1,69 @@
+"""`upheld retrain`, `runs` and `rerun` through Airflow, on the toy graph."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def command(toy: Any, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return toy.call(f"registry.{name}", *arguments, "--store", str(toy.store))
+
+
+def statuses(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert done.returncode == 0, done.stderr
+    return {name: result["status"] for name, result in json.loads(done.stdout)["tasks"].items()}
+
+
+def test_the_second_run_finds_nothing_to_do(toy: Any) -> None:
+    first = statuses(command(toy, "retrain", "--json"))
+    assert first == {"prepare": "executed", "copy": "executed", "double": "executed", "total": "executed", "register": "registered"}
+    again = command(toy, "retrain")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("restored") == 3
+    assert "challenger: toy/" in again.stdout
+    listed = json.loads(command(toy, "runs", "--json").stdout)
+    assert [(run["state"], run["tasks"]["copy"]["status"]) for run in listed] == [("registered", "restored"), ("registered", "executed")]
+    secrets = toy.store / "airflow" / "secrets.json"
+    assert secrets.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_wrong_param_never_reaches_airflow(toy: Any) -> None:
+    done = command(toy, "retrain", "--set", "seed=many")
+    assert done.returncode == 2
+    assert "seed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (toy.store / "airflow").exists()
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_found_and_goes_on_from_where_it_failed(toy: Any) -> None:
+    (toy.store / "fail").touch()
+    failed = command(toy, "retrain", "--set", "seed=3")
+    assert failed.returncode == 1
+    message = failed.stderr.splitlines()[-1]
+    assert "failed at double: double: double: told to fail, key toy" in message
+    (found,) = json.loads(command(toy, "runs", "--json").stdout)
+    assert (found["state"], found["failed_task"]) == ("failed", "double")
+    assert f"upheld rerun {found['name']} --from double" in command(toy, "runs").stdout
+    (toy.store / "fail").unlink()
+    toy.values(100)
+    again = command(toy, "rerun", found["name"], "--json")
+    assert statuses(again) == {
+        "prepare": "executed",
+        "copy": "restored",
+        "double": "executed",
+        "total": "executed",
+        "register": "registered",
+    }
+    workspace = Path(json.loads(again.stdout)["workspace"])
+    assert json.loads((workspace / "data/total.json").read_text()) == 2 * (1 + 2 + 3 + 3 * 3)
+    assert json.loads((workspace / "run.json").read_text())["rerun_of"] == found["name"]
+
+
+def test_rerun_of_what_is_not_there_is_bad_use(toy: Any) -> None:
+    done = command(toy, "rerun", "yesterday")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "`upheld runs` lists them" in done.stderr
