@@ -12,6 +12,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),
     "up": ("registry.up", "Start Airflow and MLflow on loopback."),
+    "calibrate": ("evaluation.calibrate", "Calibrate scores and certify both thresholds of every category."),
+    "evaluate": ("evaluation.evaluate", "Metrics per category and language, the gate's decision and the report."),
+    "audit-sample": ("evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),
 }
 
 

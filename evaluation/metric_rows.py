@@ -21,11 +21,12 @@ NO_VIOLATION, NO_OTHER = "no labelled violation", "no labelled row without viola
 
 
 class Settings(NamedTuple):
-    """Error of two-sided intervals, tolerated gap and ratio between groups, seed of bootstraps."""
+    """Error of two-sided intervals, tolerated gap and ratio between groups, family-wise level of WARN, seed of bootstraps."""
 
     alpha: float
     tau_gap: float
     tau_ratio: float
+    level: float
     seed: int
 
 
@@ -67,7 +68,7 @@ def _volumes(counts: Counts) -> list[pd.DataFrame]:
     """Rows, labels and what the thresholds do with the volume; counted over the frame, not estimated."""
     rows = counts.by_action[..., N].sum(1)
     total = rows.sum(-1)
-    labelled = counts.by_action[:, [OTHER, VIOLATION], :, N].sum((1, 2))
+    labelled = counts.by_action[..., N][:, [OTHER, VIOLATION]].sum((1, 2))
     removed = counts.removable[:, :, REMOVED, N].sum(1)
     blocks = [_block(counts, "rows", total, n=total), _block(counts, "labelled", labelled, n=labelled)]
     for name, count in (("queue_share", rows[:, REVIEW] + rows[:, REMOVED] - removed), ("auto_remove_share", removed)):
@@ -142,12 +143,13 @@ def _comparisons(counts: Counts, point: OperatingPoint, settings: Settings) -> l
     kinds = [("fpr", _flagged_benign(counts)), ("fnr", _missed(counts))]
     if not point.removal_note:
         kinds.append(("wrongful_removal", removed_wrongly(counts)))
+    errors = (settings.alpha, settings.level)
     blocks = []
     for name, cells in kinds:
         apart = fairness.Cells(*(part[:num] for part in cells))
         note = point.note if name != "wrongful_removal" else ""
-        blocks.append(_verdict_block(counts, f"{name}_gap", fairness.gap(apart, settings.tau_gap), note))
-        blocks.append(_verdict_block(counts, f"{name}_ratio", fairness.ratio(apart, settings.tau_ratio), note))
+        blocks.append(_verdict_block(counts, f"{name}_gap", fairness.gap(apart, settings.tau_gap, *errors), note))
+        blocks.append(_verdict_block(counts, f"{name}_ratio", fairness.ratio(apart, settings.tau_ratio, *errors), note))
     return blocks
 
 

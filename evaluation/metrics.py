@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from evaluation.cube import LABELS, NUM_BINS, ZONES, Cube, cut, cut_max_weight, dense
-from evaluation.metric_rows import ALL, COLUMNS, Counts, Settings, describe
+from evaluation.bins import NUM_BINS
+from evaluation.cube import LABELS, ZONES, Cube, cut, cut_max_weight, dense
+from evaluation.metric_rows import ALL, CELL, COLUMNS, Counts, Settings, describe
 from evaluation.operating_point import OperatingPoint
 
 
@@ -31,8 +32,6 @@ def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings
         parts.append(describe(counts, points[category], settings).assign(category=category))
     table = pd.concat(parts, ignore_index=True)
     pooled = pd.Series(ALL, index=table.index)
-    table["n"] = table.n.round().astype("int64")
-    table["need_n"] = table.need_n.round().astype("Int64")
     slices = table.pop("slice")
     table["language"] = slices if axis == "language" else pooled
     table["group_column"] = pooled if axis == "language" else cube.group_column
@@ -45,6 +44,13 @@ def empty_cells(categories: list[str], languages: list[str]) -> pd.DataFrame:
     rows = [(category, language, ALL, ALL, "rows", 0.0, None, None, 0, 0.0, "INSUFFICIENT", None, "expected, and without a row")
             for category in categories for language in languages]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Give metrics.parquet its column types: numbers as float64 or whole numbers, texts as strings; missing is null everywhere."""
+    numbers = {name: table[name].astype("float64") for name in ("value", "ci_low", "ci_high", "n_eff")}
+    texts = {name: table[name].astype("str") for name in (*CELL, "verdict", "reason")}
+    return table.assign(**numbers, **texts, n=table.n.round().astype("int64"), need_n=table.need_n.astype("float64").round().astype("Int64"))
 
 
 def _only(cube: Cube, index: int) -> Cube:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.cube import NUM_BINS, edges, snap_up
+from evaluation.bins import NUM_BINS, edges, snap_up
 from feature_store.errors import BadUse
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from evaluation.cube import bin_of
+from evaluation.bins import bin_of
 from evaluation.intervals import wilson
 from evaluation.metric_rows import ALL, COLUMNS
 from evaluation.operating_point import OperatingPoint

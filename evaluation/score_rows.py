@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evaluation import cube, scores
+from evaluation import cube, cube_build, scores
 from feature_store import calibration_map, digest
 from feature_store.errors import BadUse
 
@@ -112,7 +112,9 @@ def build_cubes(
         counted = _hide(chunk, hidden) if hidden else chunk
         for group, cubes in parts.items():
             frame = _frame(counted, group)
-            cubes.append(cube.build(frame, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob))
+            cubes.append(
+                cube_build.build(frame, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob)
+            )
     if not num_rows:
         raise BadUse(f"{selection.table.path}: no row to read; expected scores of at least one item")
     facts = Facts(

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 # Okabe & Ito (2008), "Color Universal Design": told apart under every common kind of colour blindness.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#1d2430"
-WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 40
+WIDTH, HEIGHT = 360, 270
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 30, 40
 LOGIT_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 Point = tuple[float, float]
@@ -49,18 +49,19 @@ class Plot:
     def __init__(self, title: str, x: Axis, y: Axis) -> None:
         self.title, self.x, self.y = title, x, y
         self.marks: list[Markup] = []
+        self.key_end = LEFT
         self.num_points = 0
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], colour: str = BLUE, dashed: bool = False, width: float = 2) -> None:
+    def line(self, xs: Sequence[float], ys: Sequence[float], colour: str = BLUE) -> None:
         """A line through the points in the order given."""
         self.num_points += len(xs)
-        dash = Markup(' stroke-dasharray="5 4"') if dashed else Markup("")
-        self._add(Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="{}"{} stroke-linejoin="round"/>'),
-            self._path(xs, ys),
-            colour,
-            width,
-            dash,
-        )
+        polyline = Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round"/>')
+        self._add(polyline, self._path(xs, ys), colour)
+
+    def guide(self, start: Point, end: Point) -> None:
+        """A dashed line that is no data."""
+        dashes = Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="1.5" stroke-dasharray="5 4"/>')
+        self._add(dashes, self._path(*zip(start, end, strict=True)), GREY)
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str = BLUE) -> None:
         """The area between two lines."""
@@ -74,50 +75,40 @@ class Plot:
             tip = Markup("<title>{}</title>").format(labels[position]) if labels else Markup("")
             self._add(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.2" fill="{}">{}</circle>'), *self._at(x, y), colour, tip)
 
-    def cross(
-        self, x: float, y: float, x_span: tuple[float, float], y_span: tuple[float, float], colour: str, label: str, row: int = 0
-    ) -> None:
-        """A point with its intervals both ways, and its name in line `row` of a list at the lower left."""
+    def cross(self, at: Point, low: Point, high: Point, colour: str, label: str) -> None:
+        """A point with its intervals both ways, named in the key."""
         self.num_points += 1
-        (px, py), (x0, _), (x1, _), (_, y0), (_, y1) = (
-            self._at(a, b) for a, b in ((x, y), (x_span[0], y), (x_span[1], y), (x, y_span[0]), (x, y_span[1]))
-        )
-        self._add(Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/>'), x0, py, x1, px, y0, y1, colour)
+        (px, py), (x0, y0), (x1, y1) = self._at(*at), self._at(*low), self._at(*high)
+        lines = Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/>')
+        self._add(lines, x0, py, x1, px, y0, y1, colour)
         shape = Markup('<circle cx="{0:.1f}" cy="{1:.1f}" r="5" fill="#fff" stroke="{2}" stroke-width="2.5"/>')
         self._add(shape, px, py, colour)
-        self._key(colour, label, row)
+        self._key(colour, label)
 
-    def area(self, edges: Sequence[float], heights: Sequence[float], colour: str, label: str, row: int, hatched: bool = False) -> None:
+    def area(self, edges: Sequence[float], heights: Sequence[float], colour: str, label: str, hatched: bool = False) -> None:
         """Steps over bins: heights[i] from edges[i] to edges[i + 1]."""
         self.num_points += sum(height > 0 for height in heights)
         xs = [edge for left, right in pairwise(edges) for edge in (left, right)]
         ys = [height for height in heights for _ in (0, 1)]
         outline = self._path([xs[0], *xs, xs[-1]], [self.y.low, *ys, self.y.low])
         dash = Markup(' stroke-dasharray="4 2"') if hatched else Markup("")
-        self._add(Markup('<polygon points="{}" fill="{}" fill-opacity="0.22" stroke="{}" stroke-width="1.6"{}/>'), outline, colour, colour, dash)
-        self._key(colour, label, row)
+        polygon = Markup('<polygon points="{}" fill="{}" fill-opacity="0.22" stroke="{}" stroke-width="1.6"{}/>')
+        self._add(polygon, outline, colour, colour, dash)
+        self._key(colour, label)
 
-    def rule(self, x: float, label: str, colour: str = INK, row: int = 0) -> None:
-        """A vertical line with a name beside its top."""
+    def rule(self, x: float, label: str, row: int) -> None:
+        """A vertical line with its name beside it, `row` lines below the top."""
         px, _ = self._at(x, self.y.low)
-        anchor = "end" if px > WIDTH * 0.6 else "start"
         line = Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" stroke="{3}" stroke-width="1.5"/>')
-        self._add(line, px, TOP, HEIGHT - BOTTOM, colour)
-        shift = -4 if anchor == "end" else 4
-        self._add(Markup('<text x="{:.1f}" y="{}" text-anchor="{}" fill="{}" class="key">{}</text>'),
-            px + shift,
-            TOP + 10 + 13 * row,
-            anchor,
-            colour,
-            label,
-        )
+        self._add(line, px, TOP, HEIGHT - BOTTOM, INK)
+        anchor, shift = ("end", -4) if px > WIDTH * 0.6 else ("start", 4)
+        text = Markup('<text x="{:.1f}" y="{}" text-anchor="{}" class="key">{}</text>')
+        self._add(text, px + shift, TOP + 12 + 14 * row, anchor, label)
 
     def svg(self) -> Markup:
         """The chart as an SVG element that scales with its column; a chart without a point says so."""
         frame = [*self._grid_x(), *self._grid_y()]
-        empty = Markup('<text x="{}" y="{}" text-anchor="middle" class="none">no labelled rows to draw</text>').format(
-            WIDTH / 2, HEIGHT / 2
-        )
+        empty = Markup('<text x="{}" y="{}" text-anchor="middle" class="none">too few labelled rows to draw</text>')
         body = Markup("").join([*frame, *(self.marks if self.num_points else [empty.format(WIDTH / 2, HEIGHT / 2)])])
         return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}" data-points="{}">{}</svg>').format(
             WIDTH, HEIGHT, self.title, self.num_points, body
@@ -126,10 +117,11 @@ class Plot:
     def _add(self, template: Markup, *values: object) -> None:
         self.marks.append(template.format(*values))
 
-    def _key(self, colour: str, label: str, row: int) -> None:
-        y = TOP + 12 + 15 * row
-        self._add(Markup('<rect x="{}" y="{}" width="10" height="10" fill="{}"/>'), LEFT + 8, y - 9, colour)
-        self._add(Markup('<text x="{}" y="{}" class="key">{}</text>'), LEFT + 23, y, label)
+    def _key(self, colour: str, label: str) -> None:
+        """Name a colour in the line above the plot, after the names that are there."""
+        self._add(Markup('<rect x="{}" y="8" width="10" height="10" rx="2" fill="{}"/>'), self.key_end, colour)
+        self._add(Markup('<text x="{}" y="17" class="key">{}</text>'), self.key_end + 15, label)
+        self.key_end += 28 + 6 * len(label)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
         across, up = self.x.place(x), self.y.place(y)
@@ -179,4 +171,3 @@ def percent(share: float) -> str:
 
 def _logit(share: float) -> float:
     return math.log(share / (1 - share))
-

@@ -1,0 +1,126 @@
+"""Fit the calibration layer and certify both thresholds of every category, from the calibration split of a score table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evaluation import calibration, score_rows, scores, thresholds
+from evaluation.operating_point import load_thresholds
+from feature_store import atomic, digest, keyed_hash, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+
+STAGE_SCORES, STAGE_OUT = Path("data/scores.parquet"), Path("data/calibration")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """Contents of calibration.json and thresholds.json."""
+
+    calibration: dict[str, Any]
+    thresholds: dict[str, Any]
+
+
+def run(
+    settings: params.Params,
+    score_file: Path,
+    out: Path,
+    *,
+    incumbent: Path | None = None,
+    champion_scores: Path | None = None,
+    columns: scores.Columns | None = None,
+) -> Result:
+    """Calibrate on one half of the labels, certify on the other, write both files.
+
+    Args:
+        settings: all params; read are seed, calibration, thresholds.
+        score_file: table in the scores contract; its rows of split `calib`, or all but `test` where no row is called so.
+        out: folder for calibration.json and thresholds.json.
+        incumbent: thresholds.json in force.
+        champion_scores: the champion's calibrated probabilities on the same rows, where `incumbent` belongs to another model.
+        columns: other names of the contract's columns.
+
+    Returns:
+        what was written.
+
+    Raises:
+        BadUse: a file or a row breaks its contract; nothing is written then.
+    """
+    selection = score_rows.select(score_file, columns or scores.Columns(), (), wanted="calib", other="test")
+    labelled = score_rows.labelled(selection)
+    # A label that shaped the calibrator says nothing new about its output: one part fits, the other certifies, for good.
+    fits = keyed_hash.uniform(f"calibrate:{settings.seed}", labelled.item_id) < settings.calibration.share
+    fitting = labelled[fits]
+    frame_min = settings.thresholds.frame_min_inclusion_prob
+    layer_cubes, facts = score_rows.build_cubes(selection, (), None, frame_min)
+    fitted = calibration.fit(fitting, layer_cubes[None].categories, settings.calibration)
+    cubes, _ = score_rows.build_cubes(selection, (), fitted, frame_min, hidden=frozenset(fitting.item_id))
+    decided = thresholds.decide(
+        cubes[None],
+        settings.thresholds,
+        incumbent=None if incumbent is None else load_thresholds(incumbent),
+        champion=None if champion_scores is None else _champion_cube(champion_scores, settings),
+        seed=settings.seed,
+    )
+    about = {"format": FORMAT, "synthetic": facts.synthetic, "data_digest": facts.digest, "seed": settings.seed}
+    layer = {**about, "num_labels": len(fitting), **fitted}
+    certified = {**about, "calibration_digest": digest.of_json(fitted), "num_labels": len(labelled) - len(fitting), "categories": decided}
+    atomic.write_json(out / "calibration.json", layer)
+    atomic.write_json(out / "thresholds.json", certified)
+    return Result(layer, certified)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Calibrate as the stage of the graph, or any table of scores. Returns the exit code."""
+
+    def calibrate(
+        score_file: Annotated[Path | None, typer.Option("--scores", help="Score table; without it the stage's own files.")] = None,
+        out: Annotated[Path, typer.Option(help="Folder for calibration.json and thresholds.json.")] = STAGE_OUT,
+        incumbent: Annotated[Path | None, typer.Option("--thresholds", help="thresholds.json in force.")] = None,
+        champion_scores: Annotated[Path | None, typer.Option(help="The champion's calibrated scores on the same rows.")] = None,
+        columns: Annotated[str, typer.Option(help="Other column names and constants: score=my_col,category='x'.")] = "",
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Fit the calibration layer and certify thresholds."""
+        settings = params.load(params_file, overrides)
+        with console().status("Calibrating and certifying thresholds"):
+            result = run(
+                settings,
+                score_file or STAGE_SCORES,
+                out,
+                incumbent=incumbent,
+                champion_scores=champion_scores,
+                columns=scores.parse_columns(columns),
+            )
+        if as_json:
+            print(json.dumps({"out": str(out), "categories": result.thresholds["categories"]}))
+        else:
+            _tell(result, out)
+
+    return execute(calibrate, "calibrate", argv)
+
+
+def _champion_cube(path: Path, settings: params.Params) -> Any:
+    selection = score_rows.select(path, scores.Columns(), (), wanted="calib", other="test")
+    return score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)[0][None]
+
+
+def _tell(result: Result, out: Path) -> None:
+    for category, actions in result.thresholds["categories"].items():
+        for action in ("auto_remove", "review"):
+            told = actions[action]
+            at = "none" if told["threshold"] is None else f"{told['threshold']:.4f}"
+            need = f", needs {told['need_n']} labels" if told.get("need_n") else ""
+            console().print(f"  {category} {action}: {told['outcome']}, threshold {at}, {told['n']} labels{need}")
+    console().print(f"Wrote {out}/calibration.json and {out}/thresholds.json")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,175 @@
+"""Evaluate the test split of a score table: metrics of every cell, the gate's decision, and the report people read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from evaluation import gate, metrics, paired, score_rows, scores
+from evaluation.cube import Cube
+from evaluation.metric_rows import Settings
+from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
+from evaluation.report import content, render
+from feature_store import atomic, calibration_map, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+
+STAGE_SCORES, STAGE_OUT = Path("data/scores.parquet"), Path("data/evaluation")
+STAGE_THRESHOLDS, STAGE_CALIBRATION = Path("data/calibration/thresholds.json"), Path("data/calibration/calibration.json")
+STAGE_CHAMPION = Path("data/champion_scores.parquet")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files of an evaluation; only `scores` is needed. The champion's scores are calibrated already."""
+
+    scores: Path
+    thresholds: Path | None = None
+    calibration: Path | None = None
+    champion_scores: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The long metrics table, the gate's decision and checks, and everything the report shows."""
+
+    metrics: pd.DataFrame
+    gate: dict[str, Any]
+    report: dict[str, Any]
+
+
+def run(
+    settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None
+) -> Result:
+    """Evaluate and write metrics.parquet, report.json, report.html, report.md and gate.json.
+
+    Args:
+        settings: all params; read are seed, thresholds, fairness, gate.
+        inputs: the files; rows of split `test` are used, or all but `calib` where no row is called so.
+        out: folder for the five files.
+        groups: further columns to split by; `a*b` crosses two.
+        columns: other names of the contract's columns.
+
+    Returns:
+        what was written.
+
+    Raises:
+        BadUse: a file or a row breaks its contract; nothing is written then.
+    """
+    selection = score_rows.select(inputs.scores, columns or scores.Columns(), groups, wanted="test", other="calib")
+    calibration = None if inputs.calibration is None else calibration_map.load(inputs.calibration)
+    thresholds = None if inputs.thresholds is None else load_thresholds(inputs.thresholds)
+    cubes, facts = score_rows.build_cubes(selection, groups, calibration, settings.thresholds.frame_min_inclusion_prob)
+    points = _points(cubes[None], thresholds, settings)
+    limits = Settings(settings.fairness.alpha, settings.fairness.tau_gap, settings.fairness.tau_ratio, settings.fairness.level, settings.seed)
+    changes = _against_champion(inputs, selection, calibration, points, limits.alpha)
+    table = _table(cubes, points, limits, settings, changes)
+    decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds)
+    story = content.build(
+        facts=facts,
+        metrics=table,
+        gate=decision,
+        thresholds=thresholds,
+        cube=cubes[None],
+        points=points,
+        limits=limits,
+        calibrated=calibration is not None,
+        has_champion=changes is not None,
+    )
+    _write(out, table, decision, story)
+    return Result(table, decision, story)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate as the stage of the graph, or any table of scores. Returns the exit code."""
+
+    def evaluate(
+        score_file: Annotated[Path | None, typer.Option("--scores", help="Score table; without it the stage's own files.")] = None,
+        out: Annotated[Path, typer.Option(help="Folder for metrics, gate and report.")] = STAGE_OUT,
+        thresholds: Annotated[Path | None, typer.Option(help="thresholds.json; without it rates are taken at the default score.")] = None,
+        calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply to the scores.")] = None,
+        champion_scores: Annotated[Path | None, typer.Option(help="The champion's calibrated scores on the same rows.")] = None,
+        group: Annotated[list[str], typer.Option(help="Further column to split by, or a*b to cross two; may repeat.")] = [],  # noqa: B006
+        columns: Annotated[str, typer.Option(help="Other column names and constants: score=my_col,category='x'.")] = "",
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Metrics per category and language, verdicts, gate and report."""
+        settings = params.load(params_file, overrides)
+        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores)
+        inputs = given if score_file else replace(given, **_stage_files(given))
+        with console().status("Evaluating"):
+            result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
+        if as_json:
+            print(json.dumps({"out": str(out), "decision": result.gate["decision"], "headline": result.report["headline"]}))
+        else:
+            console().print(f"{result.report['headline']}", markup=False)
+            console().print(f"Report: {out}/report.html", markup=False)
+
+    return execute(evaluate, "evaluate", argv)
+
+
+def _stage_files(given: Inputs) -> dict[str, Path]:
+    """The stage's own files for whatever was not named; a champion is compared with where the stage before wrote one."""
+    own = {"thresholds": STAGE_THRESHOLDS, "calibration": STAGE_CALIBRATION, "champion_scores": STAGE_CHAMPION}
+    return {name: path for name, path in own.items() if asdict(given)[name] is None}
+
+
+def _points(cube: Cube, thresholds: Mapping[str, Any] | None, settings: params.Params) -> dict[str, OperatingPoint]:
+    section = settings.thresholds
+    return {
+        category: operating_point(thresholds, category, cube.languages, section.default_score, section.unknown_language)
+        for category in cube.categories
+    }
+
+
+def _against_champion(
+    inputs: Inputs,
+    selection: score_rows.Selection,
+    calibration: Mapping[str, Any] | None,
+    points: Mapping[str, OperatingPoint],
+    alpha: float,
+) -> pd.DataFrame | None:
+    """Paired changes; None where there is no champion (no file, or a table without rows)."""
+    if inputs.champion_scores is None:
+        return None
+    champion_rows = score_rows.select(inputs.champion_scores, scores.Columns(), (), wanted="test", other="calib")
+    champion = score_rows.labelled(champion_rows)
+    if champion.empty:
+        return None
+    challenger = score_rows.labelled(selection)
+    challenger = challenger.assign(prob=score_rows.calibrated(challenger, calibration))
+    return paired.compare(paired.join(challenger, champion.rename(columns={"score": "prob"})), points, alpha)
+
+
+def _table(
+    cubes: Mapping[str | None, Cube],
+    points: Mapping[str, OperatingPoint],
+    limits: Settings,
+    settings: params.Params,
+    changes: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """Everything in one long table; the languages that params expect are there even without a row."""
+    parts = [metrics.compute(cube, points, limits) for cube in cubes.values()]
+    absent = sorted(set(settings.fairness.expected_languages) - set(cubes[None].languages))
+    parts += [metrics.empty_cells(list(cubes[None].categories), absent)] if absent else []
+    parts += [changes] if changes is not None else []
+    return metrics.tidy(pd.concat(parts, ignore_index=True))
+
+
+def _write(out: Path, table: pd.DataFrame, decision: dict[str, Any], story: dict[str, Any]) -> None:
+    with atomic.replacing(out / "metrics.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    atomic.write_json(out / "report.json", story)
+    atomic.write_text(out / "report.html", render.html(story))
+    atomic.write_text(out / "report.md", render.markdown(story))
+    atomic.write_json(out / "gate.json", decision)  # last: where it is, everything is
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""The report's charts, drawn from report.json's numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from evaluation.report import svg
+
+Story = Mapping[str, Any]
+
+
+def reliability(category: Story) -> Markup:
+    """Violations found among reviewed posts against the probability probability, with its band; the dashed line is perfect agreement."""
+    curve = category["charts"]["reliability"]
+    plot = svg.Plot(
+        f"Reliability of {category['name']}", svg.probability_axis("probability given"), svg.probability_axis("violations found")
+    )
+    plot.guide((0.0005, 0.0005), (0.9995, 0.9995))
+    plot.band(curve["prob"], curve["ci_low"], curve["ci_high"])
+    plot.line(curve["prob"], curve["rate"])
+    tips = [
+        f"given {p:.3f}, found {r:.3f} ({low:.3f} to {high:.3f}), {n:.0f} labelled rows"
+        for p, r, low, high, n in zip(*(curve[name] for name in ("prob", "rate", "ci_low", "ci_high", "num")), strict=True)
+    ]
+    plot.dots(curve["prob"], curve["rate"], labels=tips)
+    return plot.svg()
+
+
+def precision_recall(category: Story) -> Markup:
+    """Precision against recall over all thresholds, with the thresholds in force and their intervals."""
+    curve, metrics = category["charts"]["precision_recall"], category["metrics"]
+    plot = svg.Plot(f"Precision and recall of {category['name']}", svg.unit_axis("recall"), svg.unit_axis("precision"))
+    plot.line(curve["recall"], curve["precision"])
+    flagged = "review threshold" if not category["note"] else "default score"
+    for suffix, colour, name in (("", svg.GREEN, flagged), ("_auto_remove", svg.ORANGE, "automatic removal")):
+        across, up = metrics.get(f"recall{suffix}"), metrics.get(f"precision{suffix}")
+        if across and up and across["value"] is not None and up["value"] is not None:
+            low, high = ((across[end], up[end]) for end in ("ci_low", "ci_high"))
+            plot.cross((across["value"], up["value"]), low, high, colour, name)
+    return plot.svg()
+
+
+def histogram(category: Story) -> Markup:
+    """How the scores of violations and of the rest are spread, each adding up to 100 %, and where the thresholds lie."""
+    chart = category["charts"]["histogram"]
+    top = max(max(chart["violation"]), max(chart["other"]), 0.01)
+    ticks = tuple(top * part / 4 for part in range(5))
+    axis = svg.Axis("share of the label's posts", 0.0, top, ticks)
+    plot = svg.Plot(f"Scores of {category['name']} by label", svg.probability_axis("probability"), axis)
+    plot.area(chart["edges"], chart["other"], svg.BLUE, "harmless")
+    plot.area(chart["edges"], chart["violation"], svg.ORANGE, "violation", hatched=True)
+    flagged = "review" if not category["note"] else "default score"
+    for row, (name, value) in enumerate(((flagged, category["threshold_review"]), ("removal", category["threshold_auto_remove"]))):
+        if value is not None:
+            plot.rule(value, name, row=row)
+    return plot.svg()

@@ -1,0 +1,162 @@
+"""What the report shows, as plain data: report.json is this, and the pages are drawn from it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation import calibration_error
+from evaluation.bins import NUM_BINS, centres, edges
+from evaluation.cube import Cube, dense
+from evaluation.metric_rows import ALL, Settings
+from evaluation.operating_point import OperatingPoint
+from evaluation.report import sentences
+
+SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", "roc_auc", "pr_auc", "precision", "recall", "fpr", "fnr",
+           "precision_auto_remove", "recall_auto_remove", "brier", "ce2_debiased")  # fmt: skip
+SLICE = ("rows", "labelled", "base_rate", "roc_auc", "precision", "recall", "fpr", "fnr", "fpr_gap", "fnr_gap", "fpr_ratio", "fnr_ratio",
+         "wrongful_removal_share", "wrongful_removal_gap", "ce2_debiased", "bpsn_auc", "bnsp_auc")  # fmt: skip
+CHANGES = ("roc_auc_change", "precision_change", "recall_change", "fpr_change")
+NUM_STEPS = 32
+MAX_CURVE_POINTS = 120
+LOWEST, HIGHEST = 0.0005, 0.9995
+
+
+def build(
+    *,
+    facts: Any,
+    metrics: pd.DataFrame,
+    gate: Mapping[str, Any],
+    thresholds: Mapping[str, Any] | None,
+    cube: Cube,
+    points: Mapping[str, OperatingPoint],
+    limits: Settings,
+    calibrated: bool,
+    has_champion: bool,
+) -> dict[str, Any]:
+    """Gather the report.
+
+    Args:
+        facts: what was read (score_rows.Facts).
+        metrics: the long table.
+        gate: decision and checks.
+        thresholds: content of thresholds.json, or None.
+        cube: calibrated scores by language.
+        points: operating points.
+        limits: error of intervals and tolerated gaps.
+        calibrated: whether a calibration was applied.
+        has_champion: whether a champion was compared with.
+
+    Returns:
+        JSON-ready content; numbers are numbers or null.
+    """
+    lookup = _lookup(metrics)
+    categories = [_category(name, lookup, metrics, thresholds, points[name]) for name in cube.categories]
+    for category, charts in zip(categories, _charts(cube, points, lookup, limits.alpha), strict=True):
+        category["charts"] = charts
+    story: dict[str, Any] = {
+        "synthetic": facts.synthetic,
+        "data": {**vars(facts), "splits_used": list(facts.splits_used), "periods": list(facts.periods)},
+        "decision": gate["decision"],
+        "gate": dict(gate),
+        "limits": {"interval_error": limits.alpha, "tau_gap": limits.tau_gap, "tau_ratio": limits.tau_ratio},
+        "calibrated": calibrated,
+        "has_champion": has_champion,
+        "languages": list(cube.languages),
+        "categories": categories,
+        "heat_map": _heat_map(lookup, cube),
+    }
+    return {
+        "headline": sentences.headline(gate),
+        "changed": sentences.changed(story),
+        "attention": sentences.attention(story),
+        **story,
+    }
+
+
+def _category(
+    name: str, lookup: Mapping[Any, Any], metrics: pd.DataFrame, thresholds: Mapping[str, Any] | None, point: OperatingPoint
+) -> dict[str, Any]:
+    of_category = metrics[metrics.category == name]
+    languages = [language for language in of_category.language.unique() if language != ALL]
+    pairs = of_category[of_category.group_column != ALL][["group_column", "group_value"]].drop_duplicates()
+    groups: dict[str, list[Any]] = {}
+    for column, value in pairs.itertuples(index=False):
+        groups.setdefault(column, []).append({"name": value, "metrics": _cell(lookup, SLICE, name, ALL, column, value)})
+    slices = [{"name": language, "metrics": _cell(lookup, (*SLICE, *CHANGES), name, language)} for language in languages]
+    return {
+        "name": name,
+        "note": point.note,
+        "removal_note": point.removal_note,
+        "languages_off": sorted(point.languages_off),
+        "threshold_review": float(edges()[point.review]) if point.review < NUM_BINS else None,
+        "threshold_auto_remove": float(edges()[point.auto_remove]) if point.auto_remove < NUM_BINS else None,
+        "certificates": ((thresholds or {}).get("categories") or {}).get(name),
+        "metrics": _cell(lookup, (*SUMMARY, *CHANGES), name, ALL),
+        "languages": sorted(slices, key=lambda item: -(item["metrics"]["rows"]["value"] or 0)),
+        "groups": groups,
+    }
+
+
+def _lookup(metrics: pd.DataFrame) -> dict[Any, dict[str, Any]]:
+    """(category, language, group column, group value, metric) -> JSON-ready row."""
+    rows = metrics.astype(object).where(metrics.notna(), None)
+    return {
+        tuple(row[:5]): dict(zip(("value", "ci_low", "ci_high", "n", "n_eff", "verdict", "need_n", "reason"), row[5:], strict=True))
+        for row in rows.itertuples(index=False, name=None)
+    }
+
+
+def _cell(lookup: Mapping[Any, Any], names: tuple[str, ...], category: str, language: str, column: str = ALL, value: str = ALL) -> dict[str, Any]:
+    return {name: lookup.get((category, language, column, value, name)) for name in names}
+
+
+def _heat_map(lookup: Mapping[Any, Any], cube: Cube) -> list[dict[str, Any]]:
+    """Per language, the flagged share of harmless posts in every category, with the verdict of its gap to the others."""
+    rows = []
+    for language in cube.languages:
+        cells = []
+        for category in cube.categories:
+            rate, gap = (lookup.get((category, language, ALL, ALL, name)) or {} for name in ("fpr", "fpr_gap"))
+            rows_there = (lookup.get((category, language, ALL, ALL, "rows")) or {}).get("value") or 0
+            cells.append({"category": category, "rows": rows_there, "fpr": rate.get("value"), "n": rate.get("n"),
+                          "verdict": gap.get("verdict"), "need_n": gap.get("need_n")})  # fmt: skip
+        rows.append({"language": language, "cells": cells})
+    return rows
+
+
+def _charts(cube: Cube, points: Mapping[str, OperatingPoint], lookup: Mapping[Any, Any], alpha: float) -> list[dict[str, Any]]:
+    """Per category: points of the reliability curve, of the precision-recall curve, and the histograms by label."""
+    labelled = dense(cube, ("category", "label", "bin"))[:, :2]
+    curve = calibration_error.reliability(labelled[:, 1], labelled[:, 0], alpha)
+    charts = []
+    for index, category in enumerate(cube.categories):
+        neg, pos = labelled[index, 0, :, 1], labelled[index, 1, :, 1]
+        usable = curve.num[index] > 0
+        names = ("prob", "rate", "ci_low", "ci_high", "num")
+        reliability = {name: getattr(curve, name)[index][usable].tolist() for name in names}
+        charts.append({"reliability": reliability, "precision_recall": _curve(pos, neg), "histogram": _histogram(pos, neg)})
+    return charts
+
+
+def _curve(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
+    """Recall and precision from the highest score down, at most MAX_CURVE_POINTS points."""
+    true, false = (np.cumsum(side[::-1]) for side in (pos, neg))
+    if true[-1] == 0:
+        return {"recall": [], "precision": []}
+    at = np.flatnonzero((pos + neg)[::-1] > 0)
+    at = at[np.unique(np.linspace(0, len(at) - 1, MAX_CURVE_POINTS).astype(int))]
+    return {"recall": (true[at] / true[-1]).tolist(), "precision": (true[at] / (true[at] + false[at])).tolist()}
+
+
+def _histogram(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
+    """Share of each label's weight in NUM_STEPS steps of equal width on the logit scale."""
+    logits = np.linspace(np.log(LOWEST / (1 - LOWEST)), np.log(HIGHEST / (1 - HIGHEST)), NUM_STEPS + 1)
+    ends = 1 / (1 + np.exp(-logits))
+    step = np.clip(np.searchsorted(ends, centres(), side="right") - 1, 0, NUM_STEPS - 1)
+    shares = {}
+    for name, side in (("violation", pos), ("other", neg)):
+        total = side.sum()
+        shares[name] = (np.bincount(step, side, minlength=NUM_STEPS) / (total or 1.0)).tolist()
+    return {"edges": ends.tolist(), **shares}

@@ -1,0 +1,207 @@
+"""The first screen in plain words: the decision, what changed, and what needs a person's attention."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Story = Mapping[str, Any]
+Item = dict[str, str]
+STOP, LOOK, NOTE = "stop", "look", "note"
+MAX_ITEMS = 8  # of one kind, before the rest is only counted
+
+METRICS = {
+    "rows": "rows",
+    "labelled": "labelled rows",
+    "base_rate": "share of violations",
+    "queue_share": "share of posts sent to review",
+    "auto_remove_share": "share of posts removed automatically",
+    "roc_auc": "ranking (ROC-AUC)",
+    "pr_auc": "average precision (PR-AUC)",
+    "bpsn_auc": "ranking of its harmless posts against others' violations (BPSN)",
+    "bnsp_auc": "ranking of its violations against others' harmless posts (BNSP)",
+    "brier": "Brier score",
+    "ce2_debiased": "calibration error (squared, debiased)",
+    "precision": "share of flagged posts that are violations",
+    "recall": "share of violations that are flagged",
+    "fpr": "share of harmless posts that are flagged",
+    "fnr": "share of violations that are missed",
+    "precision_auto_remove": "share of automatic removals that were right",
+    "recall_auto_remove": "share of violations removed automatically",
+    "fpr_auto_remove": "share of harmless posts removed automatically",
+    "wrongful_removal_share": "share of automatic removals that were wrong",
+    "fpr_gap": "harmless posts flagged, against other languages",
+    "fnr_gap": "violations missed, against other languages",
+    "fpr_ratio": "harmless posts flagged, as a multiple of other languages",
+    "fnr_ratio": "violations missed, as a multiple of other languages",
+    "wrongful_removal_gap": "wrong automatic removals, against other languages",
+    "wrongful_removal_ratio": "wrong automatic removals, as a multiple of other languages",
+    "roc_auc_change": "ranking (ROC-AUC) against the champion",
+    "precision_change": "precision against the champion",
+    "recall_change": "recall against the champion",
+    "fpr_change": "harmless posts flagged, against the champion",
+    "certificate": "certificate of automatic removal",
+    "required_cells": "required cells",
+}
+GAPS = {
+    "fpr": ("harmless posts are flagged", "fpr_gap", "fpr_ratio"),
+    "fnr": ("violations are missed", "fnr_gap", "fnr_ratio"),
+    "wrongful_removal_share": ("automatic removals are wrong", "wrongful_removal_gap", "wrongful_removal_ratio"),
+}
+
+
+def headline(gate: Story) -> str:
+    """One sentence on the decision."""
+    failed = [check for check in gate["checks"] if check["status"] == "fail"]
+    passed = sum(check["status"] == "pass" for check in gate["checks"])
+    if gate["decision"] == "promote":
+        return f"Ready for approval: {_count(passed, 'check')} passed and none failed."
+    return f"Hold: {_count(len(failed), 'check')} failed, {passed} passed."
+
+
+def changed(story: Story) -> list[str]:
+    """What is different from what is in force: thresholds, and the champion's results on the same posts."""
+    lines = [line for category in story["categories"] for line in (*_threshold_changes(category), *_model_changes(category))]
+    return lines or ["Nothing to compare with: there is no champion, and no thresholds were in force."]
+
+
+def attention(story: Story) -> list[Item]:
+    """What a person should look at, worst first; each item says where in the report it is shown."""
+    items = [*_failed(story), *_unfair(story), *_automation(story), *_evidence(story), *_remarks(story)]
+    return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
+
+
+def words(name: str) -> str:
+    """An id as a reader says it."""
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def scope(text: str) -> str:
+    """`category/language` in words."""
+    category, _, rest = text.partition("/")
+    return f"{category.replace('_', ' ')}{'' if rest in ('', 'all') else ', ' + rest}"
+
+
+def share(value: float) -> str:
+    """A share as a percentage with three significant digits at most."""
+    return f"{100 * value:.3g} %"
+
+
+def _threshold_changes(category: Story) -> Iterator[str]:
+    for action, name in (("auto_remove", "automatic removal"), ("review", "review")):
+        told = (category["certificates"] or {}).get(action)
+        if told is None:
+            continue
+        old, new = told.get("incumbent"), told["threshold"]
+        if isinstance(old, Mapping):
+            old = old.get("threshold")
+        title = f"{category['name'].replace('_', ' ')}: {name}"
+        if old is None and new is not None:
+            yield f"{title} starts at {new:.3f} ({told['outcome']})."
+        elif old is not None and new is None:
+            yield f"{title} stops; it was at {old:.3f} ({told['outcome']})."
+        elif old is not None and abs(old - new) > 1e-9:
+            yield f"{title} moves from {old:.3f} to {new:.3f} ({told['outcome']})."
+
+
+def _model_changes(category: Story) -> Iterator[str]:
+    row = category["metrics"].get("roc_auc_change")
+    if row is None:
+        return
+    title = f"{category['name'].replace('_', ' ')}: against the champion on the same {row['n']} labelled posts"
+    if row["value"] is None:
+        yield f"{title} ranking cannot be compared ({row['reason']})."
+        return
+    verdict = "better" if row["ci_low"] > 0 else "worse" if row["ci_high"] < 0 else "no clear difference"
+    yield f"{title} ranking is {verdict}: ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})."
+
+
+def _failed(story: Story) -> Iterator[Item]:
+    failed = [check for check in story["gate"]["checks"] if check["status"] == "fail" and not check["name"].endswith(("_gap", "_ratio"))]
+    for check in failed[:MAX_ITEMS]:
+        yield _item(STOP, f"{scope(check['scope'])}: {words(check['name'])}. {check['reason']}.", "checks")
+    if len(failed) > MAX_ITEMS:
+        yield _item(STOP, f"{len(failed) - MAX_ITEMS} further checks failed.", "checks")
+
+
+def _unfair(story: Story) -> Iterator[Item]:
+    """Languages that fare worse than the others; a failed gap and its ratio are one finding."""
+    found = []
+    for category in story["categories"]:
+        for language in category["languages"]:
+            for rate, (event, gap, ratio) in GAPS.items():
+                rows = [language["metrics"].get(name) or {} for name in (gap, ratio)]
+                verdicts = {row.get("verdict") for row in rows}
+                if verdicts & {"FAIL", "WARN"} and rows[0].get("value") is not None:
+                    level = STOP if rows[0]["verdict"] == "FAIL" else LOOK
+                    found.append((level, rows[0]["value"], _gap(category["name"], language, rate, event, rows[0])))
+    found.sort(key=lambda item: (item[0] != STOP, -item[1]))
+    yield from (_item(level, text, "languages") for level, _, text in found[:MAX_ITEMS])
+    if len(found) > MAX_ITEMS:
+        yield _item(LOOK, f"{len(found) - MAX_ITEMS} further language comparisons stand out.", "languages")
+
+
+def _gap(category: str, language: Story, rate: str, event: str, gap: Story) -> str:
+    own = (language["metrics"].get(rate) or {}).get("value")
+    title = f"{scope(category)}, {language['name']}: {event}"
+    span = f"gap {100 * gap['value']:.1f} points, interval {100 * gap['ci_low']:.1f} to {100 * gap['ci_high']:.1f}"
+    sure = "beyond what is tolerated" if gap["verdict"] == "FAIL" else "more than by chance"
+    if own is None:
+        return f"{title} more often than in other languages ({span}), {sure}."
+    return f"{title} in {share(own)} of cases, against {share(max(own - gap['value'], 0.0))} in other languages ({span}), {sure}."
+
+
+def _automation(story: Story) -> Iterator[Item]:
+    for category in story["categories"]:
+        told = (category["certificates"] or {}).get("auto_remove")
+        name = category["name"].replace("_", " ")
+        if told and told["threshold"] is None:
+            need = f" About {told['need_n']:,.0f} labels above the threshold would settle it." if told.get("need_n") else ""
+            yield _item(NOTE, f"{name}: nothing is removed automatically ({told['outcome']}).{need}", "thresholds")
+        elif told and category["languages_off"]:
+            yield _item(LOOK, f"{name}: automatic removal is off in {_names(category['languages_off'])}; such posts go to review.", "thresholds")
+        review = (category["certificates"] or {}).get("review")
+        if review and review["threshold"] is None:
+            need = f" It would take about {review['need_n']:,.0f} labels." if review.get("need_n") else ""
+            yield _item(NOTE, f"{name}: no review threshold is certified ({review['outcome']}).{need}", "thresholds")
+
+
+def _evidence(story: Story) -> Iterator[Item]:
+    for category in story["categories"]:
+        name = category["name"].replace("_", " ")
+        absent = [language["name"] for language in category["languages"] if not (language["metrics"].get("rows") or {}).get("value")]
+        if absent:
+            yield _item(NOTE, f"{name}: no rows at all in {_names(absent)}.", "languages")
+        thin = [language for language in category["languages"] if _insufficient(language) and language["name"] not in absent]
+        needs = [row["need_n"] for language in thin for row in _insufficient(language) if row.get("need_n")]
+        if thin:
+            cost = f" The cheapest of these comparisons needs {min(needs):,} labels." if needs else ""
+            text = f"{name}: too little evidence to compare {_names([language['name'] for language in thin])} with the others.{cost}"
+            yield _item(NOTE, text, "languages")
+
+
+def _remarks(story: Story) -> Iterator[Item]:
+    if story["synthetic"]:
+        yield _item(LOOK, "The posts are synthetic: these figures say nothing about real users.", "data")
+    if not story["calibrated"]:
+        yield _item(NOTE, "Scores are taken as probabilities as they are; no calibration was given.", "data")
+    notes = sorted({category["note"] for category in story["categories"] if category["note"]})
+    yield from (_item(NOTE, f"Rates are taken {note}.", "thresholds") for note in notes)
+    left = story["data"]["splits_left_out"]
+    if left:
+        yield _item(NOTE, "Rows of other splits were not read: " + ", ".join(f"{num:,} of {name}" for name, num in left.items()) + ".", "data")
+
+
+def _insufficient(language: Story) -> list[Any]:
+    return [row for name, row in language["metrics"].items() if name in ("fpr_gap", "fnr_gap") and row and row["verdict"] == "INSUFFICIENT"]
+
+
+def _names(names: list[str]) -> str:
+    shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _item(level: str, text: str, where: str) -> Item:
+    return {"level": level, "text": text.replace("..", "."), "where": where}
