@@ -7,7 +7,7 @@ evaluation/cube_build.py counts rows into cubes.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,19 @@ def merge(cubes: Sequence[Cube]) -> Cube:
         np.maximum.at(weights, places[0], cube.frame_max_weight)
     total_keys, total = sum_by_key(np.concatenate(keys), np.concatenate([cube.moments for cube in cubes]))
     return Cube(categories, languages, groups, cubes[0].group_column, total_keys, total, weights)
+
+
+def one_category(cube: Cube, category: str) -> Cube:
+    """The part of a cube that belongs to one of its categories."""
+    index, stride = cube.categories.index(category), int(np.prod(cube.shape[1:]))
+    start, stop = np.searchsorted(cube.keys, [index * stride, (index + 1) * stride])
+    return replace(
+        cube,
+        categories=(category,),
+        keys=cube.keys[start:stop] - index * stride,
+        moments=cube.moments[start:stop],
+        frame_max_weight=cube.frame_max_weight[index : index + 1],
+    )
 
 
 def sum_by_key(keys: Ints, moments: Floats) -> tuple[Ints, Floats]:

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.cube import Cube
+from evaluation import removal_decision, review_decision
+from evaluation.cube import Cube, one_category
+from evaluation.tails import Tails, tails
+from feature_store.params import Thresholds
 
 
 def decide(
-    cube: Cube, section: Any, *, incumbent: Mapping[str, Any] | None = None, champion: Cube | None = None, seed: int = 0
+    cube: Cube, section: Thresholds, *, incumbent: Mapping[str, Any] | None = None, champion: Cube | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Certify thresholds from the certifying half of the labels.
 
@@ -20,9 +23,34 @@ def decide(
         seed: of the simulation behind need_n.
 
     Returns:
-        {category: {"auto_remove": {...}, "review": {...}}} as DESIGN section 6 lists; each has threshold (None: abstained or
-        insufficient), outcome (certified/kept/abstained/insufficient), target, delta, bound, n, n_eff, need_n, incumbent, method,
-        seed, reason and path [{threshold, volume, n, n_eff, p_value or recall_lower, level, passed}]; auto_remove also has languages
+        {category: {"auto_remove": {...}, "review": {...}}} as DESIGN section 6 lists; each has threshold (None: no automatic removal),
+        outcome (certified/kept/abstained, review also insufficient), target, delta, bound, n, n_eff, need_n, incumbent, method,
+        seed, reason and path [{threshold, volume, n, n_eff, bound or p_value, level, tested, passed}]; auto_remove also has languages
         {L: {action: auto_remove/review, bound, n, reason}}. A missing number is None, never NaN.
     """
-    raise NotImplementedError
+    decided = {}
+    for category in cube.categories:
+        own = one_category(cube, category)
+        in_force = (incumbent or {}).get("categories", {}).get(category, {})
+        other = tails(one_category(champion, category)) if champion is not None and category in champion.categories else None
+        decided[category] = _decide_one(own, section, in_force, champion is None, other, seed)
+    return decided
+
+
+def _decide_one(
+    cube: Cube, section: Thresholds, in_force: Mapping[str, Any], same_model: bool, champion: Tails | None, seed: int
+) -> dict[str, Any]:
+    own, decisions = tails(cube), {}
+    for action, module in (("auto_remove", removal_decision), ("review", review_decision)):
+        threshold = in_force.get(action, {}).get("threshold")
+        volume = None if threshold is None else _volume(threshold, own, own if same_model else champion)
+        decisions[action] = module.decide(own, section, threshold if same_model else None, volume, seed)
+    decisions["auto_remove"]["languages"] = removal_decision.languages(cube, decisions["auto_remove"]["threshold"], section)
+    return decisions
+
+
+def _volume(threshold: float, own: Tails, ruled: Tails | None) -> float | None:
+    """Posts of our frame that a threshold rules over on the score scale it belongs to; None where that scale's scores are unknown."""
+    if ruled is None or ruled.num_posts[0] == 0:
+        return None
+    return ruled.volume_at(threshold) * float(own.num_posts[0] / ruled.num_posts[0])

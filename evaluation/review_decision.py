@@ -1,0 +1,156 @@
+"""From one category's evidence to its review threshold: recall certified, kept, or insufficient evidence with the labels it would take."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evaluation import sample_size, weighted
+from evaluation.bins import NUM_BINS, edges, snap_up
+from evaluation.intervals import Floats
+from evaluation.removal import Bools, Ints, candidate_bins
+from evaluation.tails import Tails
+from feature_store.params import Thresholds
+
+METHOD = "recall lower bound, gamma bounds with the frame's largest weight, fixed sequence from the lowest threshold upward"
+UNIFORM_SHARE = 0.5  # least uniform share of the audit below the threshold; what the zero-miss floor assumes before any label
+
+
+class RecallBound(NamedTuple):
+    """Bounds at each candidate, arrays (J,).
+
+    found_lower: lower bound of the violations at or above it.
+    missed_upper: upper bound of those below it.
+    recall_lower: found_lower / (found_lower + missed_upper); 0 where both are 0.
+    delta_missed: error spent on missed_upper; delta less this went into found_lower.
+    """
+
+    found_lower: Floats
+    missed_upper: Floats
+    recall_lower: Floats
+    delta_missed: Floats
+
+
+def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float | None, seed: int) -> dict[str, Any]:
+    """Decide the review threshold of one category.
+
+    Args:
+        tails: evidence above and below every threshold.
+        section: params.thresholds.
+        kept: threshold in force of this same model, or None.
+        volume: posts of this frame that the thresholds in force put before a person or remove (the champion's, for a new model), or None.
+        seed: not used; the bound needs no simulation.
+
+    Returns:
+        the entry "review" of thresholds.json. There is always a threshold, or nothing would be reviewed: without a certificate the one in
+        force, or the one with the champion's volume, or params' default_score.
+    """
+    at = _fallback_bin(tails, section, kept, volume)
+    bins = candidates(tails, at, section)
+    bound = recall_bound(tails, bins, section.delta)
+    passed = passed_in_sequence(bound.recall_lower, section.recall_target)
+    told = {"target": section.recall_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
+    told["path"] = _told_path(bins, tails, bound, passed)
+    if passed.any():
+        chosen = int(np.flatnonzero(passed)[-1])
+        return told | _figures(tails, bins, bound, chosen) | {"outcome": "certified", "need_n": None, "reason": None}
+    need_n = _need(tails, at, section)
+    here = int(np.flatnonzero(bins == at)[0])
+    reason = "recall is not certified at any threshold" if need_n else "the misses seen put recall below its target"
+    return (
+        told
+        | _figures(tails, bins, bound, here)
+        | {
+            "threshold": kept if kept is not None else float(edges()[at]),
+            "outcome": "insufficient" if kept is None else "kept",
+            "need_n": need_n,
+            "reason": reason,
+        }
+    )
+
+
+def recall_bound(tails: Tails, bins: Ints, delta: float) -> RecallBound:
+    """Lower bound of recall at each threshold.
+
+    Where every post at or above a threshold carries a label drawn with certainty, the violations there are known and all of delta is
+    spent on the misses; elsewhere each side gets half.
+
+    Args:
+        tails: evidence.
+        bins: int64 (J,).
+        delta: probability that a bound lies above the true recall.
+
+    Source: STATISTICS.md section 2.
+    """
+    found, squares = tails.w_violations[bins], tails.w2_violations[bins]
+    all_labelled = (tails.num_labels[bins] == tails.num_posts[bins]) & (tails.w[bins] == tails.num_labels[bins])
+    delta_missed = np.where(all_labelled, delta, delta / 2)
+    found_lower = np.where(all_labelled, found, weighted.total_lower(found, squares, delta / 2))
+    missed, missed_squares = tails.w_violations[0] - found, tails.w2_violations[0] - squares
+    missed_upper = weighted.total_upper(
+        np.maximum(missed, 0.0), np.maximum(missed_squares, 0.0), tails.max_weight_below[bins], delta_missed
+    )
+    total = found_lower + missed_upper
+    recall_lower = np.divide(found_lower, total, out=np.zeros_like(total), where=total > 0)
+    return RecallBound(found_lower, missed_upper, recall_lower, delta_missed)
+
+
+def passed_in_sequence(recall_lower: Floats, target: float) -> Bools:
+    """Test in the order given and stop at the first failure, bool (J,): no level is shared out, so each test has all of delta."""
+    return np.asarray(np.logical_and.accumulate(recall_lower >= target), bool)
+
+
+def candidates(tails: Tails, at: int, section: Thresholds) -> Ints:
+    """Bins to test, from the lowest threshold up: volumes in equal ratios, and the threshold that rules without a certificate."""
+    shares = np.geomspace(section.review_start_share, section.review_end_share, section.num_candidates)
+    bins = candidate_bins(tails.num_posts[:-1], shares * tails.num_posts[0])
+    return np.unique(np.append(bins[bins < NUM_BINS], at))
+
+
+def _fallback_bin(tails: Tails, section: Thresholds, kept: float | None, volume: float | None) -> int:
+    if kept is not None:
+        return min(snap_up(kept), NUM_BINS - 1)
+    if volume:
+        return min(int(candidate_bins(tails.num_posts[:-1], np.array([volume]))[0]), NUM_BINS - 1)
+    return snap_up(section.default_score)
+
+
+def _need(tails: Tails, at: int, section: Thresholds) -> int | None:
+    """Labels below the threshold that rules now, until it would be certified."""
+    bound = recall_bound(tails, np.array([at]), section.delta)
+    delta_missed = float(bound.delta_missed[0])
+    num_below, num_labels = float(tails.num_posts[0] - tails.num_posts[at]), int(tails.num_labels[0] - tails.num_labels[at])
+    if num_labels == 0 or bound.found_lower[0] == 0:
+        num_found = max(float(tails.w_violations[at]), 1.0)
+        return sample_size.labels_below_without_miss(num_below, num_found, section.recall_target, delta_missed, UNIFORM_SHARE)
+    missed = np.array([tails.w_violations[0] - tails.w_violations[at], tails.w2_violations[0] - tails.w2_violations[at]])
+    max_weight, found = float(tails.max_weight_below[at]), float(bound.found_lower[0])
+    return sample_size.labels_below(num_labels, missed, max_weight, found, section.recall_target, delta_missed, section.power)
+
+
+def _figures(tails: Tails, bins: Ints, bound: RecallBound, j: int) -> dict[str, Any]:
+    below = int(tails.num_labels[0] - tails.num_labels[bins[j]])
+    weight = float(tails.max_weight_below[bins[j]])
+    return {
+        "threshold": float(edges()[bins[j]]),
+        "bound": float(bound.recall_lower[j]),
+        "n": below,
+        "n_eff": float(tails.w[0] - tails.w[bins[j]]) / weight if weight > 0 else 0.0,
+    }
+
+
+def _told_path(bins: Ints, tails: Tails, bound: RecallBound, passed: Bools) -> list[dict[str, Any]]:
+    tested = np.append(True, passed[:-1])
+    return [
+        {
+            "threshold": float(edges()[at]),
+            "volume": int(tails.num_posts[at]),
+            "n": int(tails.num_labels[0] - tails.num_labels[at]),
+            "bound": float(bound.recall_lower[j]),
+            "found_lower": float(bound.found_lower[j]),
+            "missed_upper": float(bound.missed_upper[j]),
+            "level": float(bound.delta_missed[j]),
+            "tested": bool(tested[j]),
+            "passed": bool(passed[j]),
+        }
+        for j, at in enumerate(bins)
+    ]
