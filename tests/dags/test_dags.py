@@ -83,5 +83,5 @@ def test_schedules_and_assets(loaded: dict[str, Any]) -> None:
     retrain, ingest = loaded["dags"]["retrain"], loaded["dags"]["ingest_review_outcomes"]
     assert retrain["schedule"] == "0 3 * * 1"
     assert retrain["outlets"] == {"register": ["upheld://registry/upheld-moderation/challenger"]}
-    assert ingest["schedule"] == "0 0 * * *"
+    assert ingest["schedule"] == "@daily"
     assert ingest["outlets"] == {"ingest": ["upheld://store/ledger"]}
