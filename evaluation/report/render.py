@@ -65,7 +65,7 @@ def _environment(*, autoescape: bool) -> Environment:
     environment = Environment(  # noqa: S701 (off only for Markdown, whose template escapes through `plain`)
         loader=FileSystemLoader(FOLDER), autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"words": sentences.words, "scope": sentences.scope, "share": sentences.share, "plain": plain}
+    environment.filters |= {"words": sentences.words, "scope": sentences.scope, "share": sentences.share, "plain": plain, "capitalize_first": sentences.capital}
     environment.globals |= {
         "charts": charts,
         "bar": svg.interval_bar,

@@ -50,11 +50,13 @@ GAPS = {
 
 def headline(gate: Story) -> str:
     """One sentence on the decision."""
-    failed = [check for check in gate["checks"] if check["status"] == "fail"]
-    passed = sum(check["status"] == "pass" for check in gate["checks"])
+    failed, passed, silent = (
+        sum(check["status"] in statuses for check in gate["checks"]) for statuses in (("fail",), ("pass", "warn"), ("insufficient",))
+    )
+    evidence = f"; {silent} lack the evidence to tell" if silent else ""
     if gate["decision"] == "promote":
-        return f"Ready for approval: {_count(passed, 'check')} passed and none failed."
-    return f"Hold: {_count(len(failed), 'check')} failed, {passed} passed."
+        return f"Ready for approval: all {_count(passed, 'check')} with evidence passed{evidence}."
+    return f"Hold: {_count(failed, 'check')} failed, {passed} passed{evidence}."
 
 
 def changed(story: Story) -> list[str]:
@@ -115,38 +117,47 @@ def _model_changes(category: Story) -> Iterator[str]:
 
 
 def _failed(story: Story) -> Iterator[Item]:
-    failed = [check for check in story["gate"]["checks"] if check["status"] == "fail" and not check["name"].endswith(("_gap", "_ratio"))]
-    for check in failed[:MAX_ITEMS]:
-        yield _item(STOP, f"{scope(check['scope'])}: {words(check['name'])}. {check['reason']}.", "checks")
-    if len(failed) > MAX_ITEMS:
-        yield _item(STOP, f"{len(failed) - MAX_ITEMS} further checks failed.", "checks")
+    """Failed checks, one item for all that failed in one place for one reason; gaps have sentences of their own."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for check in story["gate"]["checks"]:
+        if check["status"] == "fail" and not check["name"].endswith(("_gap", "_ratio")):
+            together.setdefault((check["scope"], check["reason"]), []).append(words(check["name"]))
+    for (where, reason), names in list(together.items())[:MAX_ITEMS]:
+        yield _item(STOP, f"{scope(where)}: {' and '.join(names)}: {reason}.", "checks")
+    if len(together) > MAX_ITEMS:
+        yield _item(STOP, f"{len(together) - MAX_ITEMS} further checks failed.", "checks")
 
 
 def _unfair(story: Story) -> Iterator[Item]:
-    """Languages that fare worse than the others; a failed gap and its ratio are one finding."""
+    """Languages and groups that fare worse than the others; a gap and its ratio are one finding."""
     found = []
     for category in story["categories"]:
-        for language in category["languages"]:
+        values = [(item, "") for item in category["languages"]]
+        values += [(item, f"{column} ") for column, items in category["groups"].items() for item in items]
+        for item, kind in values:
             for rate, (event, gap, ratio) in GAPS.items():
-                rows = [language["metrics"].get(name) or {} for name in (gap, ratio)]
+                rows = [item["metrics"].get(name) or {} for name in (gap, ratio)]
                 verdicts = {row.get("verdict") for row in rows}
                 if verdicts & {"FAIL", "WARN"} and rows[0].get("value") is not None:
                     level = STOP if rows[0]["verdict"] == "FAIL" else LOOK
-                    found.append((level, rows[0]["value"], _gap(category["name"], language, rate, event, rows[0])))
+                    text = _gap(f"{scope(category['name'])}, {kind}{item['name']}", item, rate, event, rows)
+                    found.append((level, rows[0]["value"], text, category["name"]))
     found.sort(key=lambda item: (item[0] != STOP, -item[1]))
-    yield from (_item(level, text, "languages") for level, _, text in found[:MAX_ITEMS])
+    anchors = {category["name"]: f"category-{place}" for place, category in enumerate(story["categories"], 1)}
+    yield from (_item(level, text, anchors[name]) for level, _, text, name in found[:MAX_ITEMS])
     if len(found) > MAX_ITEMS:
-        yield _item(LOOK, f"{len(found) - MAX_ITEMS} further language comparisons stand out.", "languages")
+        yield _item(LOOK, f"{len(found) - MAX_ITEMS} further comparisons stand out.", "languages")
 
 
-def _gap(category: str, language: Story, rate: str, event: str, gap: Story) -> str:
-    own = (language["metrics"].get(rate) or {}).get("value")
-    title = f"{scope(category)}, {language['name']}: {event}"
+def _gap(title: str, item: Story, rate: str, event: str, rows: list[Any]) -> str:
+    gap, ratio = rows
+    own = (item["metrics"].get(rate) or {}).get("value")
     span = f"gap {100 * gap['value']:.1f} points, interval {100 * gap['ci_low']:.1f} to {100 * gap['ci_high']:.1f}"
-    sure = "beyond what is tolerated" if gap["verdict"] == "FAIL" else "more than by chance"
     if own is None:
-        return f"{title} more often than in other languages ({span}), {sure}."
-    return f"{title} in {share(own)} of cases, against {share(max(own - gap['value'], 0.0))} in other languages ({span}), {sure}."
+        return f"{title}: {event} more often than elsewhere ({span})."
+    times = f", {ratio['value']:.1f} times as often" if ratio.get("value") else ""
+    sure = "beyond what is tolerated" if "FAIL" in (gap["verdict"], ratio.get("verdict")) else "more than chance explains"
+    return f"{title}: {event} in {share(own)} of cases, against {share(max(own - gap['value'], 0.0))} elsewhere{times} ({span}); {sure}."
 
 
 def _automation(story: Story) -> Iterator[Item]:
@@ -204,4 +215,9 @@ def _count(number: int, noun: str) -> str:
 
 
 def _item(level: str, text: str, where: str) -> Item:
-    return {"level": level, "text": text.replace("..", "."), "where": where}
+    return {"level": level, "text": capital(text), "where": where}
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
