@@ -118,6 +118,20 @@ class Ingest(Section):
     max_clock_skew_s: float = Field(ge=0)
 
 
+class Expectations(Section):
+    """What an accepted batch must look like; outside of it no snapshot is made."""
+
+    min_accepted: int = Field(ge=0)
+    max_quarantined_share: Share
+    min_label_rate: Share
+    max_label_rate: Share
+    max_language_shift: Share
+    min_rows_to_tell: int = Field(gt=0)
+    max_age_days: float = Field(gt=0)
+    max_missing_weeks: int = Field(ge=0)
+    window_weeks: int = Field(gt=0)
+
+
 class Gate(Section):
     """Bounds that a candidate model must meet. A cell is written `category/language`; `all` is the pooled one."""
 
@@ -198,6 +212,7 @@ class Params(Section):
     policies: tuple[str, ...] = Field(min_length=1)
     seed: int = Field(ge=0)
     ingest: Ingest
+    expectations: Expectations
     labels: Labels
     splits: Splits
     snapshot: Snapshot

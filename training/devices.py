@@ -1,6 +1,8 @@
 """Which device and which number format this machine computes best in."""
 
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,3 +26,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Run matrix products in bfloat16 where that is fast here; elsewhere change nothing."""
     return torch.autocast(device.type, torch.bfloat16) if has_fast_bfloat16(device) else nullcontext()
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Use kernels that give the same result every time, or fail; what was set before comes back afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with a fixed workspace only
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,7 +1,7 @@
 """The image classifier as a thing on disk and in memory: a network, and the mean of its logits over a post's images."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from feature_store.atomic import write_json
 from feature_store.errors import FailedWork
 from training.devices import best_device
 from training.image_backbone import Backbone, empty_image_backbone, load_image_backbone
-from training.image_pixels import decode, to_tensor
+from training.image_pixels import Picture, decode, to_tensor
 
 Array = NDArray[np.float32]
 ReadImage = Callable[[str], bytes]  # digest of an accepted image -> its bytes
+ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # the same for many, in any order
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class ImageModel(nn.Module):
         logits_NC: torch.Tensor = (owner_NI @ logits_IC) / num_images[:, None]
         return logits_NC
 
-    def collate(self, pictures: Sequence[Sequence[NDArray[np.uint8]]]) -> dict[str, torch.Tensor]:
+    def collate(self, pictures: Sequence[Sequence[Picture]]) -> dict[str, torch.Tensor]:
         """Batch the decoded pictures of N posts, one list of uint8 (size, size, 3) a post, none of them empty."""
         flat = np.stack([picture for post in pictures for picture in post])
         counts = np.array([len(post) for post in pictures])
@@ -137,16 +138,33 @@ def predict_image(model: ImageModel, posts: Sequence[Sequence[str]], read: ReadI
     Returns:
         float32 (N, C) in [0, 1], columns in the order of `model.setup.policies`; NaN rows for posts without images.
     """
-    device = next(model.parameters()).device
     probabilities = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
     shown = [row for row, digests in enumerate(posts) if digests]
+    for start in range(0, len(shown), batch_size):
+        rows = shown[start : start + batch_size]
+        pictures = [[decode(read(name), model.setup.size) for name in posts[row]] for row in rows]
+        probabilities[rows] = predict_pictures(model, pictures)
+    return probabilities
+
+
+def predict_pictures(model: ImageModel, posts: Sequence[Sequence[Picture]], batch_size: int = 32) -> Array:
+    """Probability of violation of each policy for each post's decoded pictures.
+
+    Args:
+        model: a classifier.
+        posts: for each of N posts its pictures, uint8 (size, size, 3); at least one.
+        batch_size: posts in one forward pass.
+
+    Returns:
+        float32 (N, C) in [0, 1].
+    """
+    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    probabilities = np.zeros((len(posts), len(model.setup.policies)), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(shown), batch_size):
-            rows = shown[start : start + batch_size]
-            pictures = [[decode(read(name), model.setup.size) for name in posts[row]] for row in rows]
-            inputs = {name: tensor.to(device) for name, tensor in model.collate(pictures).items()}
-            probabilities[rows] = torch.sigmoid(model(**inputs)).cpu().numpy()
+        for start in range(0, len(posts), batch_size):
+            inputs = {name: tensor.to(device) for name, tensor in model.collate(posts[start : start + batch_size]).items()}
+            probabilities[start : start + batch_size] = torch.sigmoid(model(**inputs)).cpu().numpy()
     model.train(was_training)
     return probabilities

@@ -1,0 +1,194 @@
+"""The one train and evaluation loop, for both modalities: deterministic, resumable, on whatever device there is."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from feature_store.params import Training
+from training.checkpoint import State, load_checkpoint, save_checkpoint
+from training.data import Examples, Rows, epoch_batches, share_of_batch
+from training.devices import autocast, deterministic
+from training.losses import masked_loss
+from training.optimizer import build_optimizer, set_progress
+
+MAX_GRADIENT_NORM = 1.0
+
+
+class Evaluate(Protocol):
+    """Scores the model as it stands on the validation rows; the figures hold `score` (higher is better, or None)."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the figures."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training did: one record an epoch, the epoch whose weights were kept (0 is before training), and its speed.
+
+    `samples_per_s` counts rows trained in this process's lifetime, validation excluded; None if nothing was left to train.
+    """
+
+    history: list[dict[str, Any]]
+    best_epoch: int | None
+    samples_per_s: float | None
+
+
+@dataclass
+class _Run:
+    """What one call of `fit` passes around."""
+
+    model: nn.Module  # as the caller gave it
+    wrapped: nn.Module  # the same, inside DistributedDataParallel where there are several processes
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    train: Examples
+    positive_weights: torch.Tensor
+    settings: Training
+    seed: int
+    checkpoint: Path
+    state: State
+    best: dict[str, torch.Tensor]
+
+
+def fit(
+    model: nn.Module,
+    train: Examples,
+    evaluate: Evaluate,
+    settings: Training,
+    seed: int,
+    checkpoint: Path,
+    positive_weights: NDArray[np.float32],
+    score_start: bool = False,
+) -> Fitted:
+    """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
+
+    Every random draw follows from (seed, step) or (seed, epoch), so the same machine, data and settings give the same
+    weights, and so does a run that was killed and started again: it goes on from `checkpoint`.
+
+    Args:
+        model: called with the keyword arguments that `train.inputs` gives; returns logits float32 (N, C).
+        train: at least one row.
+        evaluate: called after every epoch; training stops when its score has not improved for `settings.patience` epochs.
+        settings: section `text` or `image` of the params.
+        seed: of batch order, dropout and augmentation.
+        checkpoint: file for progress, written every `settings.checkpoint_steps` batches; the caller names it after everything
+            that the result depends on, and removes it when the model is safe.
+        positive_weights: float32 (C,), see `masked_loss`.
+        score_start: evaluate before the first step too and let it compete, for a model that has been trained before.
+
+    Returns:
+        the training record.
+    """
+    accelerator = Accelerator(mixed_precision="no")  # bfloat16 is `autocast`'s matter: the same rule in training and outside
+    optimizer = build_optimizer(model, settings.learning_rate, settings.head_learning_rate, settings.layer_decay, settings.weight_decay)
+    wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model.to(accelerator.device)
+    positive = torch.from_numpy(positive_weights).to(accelerator.device)
+    run = _Run(model, wrapped, optimizer, accelerator, train, positive, settings, seed, checkpoint, State(), {})
+    if checkpoint.exists():
+        run.state, run.best = load_checkpoint(checkpoint, model, optimizer)
+    with deterministic():
+        samples_per_s = _train(run, evaluate, score_start)
+    parameters = dict(model.named_parameters())
+    for name, tensor in run.best.items():
+        parameters[name].data.copy_(tensor)
+    model.eval()
+    return Fitted(run.state.history, run.state.best_epoch, samples_per_s)
+
+
+def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
+    state, settings = run.state, run.settings
+    steps_per_epoch = -(-len(run.train.costs) // settings.batch_size)
+    if score_start and not state.history:
+        _record(run, 0, None, evaluate())
+    num_rows, seconds = 0, 0.0
+    with _progress(run.accelerator) as progress:
+        task = progress.add_task("training", total=settings.epochs * steps_per_epoch, completed=state.step, rate=0.0, loss=float("nan"))
+        while state.step < settings.epochs * steps_per_epoch and not _has_stalled(state, settings.patience):
+            epoch, offset = divmod(state.step, steps_per_epoch)
+            for rows in epoch_batches(run.train.costs, settings.batch_size, run.seed, epoch)[offset:]:
+                began = time.perf_counter()
+                _step(run, rows, settings.epochs * steps_per_epoch)
+                num_rows, seconds = num_rows + len(rows), seconds + time.perf_counter() - began
+                rate, loss = num_rows / seconds, state.loss_sum / max(state.weight_sum, 1e-9)
+                progress.update(task, completed=state.step, rate=rate, loss=loss)
+                if state.step % settings.checkpoint_steps == 0:
+                    _save(run)
+            train_loss = state.loss_sum / max(state.weight_sum, 1e-9)
+            state.loss_sum = state.weight_sum = 0.0
+            figures = evaluate()
+            _record(run, epoch + 1, train_loss, figures)
+            progress.console.print(_line(epoch + 1, train_loss, figures, num_rows / seconds))
+            _save(run)
+    return num_rows / seconds if seconds else None
+
+
+def _step(run: _Run, rows: Rows, num_steps: int) -> None:
+    """One batch: the gradient is that of the whole batch however many processes share it."""
+    accelerator, state = run.accelerator, run.state
+    mine = share_of_batch(rows, accelerator.process_index, accelerator.num_processes)
+    device = accelerator.device
+    torch.manual_seed(hash_of(run.seed, state.step, accelerator.process_index))
+    inputs = {name: tensor.to(device) for name, tensor in run.train.inputs(mine, hash_of(run.seed, state.step)).items()}
+    targets, weights = (torch.from_numpy(part[mine]).to(device) for part in (run.train.targets, run.train.weights))
+    if len(rows) <= accelerator.process_index:
+        weights = torch.zeros_like(weights)
+    total = float(run.train.weights[rows].sum())
+    run.wrapped.train()
+    set_progress(run.optimizer, state.step, num_steps, run.settings.warmup_share)
+    with autocast(device):
+        logits = run.wrapped(**inputs)
+    loss = masked_loss(logits, targets, weights, run.positive_weights, run.settings.focal_gamma)
+    # DistributedDataParallel averages gradients; times the number of processes it is their sum, over the batch's weight.
+    accelerator.backward(loss * (accelerator.num_processes / max(total, 1e-9)))
+    nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    state.loss_sum += float(accelerator.reduce(loss.detach(), "sum"))
+    state.weight_sum += total
+
+
+def hash_of(*parts: int) -> int:
+    """A 63-bit seed out of several non-negative numbers, well mixed."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _record(run: _Run, epoch: int, train_loss: float | None, figures: dict[str, Any]) -> None:
+    """Add an epoch to the history; keep its weights if they are the best so far (the latest, where nothing can be scored)."""
+    state, score = run.state, figures["score"]
+    state.history.append({"epoch": epoch, "train_loss": train_loss, **figures})
+    if score is None or state.best_score is None or score > state.best_score:
+        state.best_epoch, state.best_score = epoch, score
+        trainable = ((name, parameter) for name, parameter in run.model.named_parameters() if parameter.requires_grad)
+        run.best = {name: parameter.detach().cpu().clone() for name, parameter in trainable}
+
+
+def _has_stalled(state: State, patience: int) -> bool:
+    return bool(state.history) and state.best_epoch is not None and state.history[-1]["epoch"] - state.best_epoch >= patience
+
+
+def _save(run: _Run) -> None:
+    if run.accelerator.is_main_process:
+        save_checkpoint(run.checkpoint, run.state, run.model, run.optimizer, run.best)
+
+
+def _line(epoch: int, train_loss: float, figures: dict[str, Any], rate: float) -> str:
+    areas = " ".join(f"{policy} {area:.3f}" for policy, area in figures["roc_auc"].items() if area is not None)
+    loss = "none" if figures["loss"] is None else f"{figures['loss']:.4f}"
+    return f"epoch {epoch}: train loss {train_loss:.4f}, val loss {loss}, val ROC-AUC {areas or 'undefined'}, {rate:.1f} samples/s"
+
+
+def _progress(accelerator: Accelerator) -> Progress:
+    columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total} batches", "{task.fields[rate]:.1f} samples/s")
+    loss = TextColumn("loss {task.fields[loss]:.4f}")
+    console = Console(stderr=True)
+    return Progress(*columns, loss, TimeRemainingColumn(), console=console, disable=not accelerator.is_local_main_process)

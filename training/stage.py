@@ -1,0 +1,105 @@
+"""What the stages `text` and `image` share: from labelled posts to a trained model and its record."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from feature_store import digest
+from feature_store.params import Training
+from training.data import Array, Examples
+from training.devices import best_device, has_fast_bfloat16
+from training.loop import Fitted, fit
+from training.losses import balanced_categories, balanced_positive_weights, prior_logits
+from training.metrics import validation_figures
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classifier to train: the model, its section of the params, the examples, and how it scores its validation rows.
+
+    `val_targets` and `val_weights` are float32 (M, C); `predict_val` gives float32 probabilities (M, C) from the model as it
+    stands. A `warm` model has been trained before: its bias is kept, and its starting point competes on val.
+    """
+
+    model: nn.Module
+    policies: tuple[str, ...]
+    settings: Training
+    seed: int
+    train: Examples
+    val_targets: Array
+    val_weights: Array
+    predict_val: Callable[[], Array]
+    warm: bool = False
+
+
+def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
+    """Train the task's model in place.
+
+    Args:
+        task: what to train on what.
+        checkpoint: file for progress.
+
+    Returns:
+        the record for metadata.json (params, counts, each epoch's validation figures, best epoch, machine), and samples/s
+        (None where a finished run was picked up), which is kept out of the record: equal runs give equal files.
+    """
+    settings = task.settings
+    weights = balanced_categories(task.train.weights, settings.category_balance)
+    positive = balanced_positive_weights(task.train.targets, weights)
+    if settings.class_weight == "none":
+        positive = np.ones_like(positive)
+    if not task.warm:
+        with torch.no_grad():
+            task.model.head.bias.copy_(torch.from_numpy(prior_logits(task.train.targets, task.train.weights)))  # type: ignore[union-attr, operator]
+    examples = Examples(task.train.targets, weights, task.train.costs, task.train.inputs)
+
+    def evaluate() -> dict[str, Any]:
+        return validation_figures(task.predict_val(), task.val_targets, task.val_weights, task.policies)
+
+    fitted = fit(task.model, examples, evaluate, settings, task.seed, checkpoint, positive, score_start=task.warm)
+    return _record(task, fitted), fitted.samples_per_s
+
+
+def _record(task: Task, fitted: Fitted) -> dict[str, Any]:
+    num_labels = {policy: int((task.train.weights[:, c] > 0).sum()) for c, policy in enumerate(task.policies)}
+    best = next((figures for figures in fitted.history if figures["epoch"] == fitted.best_epoch), None)
+    return {
+        "params": task.settings.model_dump(),
+        "seed": task.seed,
+        "num_train_posts": len(task.train.costs),
+        "num_train_labels": num_labels,
+        "val": best,
+        "best_epoch": fitted.best_epoch,
+        "history": fitted.history,
+        "machine": _machine(),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    """What the weights depend on besides data and params. Times are left out: equal runs must give equal files."""
+    device = best_device()
+    threads = torch.get_num_threads()
+    return {"device": device.type, "bfloat16": has_fast_bfloat16(device), "threads": threads, "torch": torch.__version__}
+
+
+def checkpoint_folder(store: Path, stage: str, *parts: Any) -> Path:
+    """Folder for a run's progress, named after everything that its result depends on.
+
+    Args:
+        store: the store folder.
+        stage: `text` or `image`.
+        parts: JSON values: params, digests of data and of the model started from. The digest of this package's code is added.
+    """
+    code = [[path.name, digest.of_file(path)] for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return store / "checkpoints" / digest.of_json([stage, code, torch.__version__, *parts])
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove a finished run's progress; its model is safe by now."""
+    shutil.rmtree(checkpoint, ignore_errors=True)
