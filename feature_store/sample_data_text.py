@@ -18,7 +18,7 @@ HARD_STANCES = ("veiled", "endorse", "quote", "borderline")
 
 _SLOT = re.compile(r"{(\w+)}")
 _CURRENCIES = {"en": "£", "hi": "₹", "tr": "₺", "pt": "R$", "id": "Rp"}
-_PROB_OPENER, _PROB_CLOSER, _PROB_TYPO, _PROB_NEW_WORD = 0.4, 0.4, 0.2, 0.5
+_PROB_OPENER, _PROB_CLOSER, _PROB_MORE, _PROB_TYPO, _PROB_NEW_WORD = 0.5, 0.5, 0.4, 0.2, 0.5
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,14 @@ class Writer:
         return self.rng.sample(list(words), self.rng.choice((1, 1, 2)))
 
     def dress(self, sentence: str) -> str:
-        """Put small talk around a sentence and now and then a slip of the finger into it."""
+        """Put small talk around a sentence, so that few posts are copies of others, and now and then a slip of the finger into it."""
         grammar = _grammar(self.language)
         opener: str = self.rng.choice(grammar["openers"]) + " " if self.rng.random() < _PROB_OPENER else ""
         closer = " " + self._fill(self.rng.choice(grammar["closers"])) if self.rng.random() < _PROB_CLOSER else ""
-        return opener + (self._slip(sentence) if self.rng.random() < _PROB_TYPO else sentence) + closer
+        said = [self._slip(sentence) if self.rng.random() < _PROB_TYPO else sentence]
+        if self.rng.random() < _PROB_MORE:
+            said.insert(self.rng.randrange(2), self.chatter())
+        return opener + " ".join(said) + closer
 
     def _fill(self, template: str) -> str:
         filled: str = _SLOT.sub(lambda match: self._word(match[1]), template)
