@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def of_bytes(content: bytes) -> str:
@@ -14,7 +14,15 @@ def of_bytes(content: bytes) -> str:
 def of_file(path: Path) -> str:
     """Digest of a file's bytes, read in blocks."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return of_stream(file)
+
+
+def of_stream(stream: BinaryIO) -> str:
+    """Digest of what is left to read in a binary stream, read in blocks."""
+    state = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
 
 
 def of_json(content: Any) -> str:

@@ -1,0 +1,169 @@
+"""Great Expectations on the accepted batch: contracts judge rows, this judges whether the whole looks like a week of ours.
+
+A failure does not undo the ingest; it keeps the next snapshot from being made, until a delivery mends it or the params allow it.
+The only module that touches Great Expectations.
+"""
+
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.ledger import Change
+from feature_store.params import Expectations
+
+Facts = dict[str, float | None]
+
+_WEEK_US = 7 * 86_400 * 10**6
+_MONDAY_US = 4 * 86_400 * 10**6  # 1970-01-01 was a Thursday; ISO weeks begin on Monday
+
+
+def judge(change: Change, tables: Mapping[str, Mapping[str, Any]], delivery: str, as_of: datetime, bounds: Expectations) -> dict[str, Any]:
+    """Judge the batch that this ingest accepted.
+
+    Args:
+        change: the ledger with the batch written.
+        tables: table -> counts of rows, accepted, duplicate, quarantined in this delivery.
+        delivery: digest of the delivery.
+        as_of: time of this ingest.
+        bounds: what is expected.
+
+    Returns:
+        {"success": bool, "facts": {...}, "checks": [{"name", "observed", "low", "high", "success", "detail"}], "asked": {...}}.
+        An ingest that changed nothing judges the last batch again, by the bounds as they are now.
+    """
+    last = change.ledger.validation
+    asked = bounds.model_dump()
+    if not change.made and (not last or last["asked"] == asked):
+        return last
+    facts: Facts = _facts(change, tables, delivery, as_of, bounds) if change.made else last["facts"]
+    checks = validate(facts, bounds)
+    return {"success": all(check["success"] for check in checks), "facts": facts, "checks": checks, "asked": asked}
+
+
+def _ranges(bounds: Expectations) -> dict[str, tuple[float | None, float | None, str]]:
+    """Fact -> lowest and highest value allowed, and what to do about one outside."""
+    return {
+        "num_accepted": (bounds.min_accepted, None, "rows accepted; look at the quarantine table"),
+        "quarantined_share": (None, bounds.max_quarantined_share, "of the new rows were quarantined; look at the quarantine table"),
+        "label_rate": (bounds.min_label_rate, bounds.max_label_rate, "of the new verdicts confirm a removal"),
+        "language_shift": (None, bounds.max_language_shift, "of the new posts would have to change language to match earlier ones"),
+        "newest_post_age_days": (None, bounds.max_age_days, "days since the newest post; is a delivery missing?"),
+        "num_missing_weeks": (None, bounds.max_missing_weeks, "weeks without a post between others; deliver them"),
+    }
+
+
+def validate(facts: Facts, bounds: Expectations) -> list[dict[str, Any]]:
+    """Hold facts against what is expected, with Great Expectations.
+
+    Args:
+        facts: name -> value; None where there is too little to tell, which passes and says so.
+        bounds: what is expected.
+
+    Returns:
+        one check a fact, in order of name: name, observed, low, high, success, detail.
+    """
+    told = {name: value for name, value in facts.items() if value is not None}
+    ranges = _ranges(bounds)
+    met = _ask(told, {name: ranges[name][:2] for name in told}) if told else {}
+    return [
+        {
+            "name": name,
+            "observed": facts[name],
+            "low": low,
+            "high": high,
+            "success": met.get(name, True),
+            "detail": f"{facts[name]:g} {meaning} (expected {_span(low, high)})" if name in told else "too few rows to tell",
+        }
+        for name, (low, high, meaning) in sorted(ranges.items())
+    ]
+
+
+def _span(low: float | None, high: float | None) -> str:
+    ends = {"at least": low, "at most": high}
+    return " and ".join(f"{name} {value:g}" for name, value in ends.items() if value is not None)
+
+
+def _ask(facts: Mapping[str, float], ranges: Mapping[str, tuple[float | None, float | None]]) -> dict[str, bool]:
+    gx = _great_expectations()
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("ledger").add_dataframe_asset("batch")
+    batch = asset.add_batch_definition_whole_dataframe("facts").get_batch({"dataframe": pd.DataFrame([facts])})
+    between = gx.expectations.ExpectColumnValuesToBeBetween
+    wanted = [between(column=name, min_value=low, max_value=high) for name, (low, high) in ranges.items()]
+    results = batch.validate(gx.ExpectationSuite(name="batch", expectations=wanted)).results
+    return {result.expectation_config.kwargs["column"]: bool(result.success) for result in results}
+
+
+def _great_expectations() -> Any:
+    """The library, imported when first needed: its import takes seconds, logs, warns, and would report its use to its makers."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import great_expectations
+    return great_expectations
+
+
+def _facts(change: Change, tables: Mapping[str, Mapping[str, Any]], delivery: str, as_of: datetime, bounds: Expectations) -> Facts:
+    totals = Counter[str]()
+    for counts in tables.values():
+        totals.update({name: counts[name] for name in ("rows", "accepted", "duplicate", "quarantined")})
+    num_new = totals["rows"] - totals["duplicate"]
+    return {
+        "num_accepted": float(totals["accepted"]),
+        "quarantined_share": totals["quarantined"] / num_new if num_new else None,
+        "label_rate": _label_rate(change, delivery, bounds.min_rows_to_tell),
+        "language_shift": _language_shift(change, delivery, bounds.min_rows_to_tell),
+        **_times(change, as_of, bounds),
+    }
+
+
+def _label_rate(change: Change, delivery: str, at_least: int) -> float | None:
+    counts = _counts(change, "review_outcomes", "verdict", delivery)[0]
+    decided = counts["confirm_removal"] + counts["restore"]
+    return counts["confirm_removal"] / decided if decided >= at_least else None
+
+
+def _language_shift(change: Change, delivery: str, at_least: int) -> float | None:
+    """Total variation distance between the languages of this delivery's posts and those of all others, in [0, 1]."""
+    new, others = _counts(change, "posts", "language", delivery)
+    if min(new.total(), others.total()) < at_least:
+        return None
+    return sum(abs(new[language] / new.total() - others[language] / others.total()) for language in new | others) / 2
+
+
+def _counts(change: Change, table: str, column: str, delivery: str) -> tuple[Counter[str], Counter[str]]:
+    """How often each value occurs in the rows of this delivery, and in all other rows."""
+    new, others = Counter[str](), Counter[str]()
+    for batch in change.now(table, [column, "delivery"]):
+        ours = pc.equal(batch["delivery"], delivery)
+        for counter, mask in ((new, ours), (others, pc.invert(ours))):
+            counts = pc.value_counts(batch[column].filter(mask))
+            counter.update(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
+    return new, others
+
+
+def _times(change: Change, as_of: datetime, bounds: Expectations) -> Facts:
+    newest: int | None = None
+    weeks: set[int] = set()
+    for batch in change.now("posts", ["valid_at"]):
+        times = batch["valid_at"].cast(pa.int64())
+        newest = max(pc.max(times).as_py(), newest or 0)
+        weeks |= set(pc.unique(pc.divide(pc.subtract(times, _MONDAY_US), _WEEK_US)).to_pylist())
+    if newest is None:
+        return {"newest_post_age_days": None, "num_missing_weeks": None}
+    recent = {week for week in weeks if week > max(weeks) - bounds.window_weeks}
+    age_us = as_of.timestamp() * 1e6 - newest
+    return {
+        "newest_post_age_days": age_us / 86_400e6,
+        "num_missing_weeks": float(max(recent) - min(recent) + 1 - len(recent)),
+    }
