@@ -62,12 +62,12 @@ def rate(cells: Cells, alpha: float) -> tuple[Floats, Floats, Floats, Floats]:
         alpha: two-sided error of the interval, half on each side.
 
     Returns:
-        (value, ci_low, ci_high, num_effective), float64 (..., groups): Clopper-Pearson on FF-beta's effective counts, which equal weights
-        make the plain ones; NaN where nothing is at risk.
+        (value, ci_low, ci_high, num_effective), float64 (..., groups); NaN where nothing is at risk. Below: Clopper-Pearson on FF-beta's
+        effective counts; above: FF-beta itself. Equal weights make both plain Clopper-Pearson.
     """
     events, trials = _effective(cells)
     low = intervals.clopper_pearson_lower(events, trials, alpha / 2)
-    high = intervals.clopper_pearson_upper(events, trials, alpha / 2)
+    high = weighted.rate_upper(cells.sum_w_events, cells.sum_w2_events, cells.sum_w, cells.max_weight, alpha / 2)
     return intervals.rates(cells.sum_w_events, cells.sum_w), low, high, trials
 
 

@@ -32,7 +32,7 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
     start_volume = volume or tails.volume_at(section.start_score)
     told: dict[str, Any] = {"target": section.precision_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
     if start_volume == 0:
-        nothing = {"bound": None, "n": 0, "n_eff": 0.0, "need_n": None, "path": []}
+        nothing: dict[str, Any] = {"bound": None, "n": 0, "n_eff": 0.0, "need_n": None, "path": []}
         return told | nothing | _unchanged(kept, f"no post scores {section.start_score} or more: there is nothing to test")
     bins = candidates(tails, start_volume, kept, section)
     evidence = gather(tails, bins)
