@@ -27,6 +27,21 @@ def prior_removals(posts: pd.DataFrame, outcomes: pd.DataFrame, authors: "pd.Ser
     return posts["post_id"].map(found.set_index("post_id")["num_removals"]).fillna(0).astype("int32").set_axis(posts["post_id"])
 
 
+def current_removals(outcomes: pd.DataFrame, authors: "pd.Series[str]") -> dict[str, int]:
+    """Count each author's posts × categories that stand as confirmed removals now.
+
+    Args:
+        outcomes: as in `prior_removals`.
+        authors: as in `prior_removals`.
+
+    Returns:
+        author_id -> count; an author of whom nothing was reviewed is absent.
+    """
+    history = _removals_over_time(outcomes.assign(author_id=outcomes["post_id"].map(authors)).dropna(subset="author_id"))
+    latest = history.sort_values("reviewed_at").drop_duplicates("author_id", keep="last")
+    return dict(zip(latest["author_id"], latest["num_removals"], strict=True))
+
+
 def _removals_over_time(outcomes: pd.DataFrame) -> pd.DataFrame:
     """author_id, reviewed_at, num_removals: the count after each review, in order of time."""
     rows = outcomes.sort_values(["outcome_id", "revision"])

@@ -62,10 +62,13 @@ def connect(store: Path) -> Registry:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
+        address = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(tracking_uri(store))
+        if address is None:  # set_tracking_uri exports it, and the next store of this process would be mistaken for this one
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        location = None if "MLFLOW_TRACKING_URI" in os.environ else (store / "mlflow" / "artifacts").resolve().as_uri()
+        location = None if address else (store / "mlflow" / "artifacts").resolve().as_uri()
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, artifact_location=location)
     except Exception as error:
         raise FailedWork(f"MLflow at {tracking_uri(store)} cannot be opened ({error}); check the address or the server") from error

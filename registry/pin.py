@@ -33,23 +33,26 @@ def run(store: Path, out: Path) -> dict[str, Any]:
         FailedWork: the ledger is empty, or Great Expectations refused the last batch.
     """
     ledger = Ledger(store)
-    watermark = ledger.watermark()
-    if watermark is None:
+    if ledger.as_of is None:
         raise FailedWork(f"{store}: the ledger holds nothing yet; take a delivery in first with `upheld ingest DELIVERY --store {store}`")
-    refusal = ledger.batch_refusal()
-    if refusal is not None:
+    refused = [check for check in ledger.validation.get("checks", []) if not check["success"]]
+    if refused:
         raise FailedWork(
-            f"{store}: the last batch failed its expectations ({refusal}); correct the delivery or its expectations, and ingest again"
+            f"{store}: the last batch failed its expectations ({_told(refused)}); deliver what is missing or change them, and ingest again"
         )
     inputs = {
-        "tables": ledger.versions(),
-        "as_of": watermark.isoformat(),
+        "tables": ledger.versions,
+        "as_of": ledger.as_of.isoformat(),
         "ledger_digest": ledger.content_digest(),
         "champion": export_champion(store),
-        "synthetic": ledger.is_synthetic(),
+        "synthetic": ledger.synthetic,
     }
     atomic.write_json(out, inputs)
     return inputs
+
+
+def _told(refused: list[dict[str, Any]]) -> str:
+    return "; ".join(str(check["name"]) for check in refused)
 
 
 def export_champion(store: Path) -> dict[str, Any] | None:

@@ -33,6 +33,12 @@ EVIDENCE = (
     ("data/calibration", "calibration"),
     ("data/evaluation", "evaluation"),
 )
+NEEDED = (
+    *(name for name, _ in EVIDENCE),
+    "data/calibration/thresholds.json",
+    "data/evaluation/gate.json",
+    "data/evaluation/metrics.parquet",
+)
 
 
 def run(workspace: Path, store: Path) -> dict[str, Any]:
@@ -48,7 +54,7 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
     Raises:
         FailedWork: a file that lineage needs is missing, or MLflow refuses; the alias does not move then.
     """
-    missing = [name for name, _ in EVIDENCE if not (workspace / name).exists()]
+    missing = [name for name in NEEDED if not (workspace / name).exists()]
     if missing:
         raise FailedWork(f"{workspace}: {missing[0]} is missing, so this run has no full lineage; run the graph to its end first")
     registry = mlflow_store.connect(store)
@@ -106,8 +112,9 @@ def _lineage(workspace: Path, manifest: Mapping[str, Any], lock_digest: str) -> 
 def metrics(path: Path) -> dict[str, float]:
     """Defined metrics by name `metric/category/language`, of all-group cells; undefined ones stay out, never 0."""
     table = pd.read_parquet(path)
-    cells = table[table.value.notna() & table.group_column.isin(["", "all"])]
-    return {f"{row.metric}/{row.category}/{row.language}": float(row.value) for row in cells.itertuples()}
+    cells = table[table.value.notna() & (table.group_column == "all")]
+    names = cells.metric + "/" + cells.category + "/" + cells.language
+    return dict(zip(names, cells.value.astype(float), strict=True))
 
 
 def _find(registry: Registry, name: str, tag: str, value: str) -> Version | None:

@@ -22,7 +22,7 @@ def write_workspace(folder: Path, *, lock: str = "lock-1", threshold: float | No
     bounds = {"spam": {"auto_remove": {"threshold": threshold}, "review": {"threshold": 0.4}}}
     (folder / "data/calibration/thresholds.json").write_text(json.dumps({"categories": bounds}))
     (folder / "data/evaluation/gate.json").write_text(json.dumps({"decision": "hold", "checks": []}))
-    cells = [("roc_auc", "spam", "en", "", 0.75), ("recall", "spam", "tr", "", None), ("recall", "spam", "en", "region", 0.5)]
+    cells = [("roc_auc", "spam", "en", "all", 0.75), ("recall", "spam", "tr", "all", None), ("recall", "spam", "en", "region", 0.5)]
     table = pd.DataFrame(cells, columns=["metric", "category", "language", "group_column", "value"])
     table.to_parquet(folder / "data/evaluation/metrics.parquet")
     return folder

@@ -1,0 +1,148 @@
+"""The main job from nothing to a registered challenger: deliver, ingest, retrain through Airflow, tell what happened.
+
+usage: upheld demo [--data DELIVERY] [--quick]
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, console, execute
+from feature_store.errors import BadUse, FailedWork
+
+# The quick size is for continuous integration: the same job, less of everything.
+QUICK_WORLD = ["--weeks", "4", "--posts-per-week", "450"]
+QUICK_TRAINING = ["text.epochs=1", "image.epochs=1", "snapshot.frame_rows=200"]
+
+
+def run(data: Path | None, store: Path, quick: bool, params_file: Path, overrides: list[str]) -> dict[str, Any]:
+    """Run the main job.
+
+    Args:
+        data: a delivery folder; None makes the synthetic sample world and takes that.
+        store: folder for ledger, registry, runs and caches; an existing one goes on from what it holds.
+        quick: a smaller world and shorter training.
+        params_file: the params file.
+        overrides: `section.key=value`, over the quick size's own.
+
+    Returns:
+        {"run", "workspace", "registered", "tasks"} of the retrain.
+
+    Raises:
+        BadUse, FailedWork: as the step that failed says.
+    """
+    from feature_store import ingest, sample_data
+    from registry import retrain
+
+    settings = [f"--params={params_file}", f"--store={store}"]
+    changed = [*(QUICK_TRAINING if quick else []), *overrides]
+    if data is None:
+        data = store / "world"
+        _say(f"1/3 No data given: making a synthetic world in {data}. Every figure from it is about that world, not about yours.")
+        _must(sample_data.main(["--out", str(data), *(QUICK_WORLD if quick else []), *settings]), "sample-data")
+    else:
+        _say(f"1/3 Data: {data}")
+    _say("2/3 Ingest: every row accepted, duplicate, pending or quarantined")
+    _must(ingest.main([str(data), "--summary", str(store / "ingest.json"), *settings]), "ingest")
+    _say("3/3 Retrain through Airflow: labels, models, fusion, calibration, thresholds, gate, registration")
+    finished = retrain.run(store, retrain.changed(params_file, changed))
+    return {"run": finished.name, "workspace": finished.workspace, "registered": finished.tasks["register"], "tasks": finished.tasks}
+
+
+def _say(line: str) -> None:
+    console().print(line, style="bold", highlight=False)
+
+
+def _must(code: int, step: str) -> None:
+    """The step has already said what was wrong."""
+    if code == 2:
+        raise BadUse(f"{step} refused its input; its message is above")
+    if code:
+        raise FailedWork(f"{step} failed; its message is above")
+
+
+def tell(store: Path, outcome: dict[str, Any]) -> None:
+    """Print what happened: rows, stages, evidence, thresholds, and the commands that come next."""
+    out = Console(soft_wrap=True, highlight=False)
+    workspace = Path(outcome["workspace"])
+    out.print(_rows(store / "ingest.json"))
+    out.print(_stages(outcome["tasks"]))
+    out.print(_thresholds(workspace))
+    registered = outcome["registered"]
+    synthetic = json.loads((workspace / "data/snapshot/manifest.json").read_text(encoding="utf-8"))["synthetic"]
+    out.print(f"Registered {registered['model']} and {registered['thresholds']} at alias challenger; the gate says {registered['gate']}.")
+    out.print("All figures are synthetic: they come from the sample world.\n" if synthetic else "", markup=False)
+    out.print(f"Report    {workspace / 'data/evaluation/report.html'}", markup=False)
+    out.print(f"Score     .venv/bin/upheld score --post POST.json --store {store}", markup=False)
+    out.print(f"Runs      .venv/bin/upheld runs --store {store}", markup=False)
+    out.print(f"Airflow   .venv/bin/upheld up --store {store}", markup=False)
+
+
+def _rows(summary: Path) -> Table:
+    table = Table("table", "rows", "accepted", "duplicate", "pending", "quarantined", title="Delivered rows", title_justify="left")
+    for name, counts in json.loads(summary.read_text(encoding="utf-8"))["tables"].items():
+        table.add_row(name, *(str(counts[key]) for key in ("rows", "accepted", "duplicate", "pending", "quarantined")))
+    return table
+
+
+def _stages(tasks: dict[str, dict[str, Any]]) -> Table:
+    table = Table("task", "what happened", "seconds", title="Airflow tasks", title_justify="left")
+    for name, result in tasks.items():
+        table.add_row(name, result["status"], f"{result['duration_s']:.1f}")
+    return table
+
+
+def _thresholds(workspace: Path) -> Table:
+    """Per category: ranking quality on the test rows, and what the evidence allows."""
+    metrics = pd.read_parquet(workspace / "data/evaluation/metrics.parquet")
+    pooled = metrics[(metrics.metric == "roc_auc") & (metrics.language == "all") & (metrics.group_column == "all")].set_index("category")
+    categories = json.loads((workspace / "data/calibration/thresholds.json").read_text(encoding="utf-8"))["categories"]
+    table = Table("category", "test ROC-AUC (interval)", "automatic removal", "review", title="Evidence", title_justify="left")
+    for category, bounds in categories.items():
+        cell = pooled.loc[category] if category in pooled.index else None
+        table.add_row(category, _interval(cell), _bound(bounds["auto_remove"]), _bound(bounds["review"]))
+    return table
+
+
+def _interval(cell: Any) -> str:
+    if cell is None or pd.isna(cell.value):
+        return "undefined"
+    return f"{cell.value:.3f} ({cell.ci_low:.3f}–{cell.ci_high:.3f})"
+
+
+def _bound(bound: dict[str, Any]) -> str:
+    threshold = "" if bound["threshold"] is None else f" at {bound['threshold']:.3f}"
+    need = f", needs {bound['need_n']} labels" if bound.get("need_n") else ""
+    return f"{bound['outcome']}{threshold}{need}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def demo(
+        data: Annotated[Path | None, typer.Option(help="Delivery folder; without it, a synthetic world is made.")] = None,
+        quick: Annotated[bool, typer.Option("--quick", help="A smaller world and shorter training.")] = False,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: Annotated[Path | None, typer.Option(help="Store folder [demo/NAME OF THE DATA].")] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        place = store or Path("demo") / (data.resolve().name if data else "sample")
+        outcome = run(data, place, quick, params_file, overrides)
+        if as_json:
+            print(json.dumps(outcome))
+        else:
+            tell(place, outcome)
+
+    return execute(demo, "demo", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

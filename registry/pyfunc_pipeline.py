@@ -1,0 +1,39 @@
+"""The registered model as MLflow loads it: code, not a pickle; the bundle's own digests are checked on load."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import set_model
+
+from feature_store.errors import BadUse
+from training import pipeline
+
+
+class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is not typed
+    """Calibrated probabilities of posts given as features, without images; `upheld score` takes posts as delivered."""
+
+    def load_context(self, context: Any) -> None:
+        """Load and verify the bundle."""
+        self.pipeline = pipeline.load(Path(context.artifacts["bundle"]))
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        """Predict probabilities.
+
+        Args:
+            context: MLflow's; unused, the bundle is loaded already.
+            model_input: DataFrame as `training.pipeline.Pipeline.predict` takes, image_digests empty.
+            params: unused.
+
+        Returns:
+            DataFrame of post_id and prob_{policy}, float64 in (0, 1).
+
+        Raises:
+            BadUse: a post has images, whose bytes this interface cannot carry.
+        """
+        if any(len(images) for images in model_input["image_digests"]):
+            raise BadUse("image_digests: MLflow's interface carries no image bytes; score posts with images through `upheld score`")
+        return self.pipeline.predict(model_input, lambda digests: {})
+
+
+set_model(PipelineModel())

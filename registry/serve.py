@@ -1,0 +1,97 @@
+"""Score posts with a registered model and the thresholds pinned to it: one post to JSON, many to a table of decisions.
+
+usage: upheld score --post post.json; upheld score --posts posts.parquet --out decisions.parquet
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feature_store import author_history, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import BadUse
+from feature_store.ledger import Ledger
+from registry import mlflow_store
+from registry.mlflow_store import Registry, Version
+from training import score
+
+
+def resolve(registry: Registry, reference: str | None) -> tuple[Version, Version]:
+    """The model that `reference` names and the newest thresholds pinned to it.
+
+    Args:
+        registry: open registry.
+        reference: version number or alias; None takes the champion, and the challenger while there is no champion.
+
+    Returns:
+        (model, thresholds). A champion's thresholds are those with alias champion where these are pinned to it.
+
+    Raises:
+        BadUse: there is no such version, or none of the thresholds belongs to it.
+    """
+    chosen = reference or ("champion" if mlflow_store.by_alias(registry, mlflow_store.MODEL, "champion") else "challenger")
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, chosen)
+    approved = mlflow_store.by_alias(registry, mlflow_store.THRESHOLDS, chosen)
+    pinned = [item for item in mlflow_store.versions(registry, mlflow_store.THRESHOLDS) if item.tags["upheld.model_version"] == model.label]
+    if not pinned:
+        raise BadUse(f"{model.label}: no thresholds are registered for it; a threshold never passes to another model's scale")
+    return model, approved if approved in pinned and approved is not None else pinned[0]
+
+
+def appoint(store: Path, reference: str | None) -> score.Judge:
+    """Load the model that `reference` names, from the registry of `store`. Raises as `resolve` and `score.appoint` do."""
+    registry = mlflow_store.connect(store)
+    model, thresholds = resolve(registry, reference)
+    content = json.loads(mlflow_store.thresholds_path(registry, thresholds).read_text(encoding="utf-8"))
+    return score.appoint(mlflow_store.bundle_path(registry, model), content, model.label, thresholds.label)
+
+
+def _removals(store: Path) -> dict[str, int]:
+    """What the ledger knows of authors, as the snapshot counts it; empty where the registry stands without a ledger."""
+    if not (store / "ledger").exists():
+        return {}
+    ledger = Ledger(store)
+    posts = ledger.read("posts", ["post_id", "author_id"], where="author_id IS NOT NULL").to_pandas()
+    outcomes = ledger.read("review_outcomes", ["outcome_id", "revision", "post_id", "category", "verdict", "reviewed_at"]).to_pandas()
+    return author_history.current_removals(outcomes, posts.set_index("post_id")["author_id"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: score one post or many. Returns the exit code."""
+
+    def score_posts(
+        post: Annotated[Path | None, typer.Option(help="JSON file with one post; the answer goes to standard output.")] = None,
+        posts: Annotated[Path | None, typer.Option(help="Parquet, JSONL or CSV file of posts.")] = None,
+        out: Annotated[Path | None, typer.Option(help="Parquet of decisions to write, with --posts.")] = None,
+        model: Annotated[str | None, typer.Option(help="Version or alias [champion, else challenger].")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        if (post is None) == (posts is None) or (posts is None) != (out is None):
+            raise BadUse("expected either --post FILE, or --posts FILE with --out FILE")
+        bounds = params.load(params_file, overrides).ingest
+        judge = appoint(store, model)
+        console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
+        removals = _removals(store)
+        if post is not None:
+            answer, notes = score.one(judge, post, bounds, removals)
+            print(json.dumps(answer, indent=None if as_json else 2))
+        elif posts is not None and out is not None:
+            result = score.run(judge, posts, out, bounds, removals, datetime.now(UTC))
+            notes = result.notes
+            print(json.dumps({"out": str(out), "posts": result.num_posts, "actions": result.actions}))
+        for note in notes:
+            console().print(note, markup=False, highlight=False)
+
+    return execute(score_posts, "score", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
