@@ -163,11 +163,12 @@ def _table(
 
 
 def _write(out: Path, table: pd.DataFrame, decision: dict[str, Any], story: dict[str, Any]) -> None:
+    page, mail = render.html(story), render.markdown(story)
     with atomic.replacing(out / "metrics.parquet") as partial:
         table.to_parquet(partial, index=False)
     atomic.write_json(out / "report.json", story)
-    atomic.write_text(out / "report.html", render.html(story))
-    atomic.write_text(out / "report.md", render.markdown(story))
+    atomic.write_text(out / "report.html", page)
+    atomic.write_text(out / "report.md", mail)
     atomic.write_json(out / "gate.json", decision)  # last: where it is, everything is
 
 

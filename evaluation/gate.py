@@ -68,9 +68,9 @@ def _bounded(name: str, cell: Cell, row: Any, bound: float, *, at_least: bool, m
     if row is None:
         return _check(name, scope, None, bound, unshown, "the evaluation has no such cell")
     if not _known(row.value):
-        return _check(name, scope, None, bound, unshown, f"undefined: {row.reason or 'no reason was given'}")
+        return _check(name, scope, None, bound, unshown, f"undefined: {_reason(row) or 'no reason was given'}")
     if not (_known(row.ci_low) and _known(row.ci_high)):
-        return _check(name, scope, row.value, bound, unshown, f"no interval: {row.reason or 'no reason was given'}")
+        return _check(name, scope, row.value, bound, unshown, f"no interval: {_reason(row) or 'no reason was given'}")
     between = f"interval {row.ci_low:.4f} to {row.ci_high:.4f}, {'at least' if at_least else 'at most'} {bound:g} is wanted"
     if row.ci_low >= bound if at_least else row.ci_high <= bound:
         return _check(name, scope, row.value, bound, "pass", between)
@@ -87,8 +87,8 @@ def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
             yield _check(metric, "all", None, None, "not_applicable", "one language and no group: there is nothing to compare")
         for row in rows.itertuples():
             parts = [row.category, row.language, *([] if row.group_column == "all" else [f"{row.group_column}={row.group_value}"])]
-            value = row.value if _known(row.value) else None
-            yield _check(metric, "/".join(map(str, parts)), value, None, statuses.get(str(row.verdict), "fail"), row.reason or "")
+            value = float(row.value) if _known(row.value) else None  # type: ignore[arg-type]
+            yield _check(metric, "/".join(map(str, parts)), value, None, statuses.get(str(row.verdict), "fail"), _reason(row))
 
 
 def _certificates(thresholds: dict[str, Any] | None) -> Iterator[Check]:
@@ -104,6 +104,10 @@ def _certificates(thresholds: dict[str, Any] | None) -> Iterator[Check]:
             yield _check("certificate", category, removal.get("bound"), removal.get("target"), "pass", f"{outcome} at {value:.4f}")
         else:
             yield _check("certificate", category, value, removal.get("target"), "fail", f"a threshold whose outcome is {outcome!r}")
+
+
+def _reason(row: Any) -> str:
+    return "" if pd.isna(row.reason) else str(row.reason)
 
 
 def _known(value: Any) -> bool:

@@ -47,8 +47,11 @@ def empty_cells(categories: list[str], languages: list[str]) -> pd.DataFrame:
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """Give metrics.parquet its column types: numbers as float64 or whole numbers, texts as strings; missing is null everywhere."""
-    numbers = {name: table[name].astype("float64") for name in ("value", "ci_low", "ci_high", "n_eff")}
+    """Give metrics.parquet its column types: numbers as float64 or whole numbers, texts as strings; missing is null everywhere.
+
+    An end that the evidence leaves open (a ratio to a rate that may be 0) is null too, beside the other end.
+    """
+    numbers = {name: table[name].astype("float64").replace([np.inf, -np.inf], np.nan) for name in ("value", "ci_low", "ci_high", "n_eff")}
     texts = {name: table[name].astype("str") for name in (*CELL, "verdict", "reason")}
     return table.assign(**numbers, **texts, n=table.n.round().astype("int64"), need_n=table.need_n.astype("float64").round().astype("Int64"))
 

@@ -49,8 +49,10 @@ def number(name: str, value: float | None) -> str:
 
 def span(name: str, row: Mapping[str, Any]) -> str:
     """The interval of a metric, or nothing."""
-    if row["ci_low"] is None or row["ci_high"] is None:
+    if row["ci_low"] is None:
         return ""
+    if row["ci_high"] is None:
+        return f"at least {number(name, row['ci_low'])}"
     return f"{number(name, row['ci_low'])} to {number(name, row['ci_high'])}"
 
 
