@@ -40,10 +40,17 @@ class Champion(BaseModel):
     digest: str
 
 
+class Versions(BaseModel, extra="allow"):
+    """Lance version of each ledger table; those that a snapshot reads must be there."""
+
+    posts: int
+    review_outcomes: int
+
+
 class Inputs(BaseModel):
     """data/inputs.json: where the graph starts from."""
 
-    tables: dict[str, int]
+    tables: Versions
     as_of: AwareDatetime
     ledger_digest: str
     champion: Champion | None
@@ -77,12 +84,12 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path) -> Resu
     pinned = read_inputs(inputs)
     ledger = Ledger(store)
     membership = _membership(store, pinned)
-    outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables["review_outcomes"]).to_pandas()
-    about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables["posts"]).to_pandas()
+    outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables.review_outcomes).to_pandas()
+    about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables.posts).to_pandas()
 
     def contents_of(post_ids: "pd.Series[str]") -> pd.DataFrame:
         wanted = pa.array(post_ids, pa.string())
-        batches = ledger.scan("posts", CONTENT, version=pinned.tables["posts"])
+        batches = ledger.scan("posts", CONTENT, version=pinned.tables.posts)
         rows: pd.DataFrame = pa.Table.from_batches([batch.filter(pc.is_in(batch["post_id"], wanted)) for batch in batches]).to_pandas()
         return rows
 

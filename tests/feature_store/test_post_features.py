@@ -1,0 +1,35 @@
+"""What models read of a post."""
+
+import pytest
+
+from feature_store.post_features import has_link, image_digests, merged_text, num_hashtags
+
+
+@pytest.mark.parametrize(
+    ("caption", "hashtags", "expected"),
+    [
+        ("hello", None, "hello"),
+        (None, ["one", "#Two"], "#one #Two"),
+        ("see #One", ["one", "two"], "see #One #two"),
+        ("a\x00b\tc\r\nd\u202e", [], "ab c d"),
+        (None, None, ""),
+        ("क्\u200dष", None, "क्\u200dष"),
+    ],
+)
+def test_merged_text(caption, hashtags, expected) -> None:
+    assert merged_text(caption, hashtags) == expected
+
+
+def test_counts_and_links() -> None:
+    assert num_hashtags("see #One #one #two", ["#TWO", "three"]) == 3
+    assert num_hashtags(None, None) == 0
+    assert has_link("look: HTTPS://a.example")
+    assert has_link("go to www.a.example")
+    assert not has_link("http is a protocol; awww.")
+    assert not has_link(None)
+
+
+def test_image_digests_in_order_and_once() -> None:
+    media = [{"kind": kind, "uri": "u", "digest": name} for kind, name in (("image", "b"), ("audio", "c"), ("image", "a"), ("image", "b"))]
+    assert image_digests(media) == ["b", "a"]
+    assert image_digests(None) == []
