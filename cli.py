@@ -8,7 +8,10 @@ from collections.abc import Sequence
 COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("feature_store.ingest", "Take a delivery of posts, decisions and review outcomes into the ledger."),
     "sample-data": ("feature_store.sample_data", "Make a synthetic world, or let its reviewers respond to an audit plan."),
+    "demo": ("registry.demo", "The main job on given data, or on a synthetic world: ingest to registered challenger."),
     "retrain": ("registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
+    "score": ("registry.serve", "Decide on one post or many with a registered model and its thresholds."),
+    "diff": ("registry.diff", "What changed between two versions of the model."),
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),
     "up": ("registry.up", "Start Airflow and MLflow on loopback."),

@@ -13,6 +13,8 @@ from typing import Any
 
 import pendulum
 
+from dags.process import die_with_parent
+
 from dags import database
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--conf", default="{}", help="JSON: what the trigger form would hold")
     parser.add_argument("--result", type=Path, required=True, help="JSON to write: run id, state, state of every task")
     args = parser.parse_args(argv)
+    die_with_parent()
     ended = run(args.dag_id, args.at, json.loads(args.conf))
     args.result.write_text(json.dumps(ended), encoding="utf-8")
     return 0 if ended["state"] == "success" else 1

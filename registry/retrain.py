@@ -21,7 +21,6 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from dags.process import die_with_parent
 from feature_store import params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
@@ -70,7 +69,6 @@ def _airflow(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  (no thread yet)
         )
         try:
             yield process
