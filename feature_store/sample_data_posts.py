@@ -28,10 +28,11 @@ REGIONS = {
 _LANGUAGE_WEIGHTS = dict(
     zip(LANGUAGES, ((0.24, 0.0), (0.14, 0.0), (0.13, 0.0), (0.12, 0.0), (0.13, 0.0), (0.10, 0.0), (0.10, 0.0), (0.04, 0.025)), strict=True)
 )
-_TOPIC_WEIGHTS = dict(zip(POLICIES, ((0.15, 0.0), (0.17, -0.008), (0.12, 0.012), (0.13, 0.0), (0.13, 0.004)), strict=True)) | {
+_TOPIC_WEIGHTS = dict(zip(POLICIES, ((0.16, 0.0), (0.17, -0.008), (0.13, 0.012), (0.16, 0.0), (0.13, 0.004)), strict=True)) | {
     None: (0.30, 0.0)
 }
 _DRIFT_WEEKS = 10
+_STAY_WEEKS = 3
 
 _STANCES_ORDINARY = dict(zip(STANCES, (0.27, 0.08, 0.05, 0.16, 0.16, 0.28), strict=True))
 _STANCES_OFFENDER = dict(zip(STANCES, (0.62, 0.13, 0.07, 0.03, 0.05, 0.10), strict=True))
@@ -145,22 +146,23 @@ def _hashtags(writer: Writer, topic: str | None, stances: dict[str, str], rng: r
 def _author(week: Week, settings: SampleData, language: str, number: int, rng: random.Random) -> tuple[str | None, str, bool]:
     """Who posts: a regular (a few of them offend again and again), somebody seen once, or nobody known."""
     draw = rng.random()
-    if draw < 0.6:
-        # A regular's place in the list decides how much he writes: the k-th about as often as 1 / sqrt(k).
+    if draw < 0.5:
+        # A regular's place in the list decides how much he writes: the k-th about as often as 1 / sqrt(k). After some weeks he leaves.
         place = int(settings.num_authors * rng.random() ** 2)
-        regular = stream(week.seed, "author", language, place)
-        return identifier("u", week.seed, language, place), regular.choice(REGIONS[language]), regular.random() < settings.share_offenders
-    author_id = identifier("u", week.seed, "once", week.number, number) if draw < 0.9 else None
+        name = (language, place, (week.number + place % _STAY_WEEKS) // _STAY_WEEKS)
+        regular = stream(week.seed, "author", *name)
+        return identifier("u", week.seed, *name), regular.choice(REGIONS[language]), regular.random() < settings.share_offenders
+    author_id = identifier("u", week.seed, "once", week.number, number) if draw < 0.85 else None
     return author_id, rng.choice(REGIONS[language]), rng.random() < settings.share_offenders
 
 
 def _context(week: Week, num_posts: int, language: str, rng: random.Random) -> str | None:
-    """A large board, a small thread of this week or the one before, or none."""
+    """A large board, a small thread of this week or, seldom, the one before, or none."""
     draw = rng.random()
-    if draw < 0.45:
+    if draw < 0.55:
         return weighted(rng, _BOARDS)
-    started = max(week.number - rng.choice((0, 0, 1)), 1)
-    return f"thread:{language}:{started:02d}-{rng.randrange(max(num_posts // 60, 1))}" if draw < 0.8 else None
+    started = max(week.number - int(rng.random() < 0.1), 1)
+    return f"thread:{language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}" if draw < 0.8 else None
 
 
 def _image(week: Week, post_id: str, rng: random.Random) -> tuple[str, dict[str, bytes]]:
