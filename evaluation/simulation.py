@@ -3,6 +3,7 @@
 Everything works on binned densities: a week of 500,000 posts is a few multinomial draws, so that a thousand weeks take a second.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,8 @@ class World(NamedTuple):
 
 
 # (weight, a, b) of the Beta distributions of scores, given a violation and given none, and the share of violations.
-_MIXTURES = {
+Mixture = Sequence[tuple[float, float, float]]
+_MIXTURES: dict[str, tuple[float, Mixture, Mixture]] = {
     "A": (0.01, [(0.55, 9, 1), (0.45, 1.6, 2.2)], [(0.975, 0.5, 30), (0.025, 1.5, 5)]),
     "B": (0.003, [(0.6, 9, 1), (0.4, 1.6, 2.2)], [(0.99, 0.4, 40), (0.01, 1.5, 6)]),
     "C": (0.05, [(0.5, 6, 1), (0.5, 1.5, 2)], [(0.95, 0.6, 20), (0.05, 1.5, 4)]),
@@ -67,7 +69,7 @@ def world(name: str) -> World:
     raise ValueError(f"there is no world {name!r}; known: A, B, C, D, E")
 
 
-def _mixture(parts: list[tuple[float, float, float]]) -> Floats:
+def _mixture(parts: Mixture) -> Floats:
     edges = np.linspace(0, 1, NUM_BINS + 1)
     return np.asarray(sum(weight * np.diff(beta.cdf(edges, a, b)) for weight, a, b in parts), np.float64)
 
@@ -82,7 +84,7 @@ def _flat_world() -> World:
 
 
 class Course(NamedTuple):
-    """The path that a week's audit tests: candidate bins from the highest threshold down, int64 (J,), and posts above each, float64 (J,)."""
+    """The path that a week's audit tests: candidate bins from the highest threshold down, int64 (J,), posts above each, float64 (J,)."""
 
     bins: Ints
     volumes: Floats
@@ -119,7 +121,7 @@ def draw_audits(truth: World, path: Course, expected_labels: Floats, num_weeks: 
 
 def uniform_audit(path: Course, num_labels: float) -> Floats:
     """Expected labels per candidate's increment where `num_labels` are spread evenly over all posts of the path."""
-    return num_labels * np.diff(path.volumes, prepend=0.0) / path.volumes[-1]
+    return np.asarray(num_labels * np.diff(path.volumes, prepend=0.0) / path.volumes[-1], np.float64)
 
 
 def evidence(num_labels: Floats, num_errors: Floats, weight: Floats) -> Evidence:

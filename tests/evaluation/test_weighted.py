@@ -1,0 +1,60 @@
+"""Equal weights must give the exact binomial and Poisson bounds; the oracles are SciPy's."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest, chi2
+
+from evaluation import weighted
+
+
+@given(st.integers(1, 3000), st.floats(0, 1), st.floats(0.01, 50), st.floats(0.5, 0.99))
+@settings(max_examples=100, deadline=None)
+def test_equal_weights_give_the_binomial_tail(n: int, share: float, weight: float, target: float) -> None:
+    k = round(share * n)
+    p_value = weighted.rate_p_value(k * weight, k * weight**2, n * weight, weight, 1 - target).item()
+    assert p_value == pytest.approx(binom.cdf(k, n, 1 - target), abs=1e-9)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (2, 40), (40, 40)])
+def test_equal_weights_give_clopper_pearson(k: int, n: int) -> None:
+    expected = binomtest(k, n).proportion_ci(0.8, method="exact")
+    assert weighted.rate_upper(k * 4.0, k * 16.0, n * 4.0, 4.0, 0.1).item() == pytest.approx(expected.high, abs=1e-9)
+    assert weighted.rate_lower(k * 4.0, k * 16.0, n * 4.0, n * 16.0, 4.0, 0.1).item() == pytest.approx(expected.low, abs=1e-9)
+
+
+def test_bound_is_where_the_p_value_is_delta() -> None:
+    sums = (130.0, 2100.0, 4000.0, 50.0)
+    upper = weighted.rate_upper(*sums, 0.07)
+    assert weighted.rate_p_value(*sums, upper).item() == pytest.approx(0.07, abs=1e-9)
+
+
+def test_equal_weights_give_the_poisson_bounds() -> None:
+    k, weight = 6, 3.0
+    assert weighted.total_upper(k * weight, k * weight**2, weight, 0.1).item() == pytest.approx(weight * chi2.ppf(0.9, 2 * k + 2) / 2)
+    assert weighted.total_lower(k * weight, k * weight**2, 0.1).item() == pytest.approx(weight * chi2.ppf(0.1, 2 * k) / 2)
+
+
+def test_no_miss_seen_still_bounds_the_misses() -> None:
+    assert weighted.total_upper(0.0, 0.0, 20.0, 0.05).item() == pytest.approx(20 * np.log(20))
+
+
+def test_effective_counts_keep_the_rate_and_equal_weights_keep_the_counts() -> None:
+    events, trials = weighted.effective_counts(130.0, 2100.0, 4000.0, 50.0)
+    assert events / trials == pytest.approx(130 / 4000)
+    assert weighted.effective_counts(6 * 5.0, 6 * 25.0, 90 * 5.0, 5.0) == pytest.approx((6, 90))
+
+
+def test_nothing_labelled_is_no_evidence() -> None:
+    assert weighted.rate_p_value(0.0, 0.0, 0.0, 10.0, 0.05) == 1
+    assert np.isnan(weighted.rate_upper(0.0, 0.0, 0.0, 10.0, 0.1))
+    assert np.isnan(weighted.rate_lower(0.0, 0.0, 0.0, 0.0, 10.0, 0.1))
+    assert weighted.total_lower(0.0, 0.0, 0.1) == 0
+    assert weighted.total_upper(0.0, 0.0, 0.0, 0.1) == 0  # a frame without such an item misses nothing
+
+
+def test_a_larger_frame_weight_never_helps() -> None:
+    weights = np.array([2.0, 5.0, 20.0, 100.0])
+    assert (np.diff(weighted.rate_p_value(4.0, 8.0, 500.0, weights, 0.05)) >= 0).all()
+    assert (np.diff(weighted.total_upper(4.0, 8.0, weights, 0.1)) >= 0).all()
