@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import typer
 
 from evaluation import score_files
@@ -149,19 +150,19 @@ def _known(store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(post_id, language) and the (post_id, category) that people judged or were asked to, as far as the ledger knows."""
     if not (store / "ledger").is_dir():
         return pd.DataFrame({"post_id": [], "language": []}, dtype=str), pd.DataFrame({"post_id": [], "category": []}, dtype=str)
-    from feature_store import ledger
+    from feature_store.ledger import Ledger
 
-    outcomes = ledger.read(store, "review_outcomes", ["post_id", "category"])
-    draws = ledger.read(store, "audit_draws", ["post_id", "category"])
-    return ledger.read(store, "posts", ["post_id", "language"]), pd.concat([outcomes, draws])
+    book = Ledger(store)
+    known = [book.read(table, ["post_id", "category"]).to_pandas() for table in ("review_outcomes", "audit_draws")]
+    return book.read("posts", ["post_id", "language"]).to_pandas(), pd.concat(known)
 
 
 def _record(store: Path, plan: pd.DataFrame) -> None:
     """Write the draw into the ledger, the authority on its probabilities; without a ledger the plan is all there is."""
     if (store / "ledger").is_dir():
-        from feature_store import ledger
+        from feature_store.ledger import record_draws
 
-        ledger.record_draws(store, plan)
+        record_draws(store, pa.Table.from_pandas(plan, preserve_index=False))
 
 
 def _tell(result: Result, out: Path, as_json: bool) -> None:
@@ -170,9 +171,8 @@ def _tell(result: Result, out: Path, as_json: bool) -> None:
         told = {"out": str(out), "drawn": len(result.plan), "expected": result.expected, "low": result.low, "high": result.high}
         print(json.dumps({**told, "frame": result.num_frame, "zones": zones}))
         return
-    console().print(
-        f"Drew {len(result.plan)} of {result.num_frame} unlabelled decisions (expected {result.expected:.0f}, 95 % range {result.low} to {result.high})."
-    )
+    expected = f"expected {result.expected:.0f}, 95 % range {result.low} to {result.high}"
+    console().print(f"Drew {len(result.plan)} of {result.num_frame} unlabelled decisions ({expected}).")
     buys = {
         "auto_remove": "whether automatic removals were right",
         "review": "whether the queue is worth its reviewers",

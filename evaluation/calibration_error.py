@@ -18,7 +18,7 @@ NUM_BOOTSTRAPS = 400
 
 
 class Reliability(NamedTuple):
-    """Points of a reliability curve, float64 (N, NUM_GROUPS) each: mean probability, observed rate with its interval (NaN where
+    """Points of a reliability curve, float64 (N, groups) each: mean probability, observed rate with its interval (NaN where
     a group is empty), labelled rows, effective rows, share of the cell's weight.
     """
 
@@ -52,20 +52,21 @@ def brier(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Float
     return mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1)
 
 
-def reliability(pos: Floats, neg: Floats, alpha: float) -> Reliability:
-    """Observed rates in up to NUM_GROUPS groups of rows, equally many labelled rows each.
+def reliability(pos: Floats, neg: Floats, alpha: float, num_groups: int = NUM_GROUPS) -> Reliability:
+    """Observed rates in groups of rows in order of probability, about equally many labelled rows each.
 
     Args:
         pos: (N, bins, 4), see the module.
         neg: (N, bins, 4).
         alpha: two-sided error of the band, in (0, 1).
+        num_groups: at least 1.
     """
     both = pos + neg
     count = both[..., N]
     rank = (np.cumsum(count, axis=-1) - count / 2) / np.maximum(count.sum(-1, keepdims=True), 1)
-    group = np.minimum((rank * NUM_GROUPS).astype(int), NUM_GROUPS - 1) + NUM_GROUPS * np.arange(len(pos))[:, None]
-    sums = {name: _grouped(both[..., i], group) for name, i in (("n", N), ("w", W), ("w2", W2), ("wp", WP))}
-    events = _grouped(pos[..., W], group)
+    group = np.minimum((rank * num_groups).astype(int), num_groups - 1) + num_groups * np.arange(len(pos))[:, None]
+    sums = {name: _grouped(both[..., i], group, num_groups) for name, i in (("n", N), ("w", W), ("w2", W2), ("wp", WP))}
+    events = _grouped(pos[..., W], group, num_groups)
     known = sums["w"] > 0
     weight = np.where(known, sums["w"], np.nan)
     rate, prob = events / weight, sums["wp"] / weight
@@ -120,5 +121,6 @@ def _bin_means(pos: Floats, neg: Floats) -> Floats:
     return np.divide(pos[..., WP] + neg[..., WP], weight, out=np.zeros_like(weight), where=weight > 0)
 
 
-def _grouped(values: Floats, group: NDArray[np.int64]) -> Floats:
-    return np.bincount(group.ravel(), values.ravel(), minlength=len(values) * NUM_GROUPS).reshape(len(values), NUM_GROUPS)
+def _grouped(values: Floats, group: NDArray[np.int64], num_groups: int) -> Floats:
+    flat = np.bincount(group.ravel(), values.ravel(), minlength=len(values) * num_groups)
+    return np.asarray(flat.reshape(len(values), num_groups), np.float64)

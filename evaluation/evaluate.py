@@ -41,9 +41,7 @@ class Result:
     report: dict[str, Any]
 
 
-def run(
-    settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None
-) -> Result:
+def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:
     """Evaluate and write metrics.parquet, report.json, report.html, report.md and gate.json.
 
     Args:
@@ -64,7 +62,9 @@ def run(
     thresholds = None if inputs.thresholds is None else load_thresholds(inputs.thresholds)
     cubes, facts = score_rows.build_cubes(selection, groups, calibration, settings.thresholds.frame_min_inclusion_prob)
     points = _points(cubes[None], thresholds, settings)
-    limits = Settings(settings.fairness.alpha, settings.fairness.tau_gap, settings.fairness.tau_ratio, settings.fairness.level, settings.seed)
+    limits = Settings(
+        settings.fairness.alpha, settings.fairness.tau_gap, settings.fairness.tau_ratio, settings.fairness.level, settings.seed
+    )
     changes = _against_champion(inputs, selection, calibration, points, limits.alpha)
     table = _table(cubes, points, limits, settings, changes)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds)

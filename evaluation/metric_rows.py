@@ -154,32 +154,32 @@ def _comparisons(counts: Counts, point: OperatingPoint, settings: Settings) -> l
 
 
 def _prevalence(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]), counts.max_weight.max())
+    return _cells(counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]), _largest(counts, NONE, REVIEW, REMOVED))
 
 
 def _flagged_wrongly(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]), counts.max_weight[[REVIEW, REMOVED]].max())
+    return _cells(counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]), _largest(counts, REVIEW, REMOVED))
 
 
 def _flagged_benign(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (OTHER, [1, 2]), ([OTHER], [0, 1, 2]), counts.max_weight[[REVIEW, REMOVED]].max())
+    return _cells(counts.by_action, (OTHER, [1, 2]), ([OTHER], [0, 1, 2]), _largest(counts, REVIEW, REMOVED))
 
 
 def _missed(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (VIOLATION, [NONE]), ([VIOLATION], [0, 1, 2]), counts.max_weight[NONE])
+    return _cells(counts.by_action, (VIOLATION, [NONE]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE))
 
 
 def removed_wrongly(counts: Counts) -> fairness.Cells:
     """Automatic removals that people would not have made, among all labelled automatic removals."""
-    return _cells(counts.removable, (OTHER, [REMOVED]), ([0, 1], [REMOVED]), counts.max_weight[REMOVED])
+    return _cells(counts.removable, (OTHER, [REMOVED]), ([0, 1], [REMOVED]), _largest(counts, REMOVED))
 
 
 def _removed_benign(counts: Counts) -> fairness.Cells:
-    return _cells(counts.removable, (OTHER, [REMOVED]), ([OTHER], [0, 1, 2]), counts.max_weight[REMOVED])
+    return _cells(counts.removable, (OTHER, [REMOVED]), ([OTHER], [0, 1, 2]), _largest(counts, REMOVED))
 
 
 def _not_removed(counts: Counts) -> fairness.Cells:
-    return _cells(counts.removable, (VIOLATION, [NONE, REVIEW]), ([VIOLATION], [0, 1, 2]), counts.max_weight[[NONE, REVIEW]].max())
+    return _cells(counts.removable, (VIOLATION, [NONE, REVIEW]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE, REVIEW))
 
 
 def _cells(table: Floats, events: tuple[Any, list[int]], risk: tuple[list[int], list[int]], max_weight: float) -> fairness.Cells:
@@ -187,7 +187,12 @@ def _cells(table: Floats, events: tuple[Any, list[int]], risk: tuple[list[int], 
     labels, actions = np.atleast_1d(events[0]), events[1]
     hit = table[:, labels][:, :, actions].sum((1, 2))
     all_ = table[:, risk[0]][:, :, risk[1]].sum((1, 2))
-    return fairness.Cells(all_[:, N], hit[:, W], hit[:, W2], all_[:, W], all_[:, W2], np.full(len(table), float(max_weight)))
+    return fairness.Cells(all_[:, N], hit[:, W], hit[:, W2], all_[:, W], all_[:, W2], np.full(len(table), max_weight))
+
+
+def _largest(counts: Counts, *actions: int) -> float:
+    """Largest frame weight among these actions; of the whole frame where none of them has a row, as one there could weigh that much."""
+    return float(counts.max_weight[list(actions)].max() or counts.max_weight.max())
 
 
 def _rate_block(
@@ -205,7 +210,8 @@ def _verdict_block(counts: Counts, name: str, found: fairness.Verdicts, note: st
     frame = pd.DataFrame({"slice": counts.names[:rows], "metric": name})
     frame["value"], frame["ci_low"], frame["ci_high"] = found.value, found.ci_low, found.ci_high
     frame["n"], frame["n_eff"], frame["verdict"] = found.num_labels, found.num_effective, found.verdict.astype(object)
-    return frame.assign(need_n=found.need_n, reason=reasons)
+    frame["need_n"], frame["reason"] = found.need_n, reasons
+    return frame
 
 
 def _block(
@@ -249,4 +255,4 @@ def _rest(counts: Counts, side: Floats) -> Floats:
 
 
 def _divide(count: Floats, total: Floats) -> Floats:
-    return np.divide(count, total, out=np.full(len(total), np.nan), where=total > 0)
+    return np.asarray(np.divide(count, total, out=np.full(len(total), np.nan), where=total > 0), np.float64)

@@ -53,7 +53,9 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     """
     numbers = {name: table[name].astype("float64").replace([np.inf, -np.inf], np.nan) for name in ("value", "ci_low", "ci_high", "n_eff")}
     texts = {name: table[name].astype("str") for name in (*CELL, "verdict", "reason")}
-    return table.assign(**numbers, **texts, n=table.n.round().astype("int64"), need_n=table.need_n.astype("float64").round().astype("Int64"))
+    return table.assign(
+        **numbers, **texts, n=table.n.round().astype("int64"), need_n=table.need_n.astype("float64").round().astype("Int64")
+    )
 
 
 def _only(cube: Cube, index: int) -> Cube:

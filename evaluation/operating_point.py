@@ -49,7 +49,7 @@ def load_thresholds(path: Path) -> dict[str, Any]:
             value = actions.get(action, {}).get("threshold", "nothing") if isinstance(actions, dict) else "nothing"
             if value is not None and not (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1):
                 raise BadUse(f"{path}: key categories.{category}.{action}.threshold: expected null or a number in [0, 1], found {value!r}")
-    return content
+    return dict(content)
 
 
 def operating_point(
@@ -79,7 +79,7 @@ def operating_point(
     note = f"{at_default}: review threshold {actions['review'].get('outcome')}" if review is None else ""
     told = actions["auto_remove"].get("languages") or {}
     off = {name for name in languages if told.get(name, {"action": _action(unknown_language)})["action"] != "auto_remove"}
-    removal_note = f"nothing is removed automatically ({actions['auto_remove'].get('outcome')})" if removal is None else ""
+    removal_note = f"none is removed automatically ({actions['auto_remove'].get('outcome')})" if removal is None else ""
     return OperatingPoint(
         bin_default if review is None else snap_up(review),
         NUM_BINS if removal is None else snap_up(removal),

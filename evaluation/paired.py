@@ -142,7 +142,7 @@ def _placements(pos: NDArray[np.bool_], weight: Floats, score: Floats) -> tuple[
         others = score[~mine] * sign
         order = np.argsort(others)
         cumulative = np.concatenate([[0.0], np.cumsum(weight[~mine][order])])
-        below, upto = (cumulative[np.searchsorted(others[order], score[mine] * sign, side=side)] for side in ("left", "right"))  # type: ignore[call-overload]
+        below, upto = (cumulative[np.searchsorted(others[order], score[mine] * sign, side=side)] for side in ("left", "right"))
         shares.append((below + upto) / 2 / cumulative[-1])
     return shares[0], shares[1]
 

@@ -75,7 +75,7 @@ def effective(side: Floats) -> Floats:
     Source: Kish (1965), Survey Sampling, section 11.7. For the width of a ranking's interval; never for a certificate.
     """
     weight, squares = side[..., W].sum(-1), side[..., W2].sum(-1)
-    return np.divide(weight**2, squares, out=np.zeros_like(weight), where=squares > 0)
+    return np.asarray(np.divide(weight**2, squares, out=np.zeros_like(weight), where=squares > 0), np.float64)
 
 
 def _placements(pos: Floats, neg: Floats) -> tuple[Floats, Floats, Floats]:

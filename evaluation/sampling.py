@@ -1,6 +1,7 @@
 """Probabilities of an audit's draw: a budget spread over zones, categories and scores; and the numbers that decide."""
 
 import hmac
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,18 +37,17 @@ def inclusion_probs(frame: pd.DataFrame, budget: int, settings: AuditSample) -> 
     shares = dict(zip(ZONES, (settings.share_auto_remove, settings.share_review, settings.share_none), strict=True))
     sizes = frame.groupby(["action", "category"]).size()
     wanted = pd.Series({cell: shares[cell[0]] / (sizes[cell[0]] > 0).sum() for cell in sizes.index})
-    parts = spread(wanted.to_numpy(), float(min(budget, len(frame))), sizes.to_numpy() * low, sizes.to_numpy(dtype=float))
+    rows = sizes.to_numpy(dtype=np.float64)
+    parts = spread(wanted.to_numpy(dtype=np.float64), float(min(budget, len(frame))), rows * low, rows)
     prob = np.empty(len(frame))
     positions = frame.groupby(["action", "category"]).indices
     for cell, part in zip(sizes.index, parts, strict=True):
-        rows = positions[cell]
-        prob[rows] = spread(_shape(frame.score.to_numpy()[rows], cell[0], settings.uniform_share), part, low, 1.0)
+        members = positions[cell]
+        prob[members] = spread(_shape(frame.score.to_numpy()[members], cell[0], settings.uniform_share), part, low, 1.0)
     return prob
 
 
-def spread(
-    shape: NDArray[np.float64], total: float, low: float | NDArray[np.float64], high: float | NDArray[np.float64]
-) -> NDArray[np.float64]:
+def spread(shape: NDArray[np.float64], total: float, low: Any, high: Any) -> NDArray[np.float64]:
     """Amounts proportional to `shape` that lie between `low` and `high` and sum to `total`.
 
     Args:

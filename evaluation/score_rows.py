@@ -84,7 +84,7 @@ def build_cubes(
     selection: Selection,
     groups: Sequence[str],
     calibration: Mapping[str, Any] | None,
-    frame_min_inclusion_prob: Mapping[str, float],
+    frame_min_inclusion_prob: Mapping[Any, float],
     hidden: frozenset[str] = frozenset(),
 ) -> tuple[dict[str | None, cube.Cube], Facts]:
     """Count every row.

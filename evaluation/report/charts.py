@@ -44,7 +44,7 @@ def precision_recall(category: Story) -> Markup:
 def histogram(category: Story) -> Markup:
     """How the scores of violations and of the rest are spread, each adding up to 100 %, and where the thresholds lie."""
     chart = category["charts"]["histogram"]
-    top = max(max(chart["violation"]), max(chart["other"]), 0.01)
+    top = max(*chart["violation"], *chart["other"], 0.01)
     ticks = tuple(top * part / 4 for part in range(5))
     axis = svg.Axis("share of the label's posts", 0.0, top, ticks)
     plot = svg.Plot(f"Scores of {category['name']} by label", svg.probability_axis("probability"), axis)

@@ -21,6 +21,7 @@ CHANGES = ("roc_auc_change", "precision_change", "recall_change", "fpr_change")
 NUM_STEPS = 32
 MAX_CURVE_POINTS = 120
 LOWEST, HIGHEST = 0.0005, 0.9995
+ROWS_PER_DOT, MIN_ROWS_OF_DOT = 25, 5  # labelled rows that a dot of the reliability curve stands for
 
 
 def build(
@@ -53,8 +54,9 @@ def build(
     """
     lookup = _lookup(metrics)
     categories = [_category(name, lookup, metrics, thresholds, points[name]) for name in cube.categories]
-    for category, charts in zip(categories, _charts(cube, points, lookup, limits.alpha), strict=True):
+    for category, charts in zip(categories, _charts(cube, limits.alpha), strict=True):
         category["charts"] = charts
+    categories.sort(key=lambda category: -(category["metrics"]["labelled"] or {"value": 0})["value"])  # where the evidence is, first
     story: dict[str, Any] = {
         "synthetic": facts.synthetic,
         "data": {**vars(facts), "splits_used": list(facts.splits_used), "periods": list(facts.periods)},
@@ -66,6 +68,7 @@ def build(
         "languages": list(cube.languages),
         "categories": categories,
         "heat_map": _heat_map(lookup, cube),
+        "expected_absent": _expected_absent(metrics),
     }
     return {
         "headline": sentences.headline(gate),
@@ -108,7 +111,9 @@ def _lookup(metrics: pd.DataFrame) -> dict[Any, dict[str, Any]]:
     }
 
 
-def _cell(lookup: Mapping[Any, Any], names: tuple[str, ...], category: str, language: str, column: str = ALL, value: str = ALL) -> dict[str, Any]:
+def _cell(
+    lookup: Mapping[Any, Any], names: tuple[str, ...], category: str, language: str, column: str = ALL, value: str = ALL
+) -> dict[str, Any]:
     return {name: lookup.get((category, language, column, value, name)) for name in names}
 
 
@@ -126,17 +131,23 @@ def _heat_map(lookup: Mapping[Any, Any], cube: Cube) -> list[dict[str, Any]]:
     return rows
 
 
-def _charts(cube: Cube, points: Mapping[str, OperatingPoint], lookup: Mapping[Any, Any], alpha: float) -> list[dict[str, Any]]:
+def _expected_absent(metrics: pd.DataFrame) -> list[dict[str, str]]:
+    rows = metrics[(metrics.metric == "rows") & (metrics.verdict == "INSUFFICIENT")]
+    return [{"category": category, "language": language} for category, language in zip(rows.category, rows.language, strict=True)]
+
+
+def _charts(cube: Cube, alpha: float) -> list[dict[str, Any]]:
     """Per category: points of the reliability curve, of the precision-recall curve, and the histograms by label."""
     labelled = dense(cube, ("category", "label", "bin"))[:, :2]
-    curve = calibration_error.reliability(labelled[:, 1], labelled[:, 0], alpha)
     charts = []
-    for index, category in enumerate(cube.categories):
-        neg, pos = labelled[index, 0, :, 1], labelled[index, 1, :, 1]
-        usable = curve.num[index] > 0
+    for neg, pos in labelled:
+        num_groups = int(np.clip((pos + neg)[:, 0].sum() // ROWS_PER_DOT, 1, calibration_error.NUM_GROUPS))
+        curve = calibration_error.reliability(pos[None], neg[None], alpha, num_groups)
+        usable = curve.num[0] >= MIN_ROWS_OF_DOT
         names = ("prob", "rate", "ci_low", "ci_high", "num")
-        reliability = {name: getattr(curve, name)[index][usable].tolist() for name in names}
-        charts.append({"reliability": reliability, "precision_recall": _curve(pos, neg), "histogram": _histogram(pos, neg)})
+        reliability = {name: getattr(curve, name)[0][usable].tolist() for name in names}
+        weights = pos[:, 1], neg[:, 1]
+        charts.append({"reliability": reliability, "precision_recall": _curve(*weights), "histogram": _histogram(*weights)})
     return charts
 
 

@@ -5,28 +5,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from evaluation.report import charts, sentences, svg
 
 FOLDER = Path(__file__).parent
-PROBABILITIES = ("roc_auc", "pr_auc", "bpsn_auc", "bnsp_auc", "brier", "ce2_debiased")
-RATIOS = ("fpr_ratio", "fnr_ratio", "wrongful_removal_ratio")
-COUNTS = ("rows", "labelled")
+FORMATS = {
+    **dict.fromkeys(("rows", "labelled"), "{:,.0f}"),
+    **dict.fromkeys(("brier", "ce2_debiased"), "{:.4f}"),
+    **dict.fromkeys(("roc_auc", "pr_auc", "bpsn_auc", "bnsp_auc"), "{:.3f}"),
+    **dict.fromkeys(("fpr_ratio", "fnr_ratio", "wrongful_removal_ratio"), "{:.2f} ×"),
+}
 VERDICT_WORDS = {"PASS": "✓ within", "WARN": "! stands out", "FAIL": "✕ too far", "INSUFFICIENT": "? not enough"}
 STATUS_WORDS = {"pass": "✓ pass", "warn": "! warn", "fail": "✕ fail", "insufficient": "? not enough", "not_applicable": "– none"}
 
 
 def html(story: Mapping[str, Any]) -> str:
     """The report as one HTML page without script, font or network; every text of the data is escaped."""
-    page = _environment(autoescape=True).get_template("report.html.j2")
+    page = _environment().get_template("report.html.j2")
     return page.render(story=story, style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")))  # noqa: S704 (our own file)
 
 
 def markdown(story: Mapping[str, Any]) -> str:
     """The report's first screen and summary as Markdown, for mail and chat."""
-    page = _environment(autoescape=False).get_template("report.md.j2")
+    page = _environment().get_template("report.md.j2")
     return page.render(story=story)
 
 
@@ -34,14 +37,8 @@ def number(name: str, value: float | None) -> str:
     """A metric's value as a reader wants it: shares in percent, areas with three digits, counts whole."""
     if value is None:
         return "—"
-    if name in COUNTS:
-        return f"{value:,.0f}"
-    if name == "ce2_debiased" or name == "brier":
-        return f"{value:.4f}"
-    if name in PROBABILITIES:
-        return f"{value:.3f}"
-    if name in RATIOS:
-        return f"{value:.2f} ×"
+    if name in FORMATS:
+        return FORMATS[name].format(value)
     if name.endswith("_gap"):
         return f"{100 * value:+.1f} pts"
     return f"{value:+.3f}" if name.endswith("_change") else sentences.share(value)
@@ -60,14 +57,22 @@ def plain(text: Any) -> str:
     """Text of the data inside Markdown: one line, with everything that Markdown or HTML would act on escaped."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]#|~])", r"\\\1", line)
+    return re.sub(r"^([-+]|\d+(?=[.)]))", r"\\\1", line)
 
 
-def _environment(*, autoescape: bool) -> Environment:
-    environment = Environment(  # noqa: S701 (off only for Markdown, whose template escapes through `plain`)
-        loader=FileSystemLoader(FOLDER), autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"words": sentences.words, "scope": sentences.scope, "share": sentences.share, "plain": plain, "capitalize_first": sentences.capital}
+def _environment() -> Environment:
+    """HTML is escaped by the engine; Markdown has no engine for it, so its template sends every text of the data through `plain`."""
+    escape = select_autoescape(["html.j2"])
+    loader = FileSystemLoader(FOLDER)
+    environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "words": sentences.words,
+        "scope": sentences.scope,
+        "share": sentences.share,
+        "plain": plain,
+        "capitalize_first": sentences.capital,
+    }
     environment.globals |= {
         "charts": charts,
         "bar": svg.interval_bar,

@@ -61,7 +61,11 @@ def headline(gate: Story) -> str:
 
 def changed(story: Story) -> list[str]:
     """What is different from what is in force: thresholds, and the champion's results on the same posts."""
-    lines = [line for category in story["categories"] for line in (*_threshold_changes(category), *_model_changes(category))]
+    together: dict[str, list[str]] = {}
+    for category in story["categories"]:
+        for line in (*_threshold_changes(category), *_model_changes(category)):
+            together.setdefault(line, []).append(name_of(category))
+    lines = [capital(f"{_names(names)}: {line}") for line, names in together.items()]
     return lines or ["Nothing to compare with: there is no champion, and no thresholds were in force."]
 
 
@@ -83,8 +87,18 @@ def scope(text: str) -> str:
 
 
 def share(value: float) -> str:
-    """A share as a percentage with three significant digits at most."""
-    return f"{100 * value:.3g} %"
+    """A share as a percentage: one decimal, two below 1 %, and never a rounded 0 or 100."""
+    percent = 100 * value
+    if 0 < percent < 0.01:
+        return "<0.01 %"
+    if 99.99 < percent < 100:
+        return ">99.99 %"
+    return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.1f} %"
+
+
+def name_of(category: Story) -> str:
+    """A category's name in words."""
+    return str(category["name"]).replace("_", " ")
 
 
 def _threshold_changes(category: Story) -> Iterator[str]:
@@ -93,27 +107,27 @@ def _threshold_changes(category: Story) -> Iterator[str]:
         if told is None:
             continue
         old, new = told.get("incumbent"), told["threshold"]
-        if isinstance(old, Mapping):
-            old = old.get("threshold")
-        title = f"{category['name'].replace('_', ' ')}: {name}"
         if old is None and new is not None:
-            yield f"{title} starts at {new:.3f} ({told['outcome']})."
+            yield f"{name} starts at {new:.3f} ({told['outcome']})."
         elif old is not None and new is None:
-            yield f"{title} stops; it was at {old:.3f} ({told['outcome']})."
+            yield f"{name} stops; it was at {old:.3f} ({told['outcome']})."
         elif old is not None and abs(old - new) > 1e-9:
-            yield f"{title} moves from {old:.3f} to {new:.3f} ({told['outcome']})."
+            yield f"{name} moves from {old:.3f} to {new:.3f} ({told['outcome']})."
 
 
 def _model_changes(category: Story) -> Iterator[str]:
     row = category["metrics"].get("roc_auc_change")
     if row is None:
         return
-    title = f"{category['name'].replace('_', ' ')}: against the champion on the same {row['n']} labelled posts"
+    posts = f"on the same {row['n']:,} labelled posts"
     if row["value"] is None:
-        yield f"{title} ranking cannot be compared ({row['reason']})."
+        yield f"ranking cannot be compared with the champion's {posts} ({row['reason']})."
         return
-    verdict = "better" if row["ci_low"] > 0 else "worse" if row["ci_high"] < 0 else "no clear difference"
-    yield f"{title} ranking is {verdict}: ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})."
+    verdict = (
+        "better than the champion's" if row["ci_low"] > 0 else "worse than the champion's" if row["ci_high"] < 0 else "as the champion's"
+    )
+    sure = "" if verdict != "as the champion's" else ", as far as can be told"
+    yield f"ranking {verdict} {posts}{sure}: ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})."
 
 
 def _failed(story: Story) -> Iterator[Item]:
@@ -157,36 +171,52 @@ def _gap(title: str, item: Story, rate: str, event: str, rows: list[Any]) -> str
         return f"{title}: {event} more often than elsewhere ({span})."
     times = f", {ratio['value']:.1f} times as often" if ratio.get("value") else ""
     sure = "beyond what is tolerated" if "FAIL" in (gap["verdict"], ratio.get("verdict")) else "more than chance explains"
-    return f"{title}: {event} in {share(own)} of cases, against {share(max(own - gap['value'], 0.0))} elsewhere{times} ({span}); {sure}."
+    return f"{title}: {event} in {share(own)} of {gap['n']:,} labelled cases, against {share(max(own - gap['value'], 0.0))} elsewhere{times} ({span}); {sure}."
 
 
 def _automation(story: Story) -> Iterator[Item]:
-    for category in story["categories"]:
-        told = (category["certificates"] or {}).get("auto_remove")
-        name = category["name"].replace("_", " ")
-        if told and told["threshold"] is None:
-            need = f" About {told['need_n']:,.0f} labels above the threshold would settle it." if told.get("need_n") else ""
-            yield _item(NOTE, f"{name}: nothing is removed automatically ({told['outcome']}).{need}", "thresholds")
-        elif told and category["languages_off"]:
-            yield _item(LOOK, f"{name}: automatic removal is off in {_names(category['languages_off'])}; such posts go to review.", "thresholds")
-        review = (category["certificates"] or {}).get("review")
-        if review and review["threshold"] is None:
-            need = f" It would take about {review['need_n']:,.0f} labels." if review.get("need_n") else ""
-            yield _item(NOTE, f"{name}: no review threshold is certified ({review['outcome']}).{need}", "thresholds")
+    """Where thresholds are missing, and what they would take; one item for all categories in the same position."""
+    told = [(category, category["certificates"]) for category in story["categories"] if category["certificates"]]
+    for category, certificates in told:
+        if certificates["auto_remove"]["threshold"] is not None and category["languages_off"]:
+            off = [name for name in category["languages_off"] if name in _present(category)]
+            if off:
+                yield _item(LOOK, f"{name_of(category)}: automatic removal is off in {_names(off)}; such posts go to review.", "thresholds")
+    none = [
+        _need(category, certificates["auto_remove"]) for category, certificates in told if certificates["auto_remove"]["threshold"] is None
+    ]
+    if none:
+        yield _item(NOTE, f"Nothing is removed automatically, for want of proof that it would be right: {'; '.join(none)}.", "thresholds")
+    thin = [
+        _need(category, certificates["review"]) for category, certificates in told if certificates["review"]["outcome"] == "insufficient"
+    ]
+    if thin:
+        yield _item(NOTE, f"How many violations review misses cannot be told yet: {'; '.join(thin)}.", "thresholds")
+
+
+def _need(category: Story, certificate: Story) -> str:
+    need = certificate.get("need_n")
+    return name_of(category) + (f" (about {need:,.0f} labels would settle it)" if need else "")
 
 
 def _evidence(story: Story) -> Iterator[Item]:
+    """Cells that cannot be judged, and those that were expected and have no row."""
+    thin = []
     for category in story["categories"]:
-        name = category["name"].replace("_", " ")
-        absent = [language["name"] for language in category["languages"] if not (language["metrics"].get("rows") or {}).get("value")]
-        if absent:
-            yield _item(NOTE, f"{name}: no rows at all in {_names(absent)}.", "languages")
-        thin = [language for language in category["languages"] if _insufficient(language) and language["name"] not in absent]
-        needs = [row["need_n"] for language in thin for row in _insufficient(language) if row.get("need_n")]
-        if thin:
-            cost = f" The cheapest of these comparisons needs {min(needs):,} labels." if needs else ""
-            text = f"{name}: too little evidence to compare {_names([language['name'] for language in thin])} with the others.{cost}"
-            yield _item(NOTE, text, "languages")
+        there = _present(category)
+        names = [language["name"] for language in category["languages"] if language["name"] in there and _insufficient(language)]
+        if names and len(there) > 1:
+            thin.append(f"{name_of(category)} in {_names(names)}")
+    if thin:
+        yield _item(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
+    expected = {row["language"] for row in story["expected_absent"]}
+    if expected:
+        yield _item(STOP, f"Expected and without a single row: {_names(sorted(expected))}.", "languages")
+
+
+def _present(category: Story) -> set[str]:
+    """Languages in which the category has rows."""
+    return {language["name"] for language in category["languages"] if (language["metrics"]["rows"] or {}).get("value")}
 
 
 def _remarks(story: Story) -> Iterator[Item]:
@@ -198,7 +228,9 @@ def _remarks(story: Story) -> Iterator[Item]:
     yield from (_item(NOTE, f"Rates are taken {note}.", "thresholds") for note in notes)
     left = story["data"]["splits_left_out"]
     if left:
-        yield _item(NOTE, "Rows of other splits were not read: " + ", ".join(f"{num:,} of {name}" for name, num in left.items()) + ".", "data")
+        yield _item(
+            NOTE, "Rows of other splits were not read: " + ", ".join(f"{num:,} of {name}" for name, num in left.items()) + ".", "data"
+        )
 
 
 def _insufficient(language: Story) -> list[Any]:
