@@ -1,33 +1,18 @@
 """From one category's evidence to its review threshold: recall certified, kept, or insufficient evidence with the labels it would take."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from evaluation import sample_size, weighted
+from evaluation import recall, sample_size
 from evaluation.bins import NUM_BINS, edges, snap_up
-from evaluation.intervals import Floats
+from evaluation.recall import RecallBound, RecallEvidence
 from evaluation.removal import Bools, Ints, candidate_bins
 from evaluation.tails import Tails
 from feature_store.params import Thresholds
 
 METHOD = "recall lower bound, gamma bounds with the frame's largest weight, fixed sequence from the lowest threshold upward"
 UNIFORM_SHARE = 0.5  # least uniform share of the audit below the threshold; what the zero-miss floor assumes before any label
-
-
-class RecallBound(NamedTuple):
-    """Bounds at each candidate, arrays (J,).
-
-    found_lower: lower bound of the violations at or above it.
-    missed_upper: upper bound of those below it.
-    recall_lower: found_lower / (found_lower + missed_upper); 0 where both are 0.
-    delta_missed: error spent on missed_upper; delta less this went into found_lower.
-    """
-
-    found_lower: Floats
-    missed_upper: Floats
-    recall_lower: Floats
-    delta_missed: Floats
 
 
 def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float | None, seed: int) -> dict[str, Any]:
@@ -46,8 +31,8 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
     """
     at = _fallback_bin(tails, section, kept, volume)
     bins = candidates(tails, at, section)
-    bound = recall_bound(tails, bins, section.delta)
-    passed = passed_in_sequence(bound.recall_lower, section.recall_target)
+    bound = recall.bound(gather(tails, bins), section.delta)
+    passed = recall.passed_in_sequence(bound.recall_lower, section.recall_target)
     told = {"target": section.recall_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
     told["path"] = _told_path(bins, tails, bound, passed)
     if passed.any():
@@ -68,35 +53,17 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
     )
 
 
-def recall_bound(tails: Tails, bins: Ints, delta: float) -> RecallBound:
-    """Lower bound of recall at each threshold.
-
-    Where every post at or above a threshold carries a label drawn with certainty, the violations there are known and all of delta is
-    spent on the misses; elsewhere each side gets half.
-
-    Args:
-        tails: evidence.
-        bins: int64 (J,).
-        delta: probability that a bound lies above the true recall.
-
-    Source: STATISTICS.md section 2.
-    """
-    found, squares = tails.w_violations[bins], tails.w2_violations[bins]
+def gather(tails: Tails, bins: Ints) -> RecallEvidence:
+    """What labels say about violations on both sides of each bin."""
     all_labelled = (tails.num_labels[bins] == tails.num_posts[bins]) & (tails.w[bins] == tails.num_labels[bins])
-    delta_missed = np.where(all_labelled, delta, delta / 2)
-    found_lower = np.where(all_labelled, found, weighted.total_lower(found, squares, delta / 2))
-    missed, missed_squares = tails.w_violations[0] - found, tails.w2_violations[0] - squares
-    missed_upper = weighted.total_upper(
-        np.maximum(missed, 0.0), np.maximum(missed_squares, 0.0), tails.max_weight_below[bins], delta_missed
+    return RecallEvidence(
+        w_found=tails.w_violations[bins],
+        w2_found=tails.w2_violations[bins],
+        all_labelled=all_labelled,
+        w_missed=np.maximum(tails.w_violations[0] - tails.w_violations[bins], 0.0),
+        w2_missed=np.maximum(tails.w2_violations[0] - tails.w2_violations[bins], 0.0),
+        max_weight_below=tails.max_weight_below[bins],
     )
-    total = found_lower + missed_upper
-    recall_lower = np.divide(found_lower, total, out=np.zeros_like(total), where=total > 0)
-    return RecallBound(found_lower, missed_upper, recall_lower, delta_missed)
-
-
-def passed_in_sequence(recall_lower: Floats, target: float) -> Bools:
-    """Test in the order given and stop at the first failure, bool (J,): no level is shared out, so each test has all of delta."""
-    return np.asarray(np.logical_and.accumulate(recall_lower >= target), bool)
 
 
 def candidates(tails: Tails, at: int, section: Thresholds) -> Ints:
@@ -116,13 +83,14 @@ def _fallback_bin(tails: Tails, section: Thresholds, kept: float | None, volume:
 
 def _need(tails: Tails, at: int, section: Thresholds) -> int | None:
     """Labels below the threshold that rules now, until it would be certified."""
-    bound = recall_bound(tails, np.array([at]), section.delta)
+    evidence = gather(tails, np.array([at]))
+    bound = recall.bound(evidence, section.delta)
     delta_missed = float(bound.delta_missed[0])
     num_below, num_labels = float(tails.num_posts[0] - tails.num_posts[at]), int(tails.num_labels[0] - tails.num_labels[at])
     if num_labels == 0 or bound.found_lower[0] == 0:
         num_found = max(float(tails.w_violations[at]), 1.0)
         return sample_size.labels_below_without_miss(num_below, num_found, section.recall_target, delta_missed, UNIFORM_SHARE)
-    missed = np.array([tails.w_violations[0] - tails.w_violations[at], tails.w2_violations[0] - tails.w2_violations[at]])
+    missed = np.concatenate([evidence.w_missed, evidence.w2_missed])
     max_weight, found = float(tails.max_weight_below[at]), float(bound.found_lower[0])
     return sample_size.labels_below(num_labels, missed, max_weight, found, section.recall_target, delta_missed, section.power)
 
