@@ -68,7 +68,7 @@ def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> Bat
         raise BadUse(f"{path}: not readable as UTF-8 JSON ({error}); expected one post") from error
     if not isinstance(post, dict):
         raise BadUse(f"{path}: expected a JSON object, one post, found {type(post).__name__}; many posts go through --posts")
-    raw = RawBatch({name: [value] for name, value in post.items()}, [0], lambda row: json.dumps(post))
+    raw = RawBatch({name: [value] for name, value in post.items()}, [0], lambda row: json.dumps(post), header=False)
     return _featured(_checked(path, raw, rules), folder, rules.bounds, prior_removals)
 
 
@@ -93,7 +93,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> It
             _refuse_repeated(path, posts["post_id"].to_pylist(), raw.row_numbers, seen)
             yield _featured(posts, folder, rules.bounds, prior_removals)
     except FileRejected as error:
-        raise BadUse(f"{path}: {error}") from error
+        raise BadUse(f"{path}: {error} ({error.reason})") from error
 
 
 def _folder_of(path: Path) -> Delivery:
@@ -107,7 +107,7 @@ def _checked(path: Path, raw: RawBatch, rules: Rules) -> pa.Table:
     try:
         posts, findings = check("posts", raw, rules)
     except FileRejected as error:
-        raise BadUse(f"{path}: {error}") from error
+        raise BadUse(f"{path}: {error} ({error.reason})") from error
     bad = [BrokenRow(raw.row_numbers[row], findings.reasons[row], findings.details[row], "") for row in (~findings.good).nonzero()[0]]
     first = min([*bad, *raw.broken], key=lambda row: row.row_number, default=None)
     if first is not None:

@@ -65,7 +65,7 @@ def run(
     data = read_snapshot(snapshot)
     posts = data.posts[data.posts["split"].isin(UNSEEN)].sort_values("post_id", ignore_index=True)
     test = posts[posts["split"] == "test"]
-    fetch = image_source(store, pinned)
+    fetch = image_source(store)
     champion = load_champion(store, pinned)
     with progress.bars() as bars:
         models = stage1.load(text, image)
@@ -96,19 +96,21 @@ def load_champion(store: Path, pinned: Inputs) -> pipeline.Pipeline | None:
     return pipeline.load(bundle)
 
 
-def image_source(store: Path, pinned: Inputs) -> stage1.FetchImages:
-    """Reader of image bytes from the ledger at its pinned version; the ledger is opened when the first image is asked for.
+def image_source(store: Path) -> stage1.FetchImages:
+    """Reader of image bytes from the ledger, which is opened when the first image is asked for.
+
+    The ledger is read as it is now, not at its pinned version: a digest names its bytes for ever, and what was erased
+    since the pin must not be read.
 
     Args:
         store: folder with the ledger.
-        pinned: content of inputs.json.
 
     Returns:
         digests -> bytes of each; raises FailedWork naming a digest that the ledger does not hold.
     """
 
     def fetch(digests: Sequence[str]) -> dict[str, bytes]:
-        found = dict(Ledger(store).media_bytes(digests, pinned.tables.get("media")))
+        found = dict(Ledger(store).media_bytes(digests))
         missing = sorted(set(digests) - found.keys())
         if missing:
             raise FailedWork(f"{store}/ledger: image {missing[0]} of the snapshot is gone; start a new run from the ledger as it is now")

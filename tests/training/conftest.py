@@ -1,0 +1,119 @@
+"""Classifiers of a few thousand random weights, and a workspace as the graph leaves it, made in a second: fixture `tiny`."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+from training.image_backbone import empty_image_backbone
+from training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
+from training.text_model import TextModel, TextSetup, save_text
+
+POLICIES = ("hate_speech", "spam")
+WORDS = ("[PAD]", "[UNK]", "buy", "now", "cheap", "hello", "friend", "hate", "them", "query", ":")
+BACKBONE = "test_efficientnet"  # timm's smallest: 0.1 M weights
+
+
+def text_model(policies: tuple[str, ...] = POLICIES) -> TextModel:
+    torch.manual_seed(3)
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}
+    encoder = BertModel(BertConfig(vocab_size=len(WORDS), **sizes), add_pooling_layer=False)
+    return TextModel(encoder, tokenizer, TextSetup("tiny", "0" * 64, policies, 32, "query: ")).eval()
+
+
+def image_model(policies: tuple[str, ...] = POLICIES) -> ImageModel:
+    torch.manual_seed(4)
+    backbone = empty_image_backbone(BACKBONE)
+    return ImageModel(backbone, ImageSetup(BACKBONE, "0" * 64, policies, 32, backbone.mean, backbone.std)).eval()
+
+
+def picture(colour: str) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def save_models(workspace: Path, *, with_image: bool = True) -> None:
+    for name in ("text", "image"):
+        (workspace / "models" / name).mkdir(parents=True)
+    save_text(text_model(), workspace / "models/text", {})
+    if with_image:
+        save_image(image_model(), workspace / "models/image", {})
+    else:
+        save_untrained_image(workspace / "models/image", "no labelled post has an image", POLICIES)
+
+
+def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, digests: tuple[str, ...] = ()) -> None:
+    """Posts of all splits; spam says `buy`, `cheap` or `now` and is mostly labelled so. With `digests` every fourth post has an image."""
+    random = np.random.default_rng(5)
+    spam = random.random(num_posts) < 0.5
+    posts = pd.DataFrame({"post_id": [f"p{number:04d}" for number in random.permutation(num_posts)]})
+    posts["split"] = np.resize(["train", "fusion", "fusion", "calib", "test"], num_posts)
+    posts["language"] = np.resize(["en", "de", "und"], num_posts)
+    posts["region"] = np.resize(np.array(["US", None], object), num_posts)
+    posts["author_group"] = None
+    posts["period"] = "2026-W40"
+    posts["text"] = [" ".join(random.choice(WORDS[2:5] if is_spam else WORDS[5:9], 3)) for is_spam in spam]
+    posts.loc[posts.index % 10 == 9, "text"] = None
+    posts["image_digests"] = [[digests[row // 4 % len(digests)]] if digests and row % 4 == 0 else [] for row in range(num_posts)]
+    posts["num_hashtags"] = random.integers(0, 4, num_posts)
+    posts["has_link"] = spam & (random.random(num_posts) < 0.5)
+    posts["prior_removals"] = random.integers(0, 3, num_posts)
+    said = pd.concat(
+        [posts[["post_id", "split"]].assign(category=policy, truth=truth) for policy, truth in zip(POLICIES, (~spam, spam), strict=True)]
+    )
+    said = said[random.random(len(said)) < 0.7].reset_index(drop=True)
+    said["hard_label"] = (said["truth"] ^ (random.random(len(said)) < 0.1)).astype("Int8")
+    said.loc[said.index % 11 == 0, "hard_label"] = pd.NA
+    said["label"] = said["hard_label"].astype("Float32")
+    said["weight"] = np.float32(1)
+    appeal = said.index % 7 == 0
+    said["evidence"] = np.where(appeal, "appeal", "sample")
+    said["inclusion_prob"] = np.where(appeal, np.nan, 0.25)
+    said["zone"] = np.where(appeal, None, "review")
+    folder.mkdir(parents=True)
+    posts.to_parquet(folder / "posts.parquet")
+    said.drop(columns="truth").to_parquet(folder / "examples.parquet")
+    posts.loc[posts["split"] == "train", ["post_id", "split"]].to_parquet(folder / "membership.parquet")
+    (folder / "manifest.json").write_text(json.dumps({"digest": "e" * 64, "synthetic": synthetic}))
+
+
+def save_calibration(folder: Path) -> None:
+    """A calibration that differs by language, and thresholds that let something of everything happen."""
+    entry = {"isotonic": {"x": [0.0, 1.0], "y": [0.1, 0.9]}, "mean": [0.2, 1.1], "languages": {"de": [-0.5, 0.9]}, "n": 100}
+    folder.mkdir(parents=True)
+    (folder / "calibration.json").write_text(json.dumps({"categories": {"spam": entry, "hate_speech": None}}))
+    languages = {"en": {"action": "auto_remove"}, "de": {"action": "review"}}
+    rule = {"auto_remove": {"threshold": 0.55, "languages": languages}, "review": {"threshold": 0.45}}
+    (folder / "thresholds.json").write_text(json.dumps({"categories": {"spam": rule, "hate_speech": rule}}))
+
+
+@pytest.fixture
+def tiny() -> ModuleType:
+    """This module: test modules cannot import it by name."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A workspace with models, snapshot, fusion and calibration, without images in its posts."""
+    folder = tmp_path / "workspace"
+    save_models(folder)
+    save_snapshot(folder / "data/snapshot")
+    save_calibration(folder / "data/calibration")
+    learnt = {"intercept": 0.1, "coefficients": {"text_logit": 3.0, "has_link": 0.7}, "base_rate_logit": -1.0}
+    learnt |= {"num_positive": 30, "num_negative": 30, "reason": None}
+    (folder / "models/fusion").mkdir(parents=True)
+    (folder / "models/fusion/fusion.json").write_text(json.dumps({"l2": 1.0, "policies": dict.fromkeys(POLICIES, learnt)}))
+    return folder

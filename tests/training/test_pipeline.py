@@ -1,0 +1,150 @@
+"""A bundle gives the same probabilities in any process, and none at all once a byte of it has changed."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from feature_store import digest
+from feature_store.errors import FailedWork
+from training import pipeline
+
+READER = """
+import json, sys
+from pathlib import Path
+import pandas as pd
+from training import pipeline
+folder = Path(sys.argv[1])
+images = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+posts = pd.read_json(folder / "posts.json", dtype={"post_id": str})
+probs = pipeline.load(folder / "bundle").predict(posts, lambda names: {name: images[name] for name in names})
+print(json.dumps({name: [value if isinstance(value, str) else value.hex() for value in probs[name]] for name in probs}))
+"""
+
+
+@pytest.fixture
+def bundle(workspace, tmp_path):
+    return pipeline.assemble(workspace, tmp_path / "bundle")
+
+
+def some_posts() -> pd.DataFrame:
+    posts = pd.DataFrame({"post_id": ["a", "b", "c", "d"], "language": ["en", "de", "xx", "en"]})
+    posts["text"] = ["buy now", None, "hate them", ""]
+    posts["image_digests"] = [[], ["red"], ["red", "blue"], []]
+    posts["num_hashtags"] = [0, 1, 2, 0]
+    posts["has_link"] = [True, False, False, True]
+    posts["prior_removals"] = [0, 3, 0, 0]
+    return posts
+
+
+def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
+    from training.image_model import predict_image
+    from training.text_model import predict_text
+
+    images = {"red": tiny.picture("red"), "blue": tiny.picture("blue")}
+    loaded = pipeline.load(bundle)
+    assert (loaded.policies, loaded.synthetic) == (tiny.POLICIES, True)
+    probs = loaded.predict(some_posts(), lambda names: {name: images[name] for name in names}).set_index("post_id")
+    text = predict_text(tiny.text_model(), ["buy now", "hate them"])
+    image = predict_image(tiny.image_model(), [["red"], ["red", "blue"]], images.__getitem__)
+
+    def logit(prob: float) -> float:
+        return math.log(prob / (1 - prob))
+
+    def sigmoid(z: float) -> float:
+        return 1 / (1 + math.exp(-z))
+
+    a, b, c = float(text[0, 0]), float(image[0, 0]), (float(text[1, 0]), float(image[1, 0]))
+    fused = {
+        "a": sigmoid(logit(a) + 0.1 + 3 * logit(a) + 0.7),
+        "b": sigmoid(logit(b) + 0.1),
+        "c": sigmoid((logit(c[0]) + logit(c[1])) / 2 + 0.1 + 3 * logit(c[0])),
+        "d": sigmoid(-1.0),  # nothing to see: the base rate
+    }
+    for post_id, prob in fused.items():
+        assert probs.loc[post_id, "prob_hate_speech"] == pytest.approx(prob, abs=1e-5)  # null in calibration.json: identity
+
+    spam = {"a": (float(text[0, 1]), 0.2, 1.1), "b": (float(image[0, 1]), -0.5, 0.9)}  # b is German, a takes the mean
+    for post_id, (first, intercept, slope) in spam.items():
+        score = sigmoid(logit(first) + 0.1 + (3 * logit(first) + 0.7 if post_id == "a" else 0))
+        isotonic = 0.1 + 0.8 * score
+        assert probs.loc[post_id, "prob_spam"] == pytest.approx(sigmoid(intercept + slope * logit(isotonic)), abs=1e-5)
+
+
+def test_a_clean_process_gives_the_same_bits(bundle, tiny, tmp_path) -> None:
+    (tmp_path / "images").mkdir()
+    for colour in ("red", "blue"):
+        (tmp_path / "images" / colour).write_bytes(tiny.picture(colour))
+    some_posts().to_json(tmp_path / "posts.json", orient="records")
+    images = {colour: tiny.picture(colour) for colour in ("red", "blue")}
+    here = pipeline.load(bundle).predict(some_posts(), lambda names: {name: images[name] for name in names})
+    run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", READER, str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    there = pd.DataFrame({name: [v if name == "post_id" else float.fromhex(v) for v in vs] for name, vs in json.loads(run.stdout).items()})
+    assert list(there) == ["post_id", "prob_hate_speech", "prob_spam"]
+    np.testing.assert_allclose(there.iloc[:, 1:], here.iloc[:, 1:], rtol=0, atol=0)
+
+
+def test_no_posts_give_no_probabilities(bundle) -> None:
+    probs = pipeline.load(bundle).predict(some_posts().head(0), lambda names: {})
+    assert list(probs) == ["post_id", "prob_hate_speech", "prob_spam"]
+    assert len(probs) == 0
+
+
+def test_nothing_in_a_bundle_is_pickled_and_the_same_workspace_gives_the_same_bundle(bundle, workspace, tmp_path) -> None:
+    assert {path.suffix for path in bundle.rglob("*") if path.is_file()} == {".json", ".parquet", ".safetensors"}
+    assert digest.of_folder(pipeline.assemble(workspace, tmp_path / "again")) == digest.of_folder(bundle)
+
+
+def test_without_an_image_model_images_are_not_read(workspace, tiny, tmp_path) -> None:
+    import shutil
+
+    shutil.rmtree(workspace / "models")
+    tiny.save_models(workspace, with_image=False)
+    (workspace / "models/fusion").mkdir()
+    learnt = {"intercept": 0.0, "coefficients": {}, "base_rate_logit": 0.0, "num_positive": 0, "num_negative": 0, "reason": "no labels"}
+    (workspace / "models/fusion/fusion.json").write_text(json.dumps({"l2": 1.0, "policies": {"spam": learnt}}))
+    probs = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle")).predict(some_posts(), lambda names: 1 / 0)
+    assert probs.prob_spam.between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["text/model.safetensors", "text/tokenizer.json", "image/metadata.json", "fusion/fusion.json", "calibration/calibration.json"]
+)
+def test_a_changed_file_is_refused_by_name(bundle, name: str) -> None:
+    path = bundle / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FailedWork, match=f"{name}: not the file that was registered"):
+        pipeline.load(bundle)
+
+
+def test_a_missing_and_an_added_file_are_refused_by_name(bundle) -> None:
+    (bundle / "text/extra.json").write_text("{}")
+    with pytest.raises(FailedWork, match=r"text/extra.json: not the file that was registered"):
+        pipeline.load(bundle)
+    (bundle / "text/extra.json").unlink()
+    (bundle / "membership.parquet").unlink()
+    with pytest.raises(FailedWork, match=r"membership.parquet: missing from the bundle"):
+        pipeline.load(bundle)
+
+
+@pytest.mark.parametrize("content", [None, "{", json.dumps({"format": 99})])
+def test_a_folder_that_is_no_bundle_is_refused(bundle, content: str | None) -> None:
+    (bundle / "pipeline.json").unlink()
+    if content is not None:
+        (bundle / "pipeline.json").write_text(content)
+    with pytest.raises(FailedWork, match=r"pipeline.json: (not readable|format 99)"):
+        pipeline.load(bundle)
+
+
+def test_an_unfinished_workspace_is_no_bundle(workspace, tmp_path) -> None:
+    (workspace / "data/calibration/thresholds.json").unlink()
+    with pytest.raises(FailedWork, match=r"thresholds.json: missing"):
+        pipeline.assemble(workspace, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

@@ -1,0 +1,132 @@
+"""The stage scores exactly the posts that nobody trained on, and the champion's view of the test posts."""
+
+import json
+import shutil
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store import digest
+from feature_store import params as parameters
+from feature_store.contracts import SCORES
+from feature_store.errors import BadUse, FailedWork
+from training import pipeline, predict
+
+
+class Ledger:
+    """Two pictures."""
+
+    pictures: dict[str, bytes]
+
+    def __init__(self, store) -> None:
+        self.store = store
+
+    def media_bytes(self, digests):
+        return ((name, self.pictures[name]) for name in set(digests) if name in self.pictures)
+
+
+@pytest.fixture
+def params():
+    loaded = parameters.load(predict.Path(__file__).parents[2] / "params.yaml")
+    return loaded.model_copy(update={"policies": ("hate_speech", "spam", "misinformation")})
+
+
+@pytest.fixture
+def pictured(workspace, tiny, monkeypatch):
+    """The workspace with pictures in its posts, and a ledger that holds them."""
+    pictures = {digest.of_bytes(content): content for content in (tiny.picture("red"), tiny.picture("blue"))}
+    monkeypatch.setattr(Ledger, "pictures", pictures, raising=False)
+    monkeypatch.setattr(predict, "Ledger", Ledger)
+    shutil.rmtree(workspace / "data/snapshot")
+    tiny.save_snapshot(workspace / "data/snapshot", digests=tuple(pictures))
+    inputs(workspace, None)
+    return workspace
+
+
+def inputs(workspace, champion) -> None:
+    content = {
+        "tables": {"posts": 1, "review_outcomes": 1},
+        "as_of": "2026-10-01T00:00:00Z",
+        "ledger_digest": "a" * 64,
+        "synthetic": True,
+        "champion": champion,
+    }
+    (workspace / "data/inputs.json").write_text(json.dumps(content))
+
+
+def run(workspace, params, out):
+    models = workspace / "models"
+    files = (workspace / "data/inputs.json", workspace / "data/snapshot", models / "text", models / "image")
+    return predict.run(params, workspace / "store", *files, out / "stage1.parquet", out / "champion.parquet")
+
+
+def test_one_row_per_post_outside_training_with_nulls_where_a_modality_is_missing(pictured, params, tmp_path) -> None:
+    result = run(pictured, params, tmp_path)
+    table = pd.read_parquet(tmp_path / "stage1.parquet")
+    posts = pd.read_parquet(pictured / "data/snapshot/posts.parquet").set_index("post_id")
+    expected = posts[posts.split.isin(["fusion", "calib", "test"])]
+    assert sorted(table.post_id) == table.post_id.tolist() == sorted(expected.index)
+    assert result.num_posts == len(table)
+    for row in table.itertuples():
+        post = posts.loc[row.post_id]
+        assert (row.split, row.has_text, row.has_image) == (post.split, pd.notna(post.text), len(post.image_digests) > 0)
+        for policy in ("hate_speech", "spam"):
+            assert pd.notna(getattr(row, f"prob_text_{policy}")) == row.has_text
+            assert pd.notna(getattr(row, f"prob_image_{policy}")) == row.has_image
+    assert table[["prob_text_misinformation", "prob_image_misinformation"]].isna().all(axis=None)  # no model knows it
+    assert table.has_image.any() and not table.has_image.all() and not table.has_text.all()
+
+
+def test_the_same_inputs_give_the_same_bytes_in_any_row_order(pictured, params, tmp_path) -> None:
+    outputs = []
+    for name in ("a", "b"):
+        run(pictured, params, tmp_path / name)
+        outputs.append([(tmp_path / name / file).read_bytes() for file in ("stage1.parquet", "champion.parquet")])
+        path = pictured / "data/snapshot/posts.parquet"
+        pd.read_parquet(path).sample(frac=1, random_state=2).to_parquet(path)
+    assert outputs[0] == outputs[1]
+
+
+def test_without_a_champion_its_table_is_empty_and_typed(pictured, params, tmp_path) -> None:
+    assert run(pictured, params, tmp_path).num_champion_scores == 0
+    table = pq.read_table(tmp_path / "champion.parquet")
+    assert (table.num_rows, table.schema.names) == (0, [*SCORES.names, "synthetic"])
+
+
+def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, params, tmp_path) -> None:
+    bundle = pipeline.assemble(pictured, tmp_path / "bundle")
+    name = digest.of_folder(bundle)
+    shutil.copytree(bundle, pictured / "store/bundles" / name)
+    inputs(pictured, {"version": 2, "digest": name})
+    result = run(pictured, params, tmp_path)
+    scores = pd.read_parquet(tmp_path / "champion.parquet")
+    assert result.num_champion_scores == len(scores) > 0
+    posts = pd.read_parquet(pictured / "data/snapshot/posts.parquet")
+    test = posts[posts.split == "test"].sort_values("post_id", ignore_index=True)
+    assert set(scores.item_id) <= set(test.post_id)
+    assert (scores.split == "test").all()
+    assert set(scores.category) == {"hate_speech", "spam"}
+    probs = pipeline.load(bundle).predict(test, lambda names: {name: Ledger.pictures[name] for name in names}).set_index("post_id")
+    for row in scores.itertuples():
+        assert row.score == probs.loc[row.item_id, f"prob_{row.category}"]
+
+
+def test_a_champion_whose_bundle_is_gone_is_an_error(pictured, params, tmp_path) -> None:
+    inputs(pictured, {"version": 2, "digest": "f" * 64})
+    with pytest.raises(FailedWork, match="the champion's bundle is missing"):
+        run(pictured, params, tmp_path)
+
+
+def test_an_image_that_left_the_ledger_is_named(pictured, params, tmp_path, monkeypatch) -> None:
+    gone = sorted(Ledger.pictures)[0]
+    monkeypatch.setattr(Ledger, "pictures", {name: content for name, content in Ledger.pictures.items() if name != gone})
+    with pytest.raises(FailedWork, match=f"image {gone} of the snapshot is gone"):
+        run(pictured, params, tmp_path)
+    assert not (tmp_path / "stage1.parquet").exists()
+
+
+def test_inputs_that_are_missing_are_bad_use(pictured, params, tmp_path) -> None:
+    (pictured / "data/inputs.json").unlink()
+    with pytest.raises(BadUse, match=r"inputs.json: cannot be read"):
+        run(pictured, params, tmp_path)
