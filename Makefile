@@ -1,0 +1,52 @@
+# A fresh machine has Python 3.11, git, make and pip; everything else is installed here, locked, into .venv.
+PYTHON ?= python3
+DATA ?=
+QUICK ?=
+VENV := .venv
+TASTE := .venv-taste
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help setup demo taste test slow lint
+
+help:
+	@echo "make demo [DATA=folder] [QUICK=1]  install, then run the main job from deliveries to a registered model"
+	@echo "make taste                         install the core alone and show a report on sample scores"
+	@echo "make setup                         install everything, run nothing"
+	@echo "make test | make slow | make lint  the tests, the long tests, ruff + mypy + import contracts"
+
+setup: $(INSTALLED)
+
+# A virtual environment with uv inside, so that nothing is put into the user's home. Arguments: its folder.
+define environment
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))" || \
+	    { echo "Python 3.11 or 3.12 is needed; name it with make PYTHON=python3.11"; exit 2; }
+	@test -x $(1)/bin/python || $(PYTHON) -m venv --without-pip $(1)
+	@test -x $(1)/bin/uv || $(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check uv
+endef
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(call environment,$(VENV))
+	$(VENV)/bin/uv pip sync --python $(VENV) --require-hashes requirements.lock
+	$(VENV)/bin/uv pip install --python $(VENV) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	$(BIN)/upheld demo $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+taste: $(TASTE)/.installed
+	$(TASTE)/bin/python -m evaluation.taste
+
+$(TASTE)/.installed: requirements.lock pyproject.toml
+	$(call environment,$(TASTE))
+	$(TASTE)/bin/uv pip install --python $(TASTE) --constraint requirements.lock --editable .
+	@touch $@
+
+test: setup
+	$(BIN)/python -m pytest -n 2
+
+slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
