@@ -172,15 +172,10 @@ def _tell(result: Result, out: Path, as_json: bool) -> None:
         print(json.dumps({**told, "frame": result.num_frame, "zones": zones}))
         return
     expected = f"expected {result.expected:.0f}, 95 % range {result.low} to {result.high}"
-    console().print(f"Drew {len(result.plan)} of {result.num_frame} unlabelled decisions ({expected}).")
-    buys = {
-        "auto_remove": "whether automatic removals were right",
-        "review": "whether the queue is worth its reviewers",
-        "none": "what was missed",
-    }
-    for zone, num in zones.items():
-        console().print(f"  {zone}: {num} labels, which tell {buys[zone]}")
-    console().print(f"Plan: {out}")
+    buys = {"auto_remove": "automatic removals were right", "review": "the queue is worth its reviewers", "none": "violations were missed"}
+    lines = [f"Drew {len(result.plan)} of {result.num_frame} unlabelled decisions ({expected})."]
+    lines += [f"  {zone}: {num} labels, which tell whether {buys[zone]}" for zone, num in zones.items()]
+    console().print("\n".join([*lines, f"Plan: {out}"]), markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

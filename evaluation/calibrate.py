@@ -113,13 +113,15 @@ def _champion_cube(path: Path, settings: params.Params) -> Any:
 
 
 def _tell(result: Result, out: Path) -> None:
+    lines = []
     for category, actions in result.thresholds["categories"].items():
         for action in ("auto_remove", "review"):
             told = actions[action]
             at = "none" if told["threshold"] is None else f"{told['threshold']:.4f}"
-            need = f", needs {told['need_n']} labels" if told.get("need_n") else ""
-            console().print(f"  {category} {action}: {told['outcome']}, threshold {at}, {told['n']} labels{need}")
-    console().print(f"Wrote {out}/calibration.json and {out}/thresholds.json")
+            need = f", needs {told['need_n']:.0f} labels" if told.get("need_n") else ""
+            lines.append(f"  {category} {action}: {told['outcome']}, threshold {at}, {told['n']} labels{need}")
+    lines.append(f"Wrote {out}/calibration.json and {out}/thresholds.json")
+    console().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -108,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if as_json:
             print(json.dumps({"out": str(out), "decision": result.gate["decision"], "headline": result.report["headline"]}))
         else:
-            console().print(f"{result.report['headline']}", markup=False)
-            console().print(f"Report: {out}/report.html", markup=False)
+            console().print(f"{result.report['headline']}", markup=False, soft_wrap=True)
+            console().print(f"Report: {out}/report.html", markup=False, soft_wrap=True)
 
     return execute(evaluate, "evaluate", argv)
 

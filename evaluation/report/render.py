@@ -65,7 +65,7 @@ def _environment() -> Environment:
     """HTML is escaped by the engine; Markdown has no engine for it, so its template sends every text of the data through `plain`."""
     escape = select_autoescape(["html.j2"])
     loader = FileSystemLoader(FOLDER)
-    environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     environment.filters |= {
         "words": sentences.words,
         "scope": sentences.scope,

@@ -124,9 +124,13 @@ def _model_changes(category: Story) -> Iterator[str]:
         yield f"ranking cannot be compared with the champion's {posts} ({row['reason']})."
         return
     verdict = (
-        "better than the champion's" if row["ci_low"] > 0 else "worse than the champion's" if row["ci_high"] < 0 else "as the champion's"
+        "better than the champion's"
+        if row["ci_low"] > 0
+        else "worse than the champion's"
+        if row["ci_high"] < 0
+        else "no different from the champion's"
     )
-    sure = "" if verdict != "as the champion's" else ", as far as can be told"
+    sure = "" if verdict != "no different from the champion's" else ", as far as can be told"
     yield f"ranking {verdict} {posts}{sure}: ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})."
 
 
@@ -171,7 +175,8 @@ def _gap(title: str, item: Story, rate: str, event: str, rows: list[Any]) -> str
         return f"{title}: {event} more often than elsewhere ({span})."
     times = f", {ratio['value']:.1f} times as often" if ratio.get("value") else ""
     sure = "beyond what is tolerated" if "FAIL" in (gap["verdict"], ratio.get("verdict")) else "more than chance explains"
-    return f"{title}: {event} in {share(own)} of {gap['n']:,} labelled cases, against {share(max(own - gap['value'], 0.0))} elsewhere{times} ({span}); {sure}."
+    cases, elsewhere = f"{share(own)} of {gap['n']:,} labelled cases", share(max(own - gap["value"], 0.0))
+    return f"{title}: {event} in {cases}, against {elsewhere} elsewhere{times} ({span}); {sure}."
 
 
 def _automation(story: Story) -> Iterator[Item]:
