@@ -36,7 +36,7 @@ ZONES = (("auto_remove", 2.5, 0.7), ("review", -0.5, 0.9), ("none", -np.inf, 0.1
 CHAMPION_NOISE = 1.2  # what the model in force adds to the challenger's logits
 
 
-def sample_scores(num_posts: int, seed: int, noise: float) -> pd.DataFrame:
+def sample_scores(num_posts: int, seed: int, noise: float = 0.3) -> pd.DataFrame:
     """Scores of a world that does not exist, in the scores contract, with labels where an audit looked.
 
     Args:
@@ -87,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         thresholds = ["--thresholds", str(layer / "thresholds.json"), "--calibration", str(layer / "calibration.json")]
         champion = ["--champion-scores", str(out / "champion_scores.parquet")]
         _step("calibrate", calibrate.main, [*table, "--out", str(layer)])
-        _step("evaluate", evaluate.main, [*table, *thresholds, *champion, "--out", str(out / "evaluation")])
-        print((out / "evaluation" / "report.md").read_text(encoding="utf-8"))
-        print(f"The whole report, to open in a browser: {(out / 'evaluation' / 'report.html').resolve()}")
+        _step("evaluate", evaluate.main, [*table, *thresholds, *champion, "--out", str(out)])
+        print((out / "report.md").read_text(encoding="utf-8"))
+        print(f"The whole report, to open in a browser: {(out / 'report.html').resolve()}")
 
     return execute(taste, "taste", argv)
 

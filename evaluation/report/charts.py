@@ -51,7 +51,7 @@ def histogram(category: Story) -> Markup:
     plot.area(chart["edges"], chart["other"], svg.BLUE, "harmless")
     plot.area(chart["edges"], chart["violation"], svg.ORANGE, "violation", hatched=True)
     flagged = "review" if not category["note"] else "default score"
-    for row, (name, value) in enumerate(((flagged, category["threshold_review"]), ("removal", category["threshold_auto_remove"]))):
-        if value is not None:
-            plot.rule(value, name, row=row)
+    rules = [(category["threshold_review"], flagged), (category["threshold_auto_remove"], "removal")]
+    for place, (value, name) in enumerate(sorted(rule for rule in rules if rule[0] is not None)):
+        plot.rule(value, name, left=place == 0)
     return plot.svg()

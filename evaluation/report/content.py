@@ -1,6 +1,6 @@
 """What the report shows, as plain data: report.json is this, and the pages are drawn from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def build(
         "has_champion": has_champion,
         "languages": list(cube.languages),
         "categories": categories,
-        "heat_map": _heat_map(lookup, cube),
+        "heat_map": _heat_map(lookup, cube.languages, [category["name"] for category in categories]),
         "expected_absent": _expected_absent(metrics),
     }
     return {
@@ -117,12 +117,12 @@ def _cell(
     return {name: lookup.get((category, language, column, value, name)) for name in names}
 
 
-def _heat_map(lookup: Mapping[Any, Any], cube: Cube) -> list[dict[str, Any]]:
-    """Per language, the flagged share of harmless posts in every category, with the verdict of its gap to the others."""
+def _heat_map(lookup: Mapping[Any, Any], languages: Sequence[str], categories: Sequence[str]) -> list[dict[str, Any]]:
+    """Per language, the flagged share of harmless posts in each of `categories`, with the verdict of its gap to the others."""
     rows = []
-    for language in cube.languages:
+    for language in languages:
         cells = []
-        for category in cube.categories:
+        for category in categories:
             rate, gap = (lookup.get((category, language, ALL, ALL, name)) or {} for name in ("fpr", "fpr_gap"))
             rows_there = (lookup.get((category, language, ALL, ALL, "rows")) or {}).get("value") or 0
             cells.append({"category": category, "rows": rows_there, "fpr": rate.get("value"), "n": rate.get("n"),

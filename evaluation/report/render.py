@@ -38,7 +38,7 @@ def number(name: str, value: float | None) -> str:
     if value is None:
         return "—"
     if name in FORMATS:
-        return FORMATS[name].format(value)
+        return FORMATS[name].format(value).replace("-0.0000", "0.0000")
     if name.endswith("_gap"):
         return f"{100 * value:+.1f} pts"
     return f"{value:+.3f}" if name.endswith("_change") else sentences.share(value)

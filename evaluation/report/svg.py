@@ -96,14 +96,14 @@ class Plot:
         self._add(polygon, outline, colour, colour, dash)
         self._key(colour, label)
 
-    def rule(self, x: float, label: str, row: int) -> None:
-        """A vertical line with its name beside it, `row` lines below the top."""
+    def rule(self, x: float, label: str, *, left: bool) -> None:
+        """A vertical line with its name to its left or right."""
         px, _ = self._at(x, self.y.low)
         line = Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" stroke="{3}" stroke-width="1.5"/>')
         self._add(line, px, TOP, HEIGHT - BOTTOM, INK)
-        anchor, shift = ("end", -4) if px > WIDTH * 0.6 else ("start", 4)
+        anchor, shift = ("end", -4) if left else ("start", 4)
         text = Markup('<text x="{:.1f}" y="{}" text-anchor="{}" class="key">{}</text>')
-        self._add(text, px + shift, TOP + 12 + 14 * row, anchor, label)
+        self._add(text, px + shift, TOP + 12, anchor, label)
 
     def svg(self) -> Markup:
         """The chart as an SVG element that scales with its column; a chart without a point says so."""
