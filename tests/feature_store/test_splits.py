@@ -75,7 +75,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(ROWS, st.integers(0, 1000))
 def test_no_leak_in_any_world_nor_order(rows: list, seed: int) -> None:
     posts = world(rows)
