@@ -1,8 +1,8 @@
 """Fusion of stage-1 probabilities into one probability per policy: features, fit and application, without torch.
 
-A post's logit is the mean of the stage-1 logits it has, plus a linear correction learnt from reviewed posts. The
-correction's coefficients are shrunk towards 0, so that little evidence leaves stage 1 as it is, and a modality never
-seen among the reviewed posts keeps its own voice. A post of which nothing was seen gets the policy's base rate.
+A logistic regression per policy, its coefficients shrunk not towards 0 but towards adding up the stage-1 logits: little
+evidence leaves stage 1 as it is, and a modality never seen among the reviewed posts keeps its own voice. With hardly any
+evidence the mean of the stage-1 logits passes through. A post of which nothing was seen gets the policy's base rate.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 FEATURES = ("text_logit", "image_logit", "text_missing", "image_missing", "log1p_prior_removals", "log1p_num_hashtags", "has_link")
+PRIOR = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])  # as if text and image were independent given the truth (naive Bayes)
 MAX_LOGIT = 12.0  # the score grid ends here; Source: STATISTICS §7
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
 
@@ -23,9 +24,9 @@ Floats = NDArray[np.float64]
 
 
 class PolicyFusion(BaseModel):
-    """What fusion learnt of one policy. Coefficients are in logits per unit of the feature; absent ones are 0.
+    """What fusion learnt of one policy. Coefficients are in logits per unit of the feature, one for each of FEATURES.
 
-    `reason` says why nothing was fitted, and is null where something was.
+    Where nothing was fitted, `coefficients` is empty, the mean of the stage-1 logits passes through and `reason` says why.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -75,11 +76,12 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
         rows: as for `evidence`, and label (float in [0, 1], probability of a violation; null = unknown, ignored)
             and weight (float > 0; scaled to a mean of 1, so that `l2` counts in rows).
         policy: name of the policy.
-        l2: inverse variance of the coefficients' Gaussian prior around 0; the intercept is free.
+        l2: inverse variance of the coefficients' Gaussian prior around PRIOR; the intercept is free.
         min_labels: violations and non-violations needed, of each; with fewer, stage 1 passes through.
 
     Returns:
-        the minimiser of sum(weight * cross-entropy(label, sigmoid(mean + intercept + x @ w))) + l2/2 * |w|^2.
+        the minimiser of sum(weight * cross-entropy(label, sigmoid(intercept + x @ w))) + l2/2 * |w - PRIOR|^2 over posts of
+        which something was seen.
     """
     labelled = rows[rows["label"].notna() & rows["weight"].notna()]
     features, mean = evidence(labelled, policy)
@@ -95,7 +97,7 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
         found = f"{num_positive} violations and {num_negative} others in the fusion split"
         reason = f"{found}, {min_labels} of each needed: the mean of the stage-1 logits passes through"
         return PolicyFusion(intercept=0.0, coefficients={}, reason=reason, **counts)
-    intercept, *slopes = _minimise(features[seen], mean[seen], label[seen], weight[seen] / weight[seen].mean(), l2)
+    intercept, *slopes = _minimise(features[seen], label[seen], weight[seen] / weight[seen].mean(), l2)
     coefficients = dict(zip(FEATURES, slopes, strict=True))
     return PolicyFusion(intercept=intercept, coefficients=coefficients, reason=None, **counts)
 
@@ -113,8 +115,8 @@ def apply(policies: Mapping[str, PolicyFusion], rows: pd.DataFrame) -> pd.DataFr
     fused = {"post_id": rows["post_id"].to_numpy()}
     for policy, learnt in policies.items():
         features, mean = evidence(rows, policy)
-        slopes = np.array([learnt.coefficients.get(name, 0.0) for name in FEATURES])
-        seen = mean + learnt.intercept + (features * slopes).sum(axis=1)
+        slopes = np.array([learnt.coefficients[name] for name in FEATURES]) if learnt.coefficients else None
+        seen = mean if slopes is None else learnt.intercept + (features * slopes).sum(axis=1)
         fused[f"prob_{policy}"] = expit(np.clip(np.where(np.isnan(mean), learnt.base_rate_logit, seen), -MAX_LOGIT, MAX_LOGIT))
     return pd.DataFrame(fused)
 
@@ -125,26 +127,26 @@ def _logits(prob: pd.Series) -> Floats:
     return logits
 
 
-def _minimise(features: Floats, offset: Floats, label: Floats, weight: Floats, l2: float) -> list[float]:
-    """Intercept and coefficients of the offset, weighted, L2-penalised logistic regression (convex, by Newton steps)."""
+def _minimise(features: Floats, label: Floats, weight: Floats, l2: float) -> list[float]:
+    """Intercept and coefficients of the weighted logistic regression with a Gaussian prior (convex, by Newton steps)."""
     design = np.column_stack([np.ones(len(features)), features])
-    penalty = np.array([0.0, *[l2] * features.shape[1]])
+    prior = np.array([0.0, *PRIOR])
+    penalty = np.array([0.0, *[l2] * len(PRIOR)])
 
     def loss(beta: Floats) -> float:
-        z = offset + design @ beta
-        return float(weight @ (np.logaddexp(0, z) - label * z) + penalty @ beta**2 / 2)
+        z = design @ beta
+        return float(weight @ (np.logaddexp(0, z) - label * z) + penalty @ (beta - prior) ** 2 / 2)
 
     def slope(beta: Floats) -> Floats:
-        gradient: Floats = design.T @ (weight * (expit(offset + design @ beta) - label)) + penalty * beta
+        gradient: Floats = design.T @ (weight * (expit(design @ beta) - label)) + penalty * (beta - prior)
         return gradient
 
     def curvature(beta: Floats) -> Floats:
-        prob = expit(offset + design @ beta)
+        prob = expit(design @ beta)
         hessian: Floats = (design.T * (weight * prob * (1 - prob))) @ design + np.diag(penalty)
         return hessian
 
-    start = np.zeros(design.shape[1])
-    found = minimize(loss, start, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-9 * len(label)})
+    found = minimize(loss, prior, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-9 * len(label)})
     return [_rounded(value) for value in found.x]
 
 

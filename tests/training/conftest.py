@@ -14,6 +14,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
+from training.fusion_model import FEATURES
 from training.image_backbone import empty_image_backbone
 from training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
 from training.text_model import TextModel, TextSetup, save_text
@@ -112,7 +113,12 @@ def workspace(tmp_path: Path) -> Path:
     save_models(folder)
     save_snapshot(folder / "data/snapshot")
     save_calibration(folder / "data/calibration")
-    learnt = {"intercept": 0.1, "coefficients": {"text_logit": 3.0, "has_link": 0.7}, "base_rate_logit": -1.0}
+    learnt = {
+        "intercept": 0.1,
+        "coefficients": dict.fromkeys(FEATURES, 0.0) | {"text_logit": 3.0, "has_link": 0.7},
+        "base_rate_logit": -1.0,
+    }
+    learnt["coefficients"]["image_logit"] = 0.5
     learnt |= {"num_positive": 30, "num_negative": 30, "reason": None}
     (folder / "models/fusion").mkdir(parents=True)
     (folder / "models/fusion/fusion.json").write_text(json.dumps({"l2": 1.0, "policies": dict.fromkeys(POLICIES, learnt)}))

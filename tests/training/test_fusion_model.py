@@ -50,9 +50,9 @@ def oracle(table: pd.DataFrame, l2: float) -> np.ndarray:
     mean_weight = sum(weight for *_, weight in used) / len(used)
 
     def loss(beta):
-        total = 0.5 * l2 * sum(b * b for b in beta[1:])
-        for x, mean, label, weight in used:
-            z = mean + beta[0] + sum(b * v for b, v in zip(beta[1:], x, strict=True))
+        total = 0.5 * l2 * sum((b - centre) ** 2 for b, centre in zip(beta[1:], [1, 1, 0, 0, 0, 0, 0], strict=True))
+        for x, _, label, weight in used:
+            z = beta[0] + sum(b * v for b, v in zip(beta[1:], x, strict=True))
             prob = 1 / (1 + math.exp(-z))
             total -= weight / mean_weight * (label * math.log(prob) + (1 - label) * math.log(1 - prob))
         return total

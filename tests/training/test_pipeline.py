@@ -60,9 +60,9 @@ def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
 
     a, b, c = float(text[0, 0]), float(image[0, 0]), (float(text[1, 0]), float(image[1, 0]))
     fused = {
-        "a": sigmoid(logit(a) + 0.1 + 3 * logit(a) + 0.7),
-        "b": sigmoid(logit(b) + 0.1),
-        "c": sigmoid((logit(c[0]) + logit(c[1])) / 2 + 0.1 + 3 * logit(c[0])),
+        "a": sigmoid(0.1 + 3 * logit(a) + 0.7),
+        "b": sigmoid(0.1 + 0.5 * logit(b)),
+        "c": sigmoid(0.1 + 3 * logit(c[0]) + 0.5 * logit(c[1])),
         "d": sigmoid(-1.0),  # nothing to see: the base rate
     }
     for post_id, prob in fused.items():
@@ -70,7 +70,7 @@ def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
 
     spam = {"a": (float(text[0, 1]), 0.2, 1.1), "b": (float(image[0, 1]), -0.5, 0.9)}  # b is German, a takes the mean
     for post_id, (first, intercept, slope) in spam.items():
-        score = sigmoid(logit(first) + 0.1 + (3 * logit(first) + 0.7 if post_id == "a" else 0))
+        score = sigmoid(0.1 + (3 * logit(first) + 0.7 if post_id == "a" else 0.5 * logit(first)))
         isotonic = 0.1 + 0.8 * score
         assert probs.loc[post_id, "prob_spam"] == pytest.approx(sigmoid(intercept + slope * logit(isotonic)), abs=1e-5)
 
