@@ -32,6 +32,7 @@ def decide(metrics: pd.DataFrame, params: Gate, *, has_champion: bool, threshold
     table = {(row.category, row.language, row.metric): row for row in pooled.itertuples()}
     cells = list(dict.fromkeys([*required, *zip(pooled.category, pooled.language, strict=True)]))
     checks = [
+        *_absent(metrics),
         *_absolute(table, cells, required, params),
         *_against_champion(table, cells, required, params, has_champion),
         *_fairness(metrics, params),
@@ -41,6 +42,12 @@ def decide(metrics: pd.DataFrame, params: Gate, *, has_champion: bool, threshold
     if not required:
         checks.append(_check("required_cells", "all", None, None, "fail", "gate.required_cells names no cell, so nothing is shown"))
     return {"decision": "hold" if held else "promote", "checks": checks}
+
+
+def _absent(metrics: pd.DataFrame) -> Iterator[Check]:
+    """Languages that params expect (`fairness.expected_languages`) and the data does not have."""
+    for row in metrics[(metrics.metric == "rows") & (metrics.verdict == "INSUFFICIENT")].itertuples():
+        yield _check("rows", f"{row.category}/{row.language}", 0.0, None, "fail", _reason(row))
 
 
 def _absolute(table: dict[Any, Any], cells: list[Cell], required: list[Cell], params: Gate) -> Iterator[Check]:

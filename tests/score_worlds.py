@@ -1,0 +1,57 @@
+"""Score tables for the tests, and the params they are evaluated with."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from feature_store import params
+
+PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
+
+
+def settings(*overrides: str) -> params.Params:
+    return params.load(PARAMS, list(overrides))
+
+
+def table(num_rows: int = 3000, seed: int = 0, *, weighted: bool = True, languages=("en", "de", "sw")) -> pd.DataFrame:
+    """Two categories, each item in both; labels from a draw whose probability depends on the score."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for category, prevalence in (("spam", 0.3), ("hate_speech", 0.1)):
+        label = rng.random(num_rows) < prevalence
+        score = 1 / (1 + np.exp(-rng.normal(np.where(label, 1.5, -2.5), 1.3)))
+        prob = np.select([score > 0.9, score > 0.5], [0.5, 0.9], 0.2) if weighted else np.ones(num_rows)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "item_id": [f"i{number}" for number in range(num_rows)],
+                    "category": category,
+                    "language": rng.choice(languages, num_rows, p=[0.6, 0.35, 0.05][: len(languages)]),
+                    "region": rng.choice(["US", "DE", "KE"], num_rows),
+                    "score": score,
+                    "label": np.where(rng.random(num_rows) < prob, label.astype(float), np.nan),
+                    "inclusion_prob": prob,
+                    "zone": np.select([score > 0.9, score > 0.5], ["auto_remove", "review"], "none"),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def thresholds(**by_category) -> dict:
+    """Content of thresholds.json: category=(review, auto_remove, languages that are off)."""
+    categories = {}
+    for category, (review, removal, off) in by_category.items():
+        common = {"target": 0.9, "delta": 0.1, "n": 100, "n_eff": 90.0, "need_n": None, "incumbent": None, "path": [], "reason": None}
+        categories[category] = {
+            "review": {**common, "threshold": review, "outcome": "insufficient" if review is None else "certified", "bound": 0.9},
+            "auto_remove": {
+                **common,
+                "threshold": removal,
+                "outcome": "abstained" if removal is None else "certified",
+                "bound": None if removal is None else 0.96,
+                "languages": {name: {"action": "review" if name in off else "auto_remove"} for name in ("en", "de", "sw")},
+            },
+        }
+    return {"categories": categories}
