@@ -57,6 +57,7 @@ def run(settings: params.AuditSample, frame: pd.DataFrame, budget: int, secret: 
     """
     if frame.empty:
         raise BadUse("no decision is left to draw from: every post and category of the table is labelled already")
+    frame = frame.sort_values(["post_id", "category"])  # sums of floats depend on their order, and draws must not
     prob = inclusion_probs(frame, budget, settings)
     uniform = np.array([permanent_number(secret, *key) for key in zip(frame.post_id, frame.category, strict=True)])
     drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[uniform < prob]

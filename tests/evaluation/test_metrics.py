@@ -61,8 +61,12 @@ def test_automatic_removal_counts_only_languages_where_it_is_on(world, language)
     mine = rows[(rows.category == "spam") & (rows.language != "de") & ((rows.language == language) | (language == "all"))]
     seen = mine[mine.label.notna()]
     removed, bad = seen.score >= REMOVAL, seen.label == 1
-    assert value(metrics, "precision_auto_remove", language=language).value == pytest.approx(weighted_share(seen[removed], bad[removed]), abs=1e-12)
-    assert value(metrics, "recall_auto_remove", language=language).value == pytest.approx(weighted_share(seen[bad], removed[bad]), abs=1e-12)
+    assert value(metrics, "precision_auto_remove", language=language).value == pytest.approx(
+        weighted_share(seen[removed], bad[removed]), abs=1e-12
+    )
+    assert value(metrics, "recall_auto_remove", language=language).value == pytest.approx(
+        weighted_share(seen[bad], removed[bad]), abs=1e-12
+    )
 
 
 def test_a_language_where_removal_is_off_has_no_removals(world) -> None:

@@ -30,7 +30,9 @@ def test_areas_are_those_of_scikit_learn(world) -> None:
     label, bins, weight = world
     pos, neg = sides(label, bins, weight)
     assert ranking.roc_auc(pos, neg, 0.1)[0][0] == pytest.approx(roc_auc_score(label, bins, sample_weight=weight), abs=1e-12)
-    assert ranking.average_precision(pos, neg, 0.1)[0][0] == pytest.approx(average_precision_score(label, bins, sample_weight=weight), abs=1e-12)
+    assert ranking.average_precision(pos, neg, 0.1)[0][0] == pytest.approx(
+        average_precision_score(label, bins, sample_weight=weight), abs=1e-12
+    )
     score = calibration_error.brier(pos, neg, 0.1)[0][0]
     assert score == pytest.approx(brier_score_loss(label, bins / NUM_BINS, sample_weight=weight), abs=1e-12)
 
@@ -104,5 +106,5 @@ def test_debiased_error_finds_what_is_wrong() -> None:
 def test_three_rows_that_agree_leave_the_error_open() -> None:
     pos, neg = sides([0, 0, 0], np.array([3, 3, 3]), np.ones(3))
     curve = calibration_error.reliability(pos, neg, 0.1, num_groups=1)
-    value, low, high = calibration_error.ce2_debiased(curve, 0.1, seed=1)
+    _, low, high = calibration_error.ce2_debiased(curve, 0.1, seed=1)
     assert high[0] - low[0] > 0.01

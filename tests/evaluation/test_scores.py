@@ -92,7 +92,7 @@ def test_unreadable_files_are_bad_use(tmp_path, name, content) -> None:
 @pytest.mark.parametrize("split", ["train", "Train", "fusion"])
 def test_training_rows_are_refused(tmp_path, split) -> None:
     path = write(tmp_path, split=["test", split, "test"])
-    with pytest.raises(BadUse, match="row 2, column split.*no evidence"):
+    with pytest.raises(BadUse, match=r"row 2, column split.*no evidence"):
         score_rows.select(path, scores.Columns(), (), wanted="test", other="calib")
 
 
