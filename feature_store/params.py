@@ -54,7 +54,7 @@ class Image(Training):
 
 
 class Predict(Section):
-    """How stage 1 is applied: posts in one forward pass, and posts whose images are held in memory at once."""
+    """How stage 1 is applied: posts in one forward pass, and posts among which texts of like length are batched."""
 
     batch_size: int = Field(ge=1)
     chunk_size: int = Field(ge=1)

@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import params as parameters
 from feature_store.atomic import replacing, write_json
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, console, execute
+from feature_store.errors import FailedWork
 from training import fusion_model, score_table
+from training.data import read_snapshot
 
 SNAPSHOT = Path("data/snapshot")
 STAGE1 = Path("data/stage1.parquet")
@@ -47,14 +50,16 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
 
     Returns:
         what was fitted, and counts.
+
+    Raises:
+        FailedWork: the snapshot or the stage-1 probabilities are missing or unreadable.
     """
-    examples = pd.read_parquet(snapshot / "examples.parquet")
-    posts = pd.read_parquet(snapshot / "posts.parquet", columns=CONTEXT)
-    synthetic = bool(json.loads((snapshot / "manifest.json").read_text(encoding="utf-8"))["synthetic"])
-    rows = pd.read_parquet(stage1).drop(columns="split").merge(posts, on="post_id", validate="1:1")
-    fusion = fit(params, rows[rows["split"] == "fusion"], examples)
+    data = read_snapshot(snapshot)
+    posts = data.posts[CONTEXT]
+    rows = _read_stage1(stage1).drop(columns="split").merge(posts, on="post_id", validate="1:1")
+    fusion = fit(params, rows[rows["split"] == "fusion"], data.examples)
     probs = fusion_model.apply(fusion.policies, rows[rows["split"] != "fusion"])
-    table, num_appeal_only = score_table.build(probs, posts, examples, synthetic)
+    table, num_appeal_only = score_table.build(probs, posts, data.examples, bool(data.manifest["synthetic"]))
     write_json(model, fusion.model_dump())
     with replacing(scores) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -84,6 +89,13 @@ def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -
         labelled = rows.merge(labels, on="post_id", validate="1:1").sort_values("post_id")
         learnt[policy] = fusion_model.fit(labelled, policy, params.fusion.l2, params.fusion.min_labels)
     return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt)
+
+
+def _read_stage1(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise FailedWork(f"{path}: not readable ({error}); run the stage predict again") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from feature_store import digest
 from feature_store import params as parameters
 from feature_store.contracts import SCORES
 from feature_store.errors import BadUse, FailedWork
-from training import pipeline, predict
+from training import fusion, pipeline, predict
 
 
 class Ledger:
@@ -130,3 +130,21 @@ def test_inputs_that_are_missing_are_bad_use(pictured, params, tmp_path) -> None
     (pictured / "data/inputs.json").unlink()
     with pytest.raises(BadUse, match=r"inputs.json: cannot be read"):
         run(pictured, params, tmp_path)
+
+
+def test_the_two_stages_run_as_commands(pictured, monkeypatch, capsys) -> None:
+    shutil.copy(predict.Path(__file__).parents[2] / "params.yaml", pictured / "params.yaml")
+    monkeypatch.chdir(pictured)
+    monkeypatch.setenv("UPHELD_STORE", str(pictured / "store"))
+    given = ["--set", "policies=[hate_speech, spam]", "--set", "fusion.min_labels=5", "--json"]
+    assert predict.main(given) == 0
+    assert json.loads(capsys.readouterr().out) == {"num_posts": 240, "num_champion_scores": 0}
+    assert fusion.main(given) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["passed_through"] == {}
+    assert said["num_scores"] == pq.read_metadata(pictured / "data/scores.parquet").num_rows
+    assert fusion.main(["--set", "fusion.l2=-1"]) == 2
+    assert "fusion.l2" in capsys.readouterr().err
+    (pictured / "data/stage1.parquet").unlink()
+    assert fusion.main(given) == 1
+    assert "data/stage1.parquet" in capsys.readouterr().err
