@@ -1,0 +1,188 @@
+"""The loop closes: six weeks of score, draw, respond, ingest and retrain on the sample world, each through the command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+ROOT = Path(__file__).parents[2]
+FIRST_WEEK, NUM_WEEKS = 3, 6  # weeks 1 and 2 come with reviews of the world's own system: something to train the first model on
+POSTS_PER_WEEK, BUDGET = 250, 200
+SECRET = "only for this test, 32 characters"
+
+
+class Turn(NamedTuple):
+    """What one turn of the loop left behind."""
+
+    week: int
+    decisions: pd.DataFrame
+    plan: pd.DataFrame
+    answers: pd.DataFrame
+    ingested: list[dict[str, Any]]
+    retrained: dict[str, Any]
+
+
+class Upheld:
+    """The command line in processes of its own, on one store and with settings that make everything small."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.world = folder / "world"
+        self.params = folder / "params.yaml"
+        content = yaml.safe_load((ROOT / "params.yaml").read_text())
+        content["text"] |= {"backbone": str(tiny_encoder(folder / "encoder")), "epochs": 1, "max_tokens": 32, "batch_size": 32}
+        content["image"] |= {"size": 64, "epochs": 1}
+        content["snapshot"]["frame_rows"] = 200
+        content["expectations"]["max_age_days"] = 36500.0  # the world's weeks lie in the past
+        self.params.write_text(yaml.safe_dump(content))
+
+    def __call__(self, *arguments: object) -> dict[str, Any]:
+        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+        settings = ["--params", str(self.params), "--store", str(self.folder / "store"), "--json"]
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "UPHELD_AUDIT_SECRET": SECRET, "OMP_NUM_THREADS": "2"}
+        done = subprocess.run([*command, *settings], cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def deliver(self, name: str, weeks: Sequence[int], tables: Sequence[str]) -> Path:
+        """A delivery of some tables of some weeks of the world."""
+        out = self.folder / "deliveries" / name
+        for week in weeks:
+            for table in tables:
+                (out / table).mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.world / table / f"week={week:02d}.parquet", out / table)
+            shutil.copytree(self.world / "media" / f"week={week:02d}", out / "media" / f"week={week:02d}")
+        shutil.copy(self.world / "SYNTHETIC.json", out)
+        return out
+
+
+def tiny_encoder(folder: Path) -> Path:
+    """A Hugging Face encoder of two small layers with random weights, and a tokenizer of characters' bytes."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["[PAD]", "[UNK]", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def turn(upheld: Upheld, week: int) -> Turn:
+    """One week: its posts arrive, are scored and drawn from, people answer, everything is ingested, and the models are trained again."""
+    posts = upheld.deliver(f"posts-{week}", [week], ["posts"])
+    ingested = [upheld("ingest", posts)]
+    scoring = upheld.folder / "scoring" / str(week)
+    shutil.copytree(posts / "media", scoring / "media")
+    shutil.copy(posts / "posts" / f"week={week:02d}.parquet", scoring / "posts.parquet")
+    answered = upheld.folder / "deliveries" / f"answers-{week}"
+    decisions = upheld.folder / "deliveries" / f"decisions-{week}" / "decisions"
+    decisions.mkdir(parents=True)
+    upheld("score", "--posts", scoring / "posts.parquet", "--out", decisions / "scored.parquet")
+    shutil.copy(upheld.world / "SYNTHETIC.json", decisions.parent)
+    plan = scoring / "plan.parquet"
+    upheld("audit-sample", "--decisions", decisions / "scored.parquet", "--budget", BUDGET, "--out", plan)
+    responded = upheld("sample-data", "respond", "--plan", plan, "--world", upheld.world, "--out", answered)
+    ingested += [upheld("ingest", delivery, "--as-of", responded["as_of"]) for delivery in (decisions.parent, answered)]
+    answers = pd.read_parquet(answered / "review_outcomes" / "answers.parquet")
+    return Turn(week, pd.read_parquet(decisions / "scored.parquet"), pd.read_parquet(plan), answers, ingested, upheld("retrain"))
+
+
+@pytest.fixture(scope="module")
+def upheld(tmp_path_factory) -> Upheld:
+    command = Upheld(tmp_path_factory.mktemp("loop"))
+    last = FIRST_WEEK + NUM_WEEKS - 1
+    command("sample-data", "--out", command.world, "--weeks", last, "--posts-per-week", POSTS_PER_WEEK)
+    before = range(1, FIRST_WEEK)
+    command("ingest", command.deliver("history", before, ["posts", "decisions", "review_outcomes"]))
+    command("retrain")
+    return command
+
+
+@pytest.fixture(scope="module")
+def turns(upheld) -> list[Turn]:
+    return [turn(upheld, FIRST_WEEK + number) for number in range(NUM_WEEKS)]
+
+
+def test_every_row_of_every_delivery_is_accepted(turns) -> None:
+    for one in turns:
+        for summary in one.ingested:
+            for table, counts in summary["tables"].items():
+                assert counts["accepted"] == counts["rows"], (one.week, table, counts)
+        assert [
+            summary["tables"][table]["accepted"]
+            for summary, table in zip(one.ingested, ("posts", "decisions", "review_outcomes"), strict=True)
+        ] == [
+            POSTS_PER_WEEK,
+            len(one.decisions),
+            len(one.answers),
+        ]
+
+
+def test_each_week_is_scored_by_the_model_that_the_week_before_trained(turns) -> None:
+    assert [one.decisions.model_version.unique().tolist() for one in turns] == [
+        [f"upheld-moderation/{1 + number}"] for number in range(NUM_WEEKS)
+    ]
+    assert [one.retrained["registered"]["model"] for one in turns] == [f"upheld-moderation/{2 + number}" for number in range(NUM_WEEKS)]
+
+
+def test_every_draw_is_answered_and_keeps_its_probability(turns) -> None:
+    for one in turns:
+        assert one.plan.draw_id.is_unique and set(one.answers.draw_id) == set(one.plan.draw_id)
+        joined = one.answers.merge(one.plan, on="draw_id", validate="many_to_one", suffixes=("", "_drawn"))
+        assert (joined.inclusion_prob == joined.inclusion_prob_drawn).all()
+    drawn = pd.concat([one.plan for one in turns])
+    assert drawn.draw_id.is_unique and not drawn.duplicated(["post_id", "category"]).any()
+    expected, sd = BUDGET * len(turns), np.sqrt(BUDGET * len(turns))
+    assert abs(len(drawn) - expected) < 4 * sd
+
+
+def test_weighting_by_the_draw_finds_the_true_prevalence(turns, upheld) -> None:
+    truth = pd.concat([pd.read_parquet(file) for file in (upheld.world / "truth").glob("week=*.parquet")])
+    drawn = pd.concat([one.plan for one in turns]).merge(truth, on=["post_id", "category"], validate="one_to_one")
+    scored = pd.concat([one.decisions for one in turns]).merge(truth, on=["post_id", "category"], validate="one_to_one")
+    share = (drawn.label / drawn.inclusion_prob).sum() / len(scored)
+    variance = (drawn.label * (1 - drawn.inclusion_prob) / drawn.inclusion_prob**2).sum() / len(scored) ** 2
+    assert abs(share - scored.label.mean()) < 4 * np.sqrt(variance)
+
+
+def test_labels_grow_by_what_was_answered_and_everything_says_synthetic(turns) -> None:
+    known = []
+    for one in turns:
+        workspace = Path(one.retrained["workspace"])
+        manifest = json.loads((workspace / "data" / "snapshot" / "manifest.json").read_text())
+        assert manifest["synthetic"] is True
+        assert "synthetic" in (workspace / "data" / "evaluation" / "report.html").read_text().lower()
+        known.append(manifest["outcomes"]["known"])
+    answered = [len(one.answers) for one in turns]
+    assert np.diff(known).tolist() == answered[1:]
+
+
+def test_nothing_new_changes_nothing(upheld, turns) -> None:
+    again = upheld("retrain")
+    statuses = {name: task["status"] for name, task in again["tasks"].items()}
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {statuses[name] for name in stages} <= {"restored", "unchanged"}
