@@ -85,7 +85,7 @@ def test_the_size_is_as_announced() -> None:
 
 
 def test_a_budget_below_the_smallest_probability_is_refused() -> None:
-    with pytest.raises(BadUse, match="--budget 3: 4000 rows .* need 4"):
+    with pytest.raises(BadUse, match=r"--budget 3: 4000 rows .* need 4"):
         sampling.inclusion_probs(frame(), 3, settings().audit_sample)
 
 

@@ -70,7 +70,7 @@ def test_automatic_removal_counts_only_languages_where_it_is_on(world, language)
 
 
 def test_a_language_where_removal_is_off_has_no_removals(world) -> None:
-    rows, metrics = world
+    _, metrics = world
     row = value(metrics, "precision_auto_remove", language="de")
     assert pd.isna(row.value)
     assert row.reason == "automatic removal is off in this language"
