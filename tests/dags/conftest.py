@@ -66,7 +66,7 @@ class Toy:
 
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy of what the runner needs; registry/pin.py and register.py are replaced by stand-ins."""
+    """Copy of what the runner needs; pin, register and ingest are replaced by stand-ins."""
     root = tmp_path_factory.mktemp("toy_repository")
     without_caches = shutil.ignore_patterns("__pycache__")
     for package in ("dags", "feature_store", "registry"):
@@ -75,6 +75,7 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "toy" / "dvc.yaml").rename(root / "dvc.yaml")
     for name in ("pin.py", "register.py"):
         (root / "toy" / name).replace(root / "registry" / name)
+    (root / "toy" / "ingest.py").replace(root / "feature_store" / "ingest.py")
     shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
     shutil.copy(REPOSITORY / ".dvcignore", root / ".dvcignore")
     (root / ".dvc").mkdir()
