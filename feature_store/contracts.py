@@ -42,6 +42,7 @@ class Contract:
         schema: Arrow schema of the columns as delivered; a field that may hold null, or be absent, is nullable.
         optional: columns that a file may leave out.
         key: column that names a row; with `revision`, where the table has one, it is unique in the ledger.
+            Tombstones have no id: their content names them.
         time: column of the time at which the row became true (`valid_at` of the ledger).
         refers: True if each row speaks of a post that must be known before the row counts.
     """
@@ -116,7 +117,7 @@ TOMBSTONES: Final = pa.schema([pa.field("post_id", _TEXT), pa.field("author_id",
 
 # What a delivery may hold: folder name -> contract, in the order in which rows can refer to each other.
 DELIVERED: Final = {
-    "tombstones": Contract(TOMBSTONES, ("post_id", "author_id"), "post_id", "deleted_at", False),
+    "tombstones": Contract(TOMBSTONES, ("post_id", "author_id"), "row_digest", "deleted_at", False),
     "posts": Contract(POSTS, ("region", "hashtags", "media", "context_id", "author_id", "author_group"), "post_id", "created_at", False),
     "decisions": Contract(DECISIONS, (), "decision_id", "decided_at", True),
     "review_outcomes": Contract(REVIEW_OUTCOMES, ("draw_id",), "outcome_id", "reviewed_at", True),

@@ -21,7 +21,7 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.errors import BadUse, FailedWork
 from feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from feature_store.ingest_files import SYNTHETIC_MARK, delivery_digest, open_delivery, table_files
-from feature_store.ingest_judge import QUARANTINED, TOMBSTONED, Surroundings
+from feature_store.ingest_judge import QUARANTINED, TOMBSTONED, Surroundings, among
 from feature_store.ingest_known import known_claims, matching
 from feature_store.ingest_report import print_summary, summarise
 from feature_store.ingest_resolve import DUPLICATE, IDENTICAL, Resolved, resolve
@@ -108,10 +108,10 @@ def _resolve(
     known = known_claims(change, table, index["key"].combine_chunks().unique(), touched)
     claims = pd.concat([delivered[["post_id", "draw_id"]], known[["post_id", "draw_id"]]])
     if table == "tombstones":  # a wish to be forgotten holds whatever its date, and is not itself forgotten
-        around = Surroundings(None, frozenset(), _draws(change, claims), pd.Timedelta(days=36_500))
+        around = Surroundings(None, pa.array([], pa.string()), _draws(change, claims), pd.Timedelta(days=36_500))
     else:
         posts = _created(change, claims) if contracts.DELIVERED[table].refers else None
-        around = Surroundings(posts, gone.posts, _draws(change, claims), skew)
+        around = Surroundings(posts, gone.all_posts, _draws(change, claims), skew)
     return resolve(delivered, known, around, pd.Timestamp(stamp.as_of))
 
 
@@ -130,9 +130,9 @@ def _draws(change: ledger.Change, claims: pd.DataFrame) -> pd.DataFrame:
 def _bad_outcome(change: ledger.Change, bad: pa.Table, gone: Forgotten) -> pd.DataFrame:
     """table, status, reason, fresh of each delivered row that broke its contract."""
     rows: pd.DataFrame = bad.select(["table", "reason", "row_digest", "post_id", "author_id"]).to_pandas()
-    known = matching(change, "quarantine", ["row_digest"], row_digest=bad["row_digest"].combine_chunks())["row_digest"].to_pandas()
-    refused = rows.post_id.isin(gone.posts) | rows.author_id.isin(gone.authors)
-    again = rows.row_digest.isin(known) & ~refused
+    known = matching(change, "quarantine", ["row_digest"], row_digest=bad["row_digest"].combine_chunks())["row_digest"]
+    refused = among(rows.post_id, gone.all_posts) | among(rows.author_id, gone.all_authors)
+    again = among(rows.row_digest, known) & ~refused
     status = pd.Series(QUARANTINED, index=rows.index).mask(again, DUPLICATE)
     reason = rows.reason.mask(again, IDENTICAL).mask(refused, TOMBSTONED)
     return pd.DataFrame({"table": rows["table"], "status": status, "reason": reason, "fresh": ~again & ~refused})
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
         else:
             print_summary(result)
-        rejected = [f"{file['path']}: {file['reason']}" for file in result["files"] if file["status"] == "rejected"]
+        rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]
         if rejected:
             raise FailedWork(f"{rejected[0]} ({len(rejected)} of {len(result['files'])} files not taken; the others are in)")
 

@@ -95,7 +95,11 @@ def _with_times(rows: pa.Table, part: pd.DataFrame) -> pa.Table:
     some = rows.filter(pc.is_in(rows["row_digest"], pa.array(part.row_digest, pa.string())))
     times = part.set_index("row_digest").recorded_at.reindex(some["row_digest"].to_pylist())
     column = some.column_names.index("recorded_at")
-    return some.set_column(column, some.schema.field(column), pa.array(times, contracts.TIMESTAMP))
+    return some.set_column(column, some.schema.field(column), _utc(times))
+
+
+def _utc(times: "pd.Series[pd.Timestamp]") -> pa.Array:
+    return pa.array(times.dt.tz_convert(None).to_numpy(), pa.timestamp("us")).cast(contracts.TIMESTAMP)
 
 
 def write_bad(change: Change, files: Sequence[StagedFile], fresh: np.ndarray, stamp: Stamp) -> None:

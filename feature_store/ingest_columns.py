@@ -101,12 +101,16 @@ def _arrow_time(column: pa.Array, kind: pa.DataType) -> Converted | None:
     if not pa.types.is_timestamp(column.type):
         return None
     per_second = _UNITS_PER_SECOND[column.type.unit]
+    kept, faults = _within_years(column, _EARLIEST_US * per_second // 10**6, _LATEST_US * per_second // 10**6)
+    return kept.cast(kind, safe=False), faults
+
+
+def _within_years(column: pa.Array, earliest: int, latest: int) -> Converted:
+    """Times of the years 1 to 9999; others become null. The bounds are ticks of the column's unit."""
     ticks = column.cast(pa.int64())
-    low, high = _EARLIEST_US * per_second // 10**6, _LATEST_US * per_second // 10**6
-    floor, ceiling = max(low, -(2**63)), min(high, 2**63 - 1)
-    outside = pc.or_(pc.less(ticks, pa.scalar(floor, pa.int64())), pc.greater(ticks, pa.scalar(ceiling, pa.int64())))
-    kept = pc.if_else(outside, pa.scalar(None, column.type), column)
-    return kept.cast(kind, safe=False), {"timestamp_unparsable": flags(outside)}
+    low, high = (pa.scalar(min(max(bound, -(2**63)), 2**63 - 1), pa.int64()) for bound in (earliest, latest))
+    outside = pc.or_(pc.less(ticks, low), pc.greater(ticks, high))
+    return pc.if_else(outside, pa.scalar(None, column.type), column), {"timestamp_unparsable": flags(outside)}
 
 
 def _arrow_list(column: pa.Array, kind: pa.DataType) -> Converted | None:
@@ -185,13 +189,20 @@ def _from_text(column: pa.Array, kind: pa.DataType) -> Converted:
 
 def _from_values(values: list[Any], kind: pa.DataType) -> Converted:
     family = _family(kind)
-    if not any(isinstance(value, bool) for value in values) or family in ("text", "time"):
+    if _plain(values, family):
         try:
             column = pa.array(values, pa.string() if family == "time" else kind)
             return _times(column) if family == "time" else (column, {})
         except (pa.ArrowException, UnicodeError, TypeError, ValueError, OverflowError):
             pass
     return _one_by_one(values, kind, _VALUE[family])
+
+
+def _plain(values: list[Any], family: str) -> bool:
+    """False where Arrow would make something of a value that is not meant: numbers of truth values, lists of a text's letters."""
+    if family in ("integer", "number"):
+        return not any(isinstance(value, bool) for value in values)
+    return family not in ("list", "media") or all(value is None or isinstance(value, list) for value in values)
 
 
 def _one_by_one(values: list[Any], kind: pa.DataType, one: Callable[[Any], Any]) -> Converted:
@@ -284,7 +295,7 @@ def _times(column: pa.Array) -> Converted:
     zoned = pc.match_substring_regex(column, _ZONED)
     if pc.all(pc.fill_null(zoned, True)).as_py():
         try:
-            return column.cast(contracts.TIMESTAMP), {}
+            return _within_years(column.cast(contracts.TIMESTAMP), _EARLIEST_US, _LATEST_US)
         except pa.ArrowInvalid:
             pass
     return _one_by_one(column.to_pylist(), contracts.TIMESTAMP, _time_value)

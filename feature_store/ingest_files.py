@@ -267,7 +267,7 @@ def _jsonl(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
 
 
 def _take_json_line(gathering: _Gathering, number: int, line: bytes, bounds: Bounds) -> None:
-    raw = line.decode("utf-8", "backslashreplace")
+    raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
     if len(line) > bounds.row_bytes:
         return gathering.add_broken(number, "row_too_long", f"more than {bounds.row_bytes} bytes", raw[:1000])
     try:
@@ -293,20 +293,20 @@ def _lines(stream: Any, limit: int) -> Iterator[bytes]:
 
 def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
     csv.field_size_limit(bounds.row_bytes)
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, strict=True)
-    names = next(reader, [])
-    if not names:
-        raise FileRejected("file_unreadable", "an empty CSV file; expected a header line")
-    if len(set(names)) != len(names):
-        raise FileRejected("duplicate_column", f"each column once, found {', '.join(names)}")
-    gathering = _Gathering(bounds)
-    for number, cells in enumerate(row for row in reader if row):
-        _take_csv_row(gathering, number, names, cells)
-        if gathering.full:
-            yield gathering.take(names)
-            gathering = _Gathering(bounds)
-    yield gathering.take(names)
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        names = next(reader, [])
+        if not names:
+            raise FileRejected("file_unreadable", "an empty CSV file; expected a header line")
+        if len(set(names)) != len(names):
+            raise FileRejected("duplicate_column", f"each column once, found {', '.join(names)}")
+        gathering = _Gathering(bounds)
+        for number, cells in enumerate(row for row in reader if row):
+            _take_csv_row(gathering, number, names, cells)
+            if gathering.full:
+                yield gathering.take(names)
+                gathering = _Gathering(bounds)
+        yield gathering.take(names)
 
 
 def _take_csv_row(gathering: _Gathering, number: int, names: list[str], cells: list[str]) -> None:

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.ingest_columns import flags
 
 ACCEPTED, PENDING, QUARANTINED, REFUSED = "accepted", "pending", "quarantined", "refused"
 TOMBSTONED = "tombstoned"
@@ -33,7 +37,7 @@ class Surroundings:
     """
 
     posts: "pd.Series[pd.Timestamp] | None"
-    refused: frozenset[str]
+    refused: pa.Array
     draws: pd.DataFrame
     max_clock_skew: pd.Timedelta
 
@@ -57,7 +61,7 @@ def judge(claims: pd.DataFrame, around: Surroundings) -> pd.DataFrame:
         fresh = bad & (status == ACCEPTED)
         status[fresh], reason[fresh] = state, why
 
-    mark(claims.post_id.isin(around.refused).to_numpy(bool), REFUSED, TOMBSTONED)
+    mark(among(claims.post_id, around.refused), REFUSED, TOMBSTONED)
     mark((claims.valid_at > claims.recorded_at + around.max_clock_skew).to_numpy(bool), QUARANTINED, "timestamp_future")
     sound = status == ACCEPTED
     conflict = np.zeros(len(claims), bool)
@@ -72,9 +76,15 @@ def judge(claims: pd.DataFrame, around: Surroundings) -> pd.DataFrame:
     return pd.DataFrame({"status": status, "reason": reason}, index=claims.index)
 
 
+def among(values: "pd.Series[str]", others: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """bool (N,): which of N values occur among others; null never does."""
+    # Arrow, because `Series.isin` visits each of the others in Python.
+    return flags(pc.is_in(pa.array(values, pa.string()), value_set=others.drop_null()))
+
+
 def _against_draws(claims: pd.DataFrame, draws: pd.DataFrame) -> dict[str, np.ndarray]:
     """Outcomes of a draw of ours that do not answer it. A draw_id that we do not know belongs to somebody else's sampler."""
-    known = claims.draw_id.isin(draws.index).to_numpy(bool)
+    known = among(claims.draw_id, pa.array(draws.index, pa.string()))
     other = np.zeros(len(claims), bool)
     apart = np.zeros(len(claims), bool)
     if known.any():

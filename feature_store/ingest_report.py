@@ -33,7 +33,11 @@ def summarise(
         JSON content; in each table rows = accepted + duplicate + pending + quarantined. Only delivered tables are listed.
     """
     tables = {table: _counts(resolved[table].delivered, bad[bad["table"] == table]) for table, files in staged.items() if files}
-    files = [{"path": file.file.path, "status": file.status, "reason": file.reason} for some in staged.values() for file in some]
+    files = [
+        {"path": file.file.path, "status": file.status, "reason": file.reason, "detail": file.detail}
+        for some in staged.values()
+        for file in some
+    ]
     changed = {table: _moves(done.moved) for table, done in resolved.items() if len(done.moved)}
     return {
         "delivery_digest": stamp.delivery,
@@ -75,7 +79,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 def _remarks(summary: Mapping[str, Any]) -> dict[str, list[str]]:
     return {
         "Quarantined": [f"{table}: {n:,} {why}" for table, of in summary["tables"].items() for why, n in of["by_reason"].items()],
-        "Files": [f"{file['path']}: {file['status']}, {file['reason']}" for file in summary["files"] if file["reason"]],
+        "Files": [f"{file['path']}: {file['status']}, {file['reason']}: {file['detail']}" for file in summary["files"] if file["reason"]],
         "Rows of earlier deliveries": [f"{table}: {n:,} {move}" for table, of in summary["changed"].items() for move, n in of.items()],
         "Expectations not met (the snapshot is blocked)": [
             f"{check['name']}: {check['detail']}" for check in summary["validation"].get("checks", []) if not check["success"]

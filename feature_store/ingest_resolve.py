@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from feature_store.ingest_judge import ACCEPTED, QUARANTINED, REFUSED, TOMBSTONED, Surroundings, judge
+from feature_store.ingest_judge import ACCEPTED, QUARANTINED, REFUSED, TOMBSTONED, Surroundings, among, judge
 
 DUPLICATE = "duplicate"
 IDENTICAL = "duplicate_identical"
@@ -37,23 +37,24 @@ def resolve(delivered: pd.DataFrame, known: pd.DataFrame, around: Surroundings, 
         around: what they are judged against.
         as_of: time of this ingest.
     """
-    fresh = ~delivered.row_digest.duplicated() & ~delivered.row_digest.isin(known.row_digest)
+    digests, known_digests = (pa.array(rows.row_digest, pa.string()) for rows in (delivered, known))
+    fresh = ~delivered.row_digest.duplicated().to_numpy() & ~among(delivered.row_digest, known_digests)
     new = delivered[fresh].assign(recorded_at=as_of)
-    seen_again = known.row_digest.isin(delivered.row_digest)
+    seen_again = among(known.row_digest, digests)
     before = known.assign(recorded_at=known.recorded_at.mask(seen_again & (known.recorded_at > as_of), as_of))
     claims = pd.concat([part for part in (before, new) if len(part)] or [before], ignore_index=True)
     verdicts = judge(claims, around)
     old, fresh_verdicts = verdicts[: len(known)], verdicts[len(known) :]
     changed = (old.status.ne(known.status) | old.reason.ne(known.reason) | before.recorded_at.ne(known.recorded_at)).to_numpy(bool)
     moved = before[["row_digest", "post_id", "recorded_at"]].assign(was=known.status, status=old.status, reason=old.reason)[changed]
-    return Resolved(_reported(delivered, fresh.to_numpy(bool), fresh_verdicts, around), moved, _touched(new, fresh_verdicts, moved))
+    return Resolved(_reported(delivered, fresh, fresh_verdicts, around), moved, _touched(new, fresh_verdicts, moved))
 
 
 def _reported(delivered: pd.DataFrame, fresh: np.ndarray, verdicts: pd.DataFrame, around: Surroundings) -> pd.DataFrame:
     status = np.full(len(delivered), DUPLICATE, object)
     reason = np.full(len(delivered), IDENTICAL, object)
     status[fresh], reason[fresh] = verdicts.status, verdicts.reason
-    forgotten = delivered.post_id.isin(around.refused).to_numpy(bool)
+    forgotten = among(delivered.post_id, around.refused)
     status[forgotten], reason[forgotten] = QUARANTINED, TOMBSTONED
     return pd.DataFrame({"status": status, "reason": reason, "fresh": fresh & ~forgotten})
 

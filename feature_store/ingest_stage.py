@@ -32,6 +32,7 @@ INDEX = pa.schema(
     ]
 )
 _POSITION = (pa.field("file", pa.string()), pa.field("row_number", pa.int64()), pa.field("row_digest", pa.string()))
+# … and what lies on disk of every other row; in memory, the same without `raw`.
 _BAD = pa.schema([field for field in contracts.QUARANTINE if field.name not in ("recorded_at", "delivery")])
 
 
@@ -42,7 +43,8 @@ class StagedFile:
     Attributes:
         file: which one.
         status: `accepted` or `rejected`.
-        reason: why it was rejected, or what was odd about it; None if nothing.
+        reason: code of why it was rejected, or of what was odd about it; None if nothing.
+        detail: the same for people; "" if nothing.
         index: columns `INDEX` of its well-formed rows, in the order in which they lie on disk.
         bad: columns `_BAD` without `raw` of the rows that broke their contract, in the order in which they lie on disk.
         rows_path, bad_path: Arrow files with those rows in full.
@@ -51,6 +53,7 @@ class StagedFile:
     file: DeliveredFile
     status: str
     reason: str | None
+    detail: str
     index: pa.Table
     bad: pa.Table
     rows_path: Path
@@ -93,11 +96,11 @@ class Staging:
         paths = [self._folder / f"{next(self._numbers)}-{kind}.arrow" for kind in ("rows", "bad")]
         seen_before = self._seen_bad.copy()
         try:
-            index, bad, remarks = self._write(file, paths[0], paths[1], advance)
+            index, bad, odd = self._write(file, paths[0], paths[1], advance)
         except FileRejected as error:
             self._seen_bad = seen_before
-            return StagedFile(file, "rejected", f"{error.reason}: {error}", INDEX.empty_table(), _BAD.empty_table(), *paths)
-        return StagedFile(file, "accepted", remarks, index, bad, *paths)
+            return StagedFile(file, "rejected", error.reason, str(error), INDEX.empty_table(), _BAD.empty_table().drop_columns("raw"), *paths)
+        return StagedFile(file, "accepted", "extra_column" if odd else None, ", ".join(sorted(odd)), index, bad, *paths)
 
     def media(self) -> Iterator[pa.RecordBatch]:
         """Every file of media that was read, each once, as columns of `contracts.MEDIA_FILES`."""
@@ -106,7 +109,7 @@ class Staging:
 
     def _write(
         self, file: DeliveredFile, rows_path: Path, bad_path: Path, advance: Callable[[int], None]
-    ) -> tuple[pa.Table, pa.Table, str | None]:
+    ) -> tuple[pa.Table, pa.Table, set[str]]:
         bounds = self._rules.bounds
         limits = Bounds(bounds.batch_rows, bounds.batch_bytes, bounds.max_row_bytes)
         index, bad = [INDEX.empty_table()], [_BAD.empty_table().drop_columns("raw")]
@@ -122,8 +125,7 @@ class Staging:
                 index.append(_index(file.table, good_rows))
                 bad.append(bad_rows.drop_columns("raw"))
                 advance(len(batch.row_numbers) + len(batch.broken))
-        remarks = f"extra_column: {', '.join(sorted(odd))}" if odd else None
-        return pa.concat_tables(index), pa.concat_tables(bad), remarks
+        return pa.concat_tables(index), pa.concat_tables(bad), odd
 
     def _judge(self, file: DeliveredFile, batch: RawBatch) -> tuple[pa.Table, pa.Table]:
         rows, findings = check(file.table, batch, self._rules)
@@ -148,7 +150,7 @@ class Staging:
             broken = BrokenRow(batch.row_numbers[index], findings.reasons[index], findings.details[index], batch.raw(index))
             records.append(
                 self._broken_record(file, broken)
-                | {"key": ids[key]}
+                | {"key": ids.get(key)}
                 | {name: ids.get(name) for name in ("revision", "post_id", "author_id")}
             )
         return pa.Table.from_pylist(records, schema=_BAD)
@@ -211,7 +213,7 @@ def _media_row(found: MediaFile) -> pa.RecordBatch:
 
 def _index(table: str, rows: pa.Table) -> pa.Table:
     contract = contracts.DELIVERED[table]
-    source = {"key": "row_digest" if table == "tombstones" else contract.key, "valid_at": contract.time}
+    source = {"key": contract.key, "valid_at": contract.time}
     columns = []
     for field in INDEX:
         name = source.get(field.name, field.name)

@@ -15,14 +15,14 @@ class Forgotten:
     """Ids of posts and authors of which nothing may stay.
 
     Attributes:
-        posts, authors: all of them.
+        all_posts, all_authors: every one.
         new_posts: posts that this delivery adds.
         new_authors: authors that this delivery adds.
         derived: posts that are forgotten for their author's sake and were not noted so before.
     """
 
-    posts: frozenset[str]
-    authors: frozenset[str]
+    all_posts: pa.Array
+    all_authors: pa.Array
     new_posts: pa.Array
     new_authors: pa.Array
     derived: pa.Array
@@ -43,7 +43,7 @@ def forgotten(change: Change, delivered: pd.DataFrame, posts: pd.DataFrame) -> F
     theirs = frozenset(posts.post_id[posts.author_id.isin(authors)].dropna()) | _posts_of(change, new_authors)
     known = noted["post_id"] | derived_before
     everyone = known | frozenset(delivered.post_id.dropna()) | theirs
-    return Forgotten(everyone, authors, _strings(everyone - known), new_authors, _strings(theirs - derived_before))
+    return Forgotten(_strings(everyone), _strings(authors), _strings(everyone - known), new_authors, _strings(theirs - derived_before))
 
 
 def forget_elsewhere(change: Change, gone: Forgotten) -> None:
