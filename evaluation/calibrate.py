@@ -68,7 +68,13 @@ def run(
     )
     about = {"format": FORMAT, "synthetic": facts.synthetic, "data_digest": facts.digest, "seed": settings.seed}
     layer = {**about, "num_labels": len(fitting), **fitted}
-    certified = {**about, "calibration_digest": digest.of_json(fitted), "num_labels": len(labelled) - len(fitting), "categories": decided}
+    certified = {
+        **about,
+        "calibration_digest": digest.of_json(fitted),
+        "num_labels": len(labelled) - len(fitting),
+        "unknown_language": settings.thresholds.unknown_language,  # routing needs it for languages that these labels did not meet
+        "categories": decided,
+    }
     atomic.write_json(out / "calibration.json", layer)
     atomic.write_json(out / "thresholds.json", certified)
     return Result(layer, certified)

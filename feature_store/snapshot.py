@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
-from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from feature_store import digest
 from feature_store import params as parameters
@@ -24,6 +23,7 @@ from feature_store.atomic import replacing_folder, write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.contracts import SPLITS
 from feature_store.errors import BadUse
+from feature_store.inputs import Inputs, read_inputs
 from feature_store.ledger import Ledger
 from feature_store.snapshot_tables import MEMBERSHIP, Tables, compose
 
@@ -31,30 +31,6 @@ INPUTS = Path("data/inputs.json")
 OUT = Path("data/snapshot")
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
 CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
-
-
-class Champion(BaseModel):
-    """The model in production, and the digest of its bundle in the store."""
-
-    version: int
-    digest: str
-
-
-class Versions(BaseModel, extra="allow"):
-    """Lance version of each ledger table; those that a snapshot reads must be there."""
-
-    posts: int
-    review_outcomes: int
-
-
-class Inputs(BaseModel):
-    """data/inputs.json: where the graph starts from."""
-
-    tables: Versions
-    as_of: AwareDatetime
-    ledger_digest: str
-    champion: Champion | None
-    synthetic: bool
 
 
 @dataclass(frozen=True)
@@ -100,24 +76,6 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path) -> Resu
             pq.write_table(getattr(tables, name), folder / f"{name}.parquet", compression="zstd")
         write_json(folder / "manifest.json", manifest)
     return Result(out, manifest)
-
-
-def read_inputs(path: Path) -> Inputs:
-    """Read and check data/inputs.json.
-
-    Raises:
-        BadUse: naming the file and the key.
-    """
-    try:
-        return Inputs.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BadUse(f"{path}: cannot be read ({error.strerror}); `python -m registry.pin` writes it") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise BadUse(f"{path}: key {key}: {first['msg']}, got {first['input']!r}; `python -m registry.pin` writes it anew") from error
-    except ValueError as error:
-        raise BadUse(f"{path}: not valid JSON ({error}); `python -m registry.pin` writes it anew") from error
 
 
 def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from feature_store import params as parameters
 from feature_store.atomic import replacing
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
+from feature_store.inputs import Inputs, read_inputs
 from feature_store.ledger import Ledger
-from feature_store.snapshot import Inputs, read_inputs
 from training import pipeline, progress, score_table, stage1
 from training.data import read_snapshot
 

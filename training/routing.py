@@ -17,19 +17,22 @@ STRENGTH = {action: strength for strength, action in enumerate(reversed(ACTIONS)
 class Rule:
     """Thresholds of one category on the calibrated scale; None: that action never happens.
 
-    `languages` are those in which the evidence allows automatic removal; elsewhere such a post goes to review.
+    `removes` says for each language with evidence whether it allows automatic removal, `removes_elsewhere` for all others;
+    where it is not allowed, such a post goes to review.
     """
 
     thr_auto_remove: float | None
     thr_review: float | None
-    languages: frozenset[str]
+    removes: Mapping[str, bool]
+    removes_elsewhere: bool
 
 
 def read_rules(thresholds: Mapping[str, Any], policies: Collection[str], origin: str = "thresholds.json") -> dict[str, Rule]:
     """Take the rules out of the content of thresholds.json.
 
     Args:
-        thresholds: categories.C.{auto_remove, review}.threshold and categories.C.auto_remove.languages.L.action.
+        thresholds: categories.C.{auto_remove, review}.threshold and categories.C.auto_remove.languages.L.action; a language
+            that is not listed goes by `unknown_language`: pool (as the others) or review (also where the key is absent).
         policies: what the model predicts.
         origin: name of the file in errors.
 
@@ -45,7 +48,8 @@ def read_rules(thresholds: Mapping[str, Any], policies: Collection[str], origin:
     missing = [policy for policy in policies if not isinstance(categories.get(policy), Mapping)]
     if missing:
         raise BadUse(f"{origin}: no thresholds for {missing[0]}, which the model predicts; calibrate them on this model's scores")
-    return {policy: _rule(categories[policy], f"{origin}: categories.{policy}") for policy in policies}
+    pooled = thresholds.get("unknown_language") == "pool"
+    return {policy: _rule(categories[policy], pooled, f"{origin}: categories.{policy}") for policy in policies}
 
 
 def route(rule: Rule, prob: NDArray[np.float64], language: Collection[str], frozen: bool) -> NDArray[np.str_]:
@@ -60,7 +64,7 @@ def route(rule: Rule, prob: NDArray[np.float64], language: Collection[str], froz
     Returns:
         N of auto_remove, review, none. A post over the removal threshold is never left alone, however `thr_review` stands.
     """
-    allowed = np.array([tag in rule.languages for tag in language], dtype=bool) & (not frozen)
+    allowed = np.array([rule.removes.get(tag, rule.removes_elsewhere) for tag in language], dtype=bool) & (not frozen)
     over_removal = prob >= (np.inf if rule.thr_auto_remove is None else rule.thr_auto_remove)
     over_review = prob >= (np.inf if rule.thr_review is None else rule.thr_review)
     return np.select([over_removal & allowed, over_removal | over_review], ["auto_remove", "review"], "none")
@@ -71,13 +75,14 @@ def strongest(actions: Collection[str]) -> str:
     return max(actions, key=STRENGTH.__getitem__)
 
 
-def _rule(category: Mapping[str, Any], where: str) -> Rule:
+def _rule(category: Mapping[str, Any], pooled: bool, where: str) -> Rule:
     removal = category.get("auto_remove") or {}
     languages = removal.get("languages") or {}
     return Rule(
         thr_auto_remove=_threshold(removal, f"{where}.auto_remove"),
         thr_review=_threshold(category.get("review") or {}, f"{where}.review"),
-        languages=frozenset(tag for tag, found in languages.items() if found["action"] == "auto_remove"),
+        removes={tag: found["action"] == "auto_remove" for tag, found in languages.items()},
+        removes_elsewhere=pooled,
     )
 
 

@@ -21,12 +21,13 @@ def expected(thr_auto, thr_review, prob: float, known_language: bool, frozen: bo
 
 
 def test_every_combination() -> None:
-    for thr_auto, thr_review, frozen in itertools.product(GRID, GRID, (False, True)):
-        rule = Rule(thr_auto, thr_review, frozenset({"en"}))
-        cases = list(itertools.product(PROBS, ("en", "tr")))
+    allowed = {False: {"en"}, True: {"en", "fa"}}  # by what happens in languages that nobody has spoken of, such as fa
+    for thr_auto, thr_review, frozen, pooled in itertools.product(GRID, GRID, (False, True), (False, True)):
+        rule = Rule(thr_auto, thr_review, {"en": True, "tr": False}, pooled)
+        cases = list(itertools.product(PROBS, ("en", "tr", "fa")))
         actions = route(rule, np.array([prob for prob, _ in cases]), [language for _, language in cases], frozen)
         for (prob, language), action in zip(cases, actions, strict=True):
-            assert action == expected(thr_auto, thr_review, prob, language == "en", frozen), (rule, prob, language, frozen)
+            assert action == expected(thr_auto, thr_review, prob, language in allowed[pooled], frozen), (rule, prob, language, frozen)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,8 @@ def test_rules_come_from_thresholds_json() -> None:
         }
     }
     rules = read_rules(content, ["spam", "hate_speech"])
-    assert rules == {"spam": Rule(0.9, 0.4, frozenset({"en"})), "hate_speech": Rule(None, None, frozenset())}
+    assert rules == {"spam": Rule(0.9, 0.4, {"en": True, "de": False}, False), "hate_speech": Rule(None, None, {}, False)}
+    assert all(rule.removes_elsewhere for rule in read_rules(content | {"unknown_language": "pool"}, ["spam", "hate_speech"]).values())
 
 
 @pytest.mark.parametrize(

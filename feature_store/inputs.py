@@ -1,0 +1,50 @@
+"""data/inputs.json, the only thing outside the graph that its stages read: ledger versions and champion, pinned."""
+
+import json
+from pathlib import Path
+
+from pydantic import AwareDatetime, BaseModel, ValidationError
+
+from feature_store.errors import BadUse
+
+
+class Champion(BaseModel):
+    """The model in production, and the digest of its bundle in the store."""
+
+    version: int
+    digest: str
+
+
+class Versions(BaseModel, extra="allow"):
+    """Lance version of each ledger table; those that a snapshot reads must be there."""
+
+    posts: int
+    review_outcomes: int
+
+
+class Inputs(BaseModel):
+    """data/inputs.json: where the graph starts from."""
+
+    tables: Versions
+    as_of: AwareDatetime
+    ledger_digest: str
+    champion: Champion | None
+    synthetic: bool
+
+
+def read_inputs(path: Path) -> Inputs:
+    """Read and check data/inputs.json.
+
+    Raises:
+        BadUse: naming the file and the key.
+    """
+    try:
+        return Inputs.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadUse(f"{path}: cannot be read ({error.strerror}); `python -m registry.pin` writes it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise BadUse(f"{path}: key {key}: {first['msg']}, got {first['input']!r}; `python -m registry.pin` writes it anew") from error
+    except ValueError as error:
+        raise BadUse(f"{path}: not valid JSON ({error}); `python -m registry.pin` writes it anew") from error
