@@ -147,7 +147,7 @@ def _sides(cells: Cells) -> _Sides:
 def _judge(cells: Cells, sides: _Sides, estimate: tuple[Floats, Floats, Floats], tau: float, difference: Floats, level: float) -> Verdicts:
     """Verdicts from a value with its interval; `difference` is what tau tolerates on the scale of rates."""
     value, low, high = estimate
-    p_value = intervals.prob_gap_by_chance(*sides)
+    p_value = _p_values(sides)
     p_adjusted = np.apply_along_axis(intervals.holm, -1, p_value)
     fail = low > tau
     warn = ~fail & (p_adjusted <= level) & (value > tau)
@@ -157,6 +157,14 @@ def _judge(cells: Cells, sides: _Sides, estimate: tuple[Floats, Floats, Floats],
     needed = np.where(undecided, _needed(cells, sides, estimate, tau, difference), np.nan)
     reason = _reasons(sides, undecided, np.isnan(value))
     return Verdicts(value, low, high, cells.num_labels, sides.trials_1, p_adjusted, verdict, needed, reason)
+
+
+def _p_values(sides: _Sides) -> Floats:
+    """Of "no gap", one-sided; 1 where a group is at or below the others, which Holm never rejects and which costs no integral."""
+    higher = intervals.rates(sides.events_1, sides.trials_1) > intervals.rates(sides.events_0, sides.trials_0)
+    p_value = np.where((sides.trials_1 > 0) & (sides.trials_0 > 0), 1.0, np.nan)
+    p_value[higher] = intervals.prob_gap_by_chance(*(side[higher] for side in sides))
+    return p_value
 
 
 def _needed(cells: Cells, sides: _Sides, estimate: tuple[Floats, Floats, Floats], tau: float, difference: Floats) -> Floats:
