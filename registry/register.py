@@ -20,7 +20,6 @@ from feature_store.errors import FailedWork
 from feature_store.params import flatten
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
-from training import pipeline
 
 ALIAS = "challenger"
 EVIDENCE = (
@@ -79,6 +78,8 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
 
 def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str) -> tuple[Version, Version]:
     """Everything is logged before the first version exists, so that no version lacks its evidence."""
+    from training import pipeline  # brings Torch, which a run that is registered already does not need
+
     manifest = _read(workspace / "data/snapshot/manifest.json")
     with tempfile.TemporaryDirectory(dir=store) as scratch:
         bundle = pipeline.assemble(workspace, Path(scratch) / "bundle")
