@@ -21,11 +21,11 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.errors import BadUse, FailedWork
 from feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from feature_store.ingest_files import SYNTHETIC_MARK, delivery_digest, open_delivery, table_files
+from feature_store.ingest_findings import Rules
 from feature_store.ingest_judge import QUARANTINED, TOMBSTONED, Surroundings, among
 from feature_store.ingest_known import known_claims, matching
 from feature_store.ingest_report import print_summary, summarise
 from feature_store.ingest_resolve import DUPLICATE, IDENTICAL, Resolved, resolve
-from feature_store.ingest_rows import Rules
 from feature_store.ingest_stage import INDEX, StagedFile, Staging
 from feature_store.ingest_tombstones import Forgotten, forget_elsewhere, forgotten, seen
 

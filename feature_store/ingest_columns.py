@@ -1,33 +1,16 @@
 """One delivered column to its contract's type: at once where every value fits, value by value where some do not."""
 
-import json
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import contracts
-from feature_store.ingest_files import FileRejected
+from feature_store.ingest_batches import FileRejected
+from feature_store.ingest_values import EARLIEST_US, LATEST_US, Converted, family_of, from_values, times, within_years
 
-# What a column is turned into: the values (null where a value is missing or bad) and what is wrong with which rows.
-# Faults: reason -> bool (N,).
-Faults = dict[str, np.ndarray]
-Converted = tuple[pa.Array, Faults]
-
-_ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
-_NAIVE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$")
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-# Years 1 to 9999, the range of Python's datetime, in microseconds since 1970.
-_EARLIEST_US = -62_135_596_800 * 10**6
-_LATEST_US = 253_402_300_800 * 10**6 - 1
-
-
-class _Bad(Exception):
-    """A value that cannot be converted; `args[0]` is the reason."""
 
 
 def convert(column: Any, kind: pa.DataType, name: str) -> Converted:
@@ -45,7 +28,7 @@ def convert(column: Any, kind: pa.DataType, name: str) -> Converted:
         FileRejected: `wrong_column_type` or `timestamp_naive` where an Arrow column as a whole has a type that cannot be meant.
     """
     if isinstance(column, list):
-        return _from_values(column, kind)
+        return from_values(column, kind)
     if isinstance(column.type, pa.DictionaryType):
         column = column.cast(column.type.value_type)
     if pa.types.is_string_view(column.type):
@@ -56,28 +39,11 @@ def convert(column: Any, kind: pa.DataType, name: str) -> Converted:
         raise FileRejected("timestamp_naive", f"column {name}: expected a UTC timestamp, found one without a time zone")
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_binary(column.type):
         return _from_text(column, kind)
-    converter = _ARROW.get(_family(kind))
+    converter = _ARROW.get(family_of(kind))
     converted = converter(column, kind) if converter else None
     if converted is None:
         raise FileRejected("wrong_column_type", f"column {name}: expected {kind}, found {column.type}")
     return converted
-
-
-def _family(kind: pa.DataType) -> str:
-    for family, matches in _FAMILIES.items():
-        if matches(kind):
-            return family
-    raise AssertionError(f"no contract has a column of type {kind}")
-
-
-_FAMILIES: dict[str, Callable[[pa.DataType], bool]] = {
-    "text": pa.types.is_string,
-    "integer": pa.types.is_integer,
-    "number": pa.types.is_floating,
-    "time": pa.types.is_timestamp,
-    "media": lambda kind: bool(pa.types.is_list(kind) and pa.types.is_struct(kind.value_type)),
-    "list": pa.types.is_list,
-}
 
 
 def _numeric(column: pa.Array) -> bool:
@@ -94,23 +60,15 @@ def _arrow_integer(column: pa.Array, kind: pa.DataType) -> Converted | None:
     try:
         return column.cast(kind), {}
     except pa.ArrowInvalid:  # a fraction or too large
-        return _from_values(column.to_pylist(), kind)
+        return from_values(column.to_pylist(), kind)
 
 
 def _arrow_time(column: pa.Array, kind: pa.DataType) -> Converted | None:
     if not pa.types.is_timestamp(column.type):
         return None
     per_second = _UNITS_PER_SECOND[column.type.unit]
-    kept, faults = _within_years(column, _EARLIEST_US * per_second // 10**6, _LATEST_US * per_second // 10**6)
+    kept, faults = within_years(column, EARLIEST_US * per_second // 10**6, LATEST_US * per_second // 10**6)
     return kept.cast(kind, safe=False), faults
-
-
-def _within_years(column: pa.Array, earliest: int, latest: int) -> Converted:
-    """Times of the years 1 to 9999; others become null. The bounds are ticks of the column's unit."""
-    ticks = column.cast(pa.int64())
-    low, high = (pa.scalar(min(max(bound, -(2**63)), 2**63 - 1), pa.int64()) for bound in (earliest, latest))
-    outside = pc.or_(pc.less(ticks, low), pc.greater(ticks, high))
-    return pc.if_else(outside, pa.scalar(None, column.type), column), {"timestamp_unparsable": flags(outside)}
 
 
 def _arrow_list(column: pa.Array, kind: pa.DataType) -> Converted | None:
@@ -175,142 +133,13 @@ def _from_text(column: pa.Array, kind: pa.DataType) -> Converted:
         column = column.cast(pa.string())
         column.validate(full=True)
     except pa.ArrowInvalid:
-        return _from_values(column.cast(pa.binary()).to_pylist(), kind)
-    family = _family(kind)
+        return from_values(column.cast(pa.binary()).to_pylist(), kind)
+    family = family_of(kind)
     if family == "text":
         return column, {}
     if family == "time":
-        return _times(column)
+        return times(column)
     try:
         return column.cast(kind), {}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return _from_values(column.to_pylist(), kind)
-
-
-def _from_values(values: list[Any], kind: pa.DataType) -> Converted:
-    family = _family(kind)
-    if _plain(values, family):
-        try:
-            column = pa.array(values, pa.string() if family == "time" else kind)
-            return _times(column) if family == "time" else (column, {})
-        except (pa.ArrowException, UnicodeError, TypeError, ValueError, OverflowError):
-            pass
-    return _one_by_one(values, kind, _VALUE[family])
-
-
-def _plain(values: list[Any], family: str) -> bool:
-    """False where Arrow would make something of a value that is not meant: numbers of truth values, lists of a text's letters."""
-    if family in ("integer", "number"):
-        return not any(isinstance(value, bool) for value in values)
-    return family not in ("list", "media") or all(value is None or isinstance(value, list) for value in values)
-
-
-def _one_by_one(values: list[Any], kind: pa.DataType, one: Callable[[Any], Any]) -> Converted:
-    kept: list[Any] = []
-    faults: Faults = {}
-    for index, value in enumerate(values):
-        try:
-            kept.append(None if value is None else one(value))
-        except _Bad as bad:
-            kept.append(None)
-            faults.setdefault(bad.args[0], np.zeros(len(values), bool))[index] = True
-    return pa.array(kept, kind), faults
-
-
-def _text_value(value: Any) -> str:
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise _Bad("invalid_unicode") from error
-    if not isinstance(value, str):
-        raise _Bad("wrong_column_type")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise _Bad("invalid_unicode") from error
-    return value
-
-
-def _number_value(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | bytes | int | float) or (isinstance(value, str) and "_" in value):
-        raise _Bad("wrong_column_type")
-    try:
-        return float(value)
-    except (ValueError, OverflowError) as error:
-        raise _Bad("wrong_column_type") from error
-
-
-def _integer_value(value: Any) -> int:
-    number = _number_value(value)
-    if not abs(number) <= 2**53 or number != int(number):  # NaN is not below anything
-        raise _Bad("wrong_column_type")
-    return int(number)
-
-
-def _list_value(value: Any) -> list[Any]:
-    if isinstance(value, str | bytes):  # CSV writes lists as JSON
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise _Bad("wrong_column_type") from error
-    if not isinstance(value, list):
-        raise _Bad("wrong_column_type")
-    return value
-
-
-def _texts_value(value: Any) -> list[str | None]:
-    return [None if item is None else _text_value(item) for item in _list_value(value)]
-
-
-def _media_value(value: Any) -> list[dict[str, str | None]]:
-    items = _list_value(value)
-    if not all(isinstance(item, dict) for item in items):
-        raise _Bad("wrong_column_type")
-    names = contracts.MEDIA.names
-    return [{name: None if item.get(name) is None else _text_value(item[name]) for name in names} for item in items]
-
-
-def _time_value(value: Any) -> datetime:
-    text = _text_value(value) if isinstance(value, str | bytes) else str(value)
-    if _NAIVE.match(text):
-        raise _Bad("timestamp_naive" if _parsed(text) else "timestamp_unparsable")
-    moment = _parsed(text) if re.match(_ZONED, text) else None
-    if moment is None:
-        raise _Bad("timestamp_unparsable")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise _Bad("timestamp_unparsable") from error
-
-
-def _parsed(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
-
-
-def _times(column: pa.Array) -> Converted:
-    zoned = pc.match_substring_regex(column, _ZONED)
-    if pc.all(pc.fill_null(zoned, True)).as_py():
-        try:
-            return _within_years(column.cast(contracts.TIMESTAMP), _EARLIEST_US, _LATEST_US)
-        except pa.ArrowInvalid:
-            pass
-    return _one_by_one(column.to_pylist(), contracts.TIMESTAMP, _time_value)
-
-
-_VALUE: dict[str, Callable[[Any], Any]] = {
-    "text": _text_value,
-    "integer": _integer_value,
-    "number": _number_value,
-    "time": _time_value,
-    "list": _texts_value,
-    "media": _media_value,
-}
-
-
-def flags(column: Any) -> np.ndarray:
-    """An Arrow column of booleans as bool (N,); null counts as False."""
-    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)
+        return from_values(column.to_pylist(), kind)

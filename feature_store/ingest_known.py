@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import contracts
-from feature_store.ingest_files import as_json
+from feature_store.ingest_batches import as_json
 from feature_store.ingest_judge import ACCEPTED, DETAILS, PENDING, QUARANTINED
 from feature_store.ingest_stage import INDEX
 from feature_store.ledger import Change

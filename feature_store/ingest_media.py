@@ -56,27 +56,16 @@ def check_all(delivery: Delivery, media: Iterable[Pair], bounds: Ingest) -> Iter
         bounds: bytes, pixels, hosts.
 
     Yields:
-        each pair with its file or the reason against it, in order.
+        each pair with its file, or a refusal: `media_path_unsafe`, `media_missing`, `media_too_large`, `media_corrupt`; in order.
     """
     pairs = iter(media)
     with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what counts here is whether it decodes within bounds
         while some := list(islice(pairs, _FILES_AT_ONCE)):
-            yield from zip(some, pool.map(lambda pair: check_one(delivery, pair[0], pair[1], bounds), some), strict=True)
+            yield from zip(some, pool.map(lambda pair: _check_one(delivery, pair[0], pair[1], bounds), some), strict=True)
 
 
-def check_one(delivery: Delivery, kind: str, uri: str, bounds: Ingest) -> MediaFile | MediaRefused:
-    """Find, read and decode one file.
-
-    Args:
-        delivery: where it must lie.
-        kind: a value of `contracts.MEDIA_KINDS`.
-        uri: path relative to the delivery, or http(s) URL of an allowed host.
-        bounds: bytes, pixels, hosts.
-
-    Returns:
-        the file, or a refusal: `media_path_unsafe`, `media_missing`, `media_too_large`, `media_corrupt`.
-    """
+def _check_one(delivery: Delivery, kind: str, uri: str, bounds: Ingest) -> MediaFile | MediaRefused:
     content = _fetch(uri, bounds) if re.match(r"https?://", uri, re.IGNORECASE) else _read(delivery, uri, bounds)
     if isinstance(content, MediaRefused):
         return content

@@ -1,59 +1,17 @@
 """Row contracts, judged a column at a time: which rows of a batch are well formed, and what is wrong with the others."""
 
-import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import contracts
-from feature_store.ingest_columns import convert, flags
-from feature_store.ingest_files import FileRejected, RawBatch
-from feature_store.params import Ingest
-
-# C0 without tab, line feed and carriage return; DEL; C1. They reach terminals and files as commands, not as text.
-CONTROL_PATTERN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
-# Control characters cannot occur in converted columns, so they separate values without ambiguity.
-_BETWEEN, _ITEM, _PART, _NULL = "\x1f", "\x1e", "\x1d", "\x00"
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What rows are judged by: the policies there are, and the bounds in params."""
-
-    policies: tuple[str, ...]
-    bounds: Ingest
-
-
-class Findings:
-    """The first thing found wrong with each of N rows.
-
-    Attributes:
-        reasons: object (N,), a code or None.
-        details: object (N,), what was found, for people; "" where nothing is wrong.
-    """
-
-    def __init__(self, num_rows: int) -> None:
-        self.reasons = np.full(num_rows, None, object)
-        self.details = np.full(num_rows, "", object)
-
-    @property
-    def good(self) -> np.ndarray:
-        """bool (N,): rows with which nothing is wrong so far."""
-        return np.array([reason is None for reason in self.reasons], bool)
-
-    def mark(self, bad: np.ndarray, reason: str, detail: str) -> None:
-        """Note `reason` for the rows of `bad` (N,) that have none yet."""
-        fresh = bad & self.good
-        self.reasons[fresh] = reason
-        self.details[fresh] = detail
-
-    def mark_one(self, row: int, reason: str, detail: str) -> None:
-        """Note `reason` for one row, unless it has one already."""
-        if self.reasons[row] is None:
-            self.reasons[row], self.details[row] = reason, detail
+from feature_store.ingest_batches import FileRejected, RawBatch
+from feature_store.ingest_columns import convert
+from feature_store.ingest_findings import Findings, Rules, empty_is_null, identifiers, one_of, revision, short_and_clean, times, within
+from feature_store.ingest_posts import check_posts
+from feature_store.ingest_values import flags
 
 
 def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings]:
@@ -98,208 +56,56 @@ def _column(batch: RawBatch, field: pa.Field, findings: Findings) -> pa.Array:
         findings.mark(bad, reason, f"column {field.name}")
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    return _empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
-
-
-def _empty_is_null(values: pa.Array) -> pa.Array:
-    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-
-
-def _identifiers(columns: dict[str, pa.Array], findings: Findings, rules: Rules, *names: str) -> None:
-    """Names and ids that a row cannot do without."""
-    for name in names:
-        absent = flags(pc.or_kleene(pc.is_null(columns[name]), pc.equal(columns[name], "")))
-        findings.mark(absent, "missing_required", f"column {name} is empty")
-        _short_and_clean(columns, findings, rules, name)
-
-
-def _short_and_clean(columns: dict[str, pa.Array], findings: Findings, rules: Rules, *names: str) -> None:
-    for name in names:
-        long = flags(pc.greater(pc.utf8_length(columns[name]), rules.bounds.max_id_chars))
-        findings.mark(long, "id_invalid", f"column {name}: more than {rules.bounds.max_id_chars} characters")
-        findings.mark(_controls(columns[name]), "id_invalid", f"column {name}: control characters")
-
-
-def _controls(values: pa.Array) -> np.ndarray:
-    return flags(pc.match_substring_regex(values, CONTROL_PATTERN))
-
-
-def _times(columns: dict[str, pa.Array], findings: Findings, name: str) -> None:
-    findings.mark(flags(pc.is_null(columns[name])), "timestamp_unparsable", f"column {name} is empty or no timestamp")
-
-
-def _one_of(columns: dict[str, pa.Array], findings: Findings, name: str, allowed: tuple[str, ...]) -> None:
-    known = flags(pc.is_in(columns[name], pa.array(allowed, pa.string())))
-    findings.mark(~known, f"unknown_{name}", f"column {name}: expected one of {', '.join(allowed)}")
-
-
-def _revision(columns: dict[str, pa.Array], findings: Findings) -> None:
-    findings.mark(flags(pc.is_null(columns["revision"])), "missing_required", "column revision is empty")
-    findings.mark(flags(pc.less(columns["revision"], 0)), "revision_invalid", "column revision: expected 0 or more")
-
-
-def _posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    _identifiers(columns, findings, rules, "post_id")
-    _short_and_clean(columns, findings, rules, "context_id", "author_id", "author_group")
-    _times(columns, findings, "created_at")
-    fits = flags(pc.match_substring_regex(columns["language"], contracts.LANGUAGE_PATTERN))
-    findings.mark(~fits, "language_invalid", "column language: expected a BCP-47 tag or und")
-    columns["language"] = _canonical_languages(columns["language"])
-    known = flags(pc.or_kleene(pc.is_null(columns["region"]), pc.is_in(columns["region"], pa.array(sorted(contracts.REGIONS)))))
-    findings.mark(~known, "region_invalid", "column region: expected an ISO 3166-1 alpha-2 code or null")
-    long = flags(pc.greater(pc.utf8_length(columns["text"]), rules.bounds.max_text_chars))
-    findings.mark(long, "text_too_long", f"column text: more than {rules.bounds.max_text_chars} characters")
-    columns["text"] = _empty_is_null(_without_controls(columns["text"]))
-    columns["hashtags"] = _clean_lists(columns["hashtags"])
-    _media(columns, findings, rules)
-    blank = flags(pc.or_kleene(pc.is_null(columns["text"]), pc.equal(pc.utf8_trim_whitespace(columns["text"]), "")))
-    alone = _lengths(columns["hashtags"]) + _lengths(columns["media"]) == 0
-    findings.mark(blank & alone, "empty_post", "no text, no hashtag, no media")
-
-
-def _canonical_languages(languages: pa.Array) -> pa.Array:
-    """RFC 5646 section 2.1.1: language in lower case, script in title case, region in upper case."""
-    coded = languages.dictionary_encode()
-    tags = pa.array([_canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
-    return tags.take(coded.indices)
-
-
-def _canonical_language(tag: str) -> str:
-    first, *rest = tag.split("-")
-    cased = {2: str.upper, 4: str.title}
-    return "-".join([first.lower(), *(cased.get(len(part), str.lower)(part) for part in rest)])
-
-
-def _without_controls(texts: pa.Array) -> pa.Array:
-    found = pc.match_substring_regex(texts, CONTROL_PATTERN)
-    if not pc.any(pc.fill_null(found, False)).as_py():
-        return texts
-    return pc.replace_substring_regex(texts, CONTROL_PATTERN, "")
-
-
-def _clean_lists(lists: pa.Array) -> pa.Array:
-    """Lists without nulls and control characters; a null list is an empty one."""
-    flat = _without_controls(pc.list_flatten(lists).cast(pa.string()))
-    kept = pc.is_valid(flat)
-    owners = pc.list_parent_indices(lists).filter(kept).to_numpy(zero_copy_only=False)
-    return _lists_of(flat.filter(kept), owners, len(lists))
-
-
-def _lists_of(flat: pa.Array, owners: np.ndarray, num_lists: int) -> pa.Array:
-    """Lists from their items and the index of the list that each belongs to (ascending)."""
-    lengths = np.bincount(owners, minlength=num_lists) if len(owners) else np.zeros(num_lists, np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), flat)
-
-
-def _lengths(lists: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False))
-
-
-def _media(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    media = columns["media"]
-    flat, owners = pc.list_flatten(media), pc.list_parent_indices(media).to_numpy(zero_copy_only=False)
-    kinds, uris = (pc.struct_field(flat, name).cast(pa.string()) for name in ("kind", "uri"))
-    known = flags(pc.is_in(kinds, pa.array(contracts.MEDIA_KINDS)))
-    named = flags(pc.and_kleene(pc.is_valid(uris), pc.not_equal(uris, ""))) & ~_controls(uris)
-    findings.mark(_rows(owners, ~known, len(media)), "media_kind_unknown", f"media: expected kind {', '.join(contracts.MEDIA_KINDS)}")
-    findings.mark(_rows(owners, ~named, len(media)), "media_path_unsafe", "media: uri is empty or holds control characters")
-    many = _lengths(media) > rules.bounds.max_media_per_post
-    findings.mark(many, "media_too_many", f"media: more than {rules.bounds.max_media_per_post} files")
-    pairs = pa.StructArray.from_arrays([kinds, uris], names=["kind", "uri"])
-    columns["media"] = _lists_of(pairs, owners, len(media))
-
-
-def _rows(owners: np.ndarray, bad_items: np.ndarray, num_rows: int) -> np.ndarray:
-    rows = np.zeros(num_rows, bool)
-    rows[owners[bad_items]] = True
-    return rows
+    return empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
 
 
 def _decisions(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    _identifiers(columns, findings, rules, "decision_id", "post_id", "model_version")
-    _times(columns, findings, "decided_at")
-    _one_of(columns, findings, "category", rules.policies)
-    _one_of(columns, findings, "action", contracts.ACTIONS)
+    identifiers(columns, findings, rules, "decision_id", "post_id", "model_version")
+    times(columns, findings, "decided_at")
+    one_of(columns, findings, "category", rules.policies)
+    one_of(columns, findings, "action", contracts.ACTIONS)
     score = columns["score"]
     findings.mark(flags(pc.or_kleene(pc.is_null(score), pc.is_nan(score))), "score_nan", "column score is no number")
-    findings.mark(~_within(score, 0.0, 1.0), "score_out_of_range", "column score: expected 0 to 1")
+    findings.mark(~within(score, 0.0, 1.0), "score_out_of_range", "column score: expected 0 to 1")
 
 
 def _review_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    _identifiers(columns, findings, rules, "outcome_id", "post_id", "reviewer_id")
-    _short_and_clean(columns, findings, rules, "draw_id")
-    _revision(columns, findings)
-    _times(columns, findings, "reviewed_at")
-    _one_of(columns, findings, "category", rules.policies)
-    _one_of(columns, findings, "verdict", contracts.VERDICTS)
-    _one_of(columns, findings, "source", contracts.SOURCES)
+    identifiers(columns, findings, rules, "outcome_id", "post_id", "reviewer_id")
+    short_and_clean(columns, findings, rules, "draw_id")
+    revision(columns, findings)
+    times(columns, findings, "reviewed_at")
+    one_of(columns, findings, "category", rules.policies)
+    one_of(columns, findings, "verdict", contracts.VERDICTS)
+    one_of(columns, findings, "source", contracts.SOURCES)
     prob = columns["inclusion_prob"]
-    possible = _within(prob, 0.0, 1.0) & ~flags(pc.equal(prob, 0.0))
+    possible = within(prob, 0.0, 1.0) & ~flags(pc.equal(prob, 0.0))
     findings.mark(~possible, "inclusion_prob_out_of_range", "column inclusion_prob: expected more than 0, at most 1")
     least = rules.bounds.min_inclusion_prob
-    findings.mark(~_within(prob, least, 1.0), "inclusion_prob_too_small", f"column inclusion_prob: expected at least {least}")
+    findings.mark(~within(prob, least, 1.0), "inclusion_prob_too_small", f"column inclusion_prob: expected at least {least}")
 
 
 def _logo_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    _identifiers(columns, findings, rules, "outcome_id", "post_id", "media_uri", "brand", "reviewer_id")
-    _revision(columns, findings)
-    _times(columns, findings, "reviewed_at")
-    _one_of(columns, findings, "verdict", contracts.LOGO_VERDICTS)
+    identifiers(columns, findings, rules, "outcome_id", "post_id", "media_uri", "brand", "reviewer_id")
+    revision(columns, findings)
+    times(columns, findings, "reviewed_at")
+    one_of(columns, findings, "verdict", contracts.LOGO_VERDICTS)
     x1, y1, x2, y2 = (columns[name] for name in ("x1", "y1", "x2", "y2"))
-    finite = np.logical_and.reduce([_within(edge, 0.0, float(rules.bounds.max_media_pixels)) for edge in (x1, y1, x2, y2)])
+    finite = np.logical_and.reduce([within(edge, 0.0, float(rules.bounds.max_media_pixels)) for edge in (x1, y1, x2, y2)])
     drawn = finite & flags(pc.less(x1, x2)) & flags(pc.less(y1, y2))
     findings.mark(~drawn, "box_invalid", "columns x1 y1 x2 y2: expected pixels with x1 < x2 and y1 < y2")
 
 
 def _tombstones(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    _times(columns, findings, "deleted_at")
+    times(columns, findings, "deleted_at")
     nobody = flags(pc.and_(pc.is_null(columns["post_id"]), pc.is_null(columns["author_id"])))
     findings.mark(nobody, "missing_required", "columns post_id and author_id are both empty")
-    _short_and_clean(columns, findings, rules, "post_id", "author_id")
-
-
-def _within(values: pa.Array, low: float, high: float) -> np.ndarray:
-    return flags(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
+    short_and_clean(columns, findings, rules, "post_id", "author_id")
 
 
 _CHECKS: dict[str, Callable[[dict[str, pa.Array], Findings, Rules], None]] = {
     "tombstones": _tombstones,
-    "posts": _posts,
+    "posts": check_posts,
     "decisions": _decisions,
     "review_outcomes": _review_outcomes,
     "logo_outcomes": _logo_outcomes,
 }
-
-
-def row_digests(table: str, rows: pa.Table) -> pa.Array:
-    """Digest of each row's content.
-
-    Args:
-        table: a key of `contracts.DELIVERED`.
-        rows: N well-formed rows with the contract's columns; media with digests.
-
-    Returns:
-        string (N,): BLAKE2b of 128 bits, hexadecimal. Equal rows have equal digests, from whatever file format they came.
-    """
-    parts = [_as_text(rows[name].combine_chunks()) for name in contracts.DELIVERED[table].schema.names]
-    joined = pc.binary_join_element_wise(table, *parts, _BETWEEN, null_handling="replace", null_replacement=_NULL)
-    return pa.array([short_digest(text.encode()) for text in joined.to_pylist()], pa.string())
-
-
-def short_digest(content: bytes) -> str:
-    """BLAKE2b of 128 bits, hexadecimal: enough to tell rows apart, half of a SHA-256."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _as_text(values: pa.Array) -> pa.Array:
-    if pa.types.is_list(values.type):
-        flat = pc.list_flatten(values)
-        if pa.types.is_struct(flat.type):
-            parts = [pc.struct_field(flat, index) for index in range(flat.type.num_fields)]
-            flat = pc.binary_join_element_wise(*parts, _PART)
-        owners = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
-        return pc.binary_join(_lists_of(flat, owners, len(values)), _ITEM)
-    if pa.types.is_timestamp(values.type):
-        values = values.cast(pa.int64())
-    return values.cast(pa.string())

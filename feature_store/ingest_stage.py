@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import contracts
-from feature_store.ingest_files import Bounds, BrokenRow, DeliveredFile, Delivery, FileRejected, RawBatch, read_batches
+from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
+from feature_store.ingest_files import DeliveredFile, Delivery, read_batches
+from feature_store.ingest_findings import Findings, Rules
 from feature_store.ingest_media import MediaFile, MediaRefused, Pair, check_all
-from feature_store.ingest_rows import Findings, Rules, check, extra_columns, row_digests, short_digest
+from feature_store.ingest_rows import check, extra_columns
+from feature_store.row_digests import row_digests, short_digest
 
 # What is kept in memory of every well-formed row: enough to judge it against others.
 INDEX = pa.schema(
@@ -99,7 +102,8 @@ class Staging:
             index, bad, odd = self._write(file, paths[0], paths[1], advance)
         except FileRejected as error:
             self._seen_bad = seen_before
-            return StagedFile(file, "rejected", error.reason, str(error), INDEX.empty_table(), _BAD.empty_table().drop_columns("raw"), *paths)
+            nothing = INDEX.empty_table(), _BAD.empty_table().drop_columns("raw")
+            return StagedFile(file, "rejected", error.reason, str(error), *nothing, *paths)
         return StagedFile(file, "accepted", "extra_column" if odd else None, ", ".join(sorted(odd)), index, bad, *paths)
 
     def media(self) -> Iterator[pa.RecordBatch]:

@@ -4,11 +4,10 @@ Readers see what the last commit names in `commit.json`; whatever a killed write
 """
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import lancedb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import atomic, contracts, digest
+from feature_store import contracts, ledger_digest
 from feature_store.errors import BadUse, FailedWork
+from feature_store.ledger_commit import MARKER, Commit, read_marker, write_marker
 
 BATCH_ROWS = 65_536
 _DELETES_AT_ONCE = 20_000  # values in one SQL list; each list makes one version
@@ -30,36 +30,6 @@ _IDENTITY = {
     "refused_posts": ["post_id"],
     "deliveries": ["delivery", "as_of"],
 }
-# The tables that make up the ledger's content, each with the columns that say what a row states.
-_CONTENT = {
-    "tombstones": ["row_digest"],
-    "posts": ["row_digest"],
-    "decisions": ["row_digest"],
-    "review_outcomes": ["row_digest"],
-    "logo_outcomes": ["row_digest"],
-    "audit_draws": ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"],
-    "pending": ["row_digest", "reason"],
-    "quarantine": ["row_digest", "reason"],
-    "media": ["digest"],
-    "refused_posts": ["post_id"],
-}
-
-
-@dataclass(frozen=True)
-class Commit:
-    """What the commit marker says.
-
-    Attributes:
-        versions: table -> Lance version that readers see.
-        as_of: the latest `as of` of an ingest that changed something, ISO 8601 in UTC; None before the first.
-        synthetic: True if any delivery came from our generator.
-        validation: how the last accepted batch fared (`feature_store/expectations.py`); empty before the first.
-    """
-
-    versions: dict[str, int]
-    as_of: str | None = None
-    synthetic: bool = False
-    validation: dict[str, Any] = field(default_factory=dict)
 
 
 class Ledger:
@@ -75,7 +45,7 @@ class Ledger:
     def __init__(self, store: Path) -> None:
         self._folder = Path(store) / "ledger"
         try:
-            self.commit = Commit(**json.loads((self._folder / "commit.json").read_text(encoding="utf-8")))
+            self.commit = read_marker(self._folder)
         except FileNotFoundError as error:
             raise BadUse(f"{store}: no ledger here; `upheld ingest DELIVERY --store {store}` makes one") from error
         self._database = lancedb.connect(self._folder)
@@ -152,13 +122,7 @@ class Ledger:
             versions: table -> Lance version; None takes the committed ones.
         """
         at = self.commit.versions if versions is None else versions
-        return digest.of_json({table: self._table_digest(table, columns, at[table]) for table, columns in _CONTENT.items()})
-
-    def _table_digest(self, table: str, columns: list[str], version: int) -> str:
-        rows = self.read(table, columns, version=version)
-        joined = pc.binary_join_element_wise(*[column.cast(pa.string()) for column in rows.columns], "\x1f")
-        ordered = joined.combine_chunks().sort() if len(rows) else pa.array([], pa.string())
-        return digest.of_bytes("\n".join(ordered.to_pylist()).encode())
+        return ledger_digest.content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
 
     def _at(self, table: str, version: int | None = None) -> Any:
         handle = self._database.open_table(table)
@@ -215,7 +179,7 @@ class Change:
         versions = self.ledger.versions | {table: int(handle.version) for table, handle in self._open.items()}
         after = replace(self.ledger.commit, versions=versions, **said)
         if after != self.ledger.commit:
-            _write_marker(self.ledger._folder, after)
+            write_marker(self.ledger._folder, after)
             self.ledger.commit = after
         self._open = {}
 
@@ -251,7 +215,7 @@ def writing(store: Path) -> Iterator[Change]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FailedWork(f"{folder}: another process is writing to this ledger; wait for it and run again") from error
-        if not (folder / "commit.json").exists():
+        if not (folder / MARKER).exists():
             _create(folder)
         scratch = folder / ".scratch"
         shutil.rmtree(scratch, ignore_errors=True)  # left by a killed writer
@@ -292,11 +256,7 @@ def _create(folder: Path) -> None:
     database.drop_all_tables()  # a writer killed before its first marker
     for name, schema in contracts.LEDGER.items():
         database.create_table(name, schema=schema)
-    _write_marker(folder, Commit({name: int(database.open_table(name).version) for name in contracts.LEDGER}))
-
-
-def _write_marker(folder: Path, commit: Commit) -> None:
-    atomic.write_json(folder / "commit.json", asdict(commit))
+    write_marker(folder, Commit({name: int(database.open_table(name).version) for name in contracts.LEDGER}))
 
 
 def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:

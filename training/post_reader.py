@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from feature_store import post_features
 from feature_store.errors import BadUse, FailedWork
-from feature_store.ingest_files import Bounds, BrokenRow, DeliveredFile, Delivery, FileRejected, RawBatch, open_delivery, read_batches
+from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
+from feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, read_batches
+from feature_store.ingest_findings import Rules
 from feature_store.ingest_media import MediaFile, check_all
-from feature_store.ingest_rows import Rules, check
+from feature_store.ingest_rows import check
 from feature_store.params import Ingest
 
 POSTS_AT_ONCE = 2048  # held in memory with their features; their images are read when the model asks for them
@@ -76,7 +78,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> It
     """Read a Parquet, JSONL or CSV file of posts, a bounded number at a time.
 
     Args:
-        path: the file; image paths are relative to its folder.
+        path: the file; image paths are relative to its folder, or to the delivery where the file lies in its folder `posts`.
         rules: policies and bounds.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
 
@@ -84,7 +86,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> It
         BadUse: there is no such file, a column is missing, a row breaks the contract, or a post_id comes twice.
     """
     folder = _folder_of(path)
-    file = DeliveredFile("posts", path.name, path.stat().st_size)
+    file = DeliveredFile("posts", f"posts/{path.name}" if _delivered(path) else path.name, path.stat().st_size)
     limits = Bounds(POSTS_AT_ONCE, rules.bounds.batch_bytes, rules.bounds.max_row_bytes)
     seen: set[str] = set()
     try:
@@ -99,7 +101,11 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> It
 def _folder_of(path: Path) -> Delivery:
     if not path.is_file():
         raise BadUse(f"{path}: no such file; expected posts in the contract's columns")
-    return open_delivery(str(path.absolute().parent))
+    return open_delivery(str(path.absolute().parent.parent if _delivered(path) else path.absolute().parent))
+
+
+def _delivered(path: Path) -> bool:
+    return path.absolute().parent.name == "posts"
 
 
 def _checked(path: Path, raw: RawBatch, rules: Rules) -> pa.Table:

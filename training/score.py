@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_store import contracts, digest
 from feature_store.atomic import replacing
 from feature_store.errors import BadUse
-from feature_store.ingest_rows import Rules
+from feature_store.ingest_findings import Rules
 from feature_store.params import Ingest
 from training import pipeline, post_reader, progress, routing
 

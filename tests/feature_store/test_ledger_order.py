@@ -172,7 +172,7 @@ QUIET = {
 }
 
 
-@settings(max_examples=12, **QUIET)
+@settings(max_examples=8, **QUIET)
 @given(ORDERS)
 def test_any_order_and_repeats_give_the_same_ledger(drawn):
     check_order(*drawn)

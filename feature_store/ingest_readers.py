@@ -1,0 +1,148 @@
+"""Parquet, JSONL and CSV as raw batches, however broken; what is held in memory is bounded by rows and bytes."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch, as_json
+
+
+def _parquet(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
+    file = pq.ParquetFile(stream)
+    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    row_bytes = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    num_rows = max(1, min(bounds.batch_rows, int(bounds.batch_bytes / max(row_bytes, 1))))
+    names = file.schema_arrow.names
+    if len(set(names)) != len(names):
+        raise FileRejected("duplicate_column", f"each column once, found {', '.join(names)}")
+    start = 0
+    if not groups:
+        yield _arrow_batch(pa.RecordBatch.from_pylist([], schema=file.schema_arrow), 0)
+    for batch in file.iter_batches(num_rows):
+        yield _arrow_batch(batch, start)
+        start += batch.num_rows
+
+
+def _arrow_batch(batch: pa.RecordBatch, start: int) -> RawBatch:
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+
+    def raw(index: int) -> str:
+        return as_json({name: _value(column[index]) for name, column in columns.items()})
+
+    return RawBatch(columns, list(range(start, start + batch.num_rows)), raw, header=True)
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):  # bytes that are no UTF-8, a date that Python does not have
+        kind = scalar.type
+        return scalar.cast(pa.binary()).as_py() if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(scalar.value)
+
+
+class _Gathering:
+    """Rows collected until a batch is full; columns come from the keys that rows have."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._rows: list[dict[str, Any]] = []
+        self._numbers: list[int] = []
+        self._raw: list[str | None] = []
+        self._broken: list[BrokenRow] = []
+        self._bytes = 0
+
+    def add(self, number: int, row: dict[str, Any], raw: str | None, num_bytes: int) -> None:
+        self._rows.append(row)
+        self._numbers.append(number)
+        self._raw.append(raw)
+        self._bytes += num_bytes
+
+    def add_broken(self, number: int, reason: str, detail: str, raw: str) -> None:
+        self._broken.append(BrokenRow(number, reason, detail, raw))
+        self._bytes += len(raw)
+
+    @property
+    def full(self) -> bool:
+        return len(self._rows) + len(self._broken) >= self._bounds.batch_rows or self._bytes >= self._bounds.batch_bytes
+
+    def take(self, names: list[str] | None) -> RawBatch:
+        header = names is not None
+        names = names if names is not None else list(dict.fromkeys(name for row in self._rows for name in row))
+        columns: dict[str, Any] = {name: [row.get(name) for row in self._rows] for name in names}
+        rows, kept = self._rows, self._raw
+
+        def raw(index: int) -> str:
+            text = kept[index]
+            return as_json(rows[index]) if text is None else text
+
+        return RawBatch(columns, self._numbers, raw, header, self._broken)
+
+
+def _jsonl(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
+    gathering = _Gathering(bounds)
+    for number, line in enumerate(_lines(stream, bounds.row_bytes)):
+        _take_json_line(gathering, number, line, bounds)
+        if gathering.full:
+            yield gathering.take(None)
+            gathering = _Gathering(bounds)
+    yield gathering.take(None)
+
+
+def _take_json_line(gathering: _Gathering, number: int, line: bytes, bounds: Bounds) -> None:
+    raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    if len(line) > bounds.row_bytes:
+        return gathering.add_broken(number, "row_too_long", f"more than {bounds.row_bytes} bytes", raw[:1000])
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return gathering.add_broken(number, "invalid_unicode", f"byte {error.start} is no UTF-8", raw)
+    except (ValueError, RecursionError) as error:
+        return gathering.add_broken(number, "line_unparsable", f"no JSON: {error}"[:200], raw)
+    if not isinstance(row, dict):
+        return gathering.add_broken(number, "line_unparsable", f"expected a JSON object, found {type(row).__name__}", raw)
+    return gathering.add(number, row, raw, len(line))
+
+
+def _lines(stream: Any, limit: int) -> Iterator[bytes]:
+    """Lines that are not blank; one longer than `limit` is cut to `limit` + 1 bytes and its rest skipped."""
+    while line := stream.readline(limit + 1):
+        rest = line
+        while len(rest) == limit + 1 and not rest.endswith(b"\n"):
+            rest = stream.readline(limit + 1)
+        if line.strip():
+            yield line
+
+
+def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
+    csv.field_size_limit(bounds.row_bytes)
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        names = next(reader, [])
+        if not names:
+            raise FileRejected("file_unreadable", "an empty CSV file; expected a header line")
+        if len(set(names)) != len(names):
+            raise FileRejected("duplicate_column", f"each column once, found {', '.join(names)}")
+        gathering = _Gathering(bounds)
+        for number, cells in enumerate(row for row in reader if row):
+            _take_csv_row(gathering, number, names, cells)
+            if gathering.full:
+                yield gathering.take(names)
+                gathering = _Gathering(bounds)
+        yield gathering.take(names)
+
+
+def _take_csv_row(gathering: _Gathering, number: int, names: list[str], cells: list[str]) -> None:
+    if len(cells) != len(names):
+        detail = f"expected {len(names)} fields, found {len(cells)}"
+        return gathering.add_broken(number, "line_unparsable", detail, as_json({"fields": cells}))
+    row = {name: cell or None for name, cell in zip(names, cells, strict=True)}
+    return gathering.add(number, row, None, sum(map(len, cells)))
+
+
+# File suffix -> reader of an open binary stream.
+READERS: dict[str, Callable[[Any, Bounds], Iterator[RawBatch]]] = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}

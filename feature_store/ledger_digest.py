@@ -1,0 +1,37 @@
+"""Digest of what a ledger states, whatever the order, times and files in which it learned it."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import digest
+
+# The tables that make up the ledger's content, each with the columns that say what a row states.
+_CONTENT = {
+    "tombstones": ["row_digest"],
+    "posts": ["row_digest"],
+    "decisions": ["row_digest"],
+    "review_outcomes": ["row_digest"],
+    "logo_outcomes": ["row_digest"],
+    "audit_draws": ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"],
+    "pending": ["row_digest", "reason"],
+    "quarantine": ["row_digest", "reason"],
+    "media": ["digest"],
+    "refused_posts": ["post_id"],
+}
+
+
+def content_digest(read: Callable[[str, list[str]], pa.Table]) -> str:
+    """Digest of a ledger's content.
+
+    Args:
+        read: gives the named columns of a table.
+    """
+    return digest.of_json({table: _table_digest(read(table, columns)) for table, columns in _CONTENT.items()})
+
+
+def _table_digest(rows: pa.Table) -> str:
+    joined = pc.binary_join_element_wise(*[column.cast(pa.string()) for column in rows.columns], "\x1f")
+    ordered = joined.combine_chunks().sort() if len(rows) else pa.array([], pa.string())
+    return digest.of_bytes("\n".join(ordered.to_pylist()).encode())

@@ -1,0 +1,177 @@
+"""Files that a delivery points to, by people who mean harm."""
+
+import http.server
+import io
+import os
+import struct
+import threading
+import zlib
+
+import pytest
+from PIL import Image
+
+from feature_store.ingest_files import open_delivery
+from feature_store.ingest_media import MediaFile, MediaRefused, check_all
+from tests.feature_store.deliveries import parameters
+
+
+def picture(kind="PNG", size=(5, 4), mode="RGB"):
+    buffer = io.BytesIO()
+    Image.new(mode, size, 1).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def png_header(width, height):
+    """A PNG that declares a size and holds next to nothing."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\x00")) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "delivery"
+    (root / "media" / "inner").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(picture())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").write_bytes(picture())
+    (root / "media" / "good.png").write_bytes(picture())
+    (root / "media" / "link_out.png").symlink_to(tmp_path / "secret.png")
+    (root / "media" / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "media" / "link_in.png").symlink_to(root / "media" / "good.png")
+    return root
+
+
+def look(folder, uri, kind="image", *overrides):
+    ((_, found),) = check_all(open_delivery(str(folder)), [(kind, uri)], parameters(*overrides).ingest)
+    return found
+
+
+@pytest.mark.parametrize("uri", ["media/good.png", "media/link_in.png"])
+def test_a_file_inside_the_delivery_is_read(folder, uri):
+    found = look(folder, uri)
+    assert isinstance(found, MediaFile)
+    assert (found.width, found.height, found.format, found.content) == (5, 4, "PNG", picture())
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "../secret.png",
+        "media/../../secret.png",
+        "media/./good.png",
+        "media//good.png",
+        "/etc/hostname",
+        "media/link_out.png",
+        "media/linked/a.png",
+        "file:///etc/hostname",
+        "C:\\secret.png",
+        "media\\good.png",
+        "media/%2e%2e/secret.png",
+        "https://example.invalid/a.png",
+        "HTTP://example.invalid/a.png",
+        "http://[bad/a.png",
+        "ftp://example.invalid/a.png",
+        "s3://bucket/a.png",
+        "data:image/png;base64,AAAA",
+        "media/good.png\x00.jpg",
+        "",
+    ],
+)
+def test_a_way_out_of_the_delivery_is_refused(folder, uri):
+    found = look(folder, uri)
+    assert isinstance(found, MediaRefused)
+    assert found.reason == "media_path_unsafe"
+
+
+@pytest.mark.parametrize("uri", ["media/none.png", "media/inner", "media/pipe"])
+def test_what_is_no_file_is_missing(folder, uri):
+    os.mkfifo(folder / "media" / "pipe")
+    assert look(folder, uri).reason == "media_missing"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (png_header(30_000, 30_000), "media_too_large"),
+        (png_header(12_000, 9_000), "media_too_large"),
+        (png_header(8_000, 6_000), "media_corrupt"),
+        (picture("PNG", (300, 300))[:-100], "media_corrupt"),
+        (picture("JPEG", (300, 300))[:500], "media_corrupt"),
+        (b"<html>no image</html>", "media_corrupt"),
+        (b"", "media_corrupt"),
+        (picture("TIFF"), "media_corrupt"),
+        (picture("PPM"), "media_corrupt"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "media_corrupt"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "media_corrupt"),
+        (b"\x00" * 2_000_000, "media_too_large"),
+    ],
+)
+def test_content_that_is_no_picture_within_bounds_is_refused(folder, content, reason):
+    (folder / "media" / "a.png").write_bytes(content)
+    assert look(folder, "media/a.png", "image", "ingest.max_media_bytes=1000000").reason == reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("PNG", "1"), ("GIF", "P"), ("WEBP", "RGB"), ("BMP", "RGB")]
+)
+def test_usual_pictures_are_accepted(folder, kind, mode):
+    (folder / "media" / "a.jpg").write_bytes(picture(kind, (1, 1), mode))
+    assert look(folder, "media/a.jpg").format == kind
+
+
+def test_videos_are_kept_without_being_decoded(folder):
+    (folder / "media" / "a.mp4").write_bytes(b"not looked into")
+    found = look(folder, "media/a.mp4", "video")
+    assert (found.kind, found.format, found.width) == ("video", "mp4", None)
+
+
+def test_many_files_come_back_in_order(folder):
+    uris = ["media/good.png", "media/none.png"] * 20
+    found = list(check_all(open_delivery(str(folder)), [("image", uri) for uri in uris], parameters().ingest))
+    assert [pair[1] for pair, _ in found] == uris
+    assert [isinstance(result, MediaFile) for _, result in found] == [True, False] * 20
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/away.png":
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/a.png")
+            self.end_headers()
+            return
+        self.send_response(200 if self.path == "/a.png" else 404)
+        self.end_headers()
+        self.wfile.write(picture() if self.path == "/a.png" else b"")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running.server_port
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "path", "expected"),
+    [
+        ("[127.0.0.1]", "/a.png", "image"),
+        ("[]", "/a.png", "media_path_unsafe"),
+        ("[example.invalid]", "/a.png", "media_path_unsafe"),
+        ("[127.0.0.1]", "/none.png", "media_missing"),
+        ("[127.0.0.1]", "/away.png", "media_missing"),  # a redirect is not followed, even to the same machine
+    ],
+)
+def test_http_only_from_hosts_that_params_name(folder, server, hosts, path, expected):
+    found = look(folder, f"http://127.0.0.1:{server}{path}", "image", f"ingest.media_hosts={hosts}")
+    assert (found.kind if isinstance(found, MediaFile) else found.reason) == expected
