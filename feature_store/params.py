@@ -206,6 +206,26 @@ class Fairness(Section):
     expected_languages: tuple[str, ...]  # a window without one of them fails
 
 
+class Drift(Section):
+    """Alarms between weeks: STATISTICS.md, section 5."""
+
+    error_rates: tuple[Probability, ...] = Field(min_length=1)  # of automatic removals, each above 1 - precision_target
+    tilts: tuple[float, ...] = Field(min_length=1)  # shifts of the calibrated logit
+    false_alarms_per_year: Annotated[float, Field(gt=0)]  # in all cells together
+
+
+class Reviewers(Section):
+    """Reviewer error: STATISTICS.md, section 6."""
+
+    delta_apparent: Probability  # error spent on apparent precision, on specificity and on sensitivity
+    delta_specificity: Probability
+    delta_sensitivity: Probability
+    min_gold: int = Field(ge=1)  # double-adjudicated items of each class
+    min_specificity: Share  # its lower bound; below, no correction
+    min_informedness: Share  # lower bound of sensitivity + specificity - 1
+    level: Probability  # family-wise level at which a reviewer is flagged
+
+
 class Params(Section):
     """All sections of params.yaml. Each section is named after the stage or command that reads it."""
 
@@ -223,6 +243,8 @@ class Params(Section):
     calibration: Calibration
     thresholds: Thresholds
     fairness: Fairness
+    drift: Drift
+    reviewers: Reviewers
     gate: Gate
     audit_sample: AuditSample
     sample_data: SampleData

@@ -1,0 +1,78 @@
+"""How far reviewers agree, and whose verdicts deviate beyond chance (STATISTICS.md, section 6).
+
+Verdicts come as one row a reviewer and item: columns item_id, category, language, reviewer_id, verdict (1 violation, 0 none; escalated
+verdicts are left out before) and gold (1, 0 or null: the adjudicated truth where an item has one).
+"""
+
+import numpy as np
+import pandas as pd
+
+from evaluation import intervals
+
+
+def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Krippendorff's alpha of binary verdicts, per category and language.
+
+    Args:
+        verdicts: see the module.
+
+    Returns:
+        columns category, language, alpha (1 full agreement, 0 as by chance, NaN where undefined), num_items (with two or more reviewers),
+        num_verdicts. *Undefined when* no item has two verdicts, or all verdicts are the same: then chance agrees fully too.
+
+    Source: Krippendorff (2004), Content Analysis, 2nd ed., chapter 11; nominal data, missing verdicts allowed.
+    """
+    items = verdicts.groupby(["category", "language", "item_id"], sort=True).verdict.agg(["size", "sum"])
+    items = items[items["size"] >= 2]
+    ones, size = items["sum"], items["size"]
+    items = items.assign(disagreement=2 * ones * (size - ones) / (size - 1))
+    cells = items.groupby(["category", "language"]).agg(
+        num_items=("size", "size"), num_verdicts=("size", "sum"), ones=("sum", "sum"), observed=("disagreement", "sum")
+    )
+    every = verdicts.groupby(["category", "language"]).size().index
+    cells = cells.reindex(every, fill_value=0)
+    expected = 2 * cells.ones * (cells.num_verdicts - cells.ones) / (cells.num_verdicts - 1).clip(lower=1)
+    alpha = 1 - cells.observed / expected.where(expected > 0)
+    return cells.assign(alpha=alpha).reset_index()[["category", "language", "alpha", "num_items", "num_verdicts"]]
+
+
+def deviating(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Test every reviewer against what others say of the same items.
+
+    An item's reference is its gold verdict, else the majority of its other reviewers (ties are left out). A reviewer's disagreements are
+    compared, apart for references of 1 and of 0, with those of all other reviewers in the same categories and languages, so that one who
+    always gives the same answer is found even where that answer is mostly right.
+
+    Args:
+        verdicts: see the module.
+        level: family-wise level (Holm over reviewers and both references).
+
+    Returns:
+        one row a reviewer and reference: reviewer_id, reference, num, num_disagreements, expected (what others' rate would give),
+        p_adjusted, flagged. A reviewer who shares no item with another has no row.
+    """
+    compared = _with_reference(verdicts)
+    strata = ["reference", "category", "language"]
+    own = compared.groupby(["reviewer_id", *strata]).disagrees.agg(num="size", num_disagreements="sum").reset_index()
+    total = compared.groupby(strata).disagrees.agg(num="size", num_disagreements="sum")
+    joined = own.merge(total.reset_index(), on=strata, suffixes=("", "_all"), validate="many_to_one")
+    num_others = joined.num_all - joined.num
+    wrong_others = joined.num_disagreements_all - joined.num_disagreements
+    joined = joined.assign(num_others=num_others, expected=joined.num * wrong_others / num_others.where(num_others > 0))
+    rows = joined.dropna(subset="expected").groupby(["reviewer_id", "reference"], as_index=False)
+    found = rows[["num", "num_disagreements", "num_others", "expected"]].sum()
+    others_wrong = found.expected / found.num * found.num_others
+    p_value = intervals.prob_gap_by_chance(found.num_disagreements, found.num, others_wrong, found.num_others)
+    adjusted = intervals.holm(p_value)
+    return found.drop(columns="num_others").assign(p_adjusted=adjusted, flagged=adjusted <= level)
+
+
+def _with_reference(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Rows that can be compared, with reference (0 or 1) and disagrees."""
+    by_item = verdicts.groupby(["item_id", "category"]).verdict
+    others = by_item.transform("size") - 1
+    share = (by_item.transform("sum") - verdicts.verdict) / others.where(others > 0)
+    majority = pd.Series(np.select([share > 0.5, share < 0.5], [1.0, 0.0], np.nan), index=verdicts.index)
+    reference = verdicts.gold.astype("float64").fillna(majority)
+    compared = verdicts.assign(reference=reference).dropna(subset="reference")
+    return compared.assign(disagrees=(compared.verdict != compared.reference).astype(int), reference=compared.reference.astype(int))
