@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +34,21 @@ def test_a_stage_is_executed_then_unchanged_and_elsewhere_restored(toy: Any) -> 
     lock.write_text(yaml.safe_dump(content | {"stages": dict(reversed(content["stages"].items()))}, sort_keys=False))
     answers = [toy.runner("register", "--workspace", str(toy.workspace(run)))[1] for run in ("one", "two")]
     assert answers[0]["lock"] == answers[1]["lock"]  # whichever stage ended first
+
+
+def test_a_lock_alone_brings_back_what_was_made(toy: Any, tmp_path: Path) -> None:
+    toy.prepare("one")
+    toy.stage("copy", "one")
+    toy.runner("register", "--workspace", str(toy.workspace("one")))  # pushes, then the stand-in misses the total
+    for name in ("dvc.lock", "dvc.yaml", ".dvc/config"):
+        (tmp_path / "empty" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(toy.workspace("one") / name, tmp_path / "empty" / name)
+    remote = f"[cache]\n    dir = {tmp_path}/cache\n['remote \"store\"']\n    url = {toy.store}/dvc-cache\n"
+    (tmp_path / "empty/.dvc/config.local").write_text(remote)
+    subprocess.run([sys.executable, "-m", "dvc", "pull", "copy"], cwd=tmp_path / "empty", check=True, capture_output=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "empty/data/copied").iterdir()} == {
+        path.name: path.read_bytes() for path in (toy.workspace("one") / "data/copied").iterdir()
+    }
 
 
 def test_only_what_a_changed_param_reaches_runs_again(toy: Any) -> None:
