@@ -27,6 +27,7 @@ def ingest_review_outcomes() -> None:
 
     @task(outlets=[LEDGER])
     def ingest() -> dict[str, Any]:
+        """Call `upheld ingest` in the interpreter of the stages."""
         delivery = get_current_context()["params"]["delivery"] or default_delivery()
         with tempfile.TemporaryDirectory(prefix="upheld-ingest-") as scratch:
             summary = Path(scratch) / "summary.json"

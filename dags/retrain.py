@@ -41,6 +41,7 @@ def retrain() -> None:
 
     @task(inlets=[LEDGER])
     def prepare() -> dict[str, Any]:
+        """Make the workspace of the run and pin the ledger's versions into it."""
         context = get_current_context()
         facts = {"dag_id": context["dag"].dag_id, "airflow_run_id": context["run_id"], "rerun_of": context["params"]["rerun_of"]}
         params = {key: value for key, value in context["params"].items() if key not in CONTROLS}
@@ -49,6 +50,7 @@ def retrain() -> None:
 
     @task(trigger_rule="none_failed", outlets=[CHALLENGER])
     def register() -> dict[str, Any]:
+        """Push what was made and register it; an equal run that is registered already is found."""
         prepared = get_current_context()["ti"].xcom_pull(task_ids="prepare")
         return run_task(ROOT, ["register", "--workspace", prepared["workspace"]])
 

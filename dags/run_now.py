@@ -13,9 +13,8 @@ from typing import Any
 
 import pendulum
 
-from dags.process import die_with_parent
-
 from dags import database
+from dags.process import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL_S = 2.0

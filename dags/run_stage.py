@@ -73,6 +73,7 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
     with (folder / "logs" / f"{name}.log").open("w", encoding="utf-8", buffering=1) as log:
 
         def note(line: str) -> None:
+            """Into the task's log, the workspace's log, and the search for what DVC did."""
             print(line, flush=True)
             log.write(line + "\n")
             said.append(line)

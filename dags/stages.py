@@ -73,6 +73,7 @@ def _stage_task(root: Path, stage: graph.Stage) -> Any:
         retry_delay=timedelta(seconds=30),
     )
     def run_one_stage() -> dict[str, Any]:
+        """Run the stage, or find that it need not run."""
         context = get_current_context()
         prepared = context["ti"].xcom_pull(task_ids="prepare")
         force = ["--force"] if context["params"].get("from_stage") == stage.name else []

@@ -92,6 +92,7 @@ def call(arguments: list[str], workspace: Path, store: Path) -> None:
     said = [""]
 
     def note(line: str) -> None:
+        """Pass on, and keep for the message of a refusal."""
         print(line, flush=True)
         said.append(line.strip() or said[-1])
 
