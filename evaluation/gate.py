@@ -93,9 +93,20 @@ def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
         if rows.empty:
             yield _check(metric, "all", None, None, "not_applicable", "one language and no group: there is nothing to compare")
         for row in rows.itertuples():
-            parts = [row.category, row.language, *([] if row.group_column == "all" else [f"{row.group_column}={row.group_value}"])]
             value = float(row.value) if _known(row.value) else None  # type: ignore[arg-type]
-            yield _check(metric, "/".join(map(str, parts)), value, None, statuses.get(str(row.verdict), "fail"), _reason(row))
+            yield _check(
+                metric,
+                where(row.category, row.language, row.group_column, row.group_value),
+                value,
+                None,
+                statuses.get(str(row.verdict), "fail"),
+                _reason(row),
+            )
+
+
+def where(category: Any, language: Any, group_column: Any, group_value: Any) -> str:
+    """Scope of a check on one cell: `category/language`, and `/column=value` for a group."""
+    return "/".join([str(category), str(language), *([] if group_column == "all" else [f"{group_column}={group_value}"])])
 
 
 def _certificates(thresholds: dict[str, Any] | None) -> Iterator[Check]:

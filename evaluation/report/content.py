@@ -68,7 +68,6 @@ def build(
         "languages": list(cube.languages),
         "categories": categories,
         "heat_map": _heat_map(lookup, cube.languages, [category["name"] for category in categories]),
-        "expected_absent": _expected_absent(metrics),
     }
     return {
         "headline": sentences.headline(gate),
@@ -118,22 +117,19 @@ def _cell(
 
 
 def _heat_map(lookup: Mapping[Any, Any], languages: Sequence[str], categories: Sequence[str]) -> list[dict[str, Any]]:
-    """Per language, the flagged share of harmless posts in each of `categories`, with the verdict of its gap to the others."""
+    """Per language, the flagged share of harmless posts in each of `categories`, with the verdict of its gap to the others; a multiple that
+    the gap hides (at low rates) is a WARN."""
     rows = []
     for language in languages:
         cells = []
         for category in categories:
-            rate, gap = (lookup.get((category, language, ALL, ALL, name)) or {} for name in ("fpr", "fpr_gap"))
+            rate, gap, ratio = (lookup.get((category, language, ALL, ALL, name)) or {} for name in ("fpr", "fpr_gap", "fpr_ratio"))
+            hidden = gap.get("verdict") not in ("FAIL", "WARN") and ratio.get("verdict") in ("FAIL", "WARN")
             rows_there = (lookup.get((category, language, ALL, ALL, "rows")) or {}).get("value") or 0
             cells.append({"category": category, "rows": rows_there, "fpr": rate.get("value"), "n": rate.get("n"),
-                          "verdict": gap.get("verdict"), "need_n": gap.get("need_n")})  # fmt: skip
+                          "verdict": "WARN" if hidden else gap.get("verdict"), "need_n": gap.get("need_n")})  # fmt: skip
         rows.append({"language": language, "cells": cells})
     return rows
-
-
-def _expected_absent(metrics: pd.DataFrame) -> list[dict[str, str]]:
-    rows = metrics[(metrics.metric == "rows") & (metrics.verdict == "INSUFFICIENT")]
-    return [{"category": category, "language": language} for category, language in zip(rows.category, rows.language, strict=True)]
 
 
 def _charts(cube: Cube, alpha: float) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evaluation import gate as gates
+
 Story = Mapping[str, Any]
 Item = dict[str, str]
 STOP, LOOK, NOTE = "stop", "look", "note"
@@ -149,15 +151,17 @@ def _failed(story: Story) -> Iterator[Item]:
 def _unfair(story: Story) -> Iterator[Item]:
     """Languages and groups that fare worse than the others; a gap and its ratio are one finding."""
     found = []
+    failed = {(check["name"], check["scope"]) for check in story["gate"]["checks"] if check["status"] == "fail"}
     for category in story["categories"]:
-        values = [(item, "") for item in category["languages"]]
-        values += [(item, f"{column} ") for column, items in category["groups"].items() for item in items]
-        for item, kind in values:
+        values = [(item, "", gates.where(category["name"], item["name"], "all", "all")) for item in category["languages"]]
+        for column, items in category["groups"].items():
+            values += [(item, f"{column} ", gates.where(category["name"], "all", column, item["name"])) for item in items]
+        for item, kind, place in values:
             for rate, (event, gap, ratio) in GAPS.items():
                 rows = [item["metrics"].get(name) or {} for name in (gap, ratio)]
                 verdicts = {row.get("verdict") for row in rows}
                 if verdicts & {"FAIL", "WARN"} and rows[0].get("value") is not None:
-                    level = STOP if rows[0]["verdict"] == "FAIL" else LOOK
+                    level = STOP if failed & {(gap, place), (ratio, place)} else LOOK
                     text = _gap(f"{scope(category['name'])}, {kind}{item['name']}", item, rate, event, rows)
                     found.append((level, rows[0]["value"], text, category["name"]))
     found.sort(key=lambda item: (item[0] != STOP, -item[1]))
@@ -205,7 +209,7 @@ def _need(category: Story, certificate: Story) -> str:
 
 
 def _evidence(story: Story) -> Iterator[Item]:
-    """Cells that cannot be judged, and those that were expected and have no row."""
+    """Languages that cannot be compared with the others yet."""
     thin = []
     for category in story["categories"]:
         there = _present(category)
@@ -214,9 +218,6 @@ def _evidence(story: Story) -> Iterator[Item]:
             thin.append(f"{name_of(category)} in {_names(names)}")
     if thin:
         yield _item(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
-    expected = {row["language"] for row in story["expected_absent"]}
-    if expected:
-        yield _item(STOP, f"Expected and without a single row: {_names(sorted(expected))}.", "languages")
 
 
 def _present(category: Story) -> set[str]:
