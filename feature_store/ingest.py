@@ -63,8 +63,9 @@ def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) 
 
 def _stage(staging: Staging, files: Sequence[Any]) -> dict[str, list[StagedFile]]:
     staged: dict[str, list[StagedFile]] = {table: [] for table in contracts.DELIVERED}
+    shown = console()
     look = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-    with Progress(*look, console=console(), transient=True) as progress:
+    with Progress(*look, console=shown, transient=True, disable=not shown.is_terminal) as progress:
         task = progress.add_task("reading", total=None)
         for file in files:
             progress.update(task, description=file.path)

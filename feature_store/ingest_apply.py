@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from feature_store import contracts
 from feature_store.ingest_judge import ACCEPTED, PENDING, QUARANTINED
-from feature_store.ingest_known import matching, place, records_of, rows_of
+from feature_store.ingest_known import chunks, matching, place, records_of, rows_of
 from feature_store.ingest_resolve import Resolved, leaves
 from feature_store.ingest_stage import StagedFile, Staging, read_staged
 from feature_store.ledger import Change
@@ -75,19 +75,23 @@ def _kept(table: str, rows: pa.Table, stamp: Stamp) -> pa.Table:
 def _move(change: Change, table: str, moved: pd.DataFrame) -> None:
     for was, some in moved.groupby("was", sort=True):
         origin = place(table, str(was))
-        rows = _rows_at(change, table, origin, some[~leaves(some)])
-        for status, part in some[~leaves(some)].groupby("status", sort=True):
-            target = place(table, str(status))
-            settled = _with_times(rows, part)
-            reasons = part.set_index("row_digest").reason.reindex(settled["row_digest"].to_pylist())
-            change.upsert(target, settled if target == table else records_of(table, settled, reasons))
+        staying = some[~leaves(some)]
+        found = matching(change, origin, contracts.LEDGER[origin].names, row_digest=pa.array(staying.row_digest, pa.string()))
+        for part in chunks(found):
+            _settle(change, table, part if origin == table else rows_of(table, part), staying)
         stays = np.array([place(table, status) == origin for status in some.status]) & ~leaves(some).to_numpy(bool)
         change.delete(origin, "row_digest", some.row_digest[~stays])
 
 
-def _rows_at(change: Change, table: str, origin: str, moved: pd.DataFrame) -> pa.Table:
-    found = matching(change, origin, contracts.LEDGER[origin].names, row_digest=pa.array(moved.row_digest, pa.string()))
-    return found if origin == table else rows_of(table, found)
+def _settle(change: Change, table: str, rows: pa.Table, moved: pd.DataFrame) -> None:
+    """Write known rows to where `moved` puts them."""
+    for status, part in moved.groupby("status", sort=True):
+        settled = _with_times(rows, part)
+        if not len(settled):
+            continue
+        target = place(table, str(status))
+        reasons = part.set_index("row_digest").reason.reindex(settled["row_digest"].to_pylist())
+        change.upsert(target, settled if target == table else records_of(table, settled, reasons))
 
 
 def _with_times(rows: pa.Table, part: pd.DataFrame) -> pa.Table:

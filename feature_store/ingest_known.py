@@ -17,6 +17,7 @@ from feature_store.ledger import Change
 
 # Scanned rows are compared with what a delivery names in slices of this size.
 _ROWS_AT_ONCE = 1_000_000
+_PARSED_AT_ONCE = 100_000
 _PLACES = {PENDING: "pending", QUARANTINED: "quarantine"}
 _BOOKKEEPING = tuple(field.name for field in contracts.BOOKKEEPING)
 
@@ -41,6 +42,11 @@ def matching(change: Change, table: str, columns: Sequence[str], **wanted: pa.Ar
         return schema.empty_table()
     names = list(dict.fromkeys([*columns, *sought]))
     return pa.concat_tables([schema.empty_table(), *(_hits(part, sought).select(columns) for part in _slices(change.now(table, names)))])
+
+
+def chunks(rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows a bounded number at a time: as Python values they take many times their room."""
+    yield from (rows.slice(start, _PARSED_AT_ONCE) for start in range(0, len(rows), _PARSED_AT_ONCE))
 
 
 def _hits(rows: pa.Table, sought: dict[str, pa.Array]) -> pa.Table:
@@ -97,8 +103,8 @@ def _accepted(change: Change, table: str, keys: pa.Array) -> pd.DataFrame:
 def _held(change: Change, table: str, status: str, keys: pa.Array) -> pd.DataFrame:
     records = _only(table, matching(change, _PLACES[status], contracts.QUARANTINE.names, key=keys))
     records = records.filter(records["well_formed"])
-    reasons = records["reason"].to_pandas()
-    return _as_claims(table, rows_of(table, records)).assign(status=status, reason=reasons)
+    parts = [_as_claims(table, rows_of(table, part)).assign(reason=part["reason"].to_pandas()) for part in chunks(records)]
+    return pd.concat([_as_claims(table, contracts.LEDGER[table].empty_table()), *parts], ignore_index=True).assign(status=status)
 
 
 def _as_claims(table: str, rows: pa.Table) -> pd.DataFrame:

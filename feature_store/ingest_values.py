@@ -72,8 +72,10 @@ def from_values(values: list[Any], kind: pa.DataType) -> Converted:
 
 
 def _plain(values: list[Any], family: str) -> bool:
-    """False where Arrow would make something of a value that is not meant: numbers of truth values, lists of a text's letters."""
-    if family in ("integer", "number"):
+    """False where Arrow would make of a value what is not meant: numbers of truth values, integers of fractions, lists of letters."""
+    if family == "integer":
+        return all(value is None or type(value) is int for value in values)
+    if family == "number":
         return not any(isinstance(value, bool) for value in values)
     return family not in ("list", "media") or all(value is None or isinstance(value, list) for value in values)
 

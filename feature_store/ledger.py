@@ -206,10 +206,14 @@ def writing(store: Path) -> Iterator[Change]:
         the change; nothing of it is seen unless its `commit` is called. `Change.scratch` is an empty folder for its duration.
 
     Raises:
+        BadUse: the store cannot be made.
         FailedWork: another process is writing.
     """
     folder = Path(store) / "ledger"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadUse(f"--store {store}: cannot be made ({error.strerror}); name a folder that may be written to") from error
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

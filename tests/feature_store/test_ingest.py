@@ -195,13 +195,14 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(tmp_path):
         (["{good}", "--as-of", "yesterday"], "ISO 8601"),
         (["{good}", "--set", "ingest.batch_rows=0"], "ingest.batch_rows"),
         (["nosuch://bucket/x"], "cannot be opened"),
+        (["{good}", "--store", "/dev/null/store"], "cannot be made"),
         ([], "delivery"),
     ],
 )
 def test_bad_use_is_one_line_and_exit_code_2(tmp_path, capsys, arguments, told):
     (tmp_path / "empty").mkdir()
     places = {"missing": str(tmp_path / "no"), "empty": str(tmp_path / "empty"), "good": deliver(tmp_path / "good", posts=[post()])}
-    code = ingest.main([argument.format(**places) for argument in arguments] + ["--store", str(tmp_path / "store")])
+    code = ingest.main(["--store", str(tmp_path / "store"), *(argument.format(**places) for argument in arguments)])
     assert code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert told.lower() in lines[-1].lower()
