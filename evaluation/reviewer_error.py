@@ -68,15 +68,20 @@ def correct(confirmed: Cells, gold: Gold, section: Reviewers) -> Corrected:
     informed = true_positive + true_negative - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         point = (intervals.rates(events, total) + true_negative - 1) / informed
+    checks = [  # what is said first where several hold
+        (np.isnan(apparent), "no audited removal"),
+        (np.minimum(violations, others) < section.min_gold, f"fewer than {section.min_gold} gold items of a class"),
+        (~(specificity[0] >= section.min_specificity), f"reviewers' specificity is not shown to reach {section.min_specificity}"),
+        (
+            ~(sensitivity[0] + specificity[0] - 1 >= section.min_informedness),
+            f"reviewers' sensitivity + specificity - 1 is not shown to reach {section.min_informedness}",
+        ),
+        (~((point >= 0) & (point <= 1)), "the corrected estimate lies outside 0 to 1: gold and audits contradict each other"),
+    ]
     refused = np.full(lower.shape, None, dtype=object)
-    refused[~((point >= 0) & (point <= 1))] = "the corrected estimate lies outside 0 to 1: gold and audits contradict each other"
-    refused[~(sensitivity[0] + specificity[0] - 1 >= section.min_informedness)] = (
-        f"reviewers' sensitivity + specificity - 1 is not shown to reach {section.min_informedness}"
-    )
-    refused[~(specificity[0] >= section.min_specificity)] = f"reviewers' specificity is not shown to reach {section.min_specificity}"
-    refused[np.minimum(violations, others) < section.min_gold] = f"fewer than {section.min_gold} gold items of a class"
-    refused[np.isnan(apparent)] = "no audited removal"
-    known = np.equal(refused, None)
+    for fails, reason in reversed(checks):
+        refused[fails] = reason
+    known = ~np.any([np.broadcast_to(fails, lower.shape) for fails, _ in checks], axis=0)
     return Corrected(np.where(known, point, np.nan), np.where(known, lower, np.nan), sensitivity, specificity, refused)
 
 
