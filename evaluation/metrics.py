@@ -1,14 +1,12 @@
 """Every metric of every cell, in long form: one row per category x language (or group value) and metric."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from evaluation.bins import NUM_BINS
-from evaluation.cube import LABELS, ZONES, Cube, cut, cut_max_weight, dense
+from evaluation.cube import Cube, cut, cut_max_weight, dense, one_category
 from evaluation.metric_rows import ALL, CELL, COLUMNS, Counts, Settings, describe
 from evaluation.operating_point import OperatingPoint
 
@@ -27,8 +25,8 @@ def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings
     """
     axis: Literal["language", "group"] = "language" if cube.group_column is None else "group"
     parts = []
-    for index, category in enumerate(cube.categories):
-        counts = _count(_only(cube, index), axis, points[category])
+    for category in cube.categories:
+        counts = _count(one_category(cube, category), axis, points[category])
         parts.append(describe(counts, points[category], settings).assign(category=category))
     table = pd.concat(parts, ignore_index=True)
     pooled = pd.Series(ALL, index=table.index)
@@ -55,19 +53,6 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     texts = {name: table[name].astype("str") for name in (*CELL, "verdict", "reason")}
     return table.assign(
         **numbers, **texts, n=table.n.round().astype("int64"), need_n=table.need_n.astype("float64").round().astype("Int64")
-    )
-
-
-def _only(cube: Cube, index: int) -> Cube:
-    """The part of a cube that holds one category."""
-    stride = len(cube.languages) * len(cube.groups) * len(ZONES) * len(LABELS) * NUM_BINS
-    start, stop = np.searchsorted(cube.keys, [index * stride, (index + 1) * stride])
-    return replace(
-        cube,
-        categories=cube.categories[index : index + 1],
-        keys=cube.keys[start:stop] - index * stride,
-        moments=cube.moments[start:stop],
-        frame_max_weight=cube.frame_max_weight[index : index + 1],
     )
 
 

@@ -15,7 +15,8 @@ from evaluation import cube, cube_build, scores
 from feature_store import calibration_map, digest
 from feature_store.errors import BadUse
 
-CHUNK_ROWS = 1 << 22
+CHUNK_ROWS, MAX_CUBES = 1 << 22, 4
+MAX_CUBES = 4
 LABELLED = ["item_id", "category", "language", "score", "label", "inclusion_prob"]
 CUBED = ("category", "language", "score", "label", "inclusion_prob", "zone")
 
@@ -104,30 +105,41 @@ def build_cubes(
     """
     parts: dict[str | None, list[cube.Cube]] = {name: [] for name in (None, *groups)}
     wanted = [*CUBED, "period", "synthetic", *selection.table.groups, *(["item_id"] if hidden else [])]
-    num_rows, num_labelled, periods, synthetic = 0, 0, set(), False
+    seen: list[tuple[int, int, frozenset[str], bool]] = []
     for chunk in chunks(selection, wanted):
-        num_rows, num_labelled = num_rows + chunk.num_rows, num_labelled + chunk.num_rows - chunk["label"].null_count
-        periods |= set(pc.unique(chunk["period"]).to_pylist()) if "period" in chunk.column_names else set()
-        synthetic |= "synthetic" in chunk.column_names and bool(pc.any(chunk["synthetic"]).as_py())
+        seen.append(_tally(chunk))
         counted = _hide(chunk, hidden) if hidden else chunk
         for group, cubes in parts.items():
             frame = _frame(counted, group)
             cubes.append(
                 cube_build.build(frame, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob)
             )
-    if not num_rows:
+            if len(cubes) == MAX_CUBES:  # memory is that of a few cubes, however long the table
+                cubes[:] = [cube.merge(cubes)]
+    return {name: cube.merge(cubes) for name, cubes in parts.items() if cubes}, _facts(selection, seen)
+
+
+def _tally(chunk: pa.Table) -> tuple[int, int, frozenset[str], bool]:
+    """Rows, labelled rows, periods, and whether any row is synthetic."""
+    periods = frozenset(pc.unique(chunk["period"]).to_pylist()) if "period" in chunk.column_names else frozenset()
+    synthetic = "synthetic" in chunk.column_names and bool(pc.any(chunk["synthetic"]).as_py())
+    return chunk.num_rows, chunk.num_rows - chunk["label"].null_count, periods, synthetic
+
+
+def _facts(selection: Selection, seen: list[tuple[int, int, frozenset[str], bool]]) -> Facts:
+    if not seen:
         raise BadUse(f"{selection.table.path}: no row to read; expected scores of at least one item")
-    facts = Facts(
+    rows, labels, periods, synthetic = zip(*seen, strict=True)
+    return Facts(
         path=selection.table.path.name,
         digest=digest.of_json([digest.of_file(file) for file in selection.table.files]),
-        num_rows=num_rows,
-        num_labelled=num_labelled,
+        num_rows=sum(rows),
+        num_labelled=sum(labels),
         splits_used=selection.splits or (),
         splits_left_out=selection.left_out,
-        periods=tuple(sorted(periods)),
-        synthetic=synthetic,
+        periods=tuple(sorted(frozenset().union(*periods))),
+        synthetic=any(synthetic),
     )
-    return {name: cube.merge(cubes) for name, cubes in parts.items()}, facts
 
 
 def calibrated(rows: pd.DataFrame, calibration: Mapping[str, Any] | None) -> pd.Series:
