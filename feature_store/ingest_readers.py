@@ -57,20 +57,24 @@ class _Gathering:
         self._bytes = 0
 
     def add(self, number: int, row: dict[str, Any], raw: str | None, num_bytes: int) -> None:
+        """Take a row; without `raw` its text is made from its values where it is asked for."""
         self._rows.append(row)
         self._numbers.append(number)
         self._raw.append(raw)
         self._bytes += num_bytes
 
     def add_broken(self, number: int, reason: str, detail: str, raw: str) -> None:
+        """Take a row that has no columns."""
         self._broken.append(BrokenRow(number, reason, detail, raw))
         self._bytes += len(raw)
 
     @property
     def full(self) -> bool:
+        """True once a batch has as many rows or bytes as it may."""
         return len(self._rows) + len(self._broken) >= self._bounds.batch_rows or self._bytes >= self._bounds.batch_bytes
 
     def take(self, names: list[str] | None) -> RawBatch:
+        """The batch; `names` are the file's columns, None takes them from the rows."""
         header = names is not None
         names = names if names is not None else list(dict.fromkeys(name for row in self._rows for name in row))
         columns: dict[str, Any] = {name: [row.get(name) for row in self._rows] for name in names}

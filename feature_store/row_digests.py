@@ -24,7 +24,7 @@ def row_digests(table: str, rows: pa.Table) -> pa.Array:
     """
     parts = [_as_text(rows[name].combine_chunks()) for name in contracts.DELIVERED[table].schema.names]
     joined = pc.binary_join_element_wise(table, *parts, _BETWEEN, null_handling="replace", null_replacement=_NULL)
-    return pa.array([short_digest(text.encode()) for text in joined.to_pylist()], pa.string())
+    return pa.array([short_digest(content) for content in joined.cast(pa.binary()).to_pylist()], pa.string())
 
 
 def short_digest(content: bytes) -> str:
