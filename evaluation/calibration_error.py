@@ -100,6 +100,7 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
     trials = np.where(usable, curve.num_effective, 2.0)
 
     def statistic(observed: Floats) -> Floats:
+        """The debiased error at these rates."""
         noise = observed * (1 - observed) / (trials - 1)
         return np.asarray((share * ((observed - prob) ** 2 - noise)).sum(-1))
 

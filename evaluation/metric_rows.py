@@ -6,13 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluation import calibration_error, fairness, ranking
+from evaluation import calibration_error, fairness, ranking, rate_cells
 from evaluation.operating_point import OperatingPoint
+from evaluation.rate_cells import OTHER, REMOVED, REVIEW, VIOLATION, Counts, Floats, N
 
-Floats = NDArray[np.float64]
-N, W, W2 = 0, 1, 2
-OTHER, VIOLATION = 0, 1
-NONE, REVIEW, REMOVED = 0, 1, 2
 ALL = "all"
 CELL = ["category", "language", "group_column", "group_value", "metric"]
 VALUE_COLUMNS = ["value", "ci_low", "ci_high", "n", "n_eff", "verdict", "need_n", "reason"]
@@ -28,23 +25,6 @@ class Settings(NamedTuple):
     tau_ratio: float
     level: float
     seed: int
-
-
-class Counts(NamedTuple):
-    """What one category's metrics are computed from, for S slices.
-
-    names: the slices; the last is the pooled one where `pooled`.
-    by_bin: float64 (S, 2 labels, bins, 4), labelled rows.
-    by_action: float64 (S, 3 labels, 3 actions, 4); `removable` leaves out languages in which automatic removal is off.
-    max_weight: float64 (3 actions,), the frame's largest weight.
-    """
-
-    names: tuple[str, ...]
-    pooled: bool
-    by_bin: Floats
-    by_action: Floats
-    removable: Floats
-    max_weight: Floats
 
 
 def describe(counts: Counts, point: OperatingPoint, settings: Settings) -> pd.DataFrame:
@@ -111,19 +91,19 @@ def _calibration(counts: Counts, settings: Settings) -> list[pd.DataFrame]:
 
 def _rates(counts: Counts, point: OperatingPoint, settings: Settings) -> list[pd.DataFrame]:
     """Rates at the review threshold: a row is flagged where it is reviewed or removed."""
-    note = point.note
+    note, unflagged = point.note, "nothing labelled is flagged"
     return [
-        _rate_block(counts, "base_rate", _prevalence(counts), settings, missing="no labelled row"),
-        _rate_block(counts, "precision", _flagged_wrongly(counts), settings, flip=True, missing="nothing labelled is flagged", note=note),
-        _rate_block(counts, "recall", _missed(counts), settings, flip=True, missing=NO_VIOLATION, note=note),
-        _rate_block(counts, "fpr", _flagged_benign(counts), settings, missing=NO_OTHER, note=note),
-        _rate_block(counts, "fnr", _missed(counts), settings, missing=NO_VIOLATION, note=note),
+        _rate_block(counts, "base_rate", rate_cells.prevalence(counts), settings, missing="no labelled row"),
+        _rate_block(counts, "precision", rate_cells.flagged_wrongly(counts), settings, flip=True, missing=unflagged, note=note),
+        _rate_block(counts, "recall", rate_cells.missed(counts), settings, flip=True, missing=NO_VIOLATION, note=note),
+        _rate_block(counts, "fpr", rate_cells.flagged_benign(counts), settings, missing=NO_OTHER, note=note),
+        _rate_block(counts, "fnr", rate_cells.missed(counts), settings, missing=NO_VIOLATION, note=note),
     ]
 
 
 def _removal(counts: Counts, point: OperatingPoint, settings: Settings) -> list[pd.DataFrame]:
     """Rates of automatic removal, over the languages where it is on."""
-    wrong, missed, benign = removed_wrongly(counts), _not_removed(counts), _removed_benign(counts)
+    wrong, missed, benign = rate_cells.removed_wrongly(counts), rate_cells.not_removed(counts), rate_cells.removed_benign(counts)
     gone = np.array([_why_not_removed(name, point) for name in counts.names], dtype=object)
     blocks = [
         _rate_block(counts, "precision_auto_remove", wrong, settings, flip=True, missing=gone),
@@ -140,9 +120,9 @@ def _comparisons(counts: Counts, point: OperatingPoint, settings: Settings) -> l
     num = len(counts.names) - counts.pooled
     if num < 2:
         return []
-    kinds = [("fpr", _flagged_benign(counts)), ("fnr", _missed(counts))]
+    kinds = [("fpr", rate_cells.flagged_benign(counts)), ("fnr", rate_cells.missed(counts))]
     if not point.removal_note:
-        kinds.append(("wrongful_removal", removed_wrongly(counts)))
+        kinds.append(("wrongful_removal", rate_cells.removed_wrongly(counts)))
     errors = (settings.alpha, settings.level)
     blocks = []
     for name, cells in kinds:
@@ -151,48 +131,6 @@ def _comparisons(counts: Counts, point: OperatingPoint, settings: Settings) -> l
         blocks.append(_verdict_block(counts, f"{name}_gap", fairness.gap(apart, settings.tau_gap, *errors), note))
         blocks.append(_verdict_block(counts, f"{name}_ratio", fairness.ratio(apart, settings.tau_ratio, *errors), note))
     return blocks
-
-
-def _prevalence(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]), _largest(counts, NONE, REVIEW, REMOVED))
-
-
-def _flagged_wrongly(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]), _largest(counts, REVIEW, REMOVED))
-
-
-def _flagged_benign(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (OTHER, [1, 2]), ([OTHER], [0, 1, 2]), _largest(counts, REVIEW, REMOVED))
-
-
-def _missed(counts: Counts) -> fairness.Cells:
-    return _cells(counts.by_action, (VIOLATION, [NONE]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE))
-
-
-def removed_wrongly(counts: Counts) -> fairness.Cells:
-    """Automatic removals that people would not have made, among all labelled automatic removals."""
-    return _cells(counts.removable, (OTHER, [REMOVED]), ([0, 1], [REMOVED]), _largest(counts, REMOVED))
-
-
-def _removed_benign(counts: Counts) -> fairness.Cells:
-    return _cells(counts.removable, (OTHER, [REMOVED]), ([OTHER], [0, 1, 2]), _largest(counts, REMOVED))
-
-
-def _not_removed(counts: Counts) -> fairness.Cells:
-    return _cells(counts.removable, (VIOLATION, [NONE, REVIEW]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE, REVIEW))
-
-
-def _cells(table: Floats, events: tuple[Any, list[int]], risk: tuple[list[int], list[int]], max_weight: float) -> fairness.Cells:
-    """Counts of one rate: `events` and `risk` are (labels, actions)."""
-    labels, actions = np.atleast_1d(events[0]), events[1]
-    hit = table[:, labels][:, :, actions].sum((1, 2))
-    all_ = table[:, risk[0]][:, :, risk[1]].sum((1, 2))
-    return fairness.Cells(all_[:, N], hit[:, W], hit[:, W2], all_[:, W], all_[:, W2], np.full(len(table), max_weight))
-
-
-def _largest(counts: Counts, *actions: int) -> float:
-    """Largest frame weight among these actions; of the whole frame where none of them has a row, as one there could weigh that much."""
-    return float(counts.max_weight[list(actions)].max() or counts.max_weight.max())
 
 
 def _rate_block(

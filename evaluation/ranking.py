@@ -106,6 +106,7 @@ def _newcombe(auc: Floats, num_pos: Floats, num_neg: Floats, alpha: float) -> tu
     pairs, surplus = np.maximum(num_pos * num_neg, 1e-300), (num_pos + num_neg) / 2 - 1
 
     def beyond(theta: Floats) -> NDArray[np.bool_]:
+        """Whether an area is too far from the one observed to be believed."""
         spread = theta * (1 - theta) / pairs * (1 + surplus * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
         return np.asarray((auc - theta) ** 2 > z2 * np.maximum(spread, 0))
 

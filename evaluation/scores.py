@@ -5,19 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation import score_files
+from evaluation.score_values import MISSING_GROUP, checked, refuse
 from feature_store.contracts import SCORES, SCORES_REQUIRED
 from feature_store.errors import BadUse
 
 REQUIRED = SCORES_REQUIRED
 OPTIONAL = (*(name for name in SCORES.names if name not in REQUIRED), "synthetic")
-NUMBERS = ("score", "label", "inclusion_prob")
 TRAINED_ON = ("train", "training", "fusion")
-MISSING_GROUP = "(missing)"
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def num_rows_by_split(table: Table) -> dict[str, int]:
     for file, first, batch in _named(table, ("split",)):
         values = batch.column("split")
         trained = pc.is_in(pc.utf8_lower(values.cast(pa.string())), pa.array(TRAINED_ON))
-        _refuse(
+        refuse(
             trained, file, first, "split", values, "a score that a model gave to its own training rows is no evidence; leave those rows out"
         )
         for item in pc.value_counts(values.cast(pa.string())).to_pylist():
@@ -144,12 +142,10 @@ def batches(table: Table, names: Sequence[str], splits: tuple[str, ...] | None =
     """
     reading = tuple(dict.fromkeys([*(name for name in names if name in table.names), *(["split"] if splits else [])]))
     for file, first, raw in _named(table, reading):
-        columns = {name: _checked(name, raw.column(name), file, first) for name in reading}
+        columns = {name: checked(name, raw.column(name), file, first) for name in reading}
         if {"label", "inclusion_prob"} <= columns.keys():
             unweighted = pc.and_(columns["label"].is_valid(), columns["inclusion_prob"].is_null())
-            _refuse(
-                unweighted, file, first, "inclusion_prob", columns["inclusion_prob"], "a labelled row needs the probability of its draw"
-            )
+            refuse(unweighted, file, first, "inclusion_prob", columns["inclusion_prob"], "a labelled row needs the probability of its draw")
         batch = pa.RecordBatch.from_pydict(columns)
         if splits:
             batch = batch.filter(pc.is_in(batch.column("split").cast(pa.string()), pa.array(splits)))
@@ -169,60 +165,3 @@ def _named(table: Table, names: Sequence[str]) -> Iterator[tuple[Path, int, pa.R
             }
             yield file, first, pa.RecordBatch.from_pydict(columns)
             first += raw.num_rows
-
-
-def _checked(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
-    if name in NUMBERS:
-        return _number(name, values, file, first)
-    if name == "synthetic":
-        return pc.equal(pc.utf8_lower(values.cast(pa.string())), "true").fill_null(False)
-    if name in ("item_id", "category"):
-        _refuse(values.is_null(), file, first, name, values, "is missing")
-    text = values if pa.types.is_dictionary(values.type) else values.cast(pa.string()).dictionary_encode()
-    filled = text.fill_null("und" if name == "language" else MISSING_GROUP) if text.null_count else text
-    if name not in ("item_id", "split"):
-        _refuse(_text_equal(filled, "all"), file, first, name, filled, "the word 'all' is kept for pooled cells")
-    return filled
-
-
-def _text_equal(values: pa.DictionaryArray, word: str) -> pa.Array:
-    """Where dictionary-encoded text equals a word, looking at each distinct value once."""
-    return pc.equal(values.dictionary, word).take(values.indices)
-
-
-def _number(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
-    expected = {"score": "a number in [0, 1]", "label": "0, 1 or nothing", "inclusion_prob": "a number in (0, 1]"}[name]
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    try:
-        numbers = values.cast(pa.float64())
-    except pa.ArrowInvalid:
-        bad = pa.array([not _is_number(value) for value in values.to_pylist()])
-        _refuse(bad, file, first, name, values, f"expected {expected}")
-        raise
-    numbers = pc.if_else(pc.is_nan(numbers), None, numbers) if name != "score" else numbers
-    flat = numbers.fill_null(np.nan if name == "score" else 1.0).to_numpy(zero_copy_only=False)
-    with np.errstate(invalid="ignore"):
-        good = {"score": (flat >= 0) & (flat <= 1), "label": (flat == 0) | (flat == 1), "inclusion_prob": (flat > 0) & (flat <= 1)}[name]
-    _refuse(pa.array(~good), file, first, name, values, f"expected {expected}")
-    return numbers
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return value is None
-    return True
-
-
-def _refuse(bad: pa.Array, file: Path, first: int, column: str, values: pa.Array, why: str) -> None:
-    """Raise for the first row where `bad` holds.
-
-    Raises:
-        BadUse: naming file, row, column, the value and why.
-    """
-    position = pc.index(bad, True).as_py()
-    if position >= 0:
-        shown = repr(values[position].as_py())[:80]
-        raise BadUse(f"{file}: row {first + position}, column {column}: found {shown}; {why}")

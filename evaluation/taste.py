@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make the tables, then do what a user of scores of their own does. Returns the exit code."""
 
     def taste(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/taste")) -> None:
+        """Show what calibrate and evaluate do, on synthetic scores."""
         for name, noise in (("scores", 0.3), ("champion_scores", CHAMPION_NOISE)):
             with atomic.replacing(out / f"{name}.parquet") as partial:
                 sample_scores(NUM_POSTS, SEED, noise).to_parquet(partial, index=False)

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from evaluation.report import charts, sentences, svg
+from evaluation.report import charts, svg, words
 
 FOLDER = Path(__file__).parent
 FORMATS = {
@@ -41,7 +41,7 @@ def number(name: str, value: float | None) -> str:
         return FORMATS[name].format(value).replace("-0.0000", "0.0000")
     if name.endswith("_gap"):
         return f"{100 * value:+.1f} pts"
-    return f"{value:+.3f}" if name.endswith("_change") else sentences.share(value)
+    return f"{value:+.3f}" if name.endswith("_change") else words.share(value)
 
 
 def span(name: str, row: Mapping[str, Any]) -> str:
@@ -67,11 +67,11 @@ def _environment() -> Environment:
     loader = FileSystemLoader(FOLDER)
     environment = Environment(loader=loader, autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     environment.filters |= {
-        "words": sentences.words,
-        "scope": sentences.scope,
-        "share": sentences.share,
+        "words": words.words,
+        "scope": words.scope,
+        "share": words.share,
         "plain": plain,
-        "capitalize_first": sentences.capital,
+        "capitalize_first": words.capital,
     }
     environment.globals |= {
         "charts": charts,

@@ -4,50 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evaluation import gate as gates
+from evaluation.report.words import GAPS, capital, count, listed, name_of, scope, share, words
 
 Story = Mapping[str, Any]
 Item = dict[str, str]
 STOP, LOOK, NOTE = "stop", "look", "note"
 MAX_ITEMS = 8  # of one kind, before the rest is only counted
-
-METRICS = {
-    "rows": "rows",
-    "labelled": "labelled rows",
-    "base_rate": "share of violations",
-    "queue_share": "share of posts sent to review",
-    "auto_remove_share": "share of posts removed automatically",
-    "roc_auc": "ranking (ROC-AUC)",
-    "pr_auc": "average precision (PR-AUC)",
-    "bpsn_auc": "ranking of its harmless posts against others' violations (BPSN)",
-    "bnsp_auc": "ranking of its violations against others' harmless posts (BNSP)",
-    "brier": "Brier score",
-    "ce2_debiased": "calibration error (squared, debiased)",
-    "precision": "share of flagged posts that are violations",
-    "recall": "share of violations that are flagged",
-    "fpr": "share of harmless posts that are flagged",
-    "fnr": "share of violations that are missed",
-    "precision_auto_remove": "share of automatic removals that were right",
-    "recall_auto_remove": "share of violations removed automatically",
-    "fpr_auto_remove": "share of harmless posts removed automatically",
-    "wrongful_removal_share": "share of automatic removals that were wrong",
-    "fpr_gap": "harmless posts flagged, against other languages",
-    "fnr_gap": "violations missed, against other languages",
-    "fpr_ratio": "harmless posts flagged, as a multiple of other languages",
-    "fnr_ratio": "violations missed, as a multiple of other languages",
-    "wrongful_removal_gap": "wrong automatic removals, against other languages",
-    "wrongful_removal_ratio": "wrong automatic removals, as a multiple of other languages",
-    "roc_auc_change": "ranking (ROC-AUC) against the champion",
-    "precision_change": "precision against the champion",
-    "recall_change": "recall against the champion",
-    "fpr_change": "harmless posts flagged, against the champion",
-    "certificate": "certificate of automatic removal",
-    "required_cells": "required cells",
-}
-GAPS = {
-    "fpr": ("harmless posts are flagged", "fpr_gap", "fpr_ratio"),
-    "fnr": ("violations are missed", "fnr_gap", "fnr_ratio"),
-    "wrongful_removal_share": ("automatic removals are wrong", "wrongful_removal_gap", "wrongful_removal_ratio"),
-}
 
 
 def headline(gate: Story) -> str:
@@ -57,8 +19,8 @@ def headline(gate: Story) -> str:
     )
     evidence = f"; {silent} lack the evidence to tell" if silent else ""
     if gate["decision"] == "promote":
-        return f"Ready for approval: all {_count(passed, 'check')} with evidence passed{evidence}."
-    return f"Hold: {_count(failed, 'check')} failed, {passed} passed{evidence}."
+        return f"Ready for approval: all {count(passed, 'check')} with evidence passed{evidence}."
+    return f"Hold: {count(failed, 'check')} failed, {passed} passed{evidence}."
 
 
 def changed(story: Story) -> list[str]:
@@ -67,7 +29,7 @@ def changed(story: Story) -> list[str]:
     for category in story["categories"]:
         for line in (*_threshold_changes(category), *_model_changes(category)):
             together.setdefault(line, []).append(name_of(category))
-    lines = [capital(f"{_names(names)}: {line}") for line, names in together.items()]
+    lines = [capital(f"{listed(names)}: {line}") for line, names in together.items()]
     return lines or ["Nothing to compare with: there is no champion, and no thresholds were in force."]
 
 
@@ -75,32 +37,6 @@ def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
     items = [*_failed(story), *_unfair(story), *_automation(story), *_evidence(story), *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
-
-
-def words(name: str) -> str:
-    """An id as a reader says it."""
-    return METRICS.get(name, name.replace("_", " "))
-
-
-def scope(text: str) -> str:
-    """`category/language` in words."""
-    category, _, rest = text.partition("/")
-    return f"{category.replace('_', ' ')}{'' if rest in ('', 'all') else ', ' + rest}"
-
-
-def share(value: float) -> str:
-    """A share as a percentage: one decimal, two below 1 %, and never a rounded 0 or 100."""
-    percent = 100 * value
-    if 0 < percent < 0.01:
-        return "<0.01 %"
-    if 99.99 < percent < 100:
-        return ">99.99 %"
-    return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.1f} %"
-
-
-def name_of(category: Story) -> str:
-    """A category's name in words."""
-    return str(category["name"]).replace("_", " ")
 
 
 def _threshold_changes(category: Story) -> Iterator[str]:
@@ -190,7 +126,7 @@ def _automation(story: Story) -> Iterator[Item]:
         if certificates["auto_remove"]["threshold"] is not None and category["languages_off"]:
             off = [name for name in category["languages_off"] if name in _present(category)]
             if off:
-                yield _item(LOOK, f"{name_of(category)}: automatic removal is off in {_names(off)}; such posts go to review.", "thresholds")
+                yield _item(LOOK, f"{name_of(category)}: automatic removal is off in {listed(off)}; such posts go to review.", "thresholds")
     none = [
         _need(category, certificates["auto_remove"]) for category, certificates in told if certificates["auto_remove"]["threshold"] is None
     ]
@@ -215,7 +151,7 @@ def _evidence(story: Story) -> Iterator[Item]:
         there = _present(category)
         names = [language["name"] for language in category["languages"] if language["name"] in there and _insufficient(language)]
         if names and len(there) > 1:
-            thin.append(f"{name_of(category)} in {_names(names)}")
+            thin.append(f"{name_of(category)} in {listed(names)}")
     if thin:
         yield _item(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
 
@@ -243,19 +179,5 @@ def _insufficient(language: Story) -> list[Any]:
     return [row for name, row in language["metrics"].items() if name in ("fpr_gap", "fnr_gap") and row and row["verdict"] == "INSUFFICIENT"]
 
 
-def _names(names: list[str]) -> str:
-    shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _item(level: str, text: str, where: str) -> Item:
     return {"level": level, "text": capital(text), "where": where}
-
-
-def capital(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[:1].upper() + text[1:]

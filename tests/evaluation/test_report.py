@@ -10,7 +10,7 @@ import pytest
 from score_worlds import settings, table, thresholds
 
 from evaluation import evaluate
-from evaluation.report import render, sentences, svg
+from evaluation.report import render, svg, words
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = [
@@ -80,7 +80,7 @@ def test_every_figure_of_the_page_is_in_report_json(plain) -> None:
     assert shown["n"] == cell.n
     heat = {(row["language"], item["category"]): item["fpr"] for row in story["heat_map"] for item in row["cells"]}
     assert heat["en", "spam"] == cell.value
-    assert f">{sentences.share(cell.value)}" in (plain / "report.html").read_text()
+    assert f">{words.share(cell.value)}" in (plain / "report.html").read_text()
 
 
 def test_hostile_text_stays_text(hostile) -> None:
@@ -105,7 +105,7 @@ def test_markdown_keeps_one_line_without_markup(text) -> None:
     ("value", "said"), [(0.0, "0.0 %"), (1.0, "100.0 %"), (0.00001, "<0.01 %"), (0.99999, ">99.99 %"), (0.034, "3.4 %"), (0.0034, "0.34 %")]
 )
 def test_shares_never_round_to_none_or_all(value, said) -> None:
-    assert sentences.share(value) == said
+    assert words.share(value) == said
 
 
 def test_a_chart_without_a_point_says_so() -> None:

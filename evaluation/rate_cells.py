@@ -1,0 +1,78 @@
+"""What a category is counted into, and the rates read off those counts as events among rows at risk."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.fairness import Cells
+
+Floats = NDArray[np.float64]
+N, W, W2 = 0, 1, 2
+OTHER, VIOLATION = 0, 1
+NONE, REVIEW, REMOVED = 0, 1, 2
+
+
+class Counts(NamedTuple):
+    """What one category's metrics are computed from, for S slices.
+
+    names: the slices; the last is the pooled one where `pooled`.
+    by_bin: float64 (S, 2 labels, bins, 4), labelled rows.
+    by_action: float64 (S, 3 labels, 3 actions, 4); `removable` leaves out languages in which automatic removal is off.
+    max_weight: float64 (3 actions,), the frame's largest weight.
+    """
+
+    names: tuple[str, ...]
+    pooled: bool
+    by_bin: Floats
+    by_action: Floats
+    removable: Floats
+    max_weight: Floats
+
+
+def prevalence(counts: Counts) -> Cells:
+    """Violations among all labelled rows."""
+    return _cells(counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]), _largest(counts, NONE, REVIEW, REMOVED))
+
+
+def flagged_wrongly(counts: Counts) -> Cells:
+    """Harmless rows among those that are reviewed or removed."""
+    return _cells(counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]), _largest(counts, REVIEW, REMOVED))
+
+
+def flagged_benign(counts: Counts) -> Cells:
+    """Reviewed or removed rows among the harmless ones."""
+    return _cells(counts.by_action, (OTHER, [1, 2]), ([OTHER], [0, 1, 2]), _largest(counts, REVIEW, REMOVED))
+
+
+def missed(counts: Counts) -> Cells:
+    """Rows without action among the violations."""
+    return _cells(counts.by_action, (VIOLATION, [NONE]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE))
+
+
+def removed_wrongly(counts: Counts) -> Cells:
+    """Automatic removals that people would not have made, among all labelled automatic removals."""
+    return _cells(counts.removable, (OTHER, [REMOVED]), ([0, 1], [REMOVED]), _largest(counts, REMOVED))
+
+
+def removed_benign(counts: Counts) -> Cells:
+    """Automatic removals among the harmless rows, where automatic removal is on."""
+    return _cells(counts.removable, (OTHER, [REMOVED]), ([OTHER], [0, 1, 2]), _largest(counts, REMOVED))
+
+
+def not_removed(counts: Counts) -> Cells:
+    """Violations that are not removed automatically, where automatic removal is on."""
+    return _cells(counts.removable, (VIOLATION, [NONE, REVIEW]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE, REVIEW))
+
+
+def _cells(table: Floats, events: tuple[Any, list[int]], risk: tuple[list[int], list[int]], max_weight: float) -> Cells:
+    """Counts of one rate: `events` and `risk` are (labels, actions)."""
+    labels, actions = np.atleast_1d(events[0]), events[1]
+    hit = table[:, labels][:, :, actions].sum((1, 2))
+    all_ = table[:, risk[0]][:, :, risk[1]].sum((1, 2))
+    return Cells(all_[:, N], hit[:, W], hit[:, W2], all_[:, W], all_[:, W2], np.full(len(table), max_weight))
+
+
+def _largest(counts: Counts, *actions: int) -> float:
+    """Largest frame weight among these actions; of the whole frame where none of them has a row, as one there could weigh that much."""
+    return float(counts.max_weight[list(actions)].max() or counts.max_weight.max())

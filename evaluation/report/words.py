@@ -1,0 +1,86 @@
+"""Names and numbers as a reader says them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+METRICS = {
+    "rows": "rows",
+    "labelled": "labelled rows",
+    "base_rate": "share of violations",
+    "queue_share": "share of posts sent to review",
+    "auto_remove_share": "share of posts removed automatically",
+    "roc_auc": "ranking (ROC-AUC)",
+    "pr_auc": "average precision (PR-AUC)",
+    "bpsn_auc": "ranking of its harmless posts against others' violations (BPSN)",
+    "bnsp_auc": "ranking of its violations against others' harmless posts (BNSP)",
+    "brier": "Brier score",
+    "ce2_debiased": "calibration error (squared, debiased)",
+    "precision": "share of flagged posts that are violations",
+    "recall": "share of violations that are flagged",
+    "fpr": "share of harmless posts that are flagged",
+    "fnr": "share of violations that are missed",
+    "precision_auto_remove": "share of automatic removals that were right",
+    "recall_auto_remove": "share of violations removed automatically",
+    "fpr_auto_remove": "share of harmless posts removed automatically",
+    "wrongful_removal_share": "share of automatic removals that were wrong",
+    "fpr_gap": "harmless posts flagged, against the others",
+    "fnr_gap": "violations missed, against the others",
+    "fpr_ratio": "harmless posts flagged, as a multiple of the others",
+    "fnr_ratio": "violations missed, as a multiple of the others",
+    "wrongful_removal_gap": "wrong automatic removals, against the others",
+    "wrongful_removal_ratio": "wrong automatic removals, as a multiple of the others",
+    "roc_auc_change": "ranking (ROC-AUC) against the champion",
+    "precision_change": "precision against the champion",
+    "recall_change": "recall against the champion",
+    "fpr_change": "harmless posts flagged, against the champion",
+    "certificate": "certificate of automatic removal",
+    "required_cells": "required cells",
+}
+GAPS = {
+    "fpr": ("harmless posts are flagged", "fpr_gap", "fpr_ratio"),
+    "fnr": ("violations are missed", "fnr_gap", "fnr_ratio"),
+    "wrongful_removal_share": ("automatic removals are wrong", "wrongful_removal_gap", "wrongful_removal_ratio"),
+}
+
+
+def words(name: str) -> str:
+    """An id as a reader says it."""
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def scope(text: str) -> str:
+    """`category/language` in words."""
+    category, _, rest = text.partition("/")
+    rest = rest.removeprefix("all/").replace("=", " ")
+    return f"{category.replace('_', ' ')}{'' if rest in ('', 'all') else ', ' + rest}"
+
+
+def share(value: float) -> str:
+    """A share as a percentage: one decimal, two below 1 %, and never a rounded 0 or 100."""
+    percent = 100 * value
+    if 0 < percent < 0.01:
+        return "<0.01 %"
+    if 99.99 < percent < 100:
+        return ">99.99 %"
+    return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.1f} %"
+
+
+def name_of(category: Mapping[str, Any]) -> str:
+    """A category's name in words."""
+    return str(category["name"]).replace("_", " ")
+
+
+def listed(names: list[str]) -> str:
+    """Names in a row, the sixth and further ones only counted."""
+    shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
