@@ -46,6 +46,10 @@ def execute(function: Callable[..., Any], name: str, argv: Sequence[str] | None)
         return _complain(name, str(error), 2)
     except FailedWork as error:
         return _complain(name, str(error), 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _complain(name, f"{error.filename}: {error.strerror}; name a place that can be read and written", 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain(name, "interrupted; run the same command again to go on", 130)
     return 0
