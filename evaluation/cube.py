@@ -27,6 +27,7 @@ ZONES = ("auto_remove", "review", "none", "unknown")  # zone of the draw; unknow
 LABELS = ("0", "1", "null")
 MOMENTS = ("n", "w", "w2", "wp")  # rows, sum of w, of w squared, of w times score; w = 1 / inclusion_prob, and 1 for a null label
 FORMAT = "upheld-cube-1"
+CELL_SIZE = len(LABELS) * NUM_BINS  # keys of one cell are consecutive
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ def merge(cubes: Sequence[Cube]) -> Cube:
         category, language, group, *rest = np.unravel_index(cube.keys, cube.shape)
         keys.append(np.ravel_multi_index((places[0][category], places[1][language], places[2][group], *rest), shape))
         np.maximum.at(weights, places[0], cube.frame_max_weight)
-    total_keys, total = sum_by_key(np.concatenate(keys), np.concatenate([cube.moments for cube in cubes]))
+    total_keys, total = sum_by_key(np.concatenate(keys), list(np.concatenate([cube.moments for cube in cubes]).T))
     return Cube(categories, languages, groups, cubes[0].group_column, total_keys, total, weights)
 
 
@@ -103,18 +104,28 @@ def one_category(cube: Cube, category: str) -> Cube:
     )
 
 
-def sum_by_key(keys: Ints, moments: Floats) -> tuple[Ints, Floats]:
+def sum_by_key(keys: Ints, columns: Sequence[Floats | None]) -> tuple[Ints, Floats]:
     """Sum rows of equal key.
 
     Args:
         keys: int64 (N,).
-        moments: float64 (N, K).
+        columns: K columns, float64 (N,) each; None stands for a column of ones.
 
     Returns:
         (int64 (M,) ascending and unique, float64 (M, K)).
     """
-    codes, unique = pd.factorize(keys)
-    sums = np.stack([np.bincount(codes, column, minlength=len(unique)) for column in moments.T], axis=1, dtype=np.float64)
+    cell, cells = pd.factorize(keys // CELL_SIZE)
+    place = cell * CELL_SIZE + keys % CELL_SIZE
+    if len(cells) * CELL_SIZE <= 4 * len(keys):  # counting beats hashing while all places are not many more than the rows
+        counts = np.bincount(place)
+        occupied = chosen = np.flatnonzero(counts)
+    else:
+        place, occupied = pd.factorize(place)
+        counts, chosen = np.bincount(place), np.arange(len(occupied))
+    sums = np.empty((len(occupied), len(columns)))
+    for k, column in enumerate(columns):
+        sums[:, k] = (counts if column is None else np.bincount(place, column))[chosen]
+    unique = cells[occupied // CELL_SIZE] * CELL_SIZE + occupied % CELL_SIZE
     order = np.argsort(unique)
     return unique[order], sums[order]
 

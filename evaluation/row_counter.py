@@ -13,7 +13,7 @@ from evaluation.cube import LABELS, MOMENTS, ZONES, Cube, Floats, Ints, sum_by_k
 from feature_store import calibration_map
 from feature_store.errors import BadUse
 
-ROWS_PER_SUM = 2_000_000  # rows, or partial sums, that are summed at a time
+ROWS_PER_SUM = 4_000_000  # rows, or partial sums, that are summed at a time
 # Room for each axis while its values are still being discovered; with zones, labels and bins a key stays below 2**63.
 ROOM = {"category": 1 << 10, "language": 1 << 13, "group": 1 << 18}
 NULL_LABEL = LABELS.index("null")
@@ -79,7 +79,9 @@ class RowCounter:
             self._values["group"] = pa.array(["all"], pa.large_string())
         if not self._sums:
             self._sums = [(np.zeros(0, np.int64), np.zeros((0, len(MOMENTS))))]
-        keys, moments = sum_by_key(np.concatenate([keys for keys, _ in self._sums]), np.concatenate([sums for _, sums in self._sums]))
+        keys, moments = sum_by_key(
+            np.concatenate([keys for keys, _ in self._sums]), list(np.concatenate([sums for _, sums in self._sums]).T)
+        )
         names, ranks = zip(*(_sorted(self._values[axis]) for axis in ROOM), strict=True)
         places = np.unravel_index(keys, (*ROOM.values(), len(ZONES), len(LABELS), NUM_BINS))
         shape = (*(len(values) for values in names), len(ZONES), len(LABELS), NUM_BINS)
@@ -93,12 +95,11 @@ class RowCounter:
 
     def _sum_waiting(self) -> None:
         key, weight, score = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
-        moments = np.stack([np.ones(len(key)), weight, weight**2, weight * score], axis=1)
-        self._sums.append(sum_by_key(key, moments))
+        self._sums.append(sum_by_key(key, (None, weight, weight**2, weight * score)))
         self._waiting, self._num_waiting = [], 0
         if sum(len(keys) for keys, _ in self._sums) > 2 * ROWS_PER_SUM + len(self._sums[0][0]):
             keys, sums = zip(*self._sums, strict=True)
-            self._sums = [sum_by_key(np.concatenate(keys), np.concatenate(sums))]
+            self._sums = [sum_by_key(np.concatenate(keys), list(np.concatenate(sums).T))]
 
     def _codes(self, axis: str, column: pa.Array, if_null: str | None) -> Ints:
         """Position of each value among the values of this axis, new ones appended."""
@@ -117,20 +118,20 @@ class RowCounter:
         return np.asarray(codes.to_numpy(), np.int64)
 
     def _scores(self, column: pa.Array) -> Floats:
-        scores: Floats = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+        scores = _numbers(column)
         self._refuse(~((scores >= 0) & (scores <= 1)), "score must be a number from 0 to 1", scores)
         return scores
 
     def _labels(self, column: pa.Array) -> Ints:
         numbers = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
-        values = numbers.cast(pa.float64()).fill_null(np.nan).to_numpy()
+        values = _numbers(numbers)
         unknown = np.isnan(values)
         self._refuse(~(unknown | (values == 0) | (values == 1)), "label must be 0, 1 or null", values)
         return np.where(unknown, NULL_LABEL, values).astype(np.int64)
 
     def _weights(self, column: pa.Array, zone: Ints, label: Ints) -> Floats:
         """1 / inclusion_prob of each row as part of the frame."""
-        probs: Floats = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+        probs = _numbers(column)
         missing = np.isnan(probs)
         self._refuse(~(missing | ((probs > 0) & (probs <= 1))), "inclusion_prob must lie in (0, 1]", probs)
         self._refuse(
@@ -166,6 +167,12 @@ def _null_weights(smallest: Mapping[str, float] | None) -> Floats | None:
         return None
     least = min(smallest.values())
     return np.array([1 / smallest.get(zone, least) for zone in ZONES])
+
+
+def _numbers(column: pa.Array) -> Floats:
+    """As float64, null as NaN."""
+    values = column.cast(pa.float64())
+    return np.asarray((values.fill_null(np.nan) if values.null_count else values).to_numpy(), np.float64)
 
 
 def _zones(column: pa.Array) -> Ints:
