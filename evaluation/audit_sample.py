@@ -17,7 +17,7 @@ import typer
 from evaluation import score_files
 from evaluation.sampling import ZONES, inclusion_probs, permanent_number
 from feature_store import atomic, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
 from feature_store.errors import BadUse
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
@@ -118,10 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the decisions, draw, write the plan and record the draw in the ledger. Returns the exit code."""
 
     def audit_sample(
-        decisions: Annotated[Path, typer.Option(help="Table of decisions to draw from: a file or a folder.")],
+        decisions: Annotated[Path, typer.Option(help="Decisions to draw from: a file, a folder, or a delivery with posts beside them.")],
         budget: Annotated[int, typer.Option(min=1, help="How many labels are wanted, as an expectation.")],
         out: Annotated[Path, typer.Option(help="Plan to write, .parquet or .csv.")],
-        as_of: Annotated[datetime | None, typer.Option(help="UTC time of the draw; now where it is left out.")] = None,
+        as_of: Annotated[str, typer.Option(help="Time of the draw, ISO 8601 with a zone; now where it is left out.")] = "",
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
         store: StoreFolder = STORE_FOLDER,
@@ -136,9 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BadUse(
                 f"set the environment variable {SECRET_VARIABLE} to a secret of 16 characters or more: nobody else must foresee the draw"
             )
-        languages, labelled = _known(store)
-        frame = read_frame(decisions, languages, labelled)
-        result = run(settings, frame, budget, secret, (as_of or datetime.now(UTC)).replace(tzinfo=UTC))
+        drawn_at = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
+        with console().status("Reading decisions and what is labelled"):
+            frame = read_frame(*_known(decisions, store))
+        result = run(settings, frame, budget, secret, drawn_at)
         _record(store, result.plan)
         with atomic.replacing(out) as partial:
             result.plan.to_csv(partial, index=False) if out.suffix == ".csv" else result.plan.to_parquet(partial, index=False)
@@ -147,15 +148,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return execute(audit_sample, "audit-sample", argv)
 
 
-def _known(store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(post_id, language) and the (post_id, category) that people judged or were asked to, as far as the ledger knows."""
-    if not (store / "ledger").is_dir():
-        return pd.DataFrame({"post_id": [], "language": []}, dtype=str), pd.DataFrame({"post_id": [], "category": []}, dtype=str)
-    from feature_store.ledger import Ledger
+def _known(decisions: Path, store: Path) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
+    """The decisions' path, (post_id, language), and the (post_id, category) that people judged or were asked to.
 
-    book = Ledger(store)
-    known = [book.read(table, ["post_id", "category"]).to_pandas() for table in ("review_outcomes", "audit_draws")]
-    return book.read("posts", ["post_id", "language"]).to_pandas(), pd.concat(known)
+    Both come from the delivery that the decisions lie in, where they lie in one, and from the ledger, where there is one.
+    """
+    delivery = decisions if (decisions / "decisions").is_dir() else decisions.parent
+    decisions = delivery / "decisions" if delivery == decisions else decisions
+    beside = delivery if decisions.is_dir() and decisions.name == "decisions" else None
+    languages = [_columns(beside and beside / "posts", ["post_id", "language"])]
+    labelled = [_columns(beside and beside / "review_outcomes", ["post_id", "category"])]
+    if (store / "ledger").is_dir():
+        from feature_store.ledger import Ledger
+
+        book = Ledger(store)
+        languages.append(book.read("posts", ["post_id", "language"]).to_pandas())
+        labelled += [book.read(table, ["post_id", "category"]).to_pandas() for table in ("review_outcomes", "audit_draws")]
+    return decisions, pd.concat(languages).drop_duplicates("post_id", keep="last"), pd.concat(labelled)
+
+
+def _columns(folder: Path | None, names: list[str]) -> pd.DataFrame:
+    """Columns of a table of the delivery, as text; no rows where the table is not there."""
+    files = score_files.find(folder) if folder and folder.is_dir() else ()
+    parts = [pa.Table.from_batches([batch]).to_pandas().astype(str) for file in files for batch in score_files.batches(file, names)]
+    rows: pd.DataFrame = pd.concat([pd.DataFrame(columns=names, dtype=str), *parts])
+    return rows
 
 
 def _record(store: Path, plan: pd.DataFrame) -> None:

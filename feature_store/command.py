@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,21 @@ def execute(function: Callable[..., Any], name: str, argv: Sequence[str] | None)
     except (KeyboardInterrupt, typer.Abort):
         return _complain(name, "interrupted; run the same command again to go on", 130)
     return 0
+
+
+def parse_time(text: str, option: str) -> datetime:
+    """An ISO 8601 time with a zone, in UTC.
+
+    Raises:
+        BadUse: it is none, or has no zone.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadUse(f"{option} {text!r}: expected an ISO 8601 time such as 2026-11-02T00:00:00Z") from error
+    if moment.tzinfo is None:
+        raise BadUse(f"{option} {text!r}: has no time zone; write 2026-11-02T00:00:00Z for UTC")
+    return moment.astimezone(UTC)
 
 
 def _complain(name: str, message: str, code: int) -> int:

@@ -17,8 +17,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from feature_store import atomic, contracts, expectations, ledger, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-from feature_store.errors import BadUse, FailedWork
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
+from feature_store.errors import FailedWork
 from feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from feature_store.ingest_files import SYNTHETIC_MARK, delivery_digest, open_delivery, table_files
 from feature_store.ingest_findings import Rules
@@ -149,21 +149,6 @@ def _commit(change: ledger.Change, summary: dict[str, Any], stamp: Stamp, synthe
     change.upsert("deliveries", pa.Table.from_pylist([row], contracts.DELIVERIES))
     latest = max(filter(None, (change.ledger.as_of, stamp.as_of)))
     change.commit(as_of=latest.isoformat(), synthetic=before.synthetic or synthetic, validation=summary["validation"])
-
-
-def parse_time(text: str, option: str) -> datetime:
-    """An ISO 8601 time with a zone, in UTC.
-
-    Raises:
-        BadUse: it is none, or has no zone.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadUse(f"{option} {text!r}: expected an ISO 8601 time such as 2026-11-02T00:00:00Z") from error
-    if moment.tzinfo is None:
-        raise BadUse(f"{option} {text!r}: has no time zone; write 2026-11-02T00:00:00Z for UTC")
-    return moment.astimezone(UTC)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -121,6 +121,22 @@ def test_only_the_latest_decision_counts_and_what_is_labelled_is_left_out(tmp_pa
     assert not set(found.post_id) & {"p0", "p1"}
 
 
+def test_a_delivery_gives_languages_and_what_is_labelled(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(audit_sample.SECRET_VARIABLE, SECRET.decode())
+    rows = frame(300)
+    path = decisions(tmp_path)
+    pd.read_parquet(path / "a.parquet").drop(columns="language").to_parquet(path / "a.parquet")
+    for table, columns in (("posts", rows[["post_id", "language"]]), ("review_outcomes", rows[["post_id", "category"]][:150])):
+        (tmp_path / table).mkdir()
+        columns.to_parquet(tmp_path / table / "a.parquet")
+    for given in (tmp_path, path):
+        out = tmp_path / "plan.csv"
+        assert command(tmp_path, "--decisions", str(given), "--budget", "150", "--out", str(out), "--as-of", "2026-11-02T00:00:00Z") == 0
+        plan = pd.read_csv(out)
+        assert set(plan.post_id) == set(rows.post_id[150:])  # the budget takes all that is left
+        assert (plan.set_index("post_id").language == rows.set_index("post_id").language[plan.post_id]).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "arguments", "expected"),
     [
