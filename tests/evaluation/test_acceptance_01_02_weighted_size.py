@@ -68,8 +68,9 @@ def sizes(p_values, replicates: int, num_designs: int, seed: int) -> list[float]
     return [float((p_values(design, *sums(design, replicates, rng)) <= DELTA).mean()) for design in designs]
 
 
-def test_size_of_random_designs() -> None:
-    assert max(sizes(ours, replicates=6000, num_designs=320, seed=2)) <= 0.112
+@pytest.mark.parametrize(("num_designs", "seed"), [(320, 2), pytest.param(3000, 5, marks=pytest.mark.slow)])
+def test_size_of_random_designs(num_designs: int, seed: int) -> None:
+    assert max(sizes(ours, replicates=6000, num_designs=num_designs, seed=seed)) <= 0.112
 
 
 @pytest.mark.parametrize("mutant", [kish, ht_normal])

@@ -77,9 +77,13 @@ def test_unknown_world_is_refused() -> None:
         simulation.world("Z")
 
 
+LONG = pytest.mark.slow
+
+
+@pytest.mark.parametrize("num_weeks", [4000, pytest.param(60_000, marks=LONG)])
 @pytest.mark.parametrize("num_labels", [300, 1000, 3000])
-def test_flat_precision_is_rarely_certified_wrongly_and_the_naive_rule_mostly_is(num_labels: int) -> None:
-    weeks = audited_evenly("E", num_labels, num_weeks=4000, seed=30)
+def test_flat_precision_is_rarely_certified_wrongly_and_the_naive_rule_mostly_is(num_labels: int, num_weeks: int) -> None:
+    weeks = audited_evenly("E", num_labels, num_weeks, seed=30)
     assert violations(weeks, fallback(weeks)) <= 0.128
     assert violations(weeks, simulation.naive_rule(weeks.found, TARGET)) >= 0.5
 
@@ -96,8 +100,9 @@ def test_three_hundred_audits_seldom_abstain() -> None:
     assert (fallback(weeks) < 0).mean() <= 0.05
 
 
-def test_errors_at_the_very_top_do_not_stop_everything() -> None:
-    weeks = audited_by_zone("D", 300, 0.3, num_weeks=10_000, seed=50)
+@pytest.mark.parametrize("num_weeks", [10_000, pytest.param(60_000, marks=LONG)])
+def test_errors_at_the_very_top_do_not_stop_everything(num_weeks: int) -> None:
+    weeks = audited_by_zone("D", 300, 0.3, num_weeks, seed=50)
     assert (fallback(weeks) < 0).mean() <= 0.65
     assert (top_only(weeks) < 0).mean() >= 0.9
     assert violations(weeks, fallback(weeks)) <= 0.11
