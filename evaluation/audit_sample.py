@@ -14,23 +14,26 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
-from evaluation import score_files
+from evaluation import audit_frame
 from evaluation.sampling import ZONES, inclusion_probs, permanent_number
 from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
 from feature_store.errors import BadUse
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
-DECISION_COLUMNS = ("post_id", "category", "decided_at", "score", "action")
 PLAN_COLUMNS = ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The plan (one row a drawn post x category), the frame's size, the expected number of rows and its 95 % range."""
+    """The plan (one row a newly drawn post x category), the frame's size, how many of it were drawn before, the sample's size and range.
+
+    `expected`, `low` and `high` (95 %) count what was drawn before, which keeps its place in the sample.
+    """
 
     plan: pd.DataFrame
     num_frame: int
+    num_before: int
     expected: float
     low: int
     high: int
@@ -41,8 +44,9 @@ def run(settings: params.AuditSample, frame: pd.DataFrame, budget: int, secret: 
 
     Args:
         settings: how the budget is spread.
-        frame: post_id, category, language, score in [0, 1], action; one row a post x category, none labelled yet.
-        budget: expected number of rows drawn, at least 1.
+        frame: post_id, category, language, score in [0, 1], action, drawn_before; one row a post x category. What an earlier draw
+            took stays in the frame, or the rest would be no sample with the stated probabilities, and is not taken again.
+        budget: expected size of the sample, at least 1.
         secret: key of the permanent random numbers: the same post and category always get the same number, so a draw
             can be repeated by us and not be foreseen by uploaders.
         drawn_at: UTC time written into the plan.
@@ -60,54 +64,18 @@ def run(settings: params.AuditSample, frame: pd.DataFrame, budget: int, secret: 
     frame = frame.sort_values(["post_id", "category"])  # sums of floats depend on their order, and draws must not
     prob = inclusion_probs(frame, budget, settings)
     uniform = np.array([permanent_number(secret, *key) for key in zip(frame.post_id, frame.category, strict=True)])
-    drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[uniform < prob]
+    drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[(uniform < prob) & ~frame.drawn_before]
     ids = [_draw_id(*row) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True)]
     plan = drawn.assign(draw_id=ids)[PLAN_COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
     spread = 1.96 * float(np.sqrt((prob * (1 - prob)).sum()))
-    return Result(plan, len(frame), float(prob.sum()), int(max(prob.sum() - spread, 0)), int(np.ceil(prob.sum() + spread)))
-
-
-def read_frame(decisions: Path, languages: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
-    """The latest decision on each post and category that has no label yet.
-
-    Args:
-        decisions: table of decisions (DESIGN §2), a file or a folder; a column `language` is used where it exists.
-        languages: post_id, language; from the ledger where there is one.
-        labelled: post_id, category of what people have judged already.
-
-    Raises:
-        BadUse: a missing column, an unknown action, a score outside [0, 1]; naming file, row and column.
-    """
-    parts = [_read_decisions(file) for file in score_files.find(decisions)]
-    frame = pd.concat(parts).sort_values("decided_at", kind="stable").drop_duplicates(["post_id", "category"], keep="last")
-    if "language" not in frame:
-        frame = frame.merge(languages, on="post_id", how="left", validate="many_to_one")
-    frame = frame.merge(labelled.drop_duplicates(), on=["post_id", "category"], how="left", indicator=True, validate="one_to_one")
-    frame = frame[frame.pop("_merge") == "left_only"]
-    return frame.assign(language=frame.language.fillna("und")).sort_values(["post_id", "category"], ignore_index=True)
-
-
-def _read_decisions(file: Path) -> pd.DataFrame:
-    there = score_files.column_names(file)
-    for name in DECISION_COLUMNS:
-        if name not in there:
-            raise BadUse(f"{file}: no column {name!r}; expected a table of decisions, it has {', '.join(there[:30])}")
-    names = [*DECISION_COLUMNS, *(["language"] if "language" in there else [])]
-    frame = pd.concat(
-        [pd.DataFrame(batch.to_pylist(), columns=names) for batch in score_files.batches(file, names)] or [pd.DataFrame(columns=names)]
+    return Result(
+        plan,
+        len(frame),
+        int(frame.drawn_before.sum()),
+        float(prob.sum()),
+        int(max(prob.sum() - spread, 0)),
+        int(np.ceil(prob.sum() + spread)),
     )
-    frame = frame.reset_index(drop=True)
-    score = pd.to_numeric(frame.score, errors="coerce")
-    for column, bad, expected in (
-        ("post_id", frame.post_id.isna(), "an id"),
-        ("category", frame.category.isna(), "a policy"),
-        ("score", ~score.between(0, 1), "a number in [0, 1]"),
-        ("action", ~frame.action.isin(ZONES), " / ".join(ZONES)),
-    ):
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise BadUse(f"{file}: row {row + 1}, column {column}: found {frame[column][row]!r}, expected {expected}")
-    return frame.assign(score=score, decided_at=pd.to_datetime(frame.decided_at, utc=True, errors="coerce"))
 
 
 def _draw_id(*parts: Any) -> str:
@@ -138,41 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         drawn_at = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
         with console().status("Reading decisions and what is labelled"):
-            frame = read_frame(*_known(decisions, store))
+            frame = audit_frame.read_frame(*audit_frame.known(decisions, store))
         result = run(settings, frame, budget, secret, drawn_at)
-        _record(store, result.plan)
         with atomic.replacing(out) as partial:
             result.plan.to_csv(partial, index=False) if out.suffix == ".csv" else result.plan.to_parquet(partial, index=False)
+            _record(store, result.plan)  # the plan takes its name only once the ledger knows the draw
         _tell(result, out, as_json)
 
     return execute(audit_sample, "audit-sample", argv)
-
-
-def _known(decisions: Path, store: Path) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
-    """The decisions' path, (post_id, language), and the (post_id, category) that people judged or were asked to.
-
-    Both come from the delivery that the decisions lie in, where they lie in one, and from the ledger, where there is one.
-    """
-    delivery = decisions if (decisions / "decisions").is_dir() else decisions.parent
-    decisions = delivery / "decisions" if delivery == decisions else decisions
-    beside = delivery if decisions.is_dir() and decisions.name == "decisions" else None
-    languages = [_columns(beside and beside / "posts", ["post_id", "language"])]
-    labelled = [_columns(beside and beside / "review_outcomes", ["post_id", "category"])]
-    if (store / "ledger").is_dir():
-        from feature_store.ledger import Ledger
-
-        book = Ledger(store)
-        languages.append(book.read("posts", ["post_id", "language"]).to_pandas())
-        labelled += [book.read(table, ["post_id", "category"]).to_pandas() for table in ("review_outcomes", "audit_draws")]
-    return decisions, pd.concat(languages).drop_duplicates("post_id", keep="last"), pd.concat(labelled)
-
-
-def _columns(folder: Path | None, names: list[str]) -> pd.DataFrame:
-    """Columns of a table of the delivery, as text; no rows where the table is not there."""
-    files = score_files.find(folder) if folder and folder.is_dir() else ()
-    parts = [pa.Table.from_batches([batch]).to_pandas().astype(str) for file in files for batch in score_files.batches(file, names)]
-    rows: pd.DataFrame = pd.concat([pd.DataFrame(columns=names, dtype=str), *parts])
-    return rows
 
 
 def _record(store: Path, plan: pd.DataFrame) -> None:
@@ -187,11 +128,12 @@ def _tell(result: Result, out: Path, as_json: bool) -> None:
     zones = {zone: int((result.plan.zone == zone).sum()) for zone in ZONES}
     if as_json:
         told = {"out": str(out), "drawn": len(result.plan), "expected": result.expected, "low": result.low, "high": result.high}
-        print(json.dumps({**told, "frame": result.num_frame, "zones": zones}))
+        print(json.dumps({**told, "drawn_before": result.num_before, "frame": result.num_frame, "zones": zones}))
         return
     expected = f"expected {result.expected:.0f}, 95 % range {result.low} to {result.high}"
     buys = {"auto_remove": "automatic removals were right", "review": "the queue is worth its reviewers", "none": "violations were missed"}
-    lines = [f"Drew {len(result.plan)} of {result.num_frame} unlabelled decisions ({expected})."]
+    before = f"; {result.num_before} were drawn before and are not drawn again" if result.num_before else ""
+    lines = [f"Drew {len(result.plan)} of {result.num_frame} decisions ({expected}{before})."]
     lines += [f"  {zone}: {num} labels, which tell whether {buys[zone]}" for zone, num in zones.items()]
     console().print("\n".join([*lines, f"Plan: {out}"]), markup=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from score_worlds import PARAMS, settings
 
-from evaluation import audit_sample, sampling
+from evaluation import audit_frame, audit_sample, sampling
 from feature_store.errors import BadUse
 
 SECRET = b"0123456789abcdef"
@@ -27,6 +27,7 @@ def frame(num: int = 4000, seed: int = 0) -> pd.DataFrame:
             "language": rng.choice(["en", "th"], num),
             "score": score,
             "action": np.select([score > 0.9, score > 0.5], ["auto_remove", "review"], "none"),
+            "drawn_before": False,
         }
     )
 
@@ -76,6 +77,17 @@ def test_the_draw_ignores_order_and_company_and_needs_the_secret() -> None:
     assert set(other.post_id) != set(once.post_id)
 
 
+def test_a_second_draw_adds_what_a_larger_budget_adds() -> None:
+    rows = frame(800)
+    small = audit_sample.run(settings().audit_sample, rows, 100, SECRET, NOW).plan
+    again = rows.assign(drawn_before=rows.post_id.isin(small.post_id))
+    assert audit_sample.run(settings().audit_sample, again, 100, SECRET, NOW).plan.empty
+    more = audit_sample.run(settings().audit_sample, again, 200, SECRET, NOW)
+    whole = audit_sample.run(settings().audit_sample, rows, 200, SECRET, NOW).plan
+    assert set(more.plan.post_id) == set(whole.post_id) - set(small.post_id)
+    assert more.num_before == len(small)
+
+
 def test_the_size_is_as_announced() -> None:
     sizes = [len(audit_sample.run(settings().audit_sample, frame(), 300, f"secret {k} secret".encode(), NOW).plan) for k in range(20)]
     result = audit_sample.run(settings().audit_sample, frame(), 300, SECRET, NOW)
@@ -115,7 +127,7 @@ def test_only_the_latest_decision_counts_and_what_is_labelled_is_left_out(tmp_pa
     later = frame(300).assign(decided_at=pd.Timestamp("2026-10-27", tz="UTC"), action="review", score=0.7)
     later.to_parquet(decisions(tmp_path) / "b.parquet")
     labelled = pd.DataFrame({"post_id": ["p0", "p1"], "category": later.category[:2]})
-    found = audit_sample.read_frame(tmp_path / "decisions", pd.DataFrame({"post_id": [], "language": []}), labelled)
+    found = audit_frame.read_frame(tmp_path / "decisions", pd.DataFrame({"post_id": [], "language": []}), labelled, labelled[:0])
     assert len(found) == 298
     assert set(found.action) == {"review"}
     assert not set(found.post_id) & {"p0", "p1"}
