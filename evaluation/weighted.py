@@ -45,8 +45,8 @@ def rate_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLi
         float64 (N,) in [0, 1]; NaN where nothing was labelled. Equal weights give Clopper-Pearson exactly.
     """
     shape_event, shape_rest = _shapes(sum_w_events, sum_w2_events, sum_w, max_weight)
-    upper = np.where(shape_rest > 0, betaincinv(shape_event, np.maximum(shape_rest, 1e-300), 1 - np.asarray(delta)), 1.0)
-    return np.where(np.asarray(sum_w) > 0, upper, np.nan)
+    upper = np.where(shape_rest > 0, betaincinv(shape_event, np.maximum(shape_rest, 1e-300), 1 - _floats(delta)), 1.0)
+    return np.where(_floats(sum_w) > 0, upper, np.nan)
 
 
 def rate_lower(
@@ -62,9 +62,9 @@ def rate_lower(
     Returns:
         float64 (N,) in [0, 1]; NaN where nothing was labelled.
     """
-    rest = np.maximum(np.asarray(sum_w, np.float64) - sum_w_events, 0.0)
-    rest_2 = np.maximum(np.asarray(sum_w2, np.float64) - sum_w2_events, 0.0)
-    return 1 - rate_upper(rest, rest_2, sum_w, max_weight, delta)
+    rest = np.maximum(_floats(sum_w) - _floats(sum_w_events), 0.0)
+    rest_2 = np.maximum(_floats(sum_w2) - _floats(sum_w2_events), 0.0)
+    return _floats(1 - rate_upper(rest, rest_2, sum_w, max_weight, delta))
 
 
 def effective_counts(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike) -> tuple[Floats, Floats]:
@@ -78,7 +78,7 @@ def effective_counts(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: A
         Equal weights give the plain counts; 0 where nothing was labelled.
     """
     scale = _scale(sum_w_events, sum_w2_events, max_weight)
-    return np.asarray(sum_w_events, np.float64) / scale, np.asarray(sum_w, np.float64) / scale
+    return _floats(sum_w_events) / scale, _floats(sum_w) / scale
 
 
 def total_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: ArrayLike, delta: ArrayLike) -> Floats:
@@ -93,8 +93,8 @@ def total_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: A
 
     Source: Fay & Feuer (1997), with the frame's largest weight: v / (2 m) * chi2_{1 - delta}(2 m^2 / v), m = X + M, v = V + M^2.
     """
-    mean = np.asarray(sum_w_events, np.float64) + max_weight
-    variance = np.asarray(sum_w2_events, np.float64) + np.square(max_weight)
+    mean = _floats(sum_w_events) + _floats(max_weight)
+    variance = _floats(sum_w2_events) + _floats(max_weight) ** 2
     known = mean > 0
     mean, variance = np.where(known, mean, 1.0), np.where(known, variance, 1.0)
     return np.where(known, variance / (2 * mean) * chdtri(2 * mean**2 / variance, delta), 0.0)
@@ -112,21 +112,25 @@ def total_lower(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, delta: ArrayL
 
     Source: Fay & Feuer (1997): V / (2 X) * chi2_{delta}(2 X^2 / V).
     """
-    mean, variance = np.asarray(sum_w_events, np.float64), np.asarray(sum_w2_events, np.float64)
+    mean, variance = _floats(sum_w_events), _floats(sum_w2_events)
     known = mean > 0
     safe_mean, safe_variance = np.where(known, mean, 1.0), np.where(known, variance, 1.0)
-    return np.where(known, safe_variance / (2 * safe_mean) * chdtri(2 * safe_mean**2 / safe_variance, 1 - np.asarray(delta)), 0.0)
+    return np.where(known, safe_variance / (2 * safe_mean) * chdtri(2 * safe_mean**2 / safe_variance, 1 - _floats(delta)), 0.0)
 
 
 def _scale(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: ArrayLike) -> Floats:
     """The weight s that one effective item carries; 1 where there is neither an event nor a frame."""
-    mean = np.asarray(sum_w_events, np.float64) + max_weight
-    variance = np.asarray(sum_w2_events, np.float64) + np.square(max_weight)
+    mean = _floats(sum_w_events) + _floats(max_weight)
+    variance = _floats(sum_w2_events) + _floats(max_weight) ** 2
     return np.divide(variance, mean, out=np.ones(np.broadcast(mean, variance).shape), where=mean > 0)
 
 
 def _shapes(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike) -> tuple[Floats, Floats]:
     """The two shape parameters of FF-beta's beta distribution; the second may be <= 0, which means no evidence at all."""
     scale = _scale(sum_w_events, sum_w2_events, max_weight)
-    shape_event = (np.asarray(sum_w_events, np.float64) + max_weight) / scale
-    return shape_event, np.asarray(sum_w, np.float64) / scale - shape_event + 1
+    shape_event = (_floats(sum_w_events) + _floats(max_weight)) / scale
+    return shape_event, _floats(sum_w) / scale - shape_event + 1
+
+
+def _floats(values: ArrayLike) -> Floats:
+    return np.asarray(values, np.float64)
