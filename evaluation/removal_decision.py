@@ -43,12 +43,11 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
     if chosen >= 0:
         figures = _figures(tails, int(bins[chosen]), float(path.level[chosen]))
         return told | figures | {"threshold": float(edges()[bins[chosen]]), "outcome": "certified", "need_n": None, "reason": None}
-    need_n = sample_size.labels_for_path(
-        tails.num_posts[bins], _imagined_error_rates(tails, bins, evidence), weights, section.precision_target, section.power, seed
-    )
     at = snap_up(kept) if kept is not None else int(bins[np.flatnonzero(weights)[-1]])
+    need_n, assumed = _need(tails, bins, evidence, weights, at, section, seed)
     figures = _figures(tails, at, section.delta)
-    return told | figures | _uncertified(kept, tails, at, path, need_n, section)
+    why = ("no candidate passed its test" if path.tested.any() else "too few labels to test any candidate") + assumed
+    return told | figures | {"need_n": need_n} | _uncertified(kept, _most(tails, at, section), why, section)
 
 
 def candidates(tails: Tails, start_volume: float, kept: float | None, section: Thresholds) -> Ints:
@@ -117,17 +116,30 @@ def _figures(tails: Tails, at: int, level: float) -> dict[str, Any]:
     return {"bound": None if np.isnan(upper) else 1 - upper, "n": int(evidence.num_labels[0]), "n_eff": num_effective}
 
 
-def _uncertified(kept: float | None, tails: Tails, at: int, path: Path, need_n: int | None, section: Thresholds) -> dict[str, Any]:
-    why = "no candidate passed its test" if path.tested.any() else "too few labels to test any candidate"
-    if need_n is None:
-        why += "; at the precision seen, no number of labels would certify the target"
-    if kept is not None:
-        right = (tails.w_violations[at], tails.w2_violations[at], tails.w[at], tails.max_weight_above[at])
-        most = float(weighted.rate_upper(*right, section.delta))
-        if most < section.precision_target:
-            why += f"; the threshold in force is contradicted: its precision is {most:.3f} at most"
-            kept = None
-    return _unchanged(kept, why) | {"need_n": need_n}
+def _most(tails: Tails, at: int, section: Thresholds) -> float:
+    """Upper bound of precision at one bin; NaN where nothing there is labelled."""
+    right = (tails.w_violations[at], tails.w2_violations[at], tails.w[at], tails.max_weight_above[at])
+    return float(weighted.rate_upper(*right, section.delta))
+
+
+def _need(tails: Tails, bins: Ints, evidence: Evidence, weights: Floats, at: int, section: Thresholds, seed: int) -> tuple[int | None, str]:
+    """Labels until the path would certify something, and what was assumed of precision to say so."""
+    target, power, volumes = section.precision_target, section.power, tails.num_posts[bins]
+    need_n = sample_size.labels_for_path(volumes, _imagined_error_rates(tails, bins, evidence), weights, target, power, seed)
+    if need_n is not None:
+        return need_n, ""
+    if _most(tails, at, section) < target:
+        return None, "; at the precision seen, no number of labels would certify the target"
+    hoped = (1 + target) / 2
+    need_n = sample_size.labels_for_path(volumes, np.full(len(bins), 1 - hoped), weights, target, power, seed)
+    return need_n, f"; the labels seen speak against the target without ruling it out: need_n assumes a precision of {hoped:.3f}"
+
+
+def _uncertified(kept: float | None, most: float, why: str, section: Thresholds) -> dict[str, Any]:
+    """Keep what is in force, unless its own labels contradict the target."""
+    if kept is not None and most < section.precision_target:
+        return _unchanged(None, f"{why}; the threshold in force is contradicted: its precision is {most:.3f} at most")
+    return _unchanged(kept, why)
 
 
 def _unchanged(kept: float | None, why: str) -> dict[str, Any]:

@@ -38,9 +38,8 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
     if passed.any():
         chosen = int(np.flatnonzero(passed)[-1])
         return told | _figures(tails, bins, bound, chosen) | {"outcome": "certified", "need_n": None, "reason": None}
-    need_n = _need(tails, at, section)
     here = int(np.flatnonzero(bins == at)[0])
-    reason = "recall is not certified at any threshold" if need_n else "the misses seen put recall below its target"
+    need_n, reason = _need(tails, bins[: here + 1][::-1], section)
     return (
         told
         | _figures(tails, bins, bound, here)
@@ -81,18 +80,40 @@ def _fallback_bin(tails: Tails, section: Thresholds, kept: float | None, volume:
     return snap_up(section.default_score)
 
 
-def _need(tails: Tails, at: int, section: Thresholds) -> int | None:
-    """Labels below the threshold that rules now, until it would be certified."""
+def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, str]:
+    """Labels below the threshold that rules now until it would be certified, or below the next lower one for which that can be.
+
+    Args:
+        tails: evidence.
+        bins: int64 (J,), the bin that rules and the candidates below it, downward.
+        section: params.thresholds.
+    """
+    for at in bins:
+        need_n = _need_at(tails, int(at), section)
+        if need_n is not None:
+            where = "" if at == bins[0] else f"; at the threshold in force the misses seen put it below, so need_n is for {edges()[at]:.4f}"
+            return need_n, f"recall is not certified at any threshold{where}"
+    lowest = int(bins[-1])
+    need_n = _without_miss(tails, lowest, section)
+    return need_n, f"the misses seen put recall below its target everywhere; need_n is for {edges()[lowest]:.4f}, were none seen"
+
+
+def _need_at(tails: Tails, at: int, section: Thresholds) -> int | None:
     evidence = gather(tails, np.array([at]))
     bound = recall.bound(evidence, section.delta)
-    delta_missed = float(bound.delta_missed[0])
-    num_below, num_labels = float(tails.num_posts[0] - tails.num_posts[at]), int(tails.num_labels[0] - tails.num_labels[at])
+    num_labels = int(tails.num_labels[0] - tails.num_labels[at])
     if num_labels == 0 or bound.found_lower[0] == 0:
-        num_found = max(float(tails.w_violations[at]), 1.0)
-        return sample_size.labels_below_without_miss(num_below, num_found, section.recall_target, delta_missed, UNIFORM_SHARE)
+        return _without_miss(tails, at, section)
     missed = np.concatenate([evidence.w_missed, evidence.w2_missed])
-    max_weight, found = float(tails.max_weight_below[at]), float(bound.found_lower[0])
-    return sample_size.labels_below(num_labels, missed, max_weight, found, section.recall_target, delta_missed, section.power)
+    max_weight, found, delta_missed = float(tails.max_weight_below[at]), float(bound.found_lower[0]), float(bound.delta_missed[0])
+    need_n = sample_size.labels_below(num_labels, missed, max_weight, found, section.recall_target, delta_missed, section.power)
+    return None if need_n is None else max(need_n, num_labels + 1)  # the labels there are did not do
+
+
+def _without_miss(tails: Tails, at: int, section: Thresholds) -> int:
+    """The zero-miss floor, with the violations found so far, or one."""
+    num_below, num_found = float(tails.num_posts[0] - tails.num_posts[at]), max(float(tails.w_violations[at]), 1.0)
+    return sample_size.labels_below_without_miss(num_below, num_found, section.recall_target, section.delta / 2, UNIFORM_SHARE)
 
 
 def _figures(tails: Tails, bins: Ints, bound: RecallBound, j: int) -> dict[str, Any]:

@@ -159,6 +159,23 @@ def test_recall_needs_more_than_three_hundred_labels_and_says_so(score_table) ->
     assert fresh["outcome"] == "insufficient" and fresh["threshold"] == 0.5
 
 
+def test_misses_that_rule_out_the_threshold_in_force_give_the_need_of_a_lower_one(score_table) -> None:
+    rows = score_table(8000, 14, categories=("spam",))
+    told = decide(rows, review=0.8, recall_target=0.97)["review"]
+    assert told["outcome"] == "kept" and told["threshold"] == 0.8
+    assert told["need_n"] > 0 and "need_n is for 0." in told["reason"]
+
+
+def test_a_few_errors_do_not_say_that_no_number_of_labels_would_do(score_table) -> None:
+    rows = score_table(40_000, 15, categories=("spam",))
+    few = rows.assign(label=rows.label.where((rows.score < 0.2) | (rows.index % 40 == 0)))
+    top = few.index[(few.score > 0.9) & few.label.notna()]
+    few.loc[top[:2], "label"] = 0.0
+    told = decide(few, auto_remove=0.9)["auto_remove"]
+    assert told["outcome"] == "kept"
+    assert told["need_n"] > told["n"]
+
+
 def test_enough_labels_certify_recall(score_table) -> None:
     told = decide(score_table(200_000, 10, categories=("spam",)), review=0.3)["review"]
     assert told["outcome"] == "certified" and told["bound"] >= 0.8
