@@ -57,6 +57,7 @@ def _load_e5_small() -> tuple[nn.Module, Tokenizer, str]:
         max_position_embeddings=sizes.max_positions,
         type_vocab_size=sizes.num_token_types,
         layer_norm_eps=sizes.epsilon,
+        attention_probs_dropout_prob=0.0,  # costs a fifth of training time; the hidden layers keep their dropout
         pad_token_id=1,  # <pad> of the XLM-R vocabulary, as in the packaged tokenizer.json
     )
     with no_init_weights():
