@@ -26,7 +26,8 @@ def capped_factors(masses: NDArray[np.float64], max_share: float) -> NDArray[np.
     num_cut = np.arange(len(masses))
     room = 1 - num_cut * max_share
     level = np.divide(max_share * rest, room, out=np.full(len(masses), np.inf), where=room > 0)
-    v = level[np.argmax(descending <= level)]  # with enough reviewers there is such a level before `room` is spent
+    # With enough reviewers there is such a level before `room` is spent; with just enough it is met up to rounding.
+    v = level[np.argmax(descending <= level * (1 + 1e-12))]
     factors: NDArray[np.float64] = np.minimum(1.0, v / masses)
     return factors
 
