@@ -24,7 +24,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Run matrix products in bfloat16 where that is fast here; elsewhere change nothing."""
+    """Run matrix products and convolutions in bfloat16 where the hardware does so; elsewhere change nothing."""
     return torch.autocast(device.type, torch.bfloat16) if has_fast_bfloat16(device) else nullcontext()
 
 

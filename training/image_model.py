@@ -41,7 +41,7 @@ class ImageModel(nn.Module):
     def __init__(self, backbone: Backbone, setup: ImageSetup, dropout: float = 0.0) -> None:
         """Args: a network with its number of features; the setup; dropout share before the head."""
         super().__init__()
-        self.network = backbone.network
+        self.network = backbone.network.to(memory_format=torch.channels_last)  # a third faster on CPUs
         self.setup = setup
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.num_features, len(setup.policies))
@@ -75,7 +75,7 @@ class ImageModel(nn.Module):
         flat = np.stack([picture for post in pictures for picture in post])
         counts = np.array([len(post) for post in pictures])
         return {
-            "pixels": to_tensor(flat, self.setup.mean, self.setup.std),
+            "pixels": to_tensor(flat, self.setup.mean, self.setup.std).contiguous(memory_format=torch.channels_last),
             "post": torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
             "num_images": torch.from_numpy(counts.astype(np.float32)),
         }

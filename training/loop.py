@@ -1,6 +1,7 @@
 """The one train and evaluation loop, for both modalities: deterministic, resumable, on whatever device there is."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,7 @@ class _Run:
     accelerator: Accelerator
     train: Examples
     positive_weights: torch.Tensor
+    use_bfloat16: bool
     settings: Training
     seed: int
     checkpoint: Path
@@ -67,6 +69,7 @@ def fit(
     seed: int,
     checkpoint: Path,
     positive_weights: NDArray[np.float32],
+    use_bfloat16: bool,
     score_start: bool = False,
 ) -> Fitted:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
@@ -83,6 +86,7 @@ def fit(
         checkpoint: file for progress, written every `settings.checkpoint_steps` batches; the caller names it after everything
             that the result depends on, and removes it when the model is safe.
         positive_weights: float32 (C,), see `masked_loss`.
+        use_bfloat16: whether to run the model in bfloat16 where the hardware does so.
         score_start: evaluate before the first step too and let it compete, for a model that has been trained before.
 
     Returns:
@@ -92,7 +96,7 @@ def fit(
     optimizer = build_optimizer(model, settings.learning_rate, settings.head_learning_rate, settings.layer_decay, settings.weight_decay)
     wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model.to(accelerator.device)
     positive = torch.from_numpy(positive_weights).to(accelerator.device)
-    run = _Run(model, wrapped, optimizer, accelerator, train, positive, settings, seed, checkpoint, State(), {})
+    run = _Run(model, wrapped, optimizer, accelerator, train, positive, use_bfloat16, settings, seed, checkpoint, State(), {})
     if checkpoint.exists():
         run.state, run.best = load_checkpoint(checkpoint, model, optimizer)
     with deterministic():
@@ -144,7 +148,7 @@ def _step(run: _Run, rows: Rows, num_steps: int) -> None:
     total = float(run.train.weights[rows].sum())
     run.wrapped.train()
     set_progress(run.optimizer, state.step, num_steps, run.settings.warmup_share)
-    with autocast(device):
+    with autocast(device) if run.use_bfloat16 else nullcontext():
         logits = run.wrapped(**inputs)
     loss = masked_loss(logits, targets, weights, run.positive_weights, run.settings.focal_gamma)
     # DistributedDataParallel averages gradients; times the number of processes it is their sum, over the batch's weight.

@@ -24,7 +24,8 @@ class Task:
     """One classifier to train: the model, its section of the params, the examples, and how it scores its validation rows.
 
     `val_targets` and `val_weights` are float32 (M, C); `predict_val` gives float32 probabilities (M, C) from the model as it
-    stands. A `warm` model has been trained before: its bias is kept, and its starting point competes on val.
+    stands. With `use_bfloat16` training runs in bfloat16 where the hardware does so. A `warm` model has been trained before: its
+    bias is kept, and its starting point competes on val.
     """
 
     model: nn.Module
@@ -35,6 +36,7 @@ class Task:
     val_targets: Array
     val_weights: Array
     predict_val: Callable[[], Array]
+    use_bfloat16: bool
     warm: bool = False
 
 
@@ -62,7 +64,7 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     def evaluate() -> dict[str, Any]:
         return validation_figures(task.predict_val(), task.val_targets, task.val_weights, task.policies)
 
-    fitted = fit(task.model, examples, evaluate, settings, task.seed, checkpoint, positive, score_start=task.warm)
+    fitted = fit(task.model, examples, evaluate, settings, task.seed, checkpoint, positive, task.use_bfloat16, score_start=task.warm)
     return _record(task, fitted), fitted.samples_per_s
 
 
@@ -77,15 +79,15 @@ def _record(task: Task, fitted: Fitted) -> dict[str, Any]:
         "val": best,
         "best_epoch": fitted.best_epoch,
         "history": fitted.history,
-        "machine": _machine(),
+        "machine": _machine(task.use_bfloat16),
     }
 
 
-def _machine() -> dict[str, Any]:
+def _machine(use_bfloat16: bool) -> dict[str, Any]:
     """What the weights depend on besides data and params. Times are left out: equal runs must give equal files."""
     device = best_device()
     threads = torch.get_num_threads()
-    return {"device": device.type, "bfloat16": has_fast_bfloat16(device), "threads": threads, "torch": torch.__version__}
+    return {"device": device.type, "bfloat16": use_bfloat16 and has_fast_bfloat16(device), "threads": threads, "torch": torch.__version__}
 
 
 def checkpoint_folder(store: Path, stage: str, *parts: Any) -> Path:

@@ -119,7 +119,9 @@ def fit_text(
     def predict_val() -> Array:
         return predict_text(model, val_texts)
 
-    task = stage.Task(model, params.policies, params.text, params.seed, rows, val_targets, val_weights, predict_val, warm)
+    task = stage.Task(
+        model, params.policies, params.text, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=True, warm=warm
+    )
     return stage.train(task, checkpoint)
 
 
