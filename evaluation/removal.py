@@ -96,7 +96,17 @@ def certify(evidence: Evidence, weights: Floats, target: float) -> Path:
     """
     p_value = weighted.rate_p_value(evidence.sum_w_errors, evidence.sum_w2_errors, evidence.sum_w, evidence.max_weight, 1 - target)
     safe_weight = np.where(evidence.max_weight > 0, evidence.max_weight, 1.0)
-    least_p_value = np.power(target, evidence.sum_w / safe_weight)
+    return fallback(p_value, np.power(target, evidence.sum_w / safe_weight), weights)
+
+
+def fallback(p_value: Floats, least_p_value: Floats, weights: Floats) -> Path:
+    """The fallback procedure on any p-values; see `certify`.
+
+    Args:
+        p_value: (..., J).
+        least_p_value: (..., J), the p-value that as many labels would have without an error.
+        weights: float64 (J,) from `start_weights`.
+    """
     level, tested, passed = np.zeros(p_value.shape), np.zeros(p_value.shape, bool), np.zeros(p_value.shape, bool)
     carried = np.zeros(p_value.shape[:-1])
     for j in range(p_value.shape[-1]):

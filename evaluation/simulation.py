@@ -22,17 +22,23 @@ class World(NamedTuple):
 
     violating: Floats
     benign: Floats
+    posts_a_week: float = POSTS_A_WEEK
 
     @property
     def volume_above(self) -> Floats:
         """Posts a week at or above each bin's lower edge, float64 (4096,)."""
-        return POSTS_A_WEEK * (self.violating + self.benign)[::-1].cumsum()[::-1]
+        return self.posts_a_week * (self.violating + self.benign)[::-1].cumsum()[::-1]
 
     @property
     def precision_above(self) -> Floats:
         """Share of violations at or above each bin's lower edge, float64 (4096,)."""
-        right = POSTS_A_WEEK * self.violating[::-1].cumsum()[::-1]
-        return np.asarray(right / self.volume_above)
+        right = self.posts_a_week * self.violating[::-1].cumsum()[::-1]
+        return np.asarray(right / np.maximum(self.volume_above, 1e-300))
+
+    @property
+    def recall_above(self) -> Floats:
+        """Share of all violations that score at or above each bin's lower edge, float64 (4096,)."""
+        return np.asarray(self.violating[::-1].cumsum()[::-1] / self.violating.sum())
 
     def oracle_bin(self, target: float) -> int:
         """The lowest bin above which precision meets the target; NUM_BINS where none does."""
@@ -47,25 +53,33 @@ _MIXTURES: dict[str, tuple[float, Mixture, Mixture]] = {
     "B": (0.003, [(0.6, 9, 1), (0.4, 1.6, 2.2)], [(0.99, 0.4, 40), (0.01, 1.5, 6)]),
     "C": (0.05, [(0.5, 6, 1), (0.5, 1.5, 2)], [(0.95, 0.6, 20), (0.05, 1.5, 4)]),
 }
+RARE = 0.01  # share of violations in worlds D and E
 _TOP_SHARE = 1.2e-4  # of benign posts in world D that score at the very top: quotations and news
 LEAST_RATE = 0.01  # of violations at a score in world E; score squared alone would need more benign posts than there are
 
 
-def world(name: str) -> World:
+def world(name: str, prevalence: float | None = None, posts_a_week: float = POSTS_A_WEEK) -> World:
     """One of the worlds A to E.
 
+    Args:
+        name: its letter.
+        prevalence: share of violations, in (0, 1), where the world's own is not wanted; scores given the label stay as they are.
+        posts_a_week: posts, > 0.
+
     Raises:
-        ValueError: there is no such world.
+        ValueError: there is no such world, or it cannot hold that many violations.
     """
     if name in _MIXTURES:
-        prevalence, given_violation, given_benign = _MIXTURES[name]
-        return World(prevalence * _mixture(given_violation), (1 - prevalence) * _mixture(given_benign))
+        own, given_violation, given_benign = _MIXTURES[name]
+        share = own if prevalence is None else prevalence
+        return World(share * _mixture(given_violation), (1 - share) * _mixture(given_benign), posts_a_week)
+    share = RARE if prevalence is None else prevalence
     if name == "D":
-        base = world("A")
-        top = 0.99 * _mixture([(1.0, 400, 1.2)])
-        return World(base.violating, (1 - _TOP_SHARE) * base.benign + _TOP_SHARE * top)
+        base = world("A", share, posts_a_week)
+        top = (1 - share) * _mixture([(1.0, 400, 1.2)])
+        return World(base.violating, (1 - _TOP_SHARE) * base.benign + _TOP_SHARE * top, posts_a_week)
     if name == "E":
-        return _flat_world()
+        return _flat_world(share, posts_a_week)
     raise ValueError(f"there is no world {name!r}; known: A, B, C, D, E")
 
 
@@ -74,13 +88,16 @@ def _mixture(parts: Mixture) -> Floats:
     return np.asarray(sum(weight * np.diff(beta.cdf(edges, a, b)) for weight, a, b in parts), np.float64)
 
 
-def _flat_world() -> World:
+def _flat_world(share: float, posts_a_week: float) -> World:
     """World E: true precision flat around the target, where rules that look at the point estimate go wrong most."""
     score = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
     rate = np.select([score > 0.9, score > 0.6], [0.955, 0.942], np.maximum(score**2, LEAST_RATE))
-    violating = 0.01 * _mixture([(0.6, 6, 1), (0.4, 1.6, 2.2)])
+    violating = share * _mixture([(0.6, 6, 1), (0.4, 1.6, 2.2)])
     benign = violating * (1 - rate) / rate
-    return World(violating, benign + (0.99 - benign.sum()) * _mixture([(1.0, 0.5, 60)]))
+    rest = 1 - share - benign.sum()
+    if rest < 0:
+        raise ValueError(f"world E has no room for a prevalence of {share}: its precision needs more harmless posts than there are")
+    return World(violating, benign + rest * _mixture([(1.0, 0.5, 60)]), posts_a_week)
 
 
 class Course(NamedTuple):
