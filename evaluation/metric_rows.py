@@ -94,6 +94,7 @@ def _rates(counts: Counts, point: OperatingPoint, settings: Settings) -> list[pd
     note, unflagged = point.note, "nothing labelled is flagged"
     return [
         _rate_block(counts, "base_rate", rate_cells.prevalence(counts), settings, missing="no labelled row"),
+        _rate_block(counts, "accuracy", rate_cells.decided_wrongly(counts), settings, flip=True, missing="no labelled row", note=note),
         _rate_block(counts, "precision", rate_cells.flagged_wrongly(counts), settings, flip=True, missing=unflagged, note=note),
         _rate_block(counts, "recall", rate_cells.missed(counts), settings, flip=True, missing=NO_VIOLATION, note=note),
         _rate_block(counts, "fpr", rate_cells.flagged_benign(counts), settings, missing=NO_OTHER, note=note),

@@ -35,6 +35,14 @@ def prevalence(counts: Counts) -> Cells:
     return _cells(counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]), _largest(counts, NONE, REVIEW, REMOVED))
 
 
+def decided_wrongly(counts: Counts) -> Cells:
+    """Harmless rows that are flagged and violations that are not, among all labelled rows."""
+    harmless, missed_ones = counts.by_action[:, OTHER][:, [REVIEW, REMOVED]].sum(1), counts.by_action[:, VIOLATION, NONE]
+    wrong, all_ = harmless + missed_ones, counts.by_action[:, [OTHER, VIOLATION]].sum((1, 2))
+    largest = np.full(len(wrong), _largest(counts, NONE, REVIEW, REMOVED))
+    return Cells(all_[:, N], wrong[:, W], wrong[:, W2], all_[:, W], all_[:, W2], largest)
+
+
 def flagged_wrongly(counts: Counts) -> Cells:
     """Harmless rows among those that are reviewed or removed."""
     return _cells(counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]), _largest(counts, REVIEW, REMOVED))

@@ -142,6 +142,12 @@ class Gate(Section):
     fairness: tuple[str, ...]
 
 
+class DsaExport(Section):
+    """Indicators for transparency reports."""
+
+    max_interval: Annotated[float, Field(gt=0, le=1)]  # width of an interval beyond which no value is stated
+
+
 class AuditSample(Section):
     """How an audit's budget is spread over the three zones, and how the score shapes the draw among untouched posts."""
 
@@ -246,6 +252,7 @@ class Params(Section):
     drift: Drift
     reviewers: Reviewers
     gate: Gate
+    dsa_export: DsaExport
     audit_sample: AuditSample
     sample_data: SampleData
 

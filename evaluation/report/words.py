@@ -15,6 +15,7 @@ METRICS = {
     "bnsp_auc": "ranking of its violations against others' harmless posts (BNSP)",
     "brier": "Brier score",
     "ce2_debiased": "calibration error (squared, debiased)",
+    "accuracy": "share of posts rightly flagged or rightly left alone",
     "precision": "share of flagged posts that are violations",
     "recall": "share of violations that are flagged",
     "fpr": "share of harmless posts that are flagged",

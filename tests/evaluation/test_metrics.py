@@ -44,6 +44,7 @@ def test_rates_are_those_of_masks(world, category, language) -> None:
     flagged, bad = mine.score >= REVIEW, mine.label == 1
     expected = {
         "base_rate": weighted_share(mine, bad),
+        "accuracy": weighted_share(mine, flagged == bad),
         "precision": weighted_share(mine[flagged], bad[flagged]),
         "recall": weighted_share(mine[bad], flagged[bad]),
         "fpr": weighted_share(mine[~bad], flagged[~bad]),

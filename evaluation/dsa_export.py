@@ -1,0 +1,208 @@
+"""Indicators of accuracy and error of automated means, per official EU language, as a CSV for a transparency report.
+
+The columns are those of the quantitative template of Commission Implementing Regulation (EU) 2024/2835. Names of section and indicators
+are our own words, for the provider to map onto the template's rows; which rows apply to a service is the provider's to say.
+
+usage: upheld dsa-export --metrics data/evaluation/metrics.parquet --report data/evaluation/report.json --service S --out dsa.csv
+"""
+
+import csv
+import io
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import pyarrow as pa
+import typer
+
+from evaluation.metric_rows import ALL, COLUMNS
+from feature_store import atomic, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import BadUse
+
+HEADER = ("Applicability", "Service", "Reporting period", "Section", "Indicator", "Scope", "Value", "Contextual Information")
+SECTION = "Automated means used for content moderation"
+# Source: Council Regulation No 1 of 1958 determining the languages to be used, as amended: Article 1.
+OFFICIAL_LANGUAGES = {
+    "bg": "Bulgarian", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian",
+    "fi": "Finnish", "fr": "French", "ga": "Irish", "hr": "Croatian", "hu": "Hungarian", "it": "Italian", "lt": "Lithuanian",
+    "lv": "Latvian", "mt": "Maltese", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "sk": "Slovak",
+    "sl": "Slovenian", "sv": "Swedish",
+}  # fmt: skip
+# Metric of metrics.parquet -> indicator, and its definition. "Flagged": sent to a person, or removed automatically.
+INDICATORS = {
+    "accuracy": ("Detection: accuracy", "share of posts on which the system (flagged or not) and human reviewers agree"),
+    "error_rate": ("Detection: error rate", "share of posts on which the system (flagged or not) and human reviewers disagree"),
+    "precision": ("Detection: precision", "share of flagged posts that human reviewers judge to be violations"),
+    "recall": ("Detection: recall", "share of violations, as human reviewers judge them, that are flagged"),
+    "fpr": ("Detection: false positive rate", "share of posts without violation that are flagged"),
+    "fnr": ("Detection: false negative rate", "share of violations that are not flagged"),
+    "precision_auto_remove": ("Automatic removal: precision", "share of automatic removals that human reviewers confirm"),
+    "recall_auto_remove": ("Automatic removal: recall", "share of violations that are removed automatically"),
+    "wrongful_removal_share": ("Automatic removal: error rate", "share of automatic removals that human reviewers do not confirm"),
+    "fpr_auto_remove": ("Automatic removal: false positive rate", "share of posts without violation that are removed automatically"),
+}
+FORMULA_STARTS = "=+-@"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What stands in every row: applicability, service and period as the provider states them."""
+
+    service: str
+    period: str
+    applicability: str
+
+
+def run(settings: params.DsaExport, metrics_file: Path, report_file: Path, out: Path, report: Report) -> list[dict[str, str]]:
+    """Write the CSV: a row per category, official language (present in the data or not) and indicator, and one for all languages.
+
+    Args:
+        settings: the widest interval with which a value is still stated.
+        metrics_file: metrics.parquet of `upheld evaluate`.
+        report_file: its report.json.
+        out: CSV by RFC 4180, UTF-8.
+        report: what the provider states; an empty period is taken from the data.
+
+    Returns:
+        the rows, by `HEADER`; Value is empty where the evidence is insufficient, and the context says why.
+
+    Raises:
+        BadUse: a file is not what evaluate writes, or no period is known; nothing is written then.
+    """
+    table, story = _metrics(metrics_file), _story(report_file)
+    period = report.period or _period(story, report_file)
+    notes = [f"{(1 - story['limits']['interval_error']):.0%} interval", "Synthetic data: no statement on a real service"]
+    fixed = {"Applicability": report.applicability, "Service": report.service, "Reporting period": period, "Section": SECTION}
+    cells = table.set_index(["category", "language", "metric"]).to_dict("index")
+    rows = [
+        {name: safe(text) for name, text in {**fixed, "Indicator": INDICATORS[metric][0], "Scope": scope, **said}.items()}
+        for category in sorted(table.category.unique())
+        for language, scope in _scopes(table, category)
+        for metric in INDICATORS
+        for said in [_said(cells, (category, language, metric), settings.max_interval, notes[0], notes[1:] if story["synthetic"] else [])]
+    ]
+    atomic.write_text(out, _csv(rows))
+    return rows
+
+
+def safe(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: one line without control characters, an apostrophe before =, +, - and @.
+
+    Source: OWASP, "CSV Injection"; full-width forms are folded before they are compared, as some spreadsheets do.
+    """
+    line = " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cf") else char for char in text).split())
+    return f"'{line}" if unicodedata.normalize("NFKC", line[:1]).startswith(tuple(FORMULA_STARTS)) else line
+
+
+def _said(
+    cells: Mapping[Any, Mapping[Any, Any]], key: tuple[str, str, str], widest: float, interval: str, notes: Sequence[str]
+) -> dict[str, str]:
+    """Value and context of one cell."""
+    category, language, metric = key
+    cell = cells.get((category, language, "accuracy" if metric == "error_rate" else metric))
+    about = f"Definition: {INDICATORS[metric][1]}"
+    if cell is None:
+        removal = cells.get((category, language, "precision_auto_remove"))
+        why = "no post in this language in the period" if removal is None else removal["reason"]
+        return {"Value": "", "Contextual Information": ". ".join([about, f"No value: {why}", *notes])}
+    value, low, high = (None if pd.isna(cell[name]) else float(cell[name]) for name in ("value", "ci_low", "ci_high"))
+    if metric == "error_rate" and value is not None and low is not None and high is not None:
+        value, low, high = 1 - value, 1 - high, 1 - low
+    reason = [] if pd.isna(cell["reason"]) else [str(cell["reason"])]
+    counted = f"n = {cell['n']:.0f} labelled posts" + (f", {cell['n_eff']:.0f} in effect" if cell["n_eff"] < cell["n"] else "")
+    if value is None or low is None or high is None:
+        return {"Value": "", "Contextual Information": ". ".join([about, f"No value: {'; '.join(reason) or 'undefined'}", counted, *notes])}
+    span = f"{interval} {low:.4f} to {high:.4f}"
+    if high - low > widest:
+        need = math.ceil(cell["n"] * ((high - low) / widest) ** 2)
+        why = f"No value: not enough evidence, the {span} is wider than {widest:g}; about {need} labelled posts would be needed"
+        return {"Value": "", "Contextual Information": ". ".join([about, why, counted, *reason, *notes])}
+    return {"Value": f"{value:.4f}", "Contextual Information": ". ".join([about, counted, span, *reason, *notes])}
+
+
+def _scopes(table: pd.DataFrame, category: str) -> Iterator[tuple[str, str]]:
+    """(language of the data, text of the scope): all of them, then each official language or, by its tag, each variety of it."""
+    yield ALL, f"Category {category}; all languages in the data, official or not"
+    there = sorted(table.language[table.category == category].unique())
+    for code, name in OFFICIAL_LANGUAGES.items():
+        for tag in [tag for tag in there if tag.lower().split("-")[0] == code] or [code]:
+            yield tag, f"Category {category}; {name} ({tag})"
+
+
+def _csv(rows: Sequence[Mapping[str, str]]) -> str:
+    page = io.StringIO(newline="")
+    writer = csv.DictWriter(page, HEADER, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return page.getvalue()
+
+
+def _metrics(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise BadUse(
+            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); expected metrics.parquet of `upheld evaluate`"
+        ) from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise BadUse(f"{path}: no column {missing[0]!r}; expected metrics.parquet of `upheld evaluate`")
+    pooled = table[(table.group_column == ALL) & table.metric.isin(INDICATORS)]
+    if "accuracy" not in set(pooled.metric):
+        raise BadUse(f"{path}: no metric 'accuracy'; evaluate the scores again with this version")
+    return pooled
+
+
+def _story(path: Path) -> dict[str, Any]:
+    try:
+        story: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        story["limits"]["interval_error"], story["synthetic"], story["data"]["periods"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadUse(f"{path}: cannot be read ({error!r}); expected report.json of `upheld evaluate`") from error
+    return story
+
+
+def _period(story: Mapping[str, Any], path: Path) -> str:
+    periods = story["data"]["periods"]
+    if not periods:
+        raise BadUse(f"{path}: the scores had no column period; state the reporting period with --period")
+    return str(periods[0]) if len(periods) == 1 else f"{periods[0]} to {periods[-1]}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def dsa_export(
+        metrics: Annotated[Path, typer.Option(help="metrics.parquet of `upheld evaluate`.")],
+        report: Annotated[Path, typer.Option(help="report.json beside it.")],
+        service: Annotated[str, typer.Option(help="Name of the service.")],
+        out: Annotated[Path, typer.Option(help="CSV to write.")],
+        period: Annotated[str, typer.Option(help="Reporting period; without it, the periods of the data.")] = "",
+        applicability: Annotated[str, typer.Option(help="Type of provider, as the template's first column asks.")] = "",
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Indicators per official EU language as CSV, in the columns of Implementing Regulation (EU) 2024/2835."""
+        section = params.load(params_file, overrides).dsa_export
+        rows = run(section, metrics, report, out, Report(service, period, applicability))
+        stated = sum(bool(row["Value"]) for row in rows)
+        if as_json:
+            print(json.dumps({"out": str(out), "rows": len(rows), "stated": stated}))
+        else:
+            text = f"{len(rows)} rows, {stated} with a value, {len(rows) - stated} without enough evidence (each says why): {out}"
+            console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return execute(dsa_export, "dsa-export", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
