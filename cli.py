@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("registry.up", "Start Airflow and MLflow on loopback."),
     "calibrate": ("evaluation.calibrate", "Calibrate scores and certify both thresholds of every category."),
     "evaluate": ("evaluation.evaluate", "Metrics per category and language, the gate's decision and the report."),
+    "behave": ("registry.behave", "Functional and paired suites on a registered model, per language."),
     "dsa-export": ("evaluation.dsa_export", "Accuracy and error indicators per official EU language as CSV, for transparency reports."),
     "simulate-weeks": ("evaluation.simulate_weeks", "How often each threshold rule would have been wrong, and what budget ours needs."),
     "audit-sample": ("evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),

@@ -148,6 +148,16 @@ class DsaExport(Section):
     max_interval: Annotated[float, Field(gt=0, le=1)]  # width of an interval beyond which no value is stated
 
 
+class Behave(Section):
+    """Bounds of behaviour tests; probabilities and shares."""
+
+    min_pass_rate: Share  # of the cases of a functionality
+    min_pass_rates: dict[str, Share]  # functionality -> its own bound
+    max_score_shift: Share  # mean difference of the probabilities of cases that should score alike
+    max_flip_rate: Share  # of such pairs: how many may be decided differently
+    min_ordered_rate: Share  # of pairs with different expected labels: in how many the violation must score higher
+
+
 class AuditSample(Section):
     """How an audit's budget is spread over the three zones, and how the score shapes the draw among untouched posts."""
 
@@ -252,6 +262,7 @@ class Params(Section):
     drift: Drift
     reviewers: Reviewers
     gate: Gate
+    behave: Behave
     dsa_export: DsaExport
     audit_sample: AuditSample
     sample_data: SampleData

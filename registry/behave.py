@@ -1,0 +1,194 @@
+"""Run a behaviour suite on a registered model: functional cases (HateCheck-style), translations, swapped identities.
+
+usage: upheld behave champion --suite cases.parquet --out data/behaviour --columns category='hate_speech'
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from evaluation import behaviour, behaviour_suite, scores
+from evaluation.bins import bin_of, edges
+from evaluation.metric_rows import ALL
+from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
+from evaluation.report.render import plain
+from evaluation.report.words import count, share
+from feature_store import atomic, digest, params, post_features
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import BadUse
+from registry import mlflow_store, serve
+from training import pipeline, progress
+
+CASE_COLUMNS = ["case_id", "category", "language", "functionality", "identity", "label", "prob", "flagged", "passed"]
+MAX_LISTED = 20  # failures in behaviour.md; all of them are in metrics.parquet
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded pipeline, what the registry calls it and its thresholds, and the content of these."""
+
+    pipeline: pipeline.Pipeline
+    version: str
+    thresholds_version: str
+    thresholds: Mapping[str, Any]
+
+
+def appoint(store: Path, reference: str) -> Model:
+    """Load a registered version with the thresholds pinned to it. Raises as `serve.resolve` and `pipeline.load` do."""
+    registry = mlflow_store.connect(store)
+    version, thresholds = serve.resolve(registry, reference)
+    content = load_thresholds(mlflow_store.thresholds_path(registry, thresholds))
+    return Model(pipeline.load(mlflow_store.bundle_path(registry, version)), version.label, thresholds.label, content)
+
+
+def run(
+    model: Model, suite: Path, out: Path, settings: params.Params, columns: scores.Columns | None = None, violation: str | None = None
+) -> dict[str, Any]:
+    """Decide on every case, measure, and write metrics.parquet, cases.parquet (no texts), behaviour.json and behaviour.md.
+
+    Args:
+        model: what is tested; a case counts as flagged from its category's lowest threshold in force on (review, or removal).
+        suite: cases, see `behaviour_suite.read`.
+        out: folder for the four files.
+        settings: all params; read are behave, thresholds (default_score, unknown_language), fairness.alpha.
+        columns: other names of the suite's columns, and constants.
+        violation: the word for a violation in `label`.
+
+    Returns:
+        what behaviour.json holds.
+
+    Raises:
+        BadUse: the suite breaks its contract, or a category is none of the model's; nothing is written then.
+    """
+    cases = behaviour_suite.read(suite, columns or scores.Columns(), violation)
+    unknown = sorted(set(cases["category"]) - set(model.pipeline.policies))
+    if unknown:
+        raise BadUse(f"{suite}: column category: {unknown[0]!r} is none of {model.version}'s: {', '.join(model.pipeline.policies)}")
+    points = {
+        category: operating_point(
+            model.thresholds,
+            category,
+            sorted(set(cases["language"])),
+            settings.thresholds.default_score,
+            settings.thresholds.unknown_language,
+        )
+        for category in sorted(set(cases["category"]))
+    }
+    judged = _judged(cases, _predict(model.pipeline, cases), points)
+    table = behaviour.measure(judged, settings.behave, settings.fairness.alpha)
+    lost = cases["ref_case_id"][cases["ref_case_id"].notna() & ~cases["ref_case_id"].isin(cases["case_id"])]
+    told = {
+        "model_version": model.version,
+        "thresholds_version": model.thresholds_version,
+        "synthetic": model.pipeline.synthetic,
+        "suite": suite.name,
+        "suite_digest": digest.of_json(cases.where(cases.notna(), None).to_dict("records")),
+        "cases": len(cases),
+        "pairs": len(behaviour.paired(judged)),
+        "unpaired": len(lost),
+        "unpaired_example": None if lost.empty else lost.iloc[0],
+        "flagged_from": {category: _flagged_from(point) for category, point in points.items()},
+        "verdicts": {str(name): int(number) for name, number in table["verdict"].value_counts().sort_index().items()},
+    }
+    _write(out, table, judged, told)
+    return told
+
+
+def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
+    """Probabilities of the cases as posts without picture and without history, by case_id."""
+    posts = pd.DataFrame({"post_id": cases["case_id"], "language": cases["language"]})
+    posts["text"] = [post_features.merged_text(text, None) for text in cases["text"]]
+    posts["num_hashtags"] = [post_features.num_hashtags(text, None) for text in cases["text"]]
+    posts["has_link"] = [post_features.has_link(text) for text in cases["text"]]
+    posts["image_digests"] = [[] for _ in range(len(cases))]
+    posts["prior_removals"] = 0
+    with progress.bars() as shown:
+        probs = model.predict(posts, lambda _: {}, progress.reporter(shown, "score", len(posts)))
+    return probs.set_index("post_id")
+
+
+def _judged(cases: pd.DataFrame, probs: pd.DataFrame, points: Mapping[str, OperatingPoint]) -> pd.DataFrame:
+    """The cases with prob, flagged and passed."""
+    parts = []
+    for category, own in cases.groupby("category", sort=False):
+        prob = own["case_id"].map(probs[f"prob_{category}"]).astype(float)
+        parts.append(own.assign(prob=prob, flagged=bin_of(prob) >= points[str(category)].cuts[0]))
+    judged = pd.concat(parts).sort_index()
+    return judged.assign(passed=judged["flagged"] == (judged["label"] == 1))
+
+
+def _flagged_from(point: OperatingPoint) -> dict[str, Any]:
+    first = point.cuts[0]
+    return {"threshold": float(edges()[first]) if first < len(edges()) else None, "note": point.note or None}
+
+
+def _write(out: Path, table: pd.DataFrame, judged: pd.DataFrame, told: dict[str, Any]) -> None:
+    for name, content in (("metrics", table), ("cases", judged[CASE_COLUMNS])):
+        with atomic.replacing(out / f"{name}.parquet") as partial:
+            content.to_parquet(partial, index=False)
+    atomic.write_text(out / "behaviour.md", markdown(table, told))
+    atomic.write_json(out / "behaviour.json", told)  # last: where it is, everything is
+
+
+def markdown(table: pd.DataFrame, told: Mapping[str, Any]) -> str:
+    """behaviour.md: pass rates per language, then what fails."""
+    lines = [f"# Behaviour of {told['model_version']} with {told['thresholds_version']}", ""]
+    lines += ["**Synthetic: this model was trained on generated posts.**", ""] if told["synthetic"] else []
+    lines += [f"{count(told['cases'], 'case')} and {count(told['pairs'], 'pair')} of `{plain(told['suite'])}`; "
+              f"{told['unpaired']} variants whose original is not in the suite are not compared.", ""]  # fmt: skip
+    pooled = table[(table["group_column"] == ALL) & (table["metric"] == "pass_rate")]
+    lines += [
+        "| category | language | cases passed | interval | cases | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(f"| {plain(row.category)} | {plain(row.language)} | {_figures(row)} |" for row in pooled.itertuples()),
+        "",
+    ]
+    failed = table[(table["verdict"] == "FAIL") & (table["group_column"] != ALL)].sort_values("value", kind="stable")
+    lines += [f"## What fails: {count(len(failed), 'slice')}", ""]
+    for row in failed.head(MAX_LISTED).itertuples():
+        where = f"{plain(row.group_value)} ({plain(row.category)}, {plain(row.language)})"
+        lines.append(f"- {where}: {str(row.metric).replace('_', ' ')} {row.value:.3f}, {row.ci_low:.3f} to {row.ci_high:.3f}; {row.reason}")
+    return "\n".join([*lines, *([f"- and {len(failed) - MAX_LISTED} more in metrics.parquet"] if len(failed) > MAX_LISTED else []), ""])
+
+
+def _figures(row: Any) -> str:
+    return f"{share(row.value)} | {share(row.ci_low)} to {share(row.ci_high)} | {row.n} | {row.verdict}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def behave(
+        model: Annotated[str, typer.Argument(help="Version number or alias of upheld-moderation.")],
+        suite: Annotated[Path, typer.Option(help="Parquet, CSV or JSONL: case_id, text, language, functionality, label, category.")],
+        out: Annotated[Path, typer.Option(help="Folder for metrics, cases and summary.")],
+        columns: Annotated[str, typer.Option(help="Other column names and constants: language=lang,category='hate_speech'.")] = "",
+        violation: Annotated[str | None, typer.Option(help="Word for a violation in `label`, where labels are words.")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Functional and paired suites on a registered model, per language."""
+        settings = params.load(params_file, overrides)
+        told = run(appoint(store, model), suite, out, settings, scores.parse_columns(columns), violation)
+        if as_json:
+            print(json.dumps({"out": str(out), **told}))
+        else:
+            verdicts = ", ".join(f"{number} {name}" for name, number in told["verdicts"].items())
+            text = f"{told['model_version']}: {told['cases']} cases, {told['pairs']} pairs: {verdicts}. {out}/behaviour.md"
+            if told["unpaired"]:
+                text += f"\n{told['unpaired']} rows have a ref_case_id that no case has, such as {told['unpaired_example']!r}"
+            console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return execute(behave, "behave", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
