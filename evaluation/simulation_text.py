@@ -33,6 +33,9 @@ def needs(told: Mapping[str, Any]) -> list[str]:
     """What budget our rule needs, a sentence a world."""
     lines = []
     for world in told["worlds"]:
+        if world["oracle_removals_per_week"] is None:
+            lines.append(f"World {world['world']}, {world['about']}: no threshold truly meets the target, so there is nothing to certify.")
+            continue
         certify, automate = (_budget(world["need_budget"][kind]) for kind in ("to_certify", "to_automate"))
         lines.append(f"World {world['world']}, {world['about']}: to certify a threshold in most weeks {certify}; "
                      f"to remove {share(told['good_share'])} of the ideal {automate}.")  # fmt: skip

@@ -136,6 +136,13 @@ def test_worlds_without_a_good_threshold_start_from_the_start_score() -> None:
     assert simulation_rules.incumbent_bin(truth, SECTION) == simulation.NUM_BINS / 2
 
 
+def test_where_nothing_meets_the_target_it_says_so(tmp_path) -> None:
+    told = simulate_weeks.run(settings(), tmp_path, worlds=["D"], prevalence=1e-4, posts_per_week=100, budget=100, num_weeks=500)
+    assert told["worlds"][0]["oracle_removals_per_week"] is None
+    assert told["worlds"][0]["outcomes"][0]["wrong"] <= 0.12
+    assert "no threshold truly meets the target" in (tmp_path / "simulation.md").read_text()
+
+
 def test_budgets_below_what_the_audit_needs_are_refused(tmp_path) -> None:
     with pytest.raises(BadUse, match="lower the key with --set"):
         simulate_weeks.run(settings(), tmp_path, budget=499)
