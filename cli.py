@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("registry.up", "Start Airflow and MLflow on loopback."),
     "calibrate": ("evaluation.calibrate", "Calibrate scores and certify both thresholds of every category."),
     "evaluate": ("evaluation.evaluate", "Metrics per category and language, the gate's decision and the report."),
+    "weekly": ("evaluation.weekly", "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model."),
     "audit-sample": ("evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),
 }
 
