@@ -11,6 +11,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("registry.demo", "The main job on given data, or on a synthetic world: ingest to registered challenger."),
     "retrain": ("registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
     "score": ("registry.serve", "Decide on one post or many with a registered model and its thresholds."),
+    "freeze": ("registry.freeze", "Stop automatic removal of a category at once."),
+    "unfreeze": ("registry.unfreeze", "Let automatic removal of a category go by its thresholds again."),
     "diff": ("registry.diff", "What changed between two versions of the model."),
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),
