@@ -88,10 +88,11 @@ def _shown(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _boundary(score: pd.Series, hit: pd.Series) -> float | None:
-    """The highest bin edge with the fewest rows on the wrong side; None where there is no hit."""
+    """The bin edge with the fewest rows on the wrong side, of such ones the highest that loses fewest hits; None where there is no hit."""
     if not hit.any():
         return None
     bins = bin_of(score.to_numpy())
     hits, others = (np.bincount(bins[mask], minlength=NUM_BINS) for mask in (hit.to_numpy(), ~hit.to_numpy()))
-    wrong = hits.cumsum() - hits + others[::-1].cumsum()[::-1]
+    lost = hits.cumsum() - hits
+    wrong = lost + others[::-1].cumsum()[::-1] + lost / (len(bins) + 1)
     return float(edges()[np.flatnonzero(wrong == wrong.min())[-1]])
