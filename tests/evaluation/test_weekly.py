@@ -196,3 +196,13 @@ def test_it_runs_where_nothing_but_the_core_can_be_imported(made, tmp_path) -> N
     script = f"{BLOCK}\nfrom evaluation import weekly\nsys.exit(weekly.main({arguments!r}))"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_ledger_says_what_the_delivery_says(made, reported, tmp_path) -> None:
+    from feature_store import ingest
+
+    store, out = tmp_path / "store", tmp_path / "out"
+    delivery = deliver(tmp_path / "in", made)
+    assert ingest.main([str(delivery), "--store", str(store), "--params", str(PARAMS), "--as-of", "2026-10-30T00:00:00Z"]) == 0
+    assert weekly.main(["--week", WEEK, "--out", str(out), "--store", str(store), "--params", str(PARAMS)]) == 0
+    assert pd.read_parquet(out / "metrics.parquet").equals(pd.read_parquet(reported / "metrics.parquet"))
