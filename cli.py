@@ -11,6 +11,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("registry.demo", "The main job on given data, or on a synthetic world: ingest to registered challenger."),
     "retrain": ("registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
     "score": ("registry.serve", "Decide on one post or many with a registered model and its thresholds."),
+    "freeze": ("registry.freeze", "Stop automatic removal of a category at once."),
+    "unfreeze": ("registry.unfreeze", "Let automatic removal of a category go by its thresholds again."),
     "diff": ("registry.diff", "What changed between two versions of the model."),
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),
@@ -20,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "behave": ("registry.behave", "Functional and paired suites on a registered model, per language."),
     "dsa-export": ("evaluation.dsa_export", "Accuracy and error indicators per official EU language as CSV, for transparency reports."),
     "simulate-weeks": ("evaluation.simulate_weeks", "How often each threshold rule would have been wrong, and what budget ours needs."),
+    "weekly": ("evaluation.weekly", "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model."),
     "audit-sample": ("evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),
 }
 

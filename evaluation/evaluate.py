@@ -61,12 +61,10 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     calibration = None if inputs.calibration is None else calibration_map.load(inputs.calibration)
     thresholds = None if inputs.thresholds is None else load_thresholds(inputs.thresholds)
     cubes, facts = score_rows.build_cubes(selection, groups, calibration, settings.thresholds.frame_min_inclusion_prob)
-    points = _points(cubes[None], thresholds, settings)
-    limits = Settings(
-        settings.fairness.alpha, settings.fairness.tau_gap, settings.fairness.tau_ratio, settings.fairness.level, settings.seed
-    )
+    points = operating_points(cubes[None], thresholds, settings)
+    limits = limits_of(settings)
     changes = _against_champion(inputs, selection, calibration, points, limits.alpha)
-    table = _table(cubes, points, limits, settings, changes)
+    table = measure(cubes, points, settings, changes)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds)
     story = content.build(
         facts=facts,
@@ -79,8 +77,9 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         calibrated=calibration is not None,
         has_champion=changes is not None,
     )
-    _write(out, table, decision, story)
-    return Result(table, decision, story)
+    result = Result(table, decision, story)
+    write(out, result)
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +119,14 @@ def _stage_files(given: Inputs) -> dict[str, Path]:
     return {name: path for name, path in own.items() if asdict(given)[name] is None}
 
 
-def _points(cube: Cube, thresholds: Mapping[str, Any] | None, settings: params.Params) -> dict[str, OperatingPoint]:
+def limits_of(settings: params.Params) -> Settings:
+    """Error of intervals, tolerated gaps and the seed, out of the params."""
+    section = settings.fairness
+    return Settings(section.alpha, section.tau_gap, section.tau_ratio, section.level, settings.seed)
+
+
+def operating_points(cube: Cube, thresholds: Mapping[str, Any] | None, settings: params.Params) -> dict[str, OperatingPoint]:
+    """The operating point of every category of a cube, from the content of thresholds.json or None."""
     section = settings.thresholds
     return {
         category: operating_point(thresholds, category, cube.languages, section.default_score, section.unknown_language)
@@ -147,22 +153,27 @@ def _against_champion(
     return paired.compare(paired.join(challenger, champion.rename(columns={"score": "prob"})), points, alpha)
 
 
-def _table(
-    cubes: Mapping[str | None, Cube],
-    points: Mapping[str, OperatingPoint],
-    limits: Settings,
-    settings: params.Params,
-    changes: pd.DataFrame | None,
+def measure(
+    cubes: Mapping[str | None, Cube], points: Mapping[str, OperatingPoint], settings: params.Params, changes: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Everything in one long table; the languages that params expect are there even without a row."""
-    parts = [metrics.compute(cube, points, limits) for cube in cubes.values()]
+    """Everything in one long table; the languages that params expect are there even without a row.
+
+    Args:
+        cubes: by language under None, by group under the group's name.
+        points: operating points.
+        settings: all params.
+        changes: paired comparison with the champion, where there is one.
+    """
+    parts = [metrics.compute(cube, points, limits_of(settings)) for cube in cubes.values()]
     absent = sorted(set(settings.fairness.expected_languages) - set(cubes[None].languages))
     parts += [metrics.empty_cells(list(cubes[None].categories), absent)] if absent else []
     parts += [changes] if changes is not None else []
     return metrics.tidy(pd.concat(parts, ignore_index=True))
 
 
-def _write(out: Path, table: pd.DataFrame, decision: dict[str, Any], story: dict[str, Any]) -> None:
+def write(out: Path, result: Result) -> None:
+    """Write metrics.parquet, report.json, report.html, report.md and gate.json."""
+    table, decision, story = result.metrics, result.gate, result.report
     page, mail = render.html(story), render.markdown(story)
     with atomic.replacing(out / "metrics.parquet") as partial:
         table.to_parquet(partial, index=False)

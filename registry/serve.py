@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from feature_store import author_history, params
+from feature_store import author_history, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
 from feature_store.ledger import Ledger
@@ -44,11 +44,15 @@ def resolve(registry: Registry, reference: str | None) -> tuple[Version, Version
 
 
 def appoint(store: Path, reference: str | None) -> score.Judge:
-    """Load the model that `reference` names, from the registry of `store`. Raises as `resolve` and `score.appoint` do."""
+    """Load the model that `reference` names, from the registry of `store`, with the categories that are frozen there.
+
+    Raises as `resolve`, `freeze_log.frozen` and `score.appoint` do.
+    """
     registry = mlflow_store.connect(store)
     model, thresholds = resolve(registry, reference)
     content = json.loads(mlflow_store.thresholds_path(registry, thresholds).read_text(encoding="utf-8"))
-    return score.appoint(mlflow_store.bundle_path(registry, model), content, model.label, thresholds.label)
+    frozen = sorted(set(freeze_log.frozen(store)) & set(content["categories"]))  # a model removes nothing of what it does not predict
+    return score.appoint(mlflow_store.bundle_path(registry, model), content, model.label, thresholds.label, frozen)
 
 
 def _removals(store: Path) -> dict[str, int]:
@@ -79,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         bounds = params.load(params_file, overrides).ingest
         judge = appoint(store, model)
         console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
+        if judge.frozen:
+            console().print(f"frozen, so not removed automatically: {', '.join(sorted(judge.frozen))}", markup=False, highlight=False)
         removals = _removals(store)
         if post is not None:
             answer, notes = score.one(judge, post, bounds, removals)

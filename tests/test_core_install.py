@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-HEAVY = ("airflow", "dvc", "great_expectations", "lancedb", "mlflow", "PIL", "torch", "transformers")
+HEAVY = ("airflow", "crowdkit", "dvc", "great_expectations", "lancedb", "mlflow", "PIL", "torch", "transformers")
 BLOCK = f"""
 import sys
 

@@ -138,15 +138,19 @@ def decide(judge: Judge, batch: post_reader.Batch, report: progress.Report = pro
     return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
 
 
-def decision_id(post_id: str, category: str, model_version: str, thresholds_version: str) -> str:
-    """Name of a decision: the same model and thresholds on the same post decide the same, and under others it is another decision."""
-    return digest.of_json([post_id, category, model_version, thresholds_version])[:32]
+def decision_id(post_id: str, category: str, model_version: str, thresholds_version: str, frozen: bool = False) -> str:
+    """Name of a decision: the same model and thresholds on the same post decide the same, and under others, or while the category is
+    frozen, it is another decision."""
+    return digest.of_json([post_id, category, model_version, thresholds_version, *(["frozen"] if frozen else [])])[:32]
 
 
 def _decisions(judge: Judge, rows: pd.DataFrame, decided_at: datetime) -> pa.Table:
     versions = (judge.model_version, judge.thresholds_version)
     columns = {
-        "decision_id": [decision_id(*key, *versions) for key in zip(rows["post_id"], rows["category"], strict=True)],
+        "decision_id": [
+            decision_id(post, category, *versions, category in judge.frozen)
+            for post, category in zip(rows["post_id"], rows["category"], strict=True)
+        ],
         "post_id": rows["post_id"].tolist(),
         "decided_at": [decided_at] * len(rows),
         "category": rows["category"].tolist(),

@@ -1,6 +1,6 @@
 """The report's charts, drawn from report.json's numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -8,6 +8,7 @@ from markupsafe import Markup
 from evaluation.report import svg
 
 Story = Mapping[str, Any]
+MAX_WEEKS = 27
 
 
 def reliability(category: Story) -> Markup:
@@ -54,4 +55,23 @@ def histogram(category: Story) -> Markup:
     rules = [(category["threshold_review"], flagged), (category["threshold_auto_remove"], "removal")]
     for place, (value, name) in enumerate(sorted(rule for rule in rules if rule[0] is not None)):
         plot.rule(value, name, left=place == 0)
+    return plot.svg()
+
+
+def history(category: str, entries: Sequence[Story], target: float) -> Markup:
+    """Precision of automatic removals and recall, week after week, with intervals; the dashed line is the precision that is wanted."""
+    entries = entries[-MAX_WEEKS:]
+    names = tuple(entry["week"][-3:] if place % (1 + len(entries) // 9) == 0 else "" for place, entry in enumerate(entries))
+    axis = svg.Axis("week", -0.5, len(entries) - 0.5, tuple(map(float, range(len(entries)))), names=names)
+    plot = svg.Plot(f"Weeks of {category}", axis, svg.unit_axis("share"))
+    plot.guide((-0.5, target), (len(entries) - 0.5, target))
+    for name, colour, label in (("precision_auto_remove", svg.ORANGE, "removals right"), ("recall", svg.GREEN, "violations flagged")):
+        rows = [(place, (entry["metrics"].get(category) or {}).get(name)) for place, entry in enumerate(entries)]
+        for place, row in ((place, row) for place, row in rows if row):
+            plot.cross_up((place, row["value"]), row["ci_low"], row["ci_high"], colour)
+        plot.line([place for place, row in rows if row], [row["value"] for _, row in rows if row], colour)
+        plot.key(colour, label)
+    changes = [place for place in range(1, len(entries)) if entries[place]["model_version"] != entries[place - 1]["model_version"]]
+    for place in changes[-3:]:
+        plot.rule(place - 0.5, "new model", left=place > len(entries) / 2)
     return plot.svg()

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from evaluation.report import charts, svg, words
+from evaluation.report import charts, svg, week_story, words
 
 FOLDER = Path(__file__).parent
 FORMATS = {
@@ -76,6 +76,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "charts": charts,
         "bar": svg.interval_bar,
+        "appeal_gap": week_story.appeal_gap,
         "number": number,
         "span": span,
         "verdicts": VERDICT_WORDS,

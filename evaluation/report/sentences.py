@@ -79,9 +79,9 @@ def _failed(story: Story) -> Iterator[Item]:
         if check["status"] == "fail" and not check["name"].endswith(("_gap", "_ratio")):
             together.setdefault((check["scope"], check["reason"]), []).append(words(check["name"]))
     for (where, reason), names in list(together.items())[:MAX_ITEMS]:
-        yield _item(STOP, f"{scope(where)}: {' and '.join(names)}: {reason}.", "checks")
+        yield item_of(STOP, f"{scope(where)}: {' and '.join(names)}: {reason}.", "checks")
     if len(together) > MAX_ITEMS:
-        yield _item(STOP, f"{len(together) - MAX_ITEMS} further checks failed.", "checks")
+        yield item_of(STOP, f"{len(together) - MAX_ITEMS} further checks failed.", "checks")
 
 
 def _unfair(story: Story) -> Iterator[Item]:
@@ -102,9 +102,9 @@ def _unfair(story: Story) -> Iterator[Item]:
                     found.append((level, rows[0]["value"], text, category["name"]))
     found.sort(key=lambda item: (item[0] != STOP, -item[1]))
     anchors = {category["name"]: f"category-{place}" for place, category in enumerate(story["categories"], 1)}
-    yield from (_item(level, text, anchors[name]) for level, _, text, name in found[:MAX_ITEMS])
+    yield from (item_of(level, text, anchors[name]) for level, _, text, name in found[:MAX_ITEMS])
     if len(found) > MAX_ITEMS:
-        yield _item(LOOK, f"{len(found) - MAX_ITEMS} further comparisons stand out.", "languages")
+        yield item_of(LOOK, f"{len(found) - MAX_ITEMS} further comparisons stand out.", "languages")
 
 
 def _gap(title: str, item: Story, rate: str, event: str, rows: list[Any]) -> str:
@@ -126,17 +126,21 @@ def _automation(story: Story) -> Iterator[Item]:
         if certificates["auto_remove"]["threshold"] is not None and category["languages_off"]:
             off = [name for name in category["languages_off"] if name in _present(category)]
             if off:
-                yield _item(LOOK, f"{name_of(category)}: automatic removal is off in {listed(off)}; such posts go to review.", "thresholds")
+                yield item_of(
+                    LOOK, f"{name_of(category)}: automatic removal is off in {listed(off)}; such posts go to review.", "thresholds"
+                )
     none = [
         _need(category, certificates["auto_remove"]) for category, certificates in told if certificates["auto_remove"]["threshold"] is None
     ]
     if none:
-        yield _item(NOTE, f"Nothing is removed automatically, for want of proof that it would be right: {'; '.join(none)}.", "thresholds")
+        yield item_of(
+            NOTE, f"Nothing is to be removed automatically, for want of proof that it would be right: {'; '.join(none)}.", "thresholds"
+        )
     thin = [
         _need(category, certificates["review"]) for category, certificates in told if certificates["review"]["outcome"] == "insufficient"
     ]
     if thin:
-        yield _item(NOTE, f"How many violations review misses cannot be told yet: {'; '.join(thin)}.", "thresholds")
+        yield item_of(NOTE, f"How many violations review misses cannot be told yet: {'; '.join(thin)}.", "thresholds")
 
 
 def _need(category: Story, certificate: Story) -> str:
@@ -153,7 +157,7 @@ def _evidence(story: Story) -> Iterator[Item]:
         if names and len(there) > 1:
             thin.append(f"{name_of(category)} in {listed(names)}")
     if thin:
-        yield _item(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
+        yield item_of(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
 
 
 def _present(category: Story) -> set[str]:
@@ -163,14 +167,14 @@ def _present(category: Story) -> set[str]:
 
 def _remarks(story: Story) -> Iterator[Item]:
     if story["synthetic"]:
-        yield _item(LOOK, "The posts are synthetic: these figures say nothing about real users.", "data")
+        yield item_of(LOOK, "The posts are synthetic: these figures say nothing about real users.", "data")
     if not story["calibrated"]:
-        yield _item(NOTE, "Scores are taken as probabilities as they are; no calibration was given.", "data")
+        yield item_of(NOTE, "Scores are taken as probabilities as they are; no calibration was given.", "data")
     notes = sorted({category["note"] for category in story["categories"] if category["note"]})
-    yield from (_item(NOTE, f"Rates are taken {note}.", "thresholds") for note in notes)
+    yield from (item_of(NOTE, f"Rates are taken {note}.", "thresholds") for note in notes)
     left = story["data"]["splits_left_out"]
     if left:
-        yield _item(
+        yield item_of(
             NOTE, "Rows of other splits were not read: " + ", ".join(f"{num:,} of {name}" for name, num in left.items()) + ".", "data"
         )
 
@@ -179,5 +183,6 @@ def _insufficient(language: Story) -> list[Any]:
     return [row for name, row in language["metrics"].items() if name in ("fpr_gap", "fnr_gap") and row and row["verdict"] == "INSUFFICIENT"]
 
 
-def _item(level: str, text: str, where: str) -> Item:
+def item_of(level: str, text: str, where: str) -> Item:
+    """One line of what needs attention; `where` is the id of the part of the page that shows it."""
     return {"level": level, "text": capital(text), "where": where}

@@ -18,13 +18,18 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: values from `low` to `high`, drawn on the logit scale where `stretched`."""
+    """One axis: values from `low` to `high`, drawn on the logit scale where `stretched`; ticks are percentages unless they have `names`."""
 
     label: str
     low: float
     high: float
     ticks: tuple[float, ...]
     stretched: bool = False
+    names: tuple[str, ...] = ()
+
+    def named(self) -> list[tuple[float, str]]:
+        """Every tick with what is written at it."""
+        return list(zip(self.ticks, self.names or map(percent, self.ticks), strict=True))
 
     def place(self, value: float) -> float:
         """Where a value lies between the ends, in [0, 1]; values outside are drawn at the end."""
@@ -83,7 +88,7 @@ class Plot:
         self._add(lines, x0, py, x1, px, y0, y1, colour)
         shape = Markup('<circle cx="{0:.1f}" cy="{1:.1f}" r="5" fill="#fff" stroke="{2}" stroke-width="2.5"/>')
         self._add(shape, px, py, colour)
-        self._key(colour, label)
+        self.key(colour, label)
 
     def area(self, edges: Sequence[float], heights: Sequence[float], colour: str, label: str, hatched: bool = False) -> None:
         """Steps over bins: heights[i] from edges[i] to edges[i + 1]."""
@@ -94,7 +99,7 @@ class Plot:
         dash = Markup(' stroke-dasharray="4 2"') if hatched else Markup("")
         polygon = Markup('<polygon points="{}" fill="{}" fill-opacity="0.22" stroke="{}" stroke-width="1.6"{}/>')
         self._add(polygon, outline, colour, colour, dash)
-        self._key(colour, label)
+        self.key(colour, label)
 
     def rule(self, x: float, label: str, *, left: bool) -> None:
         """A vertical line with its name to its left or right."""
@@ -117,7 +122,14 @@ class Plot:
     def _add(self, template: Markup, *values: object) -> None:
         self.marks.append(template.format(*values))
 
-    def _key(self, colour: str, label: str) -> None:
+    def cross_up(self, at: Point, low: float, high: float, colour: str) -> None:
+        """A point with its upright interval."""
+        self.num_points += 1
+        (px, py), (_, y0), (_, y1) = self._at(*at), self._at(at[0], low), self._at(at[0], high)
+        line = Markup('<path d="M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/><circle cx="{:.1f}" cy="{:.1f}" r="3.5" fill="{}"/>')
+        self._add(line, px, y0, y1, colour, px, py, colour)
+
+    def key(self, colour: str, label: str) -> None:
         """Name a colour in the line above the plot, after the names that are there."""
         self._add(Markup('<rect x="{}" y="8" width="10" height="10" rx="2" fill="{}"/>'), self.key_end, colour)
         self._add(Markup('<text x="{}" y="17" class="key">{}</text>'), self.key_end + 15, label)
@@ -133,10 +145,10 @@ class Plot:
     def _grid_x(self) -> list[Markup]:
         floor = HEIGHT - BOTTOM
         lines = []
-        for tick in self.x.ticks:
+        for tick, name in self.x.named():
             px, _ = self._at(tick, self.y.low)
             lines.append(Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" class="grid"/>').format(px, TOP, floor))
-            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 14, percent(tick)))
+            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 14, name))
         middle = (LEFT + WIDTH - RIGHT) / 2
         return [*lines, Markup('<text x="{}" y="{}" text-anchor="middle" class="axis">{}</text>').format(middle, HEIGHT - 8, self.x.label)]
 

@@ -66,9 +66,14 @@ def share(value: float) -> str:
     return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.1f} %"
 
 
+def spaced(name: str) -> str:
+    """An id with spaces."""
+    return name.replace("_", " ")
+
+
 def name_of(category: Mapping[str, Any]) -> str:
     """A category's name in words."""
-    return str(category["name"]).replace("_", " ")
+    return spaced(str(category["name"]))
 
 
 def listed(names: list[str]) -> str:

@@ -76,6 +76,9 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pin.py", "register.py"):
         (root / "toy" / name).replace(root / "registry" / name)
     (root / "toy" / "ingest.py").replace(root / "feature_store" / "ingest.py")
+    (root / "evaluation").mkdir()
+    (root / "evaluation" / "__init__.py").touch()
+    (root / "toy" / "weekly.py").replace(root / "evaluation" / "weekly.py")
     shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
     shutil.copy(REPOSITORY / ".dvcignore", root / ".dvcignore")
     (root / ".dvc").mkdir()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DAGS = ("ingest_review_outcomes", "retrain")
+DAGS = ("ingest_review_outcomes", "retrain", "weekly_calibration")
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +85,7 @@ def test_schedules_and_assets(loaded: dict[str, Any]) -> None:
     assert retrain["outlets"] == {"register": ["upheld://registry/upheld-moderation/challenger"]}
     assert ingest["schedule"] == "@daily"
     assert ingest["outlets"] == {"ingest": ["upheld://store/ledger"]}
+    weekly = loaded["dags"]["weekly_calibration"]
+    assert weekly["schedule"] == "0 6 * * 1"
+    assert list(weekly["tasks"]) == ["report"]
+    assert weekly["form"] == {"week": ["null", "string"]}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store import contracts, labels
+from feature_store import contracts, labels, verdicts
 from feature_store.params import Labels
 
 PARAMS = Labels(min_shared_items=200, max_reviewer_share=0.2)
@@ -34,9 +34,9 @@ def one(*rows: tuple, as_of: pd.Timestamp = END) -> pd.Series:
 
 
 def test_every_source_and_verdict_of_the_contract_is_known() -> None:
-    assert {*labels.ZONES, contracts.APPEAL} == set(contracts.SOURCES)
-    assert set(labels.ZONES.values()) == set(contracts.ZONES)
-    assert {*labels.VOTES, "escalate"} == set(contracts.VERDICTS)
+    assert {*verdicts.ZONES, contracts.APPEAL} == set(contracts.SOURCES)
+    assert set(verdicts.ZONES.values()) == set(contracts.ZONES)
+    assert {*verdicts.VOTES, "escalate"} == set(contracts.VERDICTS)
 
 
 def test_one_verdict_is_the_label() -> None:

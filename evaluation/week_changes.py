@@ -1,0 +1,114 @@
+"""What the proposed thresholds would change in a week's work, and which evidence is missing."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation.bins import NUM_BINS
+from evaluation.cube import Cube, cut, one_category
+from evaluation.operating_point import OperatingPoint
+from evaluation.tails import N
+from feature_store import params
+
+PURPOSES = {
+    "auto_remove": "to certify automatic removal",
+    "review": "below the review threshold, to certify recall",
+    "fpr_gap": "of harmless posts, to compare it with the other languages",
+    "fnr_gap": "of violations, to compare it with the other languages",
+    "wrongful_removal_gap": "of automatic removals, to compare it with the other languages",
+}
+
+
+def volumes(cube: Cube, points: Mapping[str, OperatingPoint]) -> dict[str, dict[str, int]]:
+    """Posts of the week by what the thresholds do with them: category -> {none, review, auto_remove}."""
+    told = {}
+    for category in cube.categories:
+        point = points[category]
+        by_language = cut(one_category(cube, category), [point.cuts], ("language",))[..., N]
+        off = np.array([name in point.languages_off for name in cube.languages])
+        none, review, removed = by_language.sum(axis=0)
+        withheld = by_language[off, 2].sum()
+        told[category] = {"none": int(none), "review": int(review + withheld), "auto_remove": int(removed - withheld)}
+    return told
+
+
+def compare(cube: Cube, now: Mapping[str, OperatingPoint], proposed: Mapping[str, OperatingPoint], decided: Mapping[str, Any]) -> list[Any]:
+    """Thresholds in force against the proposed ones, with the posts of the week that either would remove or queue."""
+    before, after = volumes(cube, now), volumes(cube, proposed)
+    return [
+        {
+            "category": category,
+            "now": {action: decided[category][action]["incumbent"] for action in ("auto_remove", "review")},
+            "proposed": {action: decided[category][action]["threshold"] for action in ("auto_remove", "review")},
+            "outcome": {action: decided[category][action]["outcome"] for action in ("auto_remove", "review")},
+            "stops_in": sorted(_removing(cube, now[category]) - _removing(cube, proposed[category])),
+            "starts_in": sorted(_removing(cube, proposed[category]) - _removing(cube, now[category])),
+            "volume_now": before[category],
+            "volume_proposed": after[category],
+        }
+        for category in cube.categories
+    ]
+
+
+def _removing(cube: Cube, point: OperatingPoint) -> set[str]:
+    """Languages in which automatic removal is on."""
+    return set() if point.auto_remove == NUM_BINS else set(cube.languages) - point.languages_off
+
+
+def missing_evidence(
+    decided: Mapping[str, Any], table: pd.DataFrame, corrected: list[dict[str, Any]], section: params.Reviewers
+) -> list[dict[str, Any]]:
+    """Every question that this week's labels leave open, and how many further labels would answer it; the dearest last.
+
+    Args:
+        decided: proposed thresholds by category.
+        table: metrics of the week.
+        corrected: of `week_people.corrected_precision`.
+        section: params.reviewers.
+
+    Returns:
+        [{category, language, purpose, have, need, cost}]; need and cost are None where no number of labels would do.
+    """
+    rows = [*_thresholds(decided), *_languages(table), *_gold(corrected, section)]
+    return sorted(rows, key=lambda row: (row["cost"] is None, row["cost"] or 0))
+
+
+def _thresholds(decided: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for category, actions in decided.items():
+        for action in ("auto_remove", "review"):
+            told = actions[action]
+            if told["outcome"] != "certified" and (told["need_n"] is not None or told["path"]):
+                elsewhere = told["need_n"] is not None and told["need_n"] <= told["n"]  # the certificate says for which threshold
+                purpose = PURPOSES[action] + (" at another threshold" if elsewhere else "")
+                yield _row(category, "all", purpose, 0 if elsewhere else told["n"], told["need_n"])
+
+
+def _languages(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    there = set(table[(table.metric == "rows") & (table.value > 0)][["category", "language"]].itertuples(index=False, name=None))
+    open_ = table[(table.verdict == "INSUFFICIENT") & table.metric.isin(list(PURPOSES)) & (table.group_column == "all")]
+    for row in open_.itertuples():
+        if (row.category, row.language) not in there:
+            continue  # labels of posts that do not exist cannot be bought
+        need = None if pd.isna(row.need_n) else int(row.need_n)  # type: ignore[arg-type]
+        yield _row(str(row.category), str(row.language), PURPOSES[str(row.metric)], int(row.n), need)  # type: ignore[arg-type]
+
+
+def _gold(corrected: list[dict[str, Any]], section: params.Reviewers) -> Iterator[dict[str, Any]]:
+    for told in corrected:
+        for kind, name in (("gold_violations", "violations"), ("gold_others", "harmless items")):
+            if told[kind] < section.min_gold and told["refused"] and "no audited" not in told["refused"]:
+                yield _row(told["category"], "all", f"adjudicated {name}, to correct for reviewers' errors", told[kind], section.min_gold)
+
+
+def _row(category: str, language: str, purpose: str, have: int, need: int | None) -> dict[str, Any]:
+    need = None if need is None else int(need)
+    return {
+        "category": category,
+        "language": language,
+        "purpose": purpose,
+        "have": int(have),
+        "need": need,
+        "cost": None if need is None else max(need - int(have), 0),
+    }

@@ -1,0 +1,94 @@
+"""Stop automatic removal of a category at once, until somebody lifts it: such posts go to review from the next call of `upheld score` on.
+
+usage: upheld freeze hate_speech --reason "news quotes are removed"; upheld unfreeze hate_speech --reason "fixed in version 7"
+"""
+
+import getpass
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from feature_store import freeze_log, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import BadUse
+
+MAX_REASON = 500  # characters; it stands on the first screen of every report
+
+Category = Annotated[str, typer.Argument(help="Policy, as in params.yaml.")]
+Reason = Annotated[str, typer.Option(help="Why, in a sentence; every report shows it.")]
+Who = Annotated[str, typer.Option(help="Who decides; the user of this system where it is left out.")]
+
+
+def run(
+    store: Path, policies: Sequence[str], category: str, event: Literal["freeze", "unfreeze"], who: str, reason: str, at: datetime
+) -> bool:
+    """Log a freeze, or that one is lifted.
+
+    Args:
+        store: folder of the log.
+        policies: the categories that there are.
+        category: one of them; a freeze that was made under other policies can be lifted all the same.
+        event: what is done.
+        who: name of the person.
+        reason: why.
+        at: when, with a zone.
+
+    Returns:
+        whether the category's state changed; False where it was in it already, and nothing is written then.
+
+    Raises:
+        BadUse: an unknown category, a missing name or reason, one that is too long, or a damaged log.
+    """
+    known = [*policies, *(freeze_log.frozen(store) if event == "unfreeze" else ())]
+    if category not in known:
+        raise BadUse(f"category {category!r}: unknown; expected one of {', '.join(known)}")
+    for name, text in (("--who", who), ("--reason", reason)):
+        if not text.strip() or len(text) > MAX_REASON:
+            raise BadUse(f"{name}: expected 1 to {MAX_REASON} characters, found {len(text.strip())}")
+    said = freeze_log.Event(category=category, event=event, who=" ".join(who.split()), at=at, reason=" ".join(reason.split()))
+    return freeze_log.append(store, said)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `upheld freeze`. Returns the exit code."""
+    return command("freeze", argv)
+
+
+def command(event: Literal["freeze", "unfreeze"], argv: Sequence[str] | None) -> int:
+    """Command line of either event. Returns the exit code."""
+
+    def change(
+        category: Category,
+        reason: Reason,
+        who: Who = "",
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        policies = params.load(params_file, overrides).policies
+        changed = run(store, policies, category, event, who or _user(), reason, datetime.now(UTC))
+        standing = {name: json.loads(item.model_dump_json()) for name, item in freeze_log.frozen(store).items()}
+        if as_json:
+            print(json.dumps({"category": category, "event": event, "changed": changed, "frozen": standing}))
+        else:
+            done = "done" if changed else "it was so already; nothing changed"
+            console().print(f"{event} {category}: {done}. Frozen now: {', '.join(standing) or 'nothing'}.", markup=False, soft_wrap=True)
+
+    return execute(change, event, argv)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise BadUse("--who: this system does not say who is calling; name the person") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""Lift a freeze: automatic removal of a category goes by its thresholds again."""
+
+import sys
+from collections.abc import Sequence
+
+from registry import freeze
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `upheld unfreeze`. Returns the exit code."""
+    return freeze.command("unfreeze", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
