@@ -11,6 +11,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("registry.demo", "The main job on given data, or on a synthetic world: ingest to registered challenger."),
     "retrain": ("registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
     "score": ("registry.serve", "Decide on one post or many with a registered model and its thresholds."),
+    "promote": ("registry.promote", "Put a registered model, or new thresholds of the champion, into production."),
+    "rollback": ("registry.rollback", "Put back what was in production before."),
     "diff": ("registry.diff", "What changed between two versions of the model."),
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),
