@@ -142,6 +142,12 @@ class Gate(Section):
     fairness: tuple[str, ...]
 
 
+class Promote(Section):
+    """How long a person has to approve what goes into production, in hours; silence is a no."""
+
+    response_timeout_h: float = Field(gt=0)
+
+
 class AuditSample(Section):
     """How an audit's budget is spread over the three zones, and how the score shapes the draw among untouched posts."""
 
@@ -246,6 +252,7 @@ class Params(Section):
     drift: Drift
     reviewers: Reviewers
     gate: Gate
+    promote: Promote
     audit_sample: AuditSample
     sample_data: SampleData
 

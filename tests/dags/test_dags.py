@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DAGS = ("ingest_review_outcomes", "retrain")
+DAGS = ("ingest_review_outcomes", "promote", "retrain")
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,15 @@
 """What goes into production: only with an approver and the gate's consent, on record, once, and back again."""
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_workspaces import register_two_that_pass_and_one_that_is_held
 
 from feature_store.errors import BadUse, FailedWork
 from registry import champion, mlflow_store, promote, proposal, register, rollback, serve, thresholds
@@ -14,13 +18,24 @@ MakeWorkspace = Callable[..., Path]
 THRESHOLDS_JSON = {"calibration_digest": "c" * 64, "synthetic": True}
 
 
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models that the gate lets pass, a third that it holds; nothing in production."""
+    store = tmp_path_factory.mktemp("store")
+    register_two_that_pass_and_one_that_is_held(store)
+    shutil.copy(store / "mlflow/mlflow.db", store / "as-registered.db")
+    return store
+
+
 @pytest.fixture
-def store(tmp_path: Path, make_workspace: MakeWorkspace) -> Path:
-    """Two models that the gate lets pass, a third that it holds."""
-    register.run(make_workspace("run-1", lock="1", gate="promote"), tmp_path)
-    register.run(make_workspace("run-2", lock="2", gate="promote", champion=1, threshold=0.8), tmp_path)
-    register.run(make_workspace("run-3", lock="3", champion=1, threshold=None), tmp_path)
-    return tmp_path
+def store(registered: Path) -> Path:
+    """The same registry for every test, as it was registered: the database is put back, since making one takes seconds."""
+    with (
+        closing(sqlite3.connect(registered / "as-registered.db")) as kept,
+        closing(sqlite3.connect(registered / "mlflow/mlflow.db")) as used,
+    ):
+        kept.backup(used)
+    return registered
 
 
 def in_production(store: Path) -> tuple[int | None, int | None]:
@@ -220,12 +235,12 @@ def test_the_proposal_says_when_the_comparison_is_with_another_than_the_champion
     assert proposal.run(store, "3", None)["status"] == "nothing"
 
 
-def test_hostile_names_stay_text(store: Path, make_workspace: MakeWorkspace) -> None:
+def test_hostile_names_stay_text(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
     workspace = make_workspace("run-4", lock="4")
     hostile = {"name": "x", "scope": "<img src=x>|**a**/all", "status": "fail", "value": None, "bound": None, "reason": "[go](http://x)"}
     (workspace / "data/evaluation/gate.json").write_text(json.dumps({"decision": "hold", "checks": [hostile]}))
-    register.run(workspace, store)
-    body = proposal.run(store, None, None)["body"]
+    register.run(workspace, tmp_path)
+    body = proposal.run(tmp_path, None, None)["body"]
     assert "<img" not in body
     assert r"\[go\](http://x)" in body
 
