@@ -23,9 +23,9 @@ FORM = {
     "model": Param(None, type=["null", "string"], description="Version or alias; empty: the challenger, or the champion of the thresholds"),
     "thresholds": Param(None, type=["null", "string"], description="Version of the thresholds; empty: those of the model"),
 }
-ANSWER = {
-    "note": Param("", type="string", description="Why, for the record"),
-    "despite_hold": Param("", type="string", description="Reason to approve what the gate holds"),
+ANSWER = {  # may be null, or Airflow's page accepts no answer without them
+    "note": Param(None, type=["null", "string"], description="Why, for the record"),
+    "despite_hold": Param(None, type=["null", "string"], description="Reason to approve what the gate holds"),
 }
 
 
@@ -63,7 +63,7 @@ def promote() -> None:
         said = answer["params_input"]
         reason = [f"--despite-hold={said['despite_hold']}"] if said.get("despite_hold") else []
         shown = [f"--{key.replace('_', '-')}={told[key]}" for key in ("model", "thresholds", "instead_of")]
-        return registry([*shown, f"--approver={person['name']}", f"--note={said.get('note', '')}", *reason])
+        return registry([*shown, f"--approver={person['name']}", f"--note={said.get('note') or ''}", *reason])
 
     describe() >> approve >> apply()
 

@@ -85,3 +85,10 @@ def test_schedules_and_assets(loaded: dict[str, Any]) -> None:
     assert retrain["outlets"] == {"register": ["upheld://registry/upheld-moderation/challenger"]}
     assert ingest["schedule"] == "@daily"
     assert ingest["outlets"] == {"ingest": ["upheld://store/ledger"]}
+
+
+def test_approval_stands_between_describing_and_applying(loaded: dict[str, Any]) -> None:
+    promote = loaded["dags"]["promote"]
+    assert promote["edges"] == [["approve", "apply"], ["describe", "approve"]]
+    assert {task["rule"] for task in promote["tasks"].values()} == {"all_success"}
+    assert "upheld://registry/upheld-moderation/challenger" in promote["schedule"]

@@ -1,9 +1,11 @@
 """The DAG `promote` under Airflow's own servers: who answers is recorded, a no and silence change nothing."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,7 +52,7 @@ class Airflow:
         return wait_for(waiting)
 
     def answer(self, run: str, option: str, **said: str) -> None:
-        given = {"note": "", "despite_hold": ""} | said
+        given = {"note": None, "despite_hold": None} | said
         self.ask("PATCH", f"{run}/taskInstances/approve/-1/hitlDetails", {"chosen_options": [option], "params_input": given})
 
     def ended(self, run: str) -> dict[str, str]:
@@ -115,9 +117,6 @@ def airflow(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def start(root: Path, store: Path) -> subprocess.Popen[str]:
-    import os
-    import sys
-
     ports = ["--airflow-port", str(free_port()), "--mlflow-port", str(free_port())]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "UPHELD"))}
     command = [sys.executable, "-m", "registry.up", *ports, "--store", str(store), "--json"]
@@ -188,7 +187,7 @@ def test_a_person_approves_in_the_browser(airflow: Airflow) -> None:
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         page = browser.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(40_000)
         approve(page, airflow, run.rpartition("/")[2])
         browser.close()
     assert airflow.ended(run)["apply"] == "success"
