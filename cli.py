@@ -13,6 +13,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("registry.serve", "Decide on one post or many with a registered model and its thresholds."),
     "freeze": ("registry.freeze", "Stop automatic removal of a category at once."),
     "unfreeze": ("registry.unfreeze", "Let automatic removal of a category go by its thresholds again."),
+    "promote": ("registry.promote", "Put a registered model, or new thresholds of the champion, into production."),
+    "rollback": ("registry.rollback", "Put back what was in production before."),
     "diff": ("registry.diff", "What changed between two versions of the model."),
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),

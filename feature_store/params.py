@@ -158,6 +158,12 @@ class Behave(Section):
     min_ordered_rate: Share  # of pairs with different expected labels: in how many the violation must score higher
 
 
+class Promote(Section):
+    """How long a person has to approve what goes into production, in hours; silence is a no."""
+
+    response_timeout_h: float = Field(gt=0)
+
+
 class AuditSample(Section):
     """How an audit's budget is spread over the three zones, and how the score shapes the draw among untouched posts."""
 
@@ -264,6 +270,7 @@ class Params(Section):
     gate: Gate
     behave: Behave
     dsa_export: DsaExport
+    promote: Promote
     audit_sample: AuditSample
     sample_data: SampleData
 

@@ -122,6 +122,11 @@ def run_artifact(registry: Registry, run_id: str, name: str) -> Path:
         return Path(registry.mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
 
 
+def run_files(registry: Registry, run_id: str, folder: str) -> set[str]:
+    """Names of a run's artifacts directly in `folder`, such as `evaluation/gate.json`; empty where there is no such folder."""
+    return {item.path for item in registry.client.list_artifacts(run_id, folder)}
+
+
 def run_data(registry: Registry, run_id: str) -> tuple[dict[str, str], dict[str, float]]:
     """Parameters and metrics of a run."""
     data = registry.client.get_run(run_id).data
@@ -192,6 +197,31 @@ def register_thresholds(registry: Registry, run_id: str, tags: Mapping[str, str]
 def point_alias(registry: Registry, alias: str, version: Version) -> None:
     """Let `alias` name `version`."""
     registry.client.set_registered_model_alias(version.name, alias, str(version.number))
+
+
+def tag_version(registry: Registry, version: Version, tags: Mapping[str, str]) -> None:
+    """Set tags of a registered version; those that it has keep their names and take the new values."""
+    for key, value in tags.items():
+        registry.client.set_model_version_tag(version.name, str(version.number), key, value)
+
+
+def note_on_model(registry: Registry, key: str, text: str) -> None:
+    """Keep a text under `key` with the registered model as a whole, beside what was noted before."""
+    registry.client.set_registered_model_tag(MODEL, key, text)
+
+
+def notes_on_model(registry: Registry, prefix: str) -> list[str]:
+    """The texts kept with the registered model under keys that start with `prefix`, in the order of their keys."""
+    found = registry.client.search_registered_models(f"name = '{MODEL}'")
+    return [text for model in found for key, text in sorted(model.tags.items()) if key.startswith(prefix)]
+
+
+def artifact_page(registry: Registry, run_id: str, name: str) -> str | None:
+    """Address at which MLflow's own pages show an artifact of a run; None where no address of them is known."""
+    server = os.environ.get("UPHELD_MLFLOW_PAGES") or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not server.startswith(("http://", "https://")):
+        return None
+    return f"{server.rstrip('/')}/#/experiments/{registry.experiment_id}/runs/{run_id}/artifacts/{name}"
 
 
 def _version(item: Any) -> Version:

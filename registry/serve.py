@@ -16,31 +16,27 @@ from feature_store import author_history, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
 from feature_store.ledger import Ledger
-from registry import mlflow_store
+from registry import champion, mlflow_store
 from registry.mlflow_store import Registry, Version
 from training import score
 
 
 def resolve(registry: Registry, reference: str | None) -> tuple[Version, Version]:
-    """The model that `reference` names and the newest thresholds pinned to it.
+    """The model that `reference` names and the thresholds in force for it: a proposal that nobody approved is never taken.
 
     Args:
         registry: open registry.
         reference: version number or alias; None takes the champion, and the challenger while there is no champion.
 
     Returns:
-        (model, thresholds). A champion's thresholds are those with alias champion where these are pinned to it.
+        (model, thresholds) as `champion.thresholds_of` finds them.
 
     Raises:
         BadUse: there is no such version, or none of the thresholds belongs to it.
     """
     chosen = reference or ("champion" if mlflow_store.by_alias(registry, mlflow_store.MODEL, "champion") else "challenger")
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, chosen)
-    approved = mlflow_store.by_alias(registry, mlflow_store.THRESHOLDS, chosen)
-    pinned = [item for item in mlflow_store.versions(registry, mlflow_store.THRESHOLDS) if item.tags["upheld.model_version"] == model.label]
-    if not pinned:
-        raise BadUse(f"{model.label}: no thresholds are registered for it; a threshold never passes to another model's scale")
-    return model, approved if approved in pinned and approved is not None else pinned[0]
+    return model, champion.thresholds_of(registry, model)
 
 
 def appoint(store: Path, reference: str | None) -> score.Judge:

@@ -56,6 +56,7 @@ def run(store: Path, airflow_port: int, mlflow_port: int, as_json: bool) -> None
         environment |= {
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for jobs that nobody here starts
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "UPHELD_MLFLOW_PAGES": addresses["mlflow"],  # for links to reports
             "AIRFLOW__API__PORT": str(airflow_port),
             "AIRFLOW__API__BASE_URL": addresses["airflow"],
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{addresses['airflow']}/execution/",

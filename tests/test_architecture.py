@@ -13,7 +13,7 @@ from import_closure import PACKAGES, REPOSITORY, code_deps, rewrite, sections_re
 
 STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 SOURCES = [*sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")), REPOSITORY / "cli.py"]
-AIRFLOW_FILES = {"assets", "database", "ingest_review_outcomes", "retrain", "run_now", "stages", "weekly_calibration"}
+AIRFLOW_FILES = {"assets", "database", "ingest_review_outcomes", "promote", "retrain", "run_now", "stages", "weekly_calibration"}
 SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR")  # Torch and its OpenMP set these
 LOADED_BY_MLFLOW = "registry.pyfunc_pipeline"  # a script in the form of a module: MLflow runs it to load a registered model
 

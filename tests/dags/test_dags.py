@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DAGS = ("ingest_review_outcomes", "retrain", "weekly_calibration")
+DAGS = ("ingest_review_outcomes", "promote", "retrain", "weekly_calibration")
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,10 @@ def test_schedules_and_assets(loaded: dict[str, Any]) -> None:
     assert weekly["schedule"] == "0 6 * * 1"
     assert list(weekly["tasks"]) == ["report"]
     assert weekly["form"] == {"week": ["null", "string"]}
+
+
+def test_approval_stands_between_describing_and_applying(loaded: dict[str, Any]) -> None:
+    promote = loaded["dags"]["promote"]
+    assert promote["edges"] == [["approve", "apply"], ["describe", "approve"]]
+    assert {task["rule"] for task in promote["tasks"].values()} == {"all_success"}
+    assert "upheld://registry/upheld-moderation/challenger" in promote["schedule"]

@@ -1,0 +1,100 @@
+"""Put a registered model, or new thresholds of the champion, into production, with the approver on record.
+
+usage: upheld promote --model 4 --approver NAME --note TEXT
+       upheld promote --thresholds 7 --approver NAME --note TEXT
+       upheld promote --describe
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from feature_store import atomic
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.errors import BadUse, FailedWork
+from registry import champion, mlflow_store, proposal
+
+
+def run(
+    store: Path,
+    model: str | None,
+    thresholds: str | None,
+    *,
+    approver: str,
+    note: str,
+    despite_hold: str | None = None,
+    instead_of: str | None = None,
+) -> dict[str, Any]:
+    """Let alias `champion` name a model and its thresholds; what is there already is left and nothing is recorded.
+
+    Args:
+        store: folder with the registry.
+        model, thresholds: version or alias, as `proposal.choose` takes them.
+        approver: who approves.
+        note: why.
+        despite_hold: reason to promote what the gate holds.
+        instead_of: what the approver saw it compared with, as `proposal.run` says it; None does not ask.
+
+    Returns:
+        {"status": "promoted" or "unchanged", "model", "thresholds", "before", "approver", "at"}; labels, and approver and
+        time of the approval in force.
+
+    Raises:
+        BadUse: no such version, thresholds of another model, no approver, or the gate holds and no reason is given.
+        FailedWork: something else went into production since `instead_of` was said.
+    """
+    registry = mlflow_store.connect(store)
+    champion.settle(registry)
+    chosen, bounds = proposal.choose(registry, model, thresholds)
+    now = champion.current(registry)
+    if now == champion.Pair(chosen.number, bounds.number):
+        last = next(reversed(champion.history(registry)), None)
+        said = {} if last is None else {"before": asdict(last.before), "approver": last.approver, "at": last.at}
+        return {"status": "unchanged", "model": chosen.label, "thresholds": bounds.label, **said}
+    if instead_of is not None and instead_of != str(now):
+        raise FailedWork(f"approved as a change from {instead_of}, but now {now} is in production; look at the change again")
+    held = proposal.held(registry, chosen, bounds)
+    if held and not (despite_hold or "").strip():
+        raise BadUse(f"the gate holds {' and '.join(held)}; its report says why, and --despite-hold REASON overrules it")
+    approval = champion.move(registry, "promote", chosen, bounds, approver, note, despite_hold if held else None)
+    result = {"status": "promoted", "model": chosen.label, "thresholds": bounds.label}
+    return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run` and of `proposal.run`. Returns the exit code."""
+
+    def promote(
+        model: Annotated[str | None, typer.Option(help="Version or alias; with its thresholds [challenger].")] = None,
+        thresholds: Annotated[str | None, typer.Option(help="Version of the thresholds; alone, of the champion's.")] = None,
+        approver: Annotated[str, typer.Option(help="Who approves.")] = "",
+        note: Annotated[str, typer.Option(help="Why.")] = "",
+        despite_hold: Annotated[str | None, typer.Option(help="Reason to promote what the gate holds.")] = None,
+        instead_of: Annotated[str | None, typer.Option(help="Refuse if something else is in production by now.")] = None,
+        describe: Annotated[bool, typer.Option("--describe", help="Say what would change; change nothing.")] = False,
+        result: Annotated[Path | None, typer.Option(help="JSON to write with what is printed.")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        if describe:
+            answer = proposal.run(store, model, thresholds)
+            text = f"{answer['subject']}\n\n{answer['body']}"
+        else:
+            answer = run(store, model, thresholds, approver=approver, note=note, despite_hold=despite_hold, instead_of=instead_of)
+            text = f"{answer['status']}: {answer['model']} with {answer['thresholds']} at alias champion"
+        if result:
+            atomic.write_json(result, answer)
+        print(json.dumps(answer) if as_json else text)
+
+    return execute(promote, "promote", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Register thresholds.json as a version of `upheld-thresholds`, pinned to one model; nothing goes into production by it.
+
+usage: python -m registry.thresholds --thresholds D/thresholds.json --model champion --report D --origin "weekly 2026-W43"
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evaluation.operating_point import load_thresholds
+from feature_store import atomic, digest
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.errors import BadUse
+from registry import mlflow_store
+from registry.mlflow_store import Registry, Version
+
+REPORT = ("report.html", "report.md")  # without which nobody could approve
+PROVEN = ("certified", "kept")  # outcomes that allow automatic removal, as evaluation/gate.py has it
+
+
+def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[str, Any]:
+    """Register the thresholds; the same content for the same model is found, not registered twice.
+
+    Args:
+        path: thresholds.json, its certificates in it.
+        model: version or alias of the model whose probabilities it is about.
+        report: folder with report.html and report.md; report.json, metrics.parquet and gate.json go along where they are.
+        origin: what they come from, in words.
+        store: folder with the registry.
+
+    Returns:
+        {"status": "registered" or "unchanged", "model", "thresholds", "gate"}.
+
+    Raises:
+        BadUse: the file is no thresholds.json, is about other categories or another calibration than the model, or the
+            report is missing.
+    """
+    content = load_thresholds(path)
+    missing = [name for name in REPORT if not (report / name).is_file()]
+    if missing:
+        raise BadUse(f"{report}: {missing[0]} is missing; whoever approves needs the report")
+    registry = mlflow_store.connect(store)
+    pinned_to = mlflow_store.resolve(registry, mlflow_store.MODEL, model)
+    _refuse_other_scale(registry, pinned_to, path, content)
+    tags = {
+        "upheld.model_version": pinned_to.label,
+        "upheld.thresholds_sha256": digest.of_file(path),
+        "upheld.gate": "hold" if _unproven(content) or _held(report / "gate.json") else "promote",
+        "upheld.synthetic": str(bool(content.get("synthetic"))).lower(),
+        "upheld.origin": origin,
+    }
+    known = _find(registry, tags)
+    version = known or _register(registry, path, report, tags)
+    return {
+        "status": "unchanged" if known else "registered",
+        "model": pinned_to.label,
+        "thresholds": version.label,
+        "gate": version.tags["upheld.gate"],
+    }
+
+
+def _refuse_other_scale(registry: Registry, model: Version, path: Path, content: Mapping[str, Any]) -> None:
+    """Thresholds are found on the model's own probabilities, or under the calibration that it carries."""
+    versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
+    born = next((item for item in versions if item.run_id == model.run_id), None)
+    if born is None:
+        raise BadUse(f"{model.label}: it was registered without thresholds, so their scale is unknown; retrain")
+    own = load_thresholds(mlflow_store.thresholds_path(registry, born))
+    if content["categories"].keys() != own["categories"].keys():
+        raise BadUse(f"{path}: key categories: expected {sorted(own['categories'])}, found {sorted(content['categories'])}")
+    calibration = content.get("calibration_digest")
+    if calibration is not None and calibration != own.get("calibration_digest"):
+        raise BadUse(
+            f"{path}: key calibration_digest: another calibration than {model.label} applies; choose them on the model's own scores"
+        )
+
+
+def _unproven(content: Mapping[str, Any]) -> list[str]:
+    """Categories in which posts would be removed automatically without a certificate."""
+    removals = {category: actions["auto_remove"] for category, actions in content["categories"].items()}
+    return [category for category, told in removals.items() if told["threshold"] is not None and told.get("outcome") not in PROVEN]
+
+
+def _held(gate: Path) -> bool:
+    return gate.is_file() and json.loads(gate.read_text(encoding="utf-8"))["decision"] != "promote"
+
+
+def _find(registry: Registry, tags: Mapping[str, str]) -> Version | None:
+    wanted = ("upheld.model_version", "upheld.thresholds_sha256")
+    versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
+    return next((item for item in versions if all(item.tags.get(key) == tags[key] for key in wanted)), None)
+
+
+def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, str]) -> Version:
+    """The evidence first, laid out as a retrain's, so that no version lacks it."""
+    optional = ("report.json", "metrics.parquet", "gate.json")
+    evidence = [report / name for name in (*REPORT, *optional) if (report / name).is_file()]
+    name = f"thresholds {tags['upheld.origin']}"
+    with tempfile.TemporaryDirectory() as scratch, mlflow_store.recorded_run(registry, name, tags) as run_id:
+        certified = shutil.copyfile(path, Path(scratch) / "thresholds.json")
+        files = [(certified, "calibration"), *((file, "evaluation") for file in evidence)]
+        mlflow_store.log_facts(registry, run_id, {}, {}, files)
+        return mlflow_store.register_thresholds(registry, run_id, tags)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def thresholds(
+        path: Annotated[Path, typer.Option("--thresholds", help="thresholds.json to register.")],
+        model: Annotated[str, typer.Option(help="Version or alias that they belong to.")],
+        report: Annotated[Path, typer.Option(help="Folder with report.html and report.md.")],
+        origin: Annotated[str, typer.Option(help="What they come from.")],
+        result: Annotated[Path | None, typer.Option(help="JSON to write with what was registered.")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        registered = run(path, model, report, origin, store)
+        if result:
+            atomic.write_json(result, registered)
+        print(json.dumps(registered) if as_json else f"{registered['status']}: {registered['thresholds']} for {registered['model']}")
+
+    return execute(thresholds, "thresholds", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Finished workspaces as the graph leaves them, small enough to register in a second, and a registry of three models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from registry import register
+from training import pipeline
+
+
+def thresholds_json(threshold: float | None, outcome: str = "certified", calibration: str | None = "c" * 64) -> dict[str, Any]:
+    removal = {"threshold": threshold, "outcome": outcome, "bound": 0.953, "target": 0.95, "delta": 0.1, "n": 812, "n_eff": 640.2}
+    review = {"threshold": 0.4, "outcome": "insufficient", "need_n": 5582}
+    return {"calibration_digest": calibration, "synthetic": True, "categories": {"spam": {"auto_remove": removal, "review": review}}}
+
+
+def check(name: str, scope: str, status: str, reason: str) -> dict[str, Any]:
+    return {"name": name, "scope": scope, "value": 0.7, "bound": 0.6, "status": status, "reason": reason}
+
+
+def write_report(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.md").write_text("# Hold\n\nHold: 1 check failed.\n\n## Summary by category\n\n| far | below |\n")
+    (folder / "report.html").write_text("<!doctype html><title>Report</title><h1>Hold</h1>")
+
+
+def write_workspace(
+    folder: Path,
+    *,
+    lock: str = "lock-1",
+    threshold: float | None = 0.9,
+    learning_rate: float = 0.1,
+    gate: str = "hold",
+    champion: int | None = None,
+) -> Path:
+    for name in ("data/snapshot", "data/calibration", "data/evaluation"):
+        (folder / name).mkdir(parents=True)
+    (folder / "dvc.lock").write_text(lock)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    (folder / "params.yaml").write_text(f"seed: 1\ntext:\n  learning_rate: {learning_rate}\n")
+    (folder / "run.json").write_text(json.dumps({"run_id": folder.name, "dag_id": "retrain", "code_commit": "abc123", "code_dirty": False}))
+    (folder / "data/inputs.json").write_text(json.dumps({"tables": {"posts": 3}, "champion": None, "ledger_digest": "d" * 64}))
+    manifest = {"digest": "e" * 64, "as_of": "2026-10-25T23:59:59+00:00", "synthetic": True, "counts": {"train": 7}}
+    manifest |= {"champion": champion and {"version": champion, "digest": "f" * 64}}
+    (folder / "data/snapshot/manifest.json").write_text(json.dumps(manifest))
+    (folder / "data/calibration/thresholds.json").write_text(json.dumps(thresholds_json(threshold)))
+    checks = [] if gate == "promote" else [check("roc_auc", "spam/all", "fail", "40 labelled rows do not settle it")]
+    (folder / "data/evaluation/gate.json").write_text(json.dumps({"decision": gate, "checks": checks}))
+    write_report(folder / "data/evaluation")
+    cells = [("roc_auc", "spam", "en", "all", 0.75), ("recall", "spam", "tr", "all", None), ("recall", "spam", "en", "region", 0.5)]
+    if champion is not None:
+        cells.append(("roc_auc_change", "spam", "all", "all", 0.0125))
+    table = pd.DataFrame(cells, columns=["metric", "category", "language", "group_column", "value"])
+    table.assign(ci_low=table.value - 0.01, ci_high=table.value + 0.01, reason=None).to_parquet(folder / "data/evaluation/metrics.parquet")
+    return folder
+
+
+def assemble(workspace: Path, out: Path) -> Path:
+    """Stands in for `training.pipeline.assemble`."""
+    out.mkdir(parents=True)
+    (out / "pipeline.json").write_text(json.dumps({"lock": (workspace / "dvc.lock").read_text()}))
+    return out
+
+
+def register_two_that_pass_and_one_that_is_held(store: Path) -> None:
+    """Models 1 and 2 pass the gate; it holds model 3, which removes nothing automatically."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "assemble", assemble)
+        register.run(write_workspace(store / "runs/run-1", lock="1", gate="promote"), store)
+        register.run(write_workspace(store / "runs/run-2", lock="2", gate="promote", champion=1, threshold=0.8), store)
+        register.run(write_workspace(store / "runs/run-3", lock="3", champion=1, threshold=None), store)
