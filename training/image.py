@@ -69,9 +69,9 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
     parts = [params.image.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
     folder = stage.checkpoint_folder(store, "image", *parts)
     fitted, samples_per_s = fit_image(classifier, train, val, data.examples, params, read_images, folder)
-    with replacing_folder(model) as unfinished:
-        save_image(classifier, unfinished, {**fitted, "synthetic": bool(data.manifest["synthetic"])})
-    stage.discard(folder)
+    with stage.publishing(model, folder) as unfinished:
+        if unfinished:
+            save_image(classifier, unfinished, {**fitted, "synthetic": bool(data.manifest["synthetic"])})
     return Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
 
 

@@ -1,16 +1,19 @@
 """What the stages `text` and `image` share: from labelled posts to a trained model and its record."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from feature_store import digest
+from feature_store.atomic import replacing_folder
 from feature_store.params import Training
 from training.data import Array, Examples
 from training.devices import best_device, has_fast_bfloat16
@@ -102,6 +105,20 @@ def checkpoint_folder(store: Path, stage: str, *parts: Any) -> Path:
     return store / "checkpoints" / digest.of_json([stage, code, torch.__version__, *parts])
 
 
-def discard(checkpoint: Path) -> None:
-    """Remove a finished run's progress; its model is safe by now."""
+@contextmanager
+def publishing(model: Path, checkpoint: Path) -> Iterator[Path | None]:
+    """Write a trained model's folder once, however many processes trained it, and then remove the run's progress.
+
+    Args:
+        model: folder to write; replaced as a whole.
+        checkpoint: folder of the run's progress, removed when the model is safe.
+
+    Yields:
+        an empty folder to fill, in the main process; None in the others.
+    """
+    if not PartialState().is_main_process:
+        yield None
+        return
+    with replacing_folder(model) as unfinished:
+        yield unfinished
     shutil.rmtree(checkpoint, ignore_errors=True)

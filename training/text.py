@@ -17,7 +17,6 @@ import torch
 
 from feature_store import digest
 from feature_store import params as parameters
-from feature_store.atomic import replacing_folder
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from training import stage
@@ -63,9 +62,9 @@ def run(params: parameters.Params, snapshot: Path, model: Path, store: Path) -> 
     folder = stage.checkpoint_folder(store, "text", *parts, warm_start)
     progress = folder / "progress.safetensors"
     fitted, samples_per_s = fit_text(classifier, train, val, data.examples, params, progress, warm_start["used"])
-    with replacing_folder(model) as partial:
-        save_text(classifier, partial, {**fitted, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])})
-    stage.discard(folder)
+    with stage.publishing(model, folder) as unfinished:
+        if unfinished:
+            save_text(classifier, unfinished, {**fitted, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])})
     return Result(len(train), fitted["best_epoch"], fitted["val"], samples_per_s, warm_start)
 
 

@@ -20,6 +20,7 @@ from training.data import Examples
 from training.loop import fit
 from training.metrics import validation_figures
 
+DROPOUT = 0.1
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS: dict[str, Any] = {
     "backbone": "tiny", "batch_size": 8, "epochs": 3, "patience": 3, "learning_rate": 0.01, "head_learning_rate": 0.02,
@@ -45,7 +46,7 @@ def examples(tiny: ModuleType, model: nn.Module, num_rows: int = 60) -> Examples
 
 def train(tiny: ModuleType, checkpoint: Path, crash_at: int | None = None, **changes: Any) -> tuple[nn.Module, Any]:
     model = tiny.text_model()
-    model.dropout.p = 0.1
+    model.dropout.p = DROPOUT
     rows = examples(tiny, model)
     calls = 0
 
@@ -158,3 +159,36 @@ print(json.dumps(test_loop.weights_of(model)))
         outputs.append(done)
     assert [done.returncode for done in outputs] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
     assert json.loads(outputs[2].stdout) == json.loads(outputs[3].stdout)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """The gradient is the whole batch's, of an epoch's last, smaller batch too. Dropout is off: each process draws its own."""
+    script = tmp_path / "train.py"
+    script.write_text(f"""
+import json, os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import conftest, test_loop
+from pathlib import Path
+original = conftest.text_model
+def still():
+    model = original()
+    for module in model.modules():
+        if isinstance(module, test_loop.nn.Dropout):
+            module.p = 0.0
+    return model
+conftest.text_model = still
+test_loop.DROPOUT = 0.0
+model, record = test_loop.train(conftest, Path(sys.argv[1]) / "progress")
+if os.environ.get("RANK", "0") == "0":
+    (Path(sys.argv[1]) / "weights.json").write_text(json.dumps(test_loop.weights_of(model)))
+""")
+    weights = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]):
+        folder = tmp_path / str(len(launcher))
+        folder.mkdir()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        subprocess.run([sys.executable, *launcher, str(script), str(folder)], check=True, env=environment)
+        weights.append(json.loads((folder / "weights.json").read_text()))
+    for name, values in weights[0].items():
+        assert weights[1][name] == pytest.approx(values, abs=1e-4), name
