@@ -28,6 +28,9 @@ ANSWERS = (
     (re.compile(r"Pulling data for "), "restored"),
     (re.compile(r"Stage '.*' didn't change, skipping"), "unchanged"),
 )
+# DVC takes a killed process for a running one until init has reaped it, and then lets go of its lock by itself.
+BLOCKED = "is busy, it is being blocked by"
+REAPED_WITHIN_S = 60.0
 ENDED = re.compile(r"failed to run: .*exited with (-?\d+)")
 
 
@@ -78,7 +81,13 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
             log.write(line + "\n")
             said.append(line)
 
-        code = _dvc(["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name], folder, store, note)
+        arguments = ["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name]
+        code = _dvc(arguments, folder, store, note)
+        deadline = time.monotonic() + REAPED_WITHIN_S
+        while code and any(BLOCKED in line for line in said) and time.monotonic() < deadline:
+            time.sleep(1)
+            said.clear()
+            code = _dvc(arguments, folder, store, note)
     if code:
         raise _failure(name, said)
     status = next((answer for line in said for pattern, answer in ANSWERS if pattern.match(line)), None)

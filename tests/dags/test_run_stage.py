@@ -112,7 +112,7 @@ def test_killing_the_runner_kills_the_trainer_and_the_next_try_ends_as_if_nothin
     assert not (toy.store / "none.json").exists()
     (toy.store / "hang").unlink()
     code, result = toy.stage("double", "one")
-    assert (code, result["status"]) == (0, "executed")
+    assert (code, result["status"]) == (0, "executed"), result
     seed = _seed(toy.workspace("one"))
     assert json.loads((toy.workspace("one") / "data/doubled.json").read_text()) == [2 * (value + seed) for value in (1, 2, 3)]
 
