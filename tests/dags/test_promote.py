@@ -49,7 +49,10 @@ class Airflow:
             task = self.ask("GET", f"{run}/taskInstances/approve")
             return task["state"] == "awaiting_input" and self.ask("GET", f"{run}/taskInstances/approve/-1/hitlDetails")
 
-        return wait_for(waiting)
+        shown: dict[str, Any] = wait_for(waiting)
+        # No person answers before the scheduler has heard that the asking process ended; Airflow 3.3 fails a task resumed that soon.
+        time.sleep(8)
+        return shown
 
     def answer(self, run: str, option: str, **said: str) -> None:
         given = {"note": None, "despite_hold": None} | said
