@@ -1,6 +1,7 @@
 """The parameters of every stage: one frozen model a section of params.yaml."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -344,4 +345,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
             raise BadUse(f"--set {override}: there is no section {parent!r} in the params file")
     if leaf not in target:
         raise BadUse(f"--set {override}: unknown key {key!r}; known here: {', '.join(sorted(map(str, target)))}")
-    target[leaf] = yaml.safe_load(text)
+    value = yaml.safe_load(text)
+    if isinstance(value, str) and isinstance(target[leaf], float):  # YAML takes 1e-4 for a string
+        with suppress(ValueError):
+            value = float(value)
+    target[leaf] = value
