@@ -38,8 +38,12 @@ def check(folder: Path, week: str, model: str) -> None:
     assert set(table.category) == {"hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence"}
     assert {"de", "en", "es", "fr", "hi", "pt", "th", "und", "zh"} <= set(table.language)
     small = table[(table.category == "hate_speech") & (table.language == "es") & table.metric.isin(["fpr_gap", "fnr_gap"])]
-    assert (small.verdict == "INSUFFICIENT").all()
-    assert (small.need_n > small.n).all()
+    # STATISTICS section 3 says FAIL wherever the whole interval lies above the tolerance, however few the labels; never PASS.
+    failed = small[small.verdict == "FAIL"]
+    assert (failed.ci_low > 0.05).all()
+    unsettled = small[small.verdict != "FAIL"]
+    assert (unsettled.verdict == "INSUFFICIENT").all()
+    assert (unsettled.need_n > unsettled.n).all()
     undefined = table[table.value.isna() & table.metric.isin(["precision", "recall", "fpr", "roc_auc"])]
     assert undefined.reason.notna().all()
     assert all(row["need"] is None or row["need"] > row["have"] for row in told["weekly"]["missing"])
