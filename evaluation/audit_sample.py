@@ -19,6 +19,7 @@ from evaluation.sampling import ZONES, inclusion_probs, permanent_number
 from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
 from feature_store.errors import BadUse
+from feature_store.params_evaluation import AuditSample
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
 PLAN_COLUMNS = ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"]
@@ -39,7 +40,7 @@ class Result:
     high: int
 
 
-def run(settings: params.AuditSample, frame: pd.DataFrame, budget: int, secret: bytes, drawn_at: datetime) -> Result:
+def run(settings: AuditSample, frame: pd.DataFrame, budget: int, secret: bytes, drawn_at: datetime) -> Result:
     """Draw each row of the frame by itself with its own probability (Poisson sampling).
 
     Args:

@@ -13,7 +13,7 @@ from evaluation.fairness import FAIL, INSUFFICIENT, PASS
 from evaluation.intervals import Floats
 from evaluation.metric_rows import ALL, COLUMNS
 from evaluation.removal import Bools
-from feature_store.params import Behave
+from feature_store.params_evaluation import Behave
 
 SLICE = ["category", "language", "group_column", "group_value"]
 GROUPS = ("functionality", "identity")

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from feature_store import calibration_map
-from feature_store.params import Calibration
+from feature_store.params_evaluation import Calibration
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

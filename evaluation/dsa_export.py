@@ -25,6 +25,7 @@ from evaluation.metric_rows import ALL, COLUMNS
 from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
+from feature_store.params_evaluation import DsaExport
 
 HEADER = ("Applicability", "Service", "Reporting period", "Section", "Indicator", "Scope", "Value", "Contextual Information")
 SECTION = "Automated means used for content moderation"
@@ -60,7 +61,7 @@ class Report:
     applicability: str
 
 
-def run(settings: params.DsaExport, metrics_file: Path, report_file: Path, out: Path, report: Report) -> list[dict[str, str]]:
+def run(settings: DsaExport, metrics_file: Path, report_file: Path, out: Path, report: Report) -> list[dict[str, str]]:
     """Write the CSV: a row per category, official language (present in the data or not) and indicator, and one for all languages.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from feature_store.params import Gate
+from feature_store.params_evaluation import Gate
 
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
 Check = dict[str, Any]

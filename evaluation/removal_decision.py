@@ -9,7 +9,7 @@ from evaluation.bins import NUM_BINS, centres, edges, snap_up
 from evaluation.cube import LABELS, Cube, Floats, cut, cut_max_weight
 from evaluation.removal import Evidence, Ints, Path
 from evaluation.tails import W2, N, Tails, W
-from feature_store.params import Thresholds
+from feature_store.params_evaluation import Thresholds
 
 METHOD = "learn-then-test, fallback procedure, FF-beta p-values with the frame's largest weight"
 # Labels that the calibrated score counts for where need_n imagines the precision of a stretch of scores.

@@ -9,7 +9,7 @@ from evaluation.bins import NUM_BINS, edges, snap_up
 from evaluation.recall import RecallBound, RecallEvidence
 from evaluation.removal import Bools, Ints, candidate_bins
 from evaluation.tails import Tails
-from feature_store.params import Thresholds
+from feature_store.params_evaluation import Thresholds
 
 METHOD = "recall lower bound, gamma bounds with the frame's largest weight, fixed sequence from the lowest threshold upward"
 UNIFORM_SHARE = 0.5  # least uniform share of the audit below the threshold; what the zero-miss floor assumes before any label

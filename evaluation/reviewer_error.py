@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation import intervals, weighted
 from evaluation.fairness import Cells
 from evaluation.intervals import Floats
-from feature_store.params import Reviewers
+from feature_store.params_evaluation import Reviewers
 
 
 class Gold(NamedTuple):

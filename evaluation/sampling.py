@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from feature_store.errors import BadUse
-from feature_store.params import AuditSample
+from feature_store.params_evaluation import AuditSample
 
 ZONES = ("auto_remove", "review", "none")
 

@@ -10,7 +10,7 @@ from evaluation.intervals import Floats
 from evaluation.removal import Evidence, Ints
 from evaluation.sampling import spread
 from evaluation.simulation import Course, World
-from feature_store.params import AuditSample, Thresholds
+from feature_store.params_evaluation import AuditSample, Thresholds
 
 RULES = {
     "ours": "fallback procedure on FF-beta p-values with the frame's largest weight",

@@ -6,7 +6,7 @@ from typing import Any
 from evaluation import removal_decision, review_decision
 from evaluation.cube import Cube, one_category
 from evaluation.tails import Tails, tails
-from feature_store.params import Thresholds
+from feature_store.params_evaluation import Thresholds
 
 
 def decide(

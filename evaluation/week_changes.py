@@ -10,7 +10,7 @@ from evaluation.bins import NUM_BINS
 from evaluation.cube import Cube, cut, one_category
 from evaluation.operating_point import OperatingPoint
 from evaluation.tails import N
-from feature_store import params
+from feature_store.params_evaluation import Reviewers
 
 PURPOSES = {
     "auto_remove": "to certify automatic removal",
@@ -58,7 +58,7 @@ def _removing(cube: Cube, point: OperatingPoint) -> set[str]:
 
 
 def missing_evidence(
-    decided: Mapping[str, Any], table: pd.DataFrame, corrected: list[dict[str, Any]], section: params.Reviewers
+    decided: Mapping[str, Any], table: pd.DataFrame, corrected: list[dict[str, Any]], section: Reviewers
 ) -> list[dict[str, Any]]:
     """Every question that this week's labels leave open, and how many further labels would answer it; the dearest last.
 
@@ -95,7 +95,7 @@ def _languages(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield _row(str(row.category), str(row.language), PURPOSES[str(row.metric)], int(row.n), need)  # type: ignore[arg-type]
 
 
-def _gold(corrected: list[dict[str, Any]], section: params.Reviewers) -> Iterator[dict[str, Any]]:
+def _gold(corrected: list[dict[str, Any]], section: Reviewers) -> Iterator[dict[str, Any]]:
     for told in corrected:
         for kind, name in (("gold_violations", "violations"), ("gold_others", "harmless items")):
             if told[kind] < section.min_gold and told["refused"] and "no audited" not in told["refused"]:

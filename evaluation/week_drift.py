@@ -16,6 +16,7 @@ from evaluation.operating_point import OperatingPoint
 from evaluation.tails import N
 from feature_store import params
 from feature_store.errors import BadUse
+from feature_store.params_evaluation import Drift
 
 FORMAT = 1
 REMOVED = 2  # interval of cube.cut
@@ -87,7 +88,7 @@ def advance(
     return {"week": week, "model_version": model, "basis": basis, "metrics": metrics, "cells": cells}
 
 
-def alarms(entry: Entry, before: Sequence[Entry], section: params.Drift) -> dict[str, Any]:
+def alarms(entry: Entry, before: Sequence[Entry], section: Drift) -> dict[str, Any]:
     """The cells of an entry, each statistic as a share of the level of alarm.
 
     Args:
@@ -125,7 +126,7 @@ def _week(cube: Cube, point: OperatingPoint) -> dict[tuple[str, str], tuple[Floa
 
 
 def _carry(
-    key: tuple[str, str], last: Entry | None, fresh: tuple[Floats, Floats, Floats] | None, null_rate: float, section: params.Drift
+    key: tuple[str, str], last: Entry | None, fresh: tuple[Floats, Floats, Floats] | None, null_rate: float, section: Drift
 ) -> Entry:
     """One cell a week on; a week without labels says nothing, which the statistic counts as a week nevertheless."""
     nothing = np.zeros(NUM_BINS)

@@ -11,7 +11,8 @@ from evaluation.cube import Cube, cut_max_weight, one_category
 from evaluation.fairness import Cells
 from evaluation.operating_point import OperatingPoint
 from evaluation.week_source import Tables
-from feature_store import contracts, params, verdicts
+from feature_store import contracts, verdicts
+from feature_store.params_evaluation import Reviewers
 
 KEY = ["post_id", "category"]
 REMOVED = 2
@@ -35,7 +36,7 @@ def votes(tables: Tables, gold: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFra
     return named.assign(item_id=named.post_id, language=named.language.fillna(contracts.UNDETERMINED))
 
 
-def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: params.Reviewers) -> dict[str, Any]:
+def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Reviewers) -> dict[str, Any]:
     """Agreement per category and language, and whose verdicts deviate.
 
     Args:
@@ -58,7 +59,7 @@ def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: param
 
 
 def corrected_precision(
-    rows: pd.DataFrame, cube: Cube, points: Mapping[str, OperatingPoint], counted: pd.DataFrame, section: params.Reviewers
+    rows: pd.DataFrame, cube: Cube, points: Mapping[str, OperatingPoint], counted: pd.DataFrame, section: Reviewers
 ) -> list[dict[str, Any]]:
     """Precision of automatic removals as it would be if reviewers never erred, per category; refused with a reason without gold.
 

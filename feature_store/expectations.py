@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.ledger import Change
-from feature_store.params import Expectations
+from feature_store.params_data import Expectations
 
 Facts = dict[str, float | None]
 

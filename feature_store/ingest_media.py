@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from feature_store import digest
 from feature_store.ingest_files import Delivery
-from feature_store.params import Ingest
+from feature_store.params_data import Ingest
 
 # Decoders that we let near foreign bytes; Pillow knows dozens more.
 _IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")

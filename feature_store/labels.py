@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from feature_store import dawid_skene
-from feature_store.params import Labels
+from feature_store.params_data import Labels
 from feature_store.verdicts import ITEM, counting_votes, evidence_of, standing
 
 

@@ -19,6 +19,7 @@ from rich.progress import track
 from feature_store import atomic, contracts, params, sample_data_respond
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
+from feature_store.params_data import SampleData
 from feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
 from feature_store.sample_data_posts import Posts, Week, monday_of, write
 from feature_store.sample_data_reviewers import answer, appeal, staff
@@ -34,7 +35,7 @@ class Result:
     as_of: datetime
 
 
-def run(settings: params.SampleData, seed: int, out: Path, weeks: Sequence[Week], posts_per_week: int) -> Result:
+def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts_per_week: int) -> Result:
     """Write the world's deliveries into `out`, replacing an earlier world there.
 
     A file of week NN is the same whichever weeks are made with it: each week has its own random streams, and what
@@ -74,7 +75,7 @@ def run(settings: params.SampleData, seed: int, out: Path, weeks: Sequence[Week]
     return Result(out, counts, as_of)
 
 
-def calendar(settings: params.SampleData, seed: int, first_week: str, num_weeks: int) -> list[Week]:
+def calendar(settings: SampleData, seed: int, first_week: str, num_weeks: int) -> list[Week]:
     """Consecutive weeks of the world.
 
     Raises:
@@ -94,7 +95,7 @@ def _before(week: Week) -> Week:
     return Week(week.seed, week.number - 1, week.monday - timedelta(weeks=1))
 
 
-def _reviews(week: Week, settings: params.SampleData, made: Posts, reviewers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _reviews(week: Week, settings: SampleData, made: Posts, reviewers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decisions on a week's posts, and all that people said of these posts, whenever they said it."""
     decisions = decide(week, settings, made)
     answers = answer(draw(week, settings, decisions), made.truth, reviewers, week.seed)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from feature_store import sample_data_images as images
-from feature_store.params import SampleData
+from feature_store.params_data import SampleData
 from feature_store.sample_data_rng import identifier, stream, weighted
 from feature_store.sample_data_text import HARD_STANCES, LANGUAGES, STANCES, Writer
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pandas as pd
 
-from feature_store.params import SampleData
+from feature_store.params_data import SampleData
 from feature_store.sample_data_posts import Posts, Week
 from feature_store.sample_data_rng import identifier, stream
 

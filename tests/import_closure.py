@@ -8,7 +8,11 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("dags", "evaluation", "feature_store", "registry", "training")
 # Plumbing that cannot change what a stage writes: arguments, errors, renames, progress; the params' values are deps of their own.
-PLUMBING = {f"feature_store/{name}.py" for name in ("atomic", "command", "errors", "params")} | {"training/progress.py"}
+PLUMBING = {
+    *(f"feature_store/{name}.py" for name in ("atomic", "command", "errors")),
+    *(f"feature_store/{file.name}" for file in (REPOSITORY / "feature_store").glob("params*.py")),
+    "training/progress.py",
+}
 HOLDERS = {"params", "settings", "loaded"}  # what our code calls the whole of the parameters
 
 

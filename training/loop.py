@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from feature_store.params import Training
+from feature_store.params_training import Training
 from training.checkpoint import State, load_checkpoint, save_checkpoint
 from training.data import Examples, Rows, epoch_batches, share_of_batch
 from training.devices import autocast, deterministic

@@ -16,7 +16,7 @@ from feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, r
 from feature_store.ingest_findings import Rules
 from feature_store.ingest_media import MediaFile, check_all
 from feature_store.ingest_rows import check
-from feature_store.params import Ingest
+from feature_store.params_data import Ingest
 
 POSTS_AT_ONCE = 2048  # held in memory with their features; their images are read when the model asks for them
 

@@ -15,7 +15,7 @@ from feature_store import contracts, digest
 from feature_store.atomic import replacing
 from feature_store.errors import BadUse
 from feature_store.ingest_findings import Rules
-from feature_store.params import Ingest
+from feature_store.params_data import Ingest
 from training import pipeline, post_reader, progress, routing
 
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from evaluation import calibration
 from feature_store import calibration_map
 from feature_store.errors import BadUse
-from feature_store.params import Calibration
+from feature_store.params_evaluation import Calibration
 
 SECTION = Calibration(share=0.5, min_labels=20)
 

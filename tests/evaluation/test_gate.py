@@ -7,7 +7,7 @@ from score_worlds import thresholds
 
 from evaluation import gate
 from evaluation.metric_rows import COLUMNS
-from feature_store.params import Gate
+from feature_store.params_evaluation import Gate
 
 PARAMS = Gate(
     required_cells=("spam/all",),

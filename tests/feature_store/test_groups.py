@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.groups import MIN_GROUP_SIZE, group
-from feature_store.params import Splits
+from feature_store.params_data import Splits
 
 PARAMS = Splits(
     calib_share=0.2,

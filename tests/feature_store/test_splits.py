@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store import splits
-from feature_store.params import Splits
+from feature_store.params_data import Splits
 
 PARAMS = Splits(
     calib_share=0.2,

@@ -9,13 +9,14 @@ import pytest
 
 from feature_store import params as parameters
 from feature_store.contracts import SCORES
+from feature_store.params_training import Fusion
 from training import fusion, fusion_model
 
 
 @pytest.fixture
 def params():
     loaded = parameters.load(fusion.PARAMS_FILE.absolute().parent / "params.yaml")
-    return loaded.model_copy(update={"policies": ("hate_speech", "spam"), "fusion": parameters.Fusion(l2=1.0, min_labels=5)})
+    return loaded.model_copy(update={"policies": ("hate_speech", "spam"), "fusion": Fusion(l2=1.0, min_labels=5)})
 
 
 @pytest.fixture

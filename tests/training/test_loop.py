@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from feature_store.params import Training
+from feature_store.params_training import Training
 from training import loop
 from training.data import Examples
 from training.loop import fit

@@ -1,0 +1,85 @@
+"""What an extractor is: bytes of one content in, one row of features out, or the reason why there is none."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feature_store.params import Params
+
+Kind = Literal["text", "image", "video", "audio"]
+Arrays = dict[str, NDArray[Any]]  # what a decoder hands over: named arrays of numbers, never objects
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a content has no features: a code such as `image_truncated`, and what was found."""
+
+    reason: str
+    detail: str
+
+
+class Undecodable(Exception):
+    """Raised by a decoder on bytes that it cannot use.
+
+    Args:
+        reason: a code such as `image_truncated`.
+        detail: what was found and what was expected, in one line.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.refused = Refused(reason, detail)
+
+
+class Extractor(ABC):
+    """Computes the features of one kind of content. Making one loads nothing: weights are loaded by the first `extract`.
+
+    Args:
+        params: the extractor reads the section that bears its name, where it has one, and `features`.
+
+    Attributes:
+        name: its table in the store, and what `--only` takes.
+        kind: what it reads: `text` (a post's caption and hashtags, merged, as UTF-8), `image` (media images and the keyframes of
+            videos), `video`, or `audio` (audio media, and videos, for the sound in them).
+        columns: name and type of each feature.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    columns: ClassVar[pa.Schema]
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """What its results depend on: number of the code's version, digests of the params it reads and of its weights."""
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run here (no weights, not switched on), in words that say what to do; None where it can."""
+        return None
+
+    def decode(self, content: bytes) -> Arrays:
+        """Turn foreign bytes into arrays; runs in a worker process that holds no weights and may be killed at any time.
+
+        Raises:
+            Undecodable: the bytes cannot be used.
+        """
+        return {"bytes": np.frombuffer(content, np.uint8)}
+
+    @abstractmethod
+    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+        """Features of several contents.
+
+        Args:
+            batch: what `decode` gave for each.
+
+        Returns:
+            for each, in their order, a value for every name in `columns`, or why there is none.
+        """

@@ -1,0 +1,55 @@
+"""Sections of params.yaml that the models read."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from feature_store.params_section import Section, Share
+
+
+class Training(Section):
+    """What both classifiers' training reads; batches are counted in posts, shares of the steps and of units in [0, 1]."""
+
+    backbone: str = Field(min_length=1)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    head_learning_rate: float = Field(gt=0)
+    layer_decay: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0)
+    warmup_share: Share
+    dropout: float = Field(ge=0, lt=1)
+    class_weight: Literal["none", "balanced"]
+    category_balance: Share
+    focal_gamma: float = Field(ge=0)
+    checkpoint_steps: int = Field(ge=1)
+
+
+class Text(Training):
+    """The text classifier: tokens a text (prefix and special tokens included), and what its encoder starts from."""
+
+    max_tokens: int = Field(ge=8)
+    prefix: str
+    freeze_word_embeddings: bool
+    warm_start: bool
+
+
+class Image(Training):
+    """The image classifier: side of its square input in pixels."""
+
+    size: int = Field(ge=32)
+
+
+class Predict(Section):
+    """How stage 1 is applied: posts in one forward pass, and posts among which texts of like length are batched."""
+
+    batch_size: int = Field(ge=1)
+    chunk_size: int = Field(ge=1)
+
+
+class Fusion(Section):
+    """The correction of stage 1: its shrinkage, in reviewed posts, and the labels of each class without which there is none."""
+
+    l2: float = Field(gt=0)
+    min_labels: int = Field(ge=1)
