@@ -25,7 +25,7 @@ def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     proposal = f"{count(len(moved), 'change')} proposed" if moved else "no change is proposed"
     word = "Hold" if story["decision"] == "hold" else "Ready for approval" if moved else "No change"
     told["word"], told["num_changes"] = word, len(moved)
-    items = [*story["attention"], *_frozen(told), *_drift(told), *_reviewers(told), *_appeals(told), *_remarks(told)]
+    items = [*story["attention"], *_frozen(told), *_drift(told), *_reviewers(told), *_appeals(told), *_recall(told), *_remarks(told)]
     return {
         **story,
         "headline": f"{word}: {proposal}; {story['headline'].partition(': ')[2]}",
@@ -142,6 +142,16 @@ def appeal_gap(row: Story) -> str:
     appealed = share(row["appealed"] / row["removals"])
     why = f"users appeal what they think wrong, the audit draws by chance, and {appealed} of removals were appealed"
     return f"{seen}, {audit}. They need not agree: {why}."
+
+
+def _recall(told: Story) -> Iterator[Item]:
+    """On how many weeks recall was judged, and what is missing to certify it."""
+    for row in told["recall"]:
+        weeks = count(len(row["weeks"]), "week")
+        why = "" if row["window_reason"] is None else f" ({row['window_reason']})"
+        said = f"certified at {row['threshold']:.3f}, at least {share(row['bound'])}" if row["outcome"] == "certified" else "not certified"
+        missing = "" if row["outcome"] == "certified" or row["need_n"] is None else f"; {row['n']:,} labels below, {row['need_n']:,} needed"
+        yield item_of(NOTE, f"{spaced(row['category'])}: recall over {weeks}{why} is {said}{missing}.", "missing")
 
 
 def _remarks(told: Story) -> Iterator[Item]:
