@@ -97,10 +97,8 @@ class Promote(Section):
 
 
 class AuditSample(Section):
-    """How an audit's budget is spread over the three zones, and how the score shapes the draw among untouched posts."""
+    """How an audit's budget is spread over zones, and how the score shapes the draw among untouched posts."""
 
-    share_auto_remove: Share
-    share_review: Share
-    share_none: Share
-    uniform_share: Share
+    floor_share: Share  # of the budget, spread evenly over zones and categories whatever it settles
+    uniform_share: Share  # of the draw among posts that nobody was shown; at least .5 buys certificates of recall
     min_inclusion_prob: Probability
