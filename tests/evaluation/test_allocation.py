@@ -10,7 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from score_worlds import settings
 
-from evaluation import allocation, cube_build, recall, removal_decision, weighted
+from evaluation import allocation, cube_build, removal_decision, weighted
 from evaluation.allocation import Posts
 from evaluation.sampling import design_below
 from evaluation.tails import tails
@@ -63,15 +63,15 @@ def test_what_no_number_of_labels_settles_is_said_and_gets_the_floor_alone() -> 
     wants = allocation.wanted(zones(top=0.93), settings())
     assert wants["auto_remove"].labels is None
     assert "no number of labels would certify 0.95" in wants["auto_remove"].reason
-    parts = allocation.allocate({"spam": zones(top=0.93)}, {"spam": wants}, 600, AUDIT)
-    floor = AUDIT.floor_share * 600 / 3
-    assert next(part.labels for part in parts if part.zone == "auto_remove") == pytest.approx(floor)
+    made = {"spam": zones(top=0.93) | {"none": posts(np.random.default_rng(3).beta(0.3, 14, 40_000))}}
+    parts = allocation.allocate(made, {"spam": allocation.wanted(made["spam"], settings())}, 240, AUDIT)
+    assert parts[0].labels == pytest.approx(AUDIT.floor_share * 240 / 3)
 
 
 def test_languages_are_compared_in_the_queue() -> None:
     two = zones() | {"review": Posts(np.full(3000, 0.6), np.ones(3000), np.array(["en"] * 2900 + ["th"] * 100, object))}
     want = allocation.wanted(two, settings())["review"]
-    assert want.labels == 3000  # flat over languages: to read enough Thai posts all are read
+    assert want.labels == 870  # the draw is flat: to read 29 of 100 Thai posts, 29 % of all are read
     assert "between 2 languages" in want.reason
     assert allocation.wanted(zones(), settings())["review"].labels == 0
 
@@ -87,23 +87,24 @@ def test_removals_certify_as_often_as_promised() -> None:
     rows = pd.DataFrame({"category": "spam", "language": "en", "score": score, "inclusion_prob": drawn_with, "zone": zone})
     rows = rows[rows.score >= 0.5]  # what lies below has no say in removal
     certified = 0
-    for _ in range(150):
+    for _ in range(100):
         label = np.where(rng.random(len(rows)) < rows.inclusion_prob, rng.random(len(rows)) < rows.score, np.nan)
         counted = cube_build.build(daft.from_arrow(pa.Table.from_pandas(rows.assign(label=label), preserve_index=False)))
         certified += removal_decision.decide(tails(counted), SECTION, threshold, 3000.0, 0)["outcome"] == "certified"
-    assert 0.70 <= certified / 150 <= 0.95
+    assert 0.70 <= certified / 100 <= 0.95
 
 
-def test_recall_certifies_over_the_window_as_often_as_promised() -> None:
+@pytest.mark.parametrize("spread", [20, 14])
+def test_recall_certifies_over_the_window_as_often_as_promised(spread) -> None:
     made, rng = zones(), np.random.default_rng(2)
+    made["none"] = posts(rng.beta(0.3, spread, 40_000))
     want, weeks = allocation.wanted(made, settings())["none"].labels, SECTION.recall_window_weeks
     below = made["none"]
     prob = design_below(below.prob, below.num, want, AUDIT)
     found = weeks * sum(made[zone].prob.sum() for zone in ("auto_remove", "review"))
     bounds = []
-    for _ in range(400):
+    for _ in range(300):
         missed = rng.poisson(weeks * below.prob * prob)
         upper = weighted.total_upper((missed / prob).sum(), (missed / prob**2).sum(), (1 / prob).max(), SECTION.delta / 2)
         bounds.append(found / (found + upper))
-    assert 0.70 <= (np.array(bounds) >= SECTION.recall_target).mean() <= 0.95
-    assert recall.passed_in_sequence(np.array([max(bounds)]), SECTION.recall_target).all()
+    assert 0.76 <= (np.array(bounds) >= SECTION.recall_target).mean() <= 0.95

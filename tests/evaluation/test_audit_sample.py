@@ -177,3 +177,21 @@ def test_without_a_secret_nothing_is_drawn(tmp_path, monkeypatch, capsys) -> Non
     monkeypatch.delenv(audit_sample.SECRET_VARIABLE, raising=False)
     assert command(tmp_path, "--decisions", str(decisions(tmp_path)), "--budget", "5", "--out", str(tmp_path / "p.csv")) == 2
     assert audit_sample.SECRET_VARIABLE in capsys.readouterr().err
+
+
+def test_it_says_what_each_zone_buys_and_which_reviewers_are_needed(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(audit_sample.SECRET_VARIABLE, SECRET.decode())
+    given = ["--decisions", str(decisions(tmp_path)), "--budget", "60", "--out", str(tmp_path / "plan.parquet")]
+    assert command(tmp_path, *given, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    plan = pd.read_parquet(tmp_path / "plan.parquet")
+    assert told["languages"] == plan.language.value_counts().to_dict()
+    assert sum(part["labels"] for part in told["allocation"]) == pytest.approx(60)
+    assert {(part["category"], part["zone"]): part["drawn"] for part in told["allocation"] if part["drawn"]} == plan.groupby(
+        ["category", "zone"]
+    ).size().to_dict()
+    assert all(part["reason"] for part in told["allocation"])
+    assert command(tmp_path, *given) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "what they buy" in shown
+    assert "Reviewers needed by language: " in shown
