@@ -19,7 +19,7 @@ from pathlib import Path
 import daft
 from evaluation import cube, cube_build
 built = cube_build.build(cube_build.parquet_slices([Path(sys.argv[1])], rows_per_slice=2000), group_column="region")
-assert daft.context.get_context().get_or_create_runner().name == "ray"
+assert daft.get_or_create_runner().name == "ray"
 cube.save(built, Path(sys.argv[2]))
 """
 
