@@ -11,6 +11,7 @@ import pandas as pd
 import typer
 
 from evaluation import (
+    behaviour_files,
     evaluate,
     gate,
     score_files,
@@ -25,6 +26,7 @@ from evaluation import (
 )
 from evaluation.cube import Cube
 from evaluation.operating_point import OperatingPoint, load_thresholds
+from evaluation.options import Groups
 from evaluation.report import content, week_story
 from evaluation.week_source import Tables
 from feature_store import atomic, digest, freeze_log, params
@@ -43,12 +45,14 @@ class Inputs:
     state: state.json of an earlier week's report.
     gold: post_id, category, label 0/1 of items whose truth was adjudicated.
     frozen: categories in which a person has stopped automatic removal.
+    behaviour: store in which `upheld behave` keeps its results.
     """
 
     thresholds: Path | None = None
     state: Path | None = None
     gold: Path | None = None
     frozen: Mapping[str, freeze_log.Event] | None = None
+    behaviour: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ] = None,
         state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
         gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
-        group: Annotated[list[str], typer.Option(help="Split by region or author_group too, or a*b; may repeat.")] = [],  # noqa: B006
+        group: Groups = [],  # noqa: B006 (Typer copies it)
         as_of: Annotated[str, typer.Option(help="Leave out what was reviewed later, ISO 8601 with a zone.")] = "",
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
@@ -162,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
         settings = params.load(params_file, overrides)
         moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
-        inputs = Inputs(thresholds_file, state, gold, freeze_log.frozen(store))
+        inputs = Inputs(thresholds_file, state, gold, freeze_log.frozen(store), store)
         with console().status(f"Reading {week}") as status:
             tables = week_source.read(week, store=store, delivery=delivery, also=frozenset(read_gold(gold).post_id))
             status.update(f"Reporting on {week}")
@@ -252,6 +256,7 @@ def _tell(
         "reviewers": week_people.describe_reviewers(counted, one.rows, settings.reviewers) | {"corrected": corrected},
         "missing": week_changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
         "frozen": [json.loads(event.model_dump_json()) for event in (inputs.frozen or {}).values()],
+        "behaviour": [] if inputs.behaviour is None else behaviour_files.load(behaviour_files.folder_of(inputs.behaviour, one.model)),
         "otherwise_decided": week_scores.num_otherwise(one.rows, one.now),
         "thresholds_from": "the decisions' own actions" if inputs.thresholds is None else str(inputs.thresholds.name),
     }

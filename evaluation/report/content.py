@@ -35,6 +35,8 @@ def build(
     limits: Settings,
     calibrated: bool,
     has_champion: bool,
+    frozen: Sequence[Mapping[str, Any]] = (),
+    behaviour: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Gather the report.
 
@@ -48,6 +50,8 @@ def build(
         limits: error of intervals and tolerated gaps.
         calibrated: whether a calibration was applied.
         has_champion: whether a champion was compared with.
+        frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
+        behaviour: of `behaviour_files.load`.
 
     Returns:
         JSON-ready content; numbers are numbers or null.
@@ -65,6 +69,8 @@ def build(
         "limits": {"interval_error": limits.alpha, "tau_gap": limits.tau_gap, "tau_ratio": limits.tau_ratio},
         "calibrated": calibrated,
         "has_champion": has_champion,
+        "frozen": list(frozen),
+        "behaviour": list(behaviour),
         "languages": list(cube.languages),
         "categories": categories,
         "heat_map": _heat_map(lookup, cube.languages, [category["name"] for category in categories]),

@@ -41,7 +41,7 @@ def number(name: str, value: float | None) -> str:
         return FORMATS[name].format(value).replace("-0.0000", "0.0000")
     if name.endswith("_gap"):
         return f"{100 * value:+.1f} pts"
-    return f"{value:+.3f}" if name.endswith("_change") else words.share(value)
+    return f"{value:+.3f}" if name.endswith(("_change", "_shift")) else words.share(value)
 
 
 def span(name: str, row: Mapping[str, Any]) -> str:
@@ -61,6 +61,13 @@ def plain(text: Any) -> str:
     return re.sub(r"^([-+]|\d+(?=[.)]))", r"\\\1", line)
 
 
+def behave_command(story: Mapping[str, Any]) -> str:
+    """The command that runs behaviour tests on the model of a report."""
+    served = str(story["weekly"]["model_version"]) if "weekly" in story else ""
+    model = served.removeprefix("upheld-moderation/") if served.startswith("upheld-moderation/") else "challenger"
+    return f"upheld behave {model} --suite cases.parquet --out behaviour"
+
+
 def _environment() -> Environment:
     """HTML is escaped by the engine; Markdown has no engine for it, so its template sends every text of the data through `plain`."""
     escape = select_autoescape(["html.j2"])
@@ -77,6 +84,7 @@ def _environment() -> Environment:
         "charts": charts,
         "bar": svg.interval_bar,
         "appeal_gap": week_story.appeal_gap,
+        "behave_command": behave_command,
         "number": number,
         "span": span,
         "verdicts": VERDICT_WORDS,

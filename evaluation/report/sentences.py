@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evaluation import gate as gates
-from evaluation.report.words import GAPS, capital, count, listed, name_of, scope, share, words
+from evaluation.report.words import GAPS, capital, count, listed, name_of, scope, share, spaced, words
 
 Story = Mapping[str, Any]
 Item = dict[str, str]
@@ -35,7 +35,7 @@ def changed(story: Story) -> list[str]:
 
 def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
-    items = [*_failed(story), *_unfair(story), *_automation(story), *_evidence(story), *_remarks(story)]
+    items = [*_failed(story), *_unfair(story), *_automation(story), *_evidence(story), *behaviour(story), *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
 
 
@@ -158,6 +158,16 @@ def _evidence(story: Story) -> Iterator[Item]:
             thin.append(f"{name_of(category)} in {listed(names)}")
     if thin:
         yield item_of(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
+
+
+def behaviour(story: Story) -> Iterator[Item]:
+    """Behaviour suites in which something fails beyond doubt; `behaviour` is of `behaviour_files.load`."""
+    for suite in story["behaviour"]:
+        if suite["num_failed"]:
+            worst = suite["failed"][0]
+            where = f"{worst['group_value']} in {spaced(worst['category'])}, {worst['language']}"
+            text = f"Behaviour tests ({suite['suite']}): {suite['num_failed']} of {suite['num_slices']} functionalities and groups fail"
+            yield item_of(LOOK, f"{text}, first of all {where} ({words(worst['metric'])} {worst['value']:.2f}).", "behaviour")
 
 
 def _present(category: Story) -> set[str]:

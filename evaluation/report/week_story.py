@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evaluation.report.sentences import LOOK, NOTE, STOP, Item, item_of
+from evaluation.report.sentences import LOOK, NOTE, STOP, Item, behaviour, item_of
 from evaluation.report.words import capital, count, listed, share, spaced
 
 Story = Mapping[str, Any]
@@ -25,12 +25,14 @@ def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     proposal = f"{count(len(moved), 'change')} proposed" if moved else "no change is proposed"
     word = "Hold" if story["decision"] == "hold" else "Ready for approval" if moved else "No change"
     told["word"], told["num_changes"] = word, len(moved)
-    items = [*story["attention"], *_frozen(told), *_drift(told), *_reviewers(told), *_appeals(told), *_remarks(told)]
+    items = [*story["attention"], *behaviour(told), *_drift(told), *_reviewers(told), *_appeals(told), *_remarks(told)]
     return {
         **story,
         "headline": f"{word}: {proposal}; {story['headline'].partition(': ')[2]}",
         "changed": [*_models(told), *_thresholds(told)],
         "attention": sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"])),
+        "frozen": told["frozen"],
+        "behaviour": told["behaviour"],
         "weekly": told,
     }
 
@@ -84,16 +86,6 @@ def _thresholds(told: Story) -> Iterator[str]:
 
 def _at(threshold: float | None) -> str:
     return "none" if threshold is None else f"{threshold:.3f}"
-
-
-def _frozen(told: Story) -> Iterator[Item]:
-    for event in told["frozen"]:
-        since = event["at"][:16].replace("T", " ")
-        yield item_of(
-            LOOK,
-            f"{spaced(event['category'])}: automatic removal is frozen since {since} UTC by {event['who']}: {event['reason']}.",
-            "week",
-        )
 
 
 def _drift(told: Story) -> Iterator[Item]:

@@ -1,0 +1,110 @@
+"""From a week's labels to a question about the thresholds: what is registered, and when nobody is asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_workspaces import register_two_that_pass_and_one_that_is_held
+from score_worlds import PARAMS
+from weeks import deliver, tables
+
+from evaluation import weekly
+from evaluation.operating_point import load_thresholds
+from feature_store import ingest
+from feature_store.errors import BadUse
+from registry import champion, in_force, mlflow_store, promote, proposal, propose
+
+WEEK = "2026-W43"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model 1 is in production and served in the week; the ledger holds the week."""
+    folder = tmp_path_factory.mktemp("store")
+    register_two_that_pass_and_one_that_is_held(folder)
+    promote.run(folder, "1", None, approver="Ada", note="")
+    delivery = deliver(folder / "in", tables(models=("upheld-moderation/1",)))
+    arguments = [str(delivery), "--store", str(folder), "--params", str(PARAMS), "--as-of", "2026-10-30T00:00:00Z"]
+    assert ingest.main(arguments) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reported(store: Path) -> Path:
+    """The report on the week, as the DAG makes it."""
+    out, ruled = store / "weekly" / WEEK, store / "weekly" / "in_force.json"
+    in_force.run(store, WEEK, ruled)
+    arguments = ["--week", WEEK, "--out", str(out), "--thresholds", str(ruled), "--store", str(store), "--params", str(PARAMS)]
+    assert weekly.main(arguments) == 0
+    return out
+
+
+def thresholds_of(store: Path, number: str) -> dict[str, Any]:
+    registry = mlflow_store.connect(store)
+    return load_thresholds(mlflow_store.thresholds_path(registry, mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, number)))
+
+
+def test_the_thresholds_in_force_are_those_in_production_and_name_their_model(store: Path, tmp_path: Path) -> None:
+    in_force.run(store, WEEK, tmp_path / "in_force.json")
+    found = load_thresholds(tmp_path / "in_force.json")
+    assert found == thresholds_of(store, "1") | {"model_version": "upheld-moderation/1"}
+    assert "did not serve" in in_force.run(store, "2026-W40", tmp_path / "in_force.json")
+    assert not (tmp_path / "in_force.json").exists()
+
+
+def test_a_weeks_proposal_is_registered_once_asked_about_and_approved(store: Path, reported: Path) -> None:
+    told = propose.run(store, reported)
+    assert told == propose.run(store, reported)
+    assert (told["status"], told["model"]) == ("proposed", "1")
+    content = thresholds_of(store, told["thresholds"])
+    certified = json.loads((reported / _folder(reported) / "thresholds.json").read_text())
+    assert content["categories"] == certified["categories"]
+    assert content["calibration_digest"] == "c" * 64
+    asked = proposal.run(store, None, told["thresholds"])
+    assert asked["status"] == "ask"
+    removal, before = content["categories"]["spam"]["auto_remove"], thresholds_of(store, "1")["categories"]["spam"]["auto_remove"]
+    assert f"| {before['threshold']:.4f} | {removal['threshold']:.4f} | {removal['outcome']}" in asked["body"]
+    assert "## The report" in asked["body"]
+    assert "report.html" in asked["body"]
+    assert champion.current(mlflow_store.connect(store)) == champion.Pair(1, 1)  # a proposal changes nothing
+    promote.run(store, None, told["thresholds"], approver="Bo", note="", despite_hold="one week's gate", instead_of=asked["instead_of"])
+    assert champion.current(mlflow_store.connect(store)) == champion.Pair(1, int(told["thresholds"]))
+    again = propose.run(store, reported)
+    assert again["status"] == "nothing"
+    assert "in force already" in again["why"]
+
+
+def _folder(reported: Path) -> str:
+    (one,) = json.loads((reported / "weekly.json").read_text())["models"]
+    return str(one["folder"])
+
+
+@pytest.mark.parametrize(("model", "changes", "why"), [("m-1", 1, "did not serve"), ("upheld-moderation/1", 0, "support no change")])
+def test_nobody_is_asked_where_nothing_is_proposed(store: Path, tmp_path: Path, model: str, changes: int, why: str) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "weekly.json").write_text(json.dumps({"week": WEEK, "models": [{"model_version": model, "folder": "one"}]}))
+    (tmp_path / "one" / "report.json").write_text(json.dumps({"weekly": {"num_changes": changes}}))
+    told = propose.run(store, tmp_path)
+    assert (told["status"], told["thresholds"]) == ("nothing", None)
+    assert why in told["why"]
+
+
+def test_nothing_in_production_has_no_thresholds(tmp_path: Path) -> None:
+    (tmp_path / "weekly.json").write_text(json.dumps({"week": WEEK, "models": []}))
+    assert "nothing is in production" in propose.run(tmp_path / "store", tmp_path)["why"]
+    assert "nothing is in production" in in_force.run(tmp_path / "store", WEEK, tmp_path / "in_force.json")
+
+
+def test_a_category_without_a_decision_keeps_its_thresholds() -> None:
+    before = {"calibration_digest": "c", "categories": {"spam": {"auto_remove": 1}, "hate_speech": {"auto_remove": 2}}}
+    merged = propose.completed({"week": WEEK, "categories": {"spam": {"auto_remove": 3}}}, before)
+    assert merged["categories"] == {"spam": {"auto_remove": 3}, "hate_speech": {"auto_remove": 2}}
+    assert merged["calibration_digest"] == "c"
+
+
+def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadUse, match=r"weekly\.json: cannot be read"):
+        propose.run(store, tmp_path)
+    assert propose.main(["--report", str(tmp_path), "--store", str(store)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
