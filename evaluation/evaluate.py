@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from evaluation import behaviour_files, gate, metrics, paired, score_rows, scores
+from evaluation import behaviour_files, examples, gate, metrics, paired, score_rows, scores
 from evaluation.cube import Cube
 from evaluation.metric_rows import Settings
 from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
-from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile
+from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
 from evaluation.report import content, render
 from feature_store import atomic, calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
@@ -33,6 +33,7 @@ class Inputs:
     champion_scores: the champion's scores on the same rows, calibrated already.
     behaviour: folder that `upheld behave` wrote for the model of the scores.
     frozen: categories in which a person has stopped automatic removal.
+    show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
     """
 
     scores: Path
@@ -41,6 +42,7 @@ class Inputs:
     champion_scores: Path | None = None
     behaviour: Path | None = None
     frozen: tuple[freeze_log.Event, ...] = ()
+    show_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         calibrated=calibration is not None,
         has_champion=changes is not None,
         frozen=[event.model_dump(mode="json") for event in inputs.frozen],
+        examples=_examples(inputs, columns or scores.Columns(), facts, calibration, points),
         behaviour=[] if inputs.behaviour is None else behaviour_files.load(inputs.behaviour),
     )
     result = Result(table, decision, story)
@@ -107,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         behaviour: Annotated[Path | None, typer.Option(help="Folder that `upheld behave` wrote for the model of the scores.")] = None,
         group: Groups = [],  # noqa: B006 (Typer copies it)
         columns: ColumnNames = "",
+        show_text: ShowText = False,
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
         store: StoreFolder = STORE_FOLDER,
@@ -114,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Metrics per category and language, verdicts, gate and report."""
         settings = params.load(params_file, overrides)
-        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores, behaviour)
+        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores, behaviour, show_text=show_text)
         inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else _of_the_stage(given)
         with console().status("Evaluating"):
             result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
@@ -136,6 +140,22 @@ def _of_the_stage(given: Inputs) -> Inputs:
         champion_scores=given.champion_scores or STAGE_CHAMPION,
         frozen=read_inputs(STAGE_INPUTS).frozen,
     )
+
+
+def _examples(
+    inputs: Inputs,
+    columns: scores.Columns,
+    facts: score_rows.Facts,
+    calibration: Mapping[str, Any] | None,
+    points: Mapping[str, OperatingPoint],
+) -> dict[str, Any]:
+    """Mistakes to look at, where the table is short enough to be read once more."""
+    if facts.num_rows > examples.MAX_ROWS:
+        return {}
+    wanted = ["text"] if inputs.show_text else []
+    rows = score_rows.listable(score_rows.select(inputs.scores, columns, wanted, wanted="test", other="calib"), calibration)
+    texts = rows.drop_duplicates("item_id").set_index("item_id")["text"] if inputs.show_text else None
+    return examples.pick(rows, points, texts)
 
 
 def limits_of(settings: params.Params) -> Settings:

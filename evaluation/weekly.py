@@ -13,6 +13,7 @@ import typer
 from evaluation import (
     behaviour_files,
     evaluate,
+    examples,
     gate,
     score_files,
     score_rows,
@@ -26,7 +27,7 @@ from evaluation import (
 )
 from evaluation.cube import Cube
 from evaluation.operating_point import OperatingPoint, load_thresholds
-from evaluation.options import Groups
+from evaluation.options import Groups, ShowText
 from evaluation.report import content, week_story
 from evaluation.week_source import Tables
 from feature_store import atomic, digest, freeze_log, params
@@ -46,6 +47,7 @@ class Inputs:
     gold: post_id, category, label 0/1 of items whose truth was adjudicated.
     frozen: categories in which a person has stopped automatic removal.
     behaviour: store in which `upheld behave` keeps its results.
+    show_text: whether the posts that the report lists are shown with their text.
     """
 
     thresholds: Path | None = None
@@ -53,6 +55,7 @@ class Inputs:
     gold: Path | None = None
     frozen: Mapping[str, freeze_log.Event] | None = None
     behaviour: Path | None = None
+    show_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
         gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
         group: Groups = [],  # noqa: B006 (Typer copies it)
+        show_text: ShowText = False,
         as_of: Annotated[str, typer.Option(help="Leave out what was reviewed later, ISO 8601 with a zone.")] = "",
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
@@ -166,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
         settings = params.load(params_file, overrides)
         moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
-        inputs = Inputs(thresholds_file, state, gold, freeze_log.frozen(store), store)
+        inputs = Inputs(thresholds_file, state, gold, freeze_log.frozen(store), store, show_text)
         with console().status(f"Reading {week}") as status:
             tables = week_source.read(week, store=store, delivery=delivery, also=frozenset(read_gold(gold).post_id))
             status.update(f"Reporting on {week}")
@@ -244,6 +248,7 @@ def _tell(
     wrongful = {name: week_drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
     corrected = week_people.corrected_precision(one.rows, cube, one.now, counted, settings.reviewers)
     proposed = evaluate.operating_points(cube, certified, settings)
+    texts = tables.posts.set_index("post_id").text if inputs.show_text else None
     told = {
         "week": week,
         "model_version": one.model,
@@ -256,6 +261,7 @@ def _tell(
         "reviewers": week_people.describe_reviewers(counted, one.rows, settings.reviewers) | {"corrected": corrected},
         "missing": week_changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
         "frozen": [json.loads(event.model_dump_json()) for event in (inputs.frozen or {}).values()],
+        "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, texts),
         "behaviour": [] if inputs.behaviour is None else behaviour_files.load(behaviour_files.folder_of(inputs.behaviour, one.model)),
         "otherwise_decided": week_scores.num_otherwise(one.rows, one.now),
         "thresholds_from": "the decisions' own actions" if inputs.thresholds is None else str(inputs.thresholds.name),

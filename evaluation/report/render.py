@@ -18,6 +18,7 @@ FORMATS = {
     **dict.fromkeys(("fpr_ratio", "fnr_ratio", "wrongful_removal_ratio"), "{:.2f} ×"),
 }
 VERDICT_WORDS = {"PASS": "✓ within", "WARN": "! stands out", "FAIL": "✕ too far", "INSUFFICIENT": "? not enough"}
+BEHAVIOUR_WORDS = {"PASS": "✓ meets", "FAIL": "✕ misses", "INSUFFICIENT": "? open"}
 STATUS_WORDS = {"pass": "✓ pass", "warn": "! warn", "fail": "✕ fail", "insufficient": "? not enough", "not_applicable": "– none"}
 
 
@@ -61,6 +62,14 @@ def plain(text: Any) -> str:
     return re.sub(r"^([-+]|\d+(?=[.)]))", r"\\\1", line)
 
 
+def stands_out(category: Mapping[str, Any]) -> bool:
+    """Whether any language of a category fares worse than the others, beyond chance."""
+    rows = (
+        language["metrics"].get(name) for language in category["languages"] for name in ("fpr_gap", "fnr_gap", "fpr_ratio", "fnr_ratio")
+    )
+    return any(row and row["verdict"] in ("FAIL", "WARN") for row in rows)
+
+
 def behave_command(story: Mapping[str, Any]) -> str:
     """The command that runs behaviour tests on the model of a report."""
     served = str(story["weekly"]["model_version"]) if "weekly" in story else ""
@@ -79,6 +88,7 @@ def _environment() -> Environment:
         "share": words.share,
         "plain": plain,
         "capitalize_first": words.capital,
+        "stands_out": stands_out,
     }
     environment.globals |= {
         "charts": charts,
@@ -88,6 +98,7 @@ def _environment() -> Environment:
         "number": number,
         "span": span,
         "verdicts": VERDICT_WORDS,
+        "behaviour_verdicts": BEHAVIOUR_WORDS,
         "statuses": STATUS_WORDS,
     }
     return environment

@@ -268,7 +268,7 @@ def folder_of(store: Path) -> str:
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
 def test_a_person_approves_in_the_browser(airflow: Airflow) -> None:
     model = "1" if number(airflow.store) == 2 else "2"
-    run = airflow.trigger(model=model)
+    run = airflow.trigger(model=model, thresholds=model)  # those that it was born with, which the gate lets pass
     airflow.question(run)
     in_browser(airflow, run)
     assert airflow.ended(run)["apply"] == "success"
