@@ -29,8 +29,8 @@ def pick(
     known = rows[rows.label.notna()]
     found = {}
     for category, own in known.groupby("category", observed=True):
-        flagged = bin_of(own.prob) >= points[str(category)].cuts[0]
         order = own.assign(item_id=own.item_id.astype(str)).sort_values(["prob", "item_id"], kind="stable")
+        flagged = bin_of(order.prob) >= points[str(category)].cuts[0]
         wrong, missed = order[(order.label == 0) & flagged], order[(order.label == 1) & ~flagged]
         found[str(category)] = {"flagged": _listed(wrong.iloc[::-1], texts), "missed": _listed(missed, texts)}
     return found

@@ -9,8 +9,8 @@ from evaluation.report.axes import Axis, percent
 
 # Okabe & Ito (2008), "Color Universal Design": told apart under every common kind of colour blindness.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#1d2430"
-WIDTH, HEIGHT = 360, 280
-LEFT, RIGHT, TOP, BOTTOM = 50, 20, 40, 40  # above the plot: a line for the key, a line for the names of rules
+WIDTH, HEIGHT = 360, 288
+LEFT, RIGHT, TOP, BOTTOM = 50, 20, 46, 42  # above the plot: a line for the key, a line for the names of rules
 Point = tuple[float, float]
 
 
@@ -114,7 +114,7 @@ class Plot:
         for tick, name in self.x.named():
             px, _ = self._at(tick, self.y.low)
             lines.append(Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" class="grid"/>').format(px, TOP, floor))
-            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 14, name))
+            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 17, name))
         middle = (LEFT + WIDTH - RIGHT) / 2
         return [*lines, Markup('<text x="{}" y="{}" text-anchor="middle" class="axis">{}</text>').format(middle, HEIGHT - 8, self.x.label)]
 
