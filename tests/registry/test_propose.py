@@ -4,16 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held
 from score_worlds import PARAMS
 from weeks import deliver, tables
 
-from evaluation import weekly
+from evaluation import behaviour_files, weekly
 from evaluation.operating_point import load_thresholds
-from feature_store import ingest
+from feature_store import freeze_log, ingest, inputs
 from feature_store.errors import BadUse
-from registry import champion, in_force, mlflow_store, promote, proposal, propose
+from registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
 
 WEEK = "2026-W43"
 
@@ -108,3 +109,31 @@ def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: py
         propose.run(store, tmp_path)
     assert propose.main(["--report", str(tmp_path), "--store", str(store)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: Path, tmp_path: Path) -> None:
+    before = proposal.run(store, "2", None)["body"]
+    assert "**Frozen:**" not in before
+    assert "Not run for this model: `upheld behave 2" in before
+    freeze_log.append(store, freeze_log.Event(category="spam", event="freeze", who="Ana|", at="2026-10-20T08:00:00Z", reason="`quotes`"))
+    found = ("all", "all", "pass_rate", 0.5, 0.3, 0.7, 20.0, "FAIL", None, "expected: at least 0.8")
+    rows = [("spam", language, *found) for language in ("all", "en")]
+    columns = ["category", "language", "group_column", "group_value", "metric", *behaviour_files.FIGURES]
+    told = {"model_version": "upheld-moderation/2", "thresholds_version": "upheld-thresholds/2", "synthetic": True, "suite": "a_b.csv",
+            "suite_digest": "d" * 64, "cases": 20, "pairs": 0}  # fmt: skip
+    behaviour_files.write(tmp_path, pd.DataFrame(rows, columns=columns), told)
+    behaviour_files.keep(store, tmp_path)
+    after = proposal.run(store, "2", None)["body"]
+    assert r"**Frozen:** spam is not removed automatically since 2026-10-20 08:00 by Ana\| (\`quotes\`)" in after
+    assert r"- a\_b.csv: 0 of 0 functionalities and groups fail" in after
+    assert "spam, en: 50.0 % of 20 cases decided as expected (30.0 % to 70.0 %), FAIL" in after
+
+
+def test_a_retrain_pins_what_is_frozen(store: Path, tmp_path: Path) -> None:
+    event = freeze_log.Event(category="hate_speech", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="quotes")
+    freeze_log.append(store, event)
+    pin.run(store, tmp_path / "inputs.json")
+    assert event in inputs.read_inputs(tmp_path / "inputs.json").frozen
+    freeze_log.append(store, event.model_copy(update={"event": "unfreeze"}))
+    pin.run(store, tmp_path / "inputs.json")
+    assert event not in inputs.read_inputs(tmp_path / "inputs.json").frozen
