@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def pin(
         store: StoreFolder = STORE_FOLDER, out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("data/inputs.json")
     ) -> None:
+        """Pin what a retrain starts from."""
         run(store, out)
 
     return execute(pin, "pin", argv)
