@@ -11,38 +11,15 @@ import typer
 
 from evaluation import behaviour_files, examples, gate, metrics, paired, score_rows, scores
 from evaluation.cube import Cube
+from evaluation.evaluate_inputs import STAGE_SCORES, Inputs, of_the_stage
 from evaluation.metric_rows import Settings
 from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
 from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
 from evaluation.report import content, render
 from feature_store import atomic, calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-from feature_store.inputs import read_inputs
 
-STAGE_SCORES, STAGE_OUT = Path("data/scores.parquet"), Path("data/evaluation")
-STAGE_THRESHOLDS, STAGE_CALIBRATION = Path("data/calibration/thresholds.json"), Path("data/calibration/calibration.json")
-STAGE_CHAMPION, STAGE_INPUTS = Path("data/champion_scores.parquet"), Path("data/inputs.json")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What an evaluation reads; only `scores` is needed.
-
-    scores: table in the scores contract.
-    thresholds, calibration: what to apply to them.
-    champion_scores: the champion's scores on the same rows, calibrated already.
-    behaviour: folder that `upheld behave` wrote for the model of the scores.
-    frozen: categories in which a person has stopped automatic removal.
-    show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
-    """
-
-    scores: Path
-    thresholds: Path | None = None
-    calibration: Path | None = None
-    champion_scores: Path | None = None
-    behaviour: Path | None = None
-    frozen: tuple[freeze_log.Event, ...] = ()
-    show_text: bool = False
+STAGE_OUT = Path("data/evaluation")
 
 
 @dataclass(frozen=True)
@@ -119,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Metrics per category and language, verdicts, gate and report."""
         settings = params.load(params_file, overrides)
         given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores, behaviour, show_text=show_text)
-        inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else _of_the_stage(given)
+        inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else of_the_stage(given)
         with console().status("Evaluating"):
             result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
         if as_json:
@@ -129,17 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             console().print(f"Report: {out}/report.html", markup=False, soft_wrap=True)
 
     return execute(evaluate, "evaluate", argv)
-
-
-def _of_the_stage(given: Inputs) -> Inputs:
-    """The stage's own files for whatever was not named, and the freezes that were pinned: a stage reads nothing that DVC does not know."""
-    return replace(
-        given,
-        thresholds=given.thresholds or STAGE_THRESHOLDS,
-        calibration=given.calibration or STAGE_CALIBRATION,
-        champion_scores=given.champion_scores or STAGE_CHAMPION,
-        frozen=read_inputs(STAGE_INPUTS).frozen,
-    )
 
 
 def _examples(
