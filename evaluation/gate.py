@@ -105,7 +105,7 @@ def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
                 value,
                 None,
                 statuses.get(str(row.verdict), "fail"),
-                _reason(row),
+                _reason(row) or (f"interval {row.ci_low:.4f} to {row.ci_high:.4f}" if _known(row.ci_low) and _known(row.ci_high) else ""),
             )
 
 

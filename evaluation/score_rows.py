@@ -77,6 +77,14 @@ def labelled(selection: Selection) -> pd.DataFrame:
     return rows[LABELLED]
 
 
+def listable(selection: Selection, calibration: Mapping[str, Any] | None) -> pd.DataFrame:
+    """Labelled rows with their calibrated probability `prob` and the group columns of the selection, to pick examples from."""
+    names = [*LABELLED, *selection.table.groups]
+    parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, names)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+    return rows.assign(prob=calibrated(rows, calibration))
+
+
 def build_cubes(
     selection: Selection,
     groups: Sequence[str],

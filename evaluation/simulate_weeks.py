@@ -130,6 +130,7 @@ def _needed(truth: World, design: Design, settings: params.Params, enough: Calla
     """The smallest weekly budget, to about 5 %, at which our rule does `enough`; None where labelling every post would not."""
 
     def suffices(budget: float) -> bool:
+        """Whether a weekly budget does `enough`."""
         drawn = simulation_rules.audit(truth, design, settings, round(budget), SEARCH_WEEKS, settings.seed)
         chosen = simulation_rules.choose("ours", drawn, settings.thresholds)
         return enough(np.where(chosen >= 0, drawn.path.volumes[chosen] / drawn.path.start_volume, 0.0))

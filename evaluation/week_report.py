@@ -8,7 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import evaluate, gate, week_changes, week_drift, week_model, week_people, week_scores, week_window
+from evaluation import (
+    behaviour_files,
+    evaluate,
+    examples,
+    gate,
+    week_changes,
+    week_drift,
+    week_model,
+    week_people,
+    week_scores,
+    week_window,
+)
 from evaluation.report import content, week_story
 from evaluation.week_model import Served
 from evaluation.week_source import Tables
@@ -27,6 +38,8 @@ class Week:
     history: drift entries of earlier weeks and this one.
     counted: every verdict that counts (week_people.votes).
     frozen: categories in which a person has stopped automatic removal.
+    behaviour: store in which `upheld behave` keeps its results.
+    texts: of the week's posts by post_id, where the report may show them.
     thresholds_from: where the thresholds in force were read.
     """
 
@@ -38,6 +51,8 @@ class Week:
     history: Sequence[week_drift.Entry]
     counted: pd.DataFrame
     frozen: Mapping[str, freeze_log.Event]
+    behaviour: Path | None
+    texts: pd.Series | None
     thresholds_from: str
 
 
@@ -100,6 +115,8 @@ def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:
         "reviewers": week_people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
         "missing": week_changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
         "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
+        "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
+        "behaviour": [] if week.behaviour is None else behaviour_files.load(behaviour_files.folder_of(week.behaviour, one.model)),
         "otherwise_decided": week_scores.num_otherwise(one.rows, one.now),
         "thresholds_from": week.thresholds_from,
     }

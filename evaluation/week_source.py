@@ -15,7 +15,7 @@ from evaluation import score_files
 from feature_store import contracts
 from feature_store.errors import BadUse
 
-POSTS = ("post_id", "language", "region", "author_group")
+POSTS = ("post_id", "language", "region", "author_group", "text")
 DECISIONS = ("decision_id", "post_id", "decided_at", "category", "score", "action", "model_version")
 OUTCOMES = ("outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at", "source", "inclusion_prob")
 OPTIONAL = ("region", "author_group")

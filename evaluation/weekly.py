@@ -10,6 +10,7 @@ import typer
 
 from evaluation import evaluate, week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
 from evaluation.operating_point import load_thresholds
+from evaluation.options import Groups, ShowText
 from evaluation.week_report import Week
 from evaluation.week_source import Source
 from feature_store import atomic, freeze_log, params
@@ -26,6 +27,8 @@ class Inputs:
     state: state.json of an earlier week's report; without it the window of recall is this week alone.
     gold: post_id, category, label 0/1 of items whose truth was adjudicated.
     frozen: categories in which a person has stopped automatic removal.
+    behaviour: store in which `upheld behave` keeps its results.
+    show_text: whether the posts that the report lists are shown with their text.
     """
 
     source: Source
@@ -33,6 +36,8 @@ class Inputs:
     state: Path | None = None
     gold: Path | None = None
     frozen: Mapping[str, freeze_log.Event] | None = None
+    behaviour: Path | None = None
+    show_text: bool = False
 
 
 def run(
@@ -80,6 +85,8 @@ def run(
         history=[*before, *entries],
         counted=week_people.votes(tables, gold, as_of),
         frozen=inputs.frozen or {},
+        behaviour=inputs.behaviour,
+        texts=tables.posts.set_index("post_id").text if inputs.show_text else None,
         thresholds_from="the decisions' own actions" if inputs.thresholds is None else inputs.thresholds.name,
     )
     return _write(shared, entries, out)
@@ -121,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ] = None,
         state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
         gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
-        group: Annotated[list[str], typer.Option(help="Split by region or author_group too, or a*b; may repeat.")] = [],  # noqa: B006
+        group: Groups = [],  # noqa: B006 (Typer copies it)
+        show_text: ShowText = False,
         as_of: Annotated[str, typer.Option(help="Leave out what was reviewed later, ISO 8601 with a zone.")] = "",
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
@@ -131,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
         settings = params.load(params_file, overrides)
         moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
-        inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, freeze_log.frozen(store))
+        inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, freeze_log.frozen(store), store, show_text)
         with console().status(f"Reporting on {week}"):
             results = run(settings, week, inputs, out, as_of=moment, groups=group)
         if as_json:

@@ -11,7 +11,6 @@ from weeks import appeals, deliver, tables
 from evaluation import weekly
 from feature_store import freeze_log
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = '"><img src=x onerror=alert(2)>'
 
 
@@ -80,17 +79,6 @@ def hostile(tmp_path_factory) -> Path:
     event = freeze_log.Event(category="spam", event="freeze", who=HOSTILE, at="2026-10-20T08:00:00Z", reason="<script>alert(1)</script>")
     assert freeze_log.append(folder / "store", event)
     return report(deliver(folder / "in", of), folder, ["2026-W43"])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("width", [390, 1440])
