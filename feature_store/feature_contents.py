@@ -25,10 +25,29 @@ def location(params: Params, store: Path) -> Path | str:
     return params.features.location or Path(store) / "features"
 
 
-def contents(ledger: Ledger, features: FeatureStore, kind: Kind) -> pa.Table:
-    """Every content of one kind that the accepted posts of a ledger have; see `contents_of`."""
-    columns = ["text", "hashtags"] if kind == "text" else ["media"]
-    return contents_of(list(ledger.scan("posts", columns)), features, kind)
+class PostContents:
+    """The contents of all accepted posts, worked out once for each kind.
+
+    Args:
+        ledger: holds the posts.
+        features: holds the keyframes of videos, which are images.
+    """
+
+    def __init__(self, ledger: Ledger, features: FeatureStore) -> None:
+        self._ledger = ledger
+        self._features = features
+        self._known: dict[Kind, pa.Table] = {}
+
+    def of(self, kind: Kind) -> pa.Table:
+        """Every content of one kind; see `contents_of`."""
+        if kind not in self._known:
+            columns = ["text", "hashtags"] if kind == "text" else ["media"]
+            self._known[kind] = contents_of(list(self._ledger.scan("posts", columns)), self._features, kind)
+        return self._known[kind]
+
+    def look_again(self, kind: Kind) -> None:
+        """Forget what was worked out for a kind, because there may be more of it now."""
+        self._known.pop(kind, None)
 
 
 def contents_of(posts: Sequence[pa.RecordBatch], features: FeatureStore, kind: Kind) -> pa.Table:

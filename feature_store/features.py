@@ -25,7 +25,7 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Extractor
-from feature_store.feature_contents import contents, location
+from feature_store.feature_contents import KEYFRAMES, PostContents, location
 from feature_store.feature_erase import erase_forgotten
 from feature_store.feature_table import FeatureStore
 from feature_store.features_explain import explain, print_explained
@@ -55,21 +55,21 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
         raise FailedWork(f"extractor {name} is not available: {why}")
     order = list(catalogue.EXTRACTORS)
     chosen = sorted((each for each in chosen if each.name not in unavailable), key=lambda each: order.index(each.name))
-    ledger = Ledger(store)
     features = FeatureStore(location(parameters, store))
+    known = PostContents(Ledger(store), features)
     with one_writer.only(Path(store) / ".features.lock", "feature store"):
-        erased = erase_forgotten(ledger, features)
+        erased = erase_forgotten(known, features)
         with _progress() as progress:
-            ran = {extractor.name: _bring_up(parameters, store, ledger, features, extractor, progress) for extractor in chosen}
+            ran = {extractor.name: _bring_up(parameters, store, known, features, extractor, progress) for extractor in chosen}
     return {"erased": erased, "unavailable": unavailable, "extractors": ran}
 
 
 def _bring_up(
-    parameters: params.Params, store: Path, ledger: Ledger, features: FeatureStore, extractor: Extractor, progress: Progress
+    parameters: params.Params, store: Path, known: PostContents, features: FeatureStore, extractor: Extractor, progress: Progress
 ) -> dict[str, Any]:
     """Extract what one extractor has not seen."""
     started = monotonic()
-    everything = contents(ledger, features, extractor.kind)
+    everything = known.of(extractor.kind)
     missing = pa.array(features.missing(extractor.name, extractor.version, everything["digest"].to_pylist()), pa.string())
     fared: Counter[str] = Counter()
     if len(missing):
@@ -80,6 +80,8 @@ def _bring_up(
             fared.update(reasons)
             progress.advance(task, len(reasons))
         features.compact(extractor.name, timedelta(days=parameters.features.keep_versions_days))
+        if extractor.name == KEYFRAMES:
+            known.look_again("image")
     computed = fared.pop("", 0)
     return {
         "version": extractor.version,
