@@ -24,6 +24,7 @@ from feature_store.ingest_files import SYNTHETIC_MARK, delivery_digest, open_del
 from feature_store.ingest_findings import Rules
 from feature_store.ingest_judge import QUARANTINED, TOMBSTONED, Surroundings, among
 from feature_store.ingest_known import known_claims, matching
+from feature_store.ingest_media import image_decoders
 from feature_store.ingest_report import print_summary, summarise
 from feature_store.ingest_resolve import DUPLICATE, IDENTICAL, Resolved, resolve
 from feature_store.ingest_stage import INDEX, StagedFile, Staging
@@ -34,7 +35,7 @@ def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) 
     """Ingest one delivery.
 
     Args:
-        parameters: reads policies, ingest, expectations.
+        parameters: reads policies, ingest, expectations, and of features how images are decoded.
         delivery: local folder or fsspec URL.
         store: folder that holds the ledger; made if missing.
         as_of: "now": what lies later is from the future.
@@ -51,8 +52,8 @@ def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) 
     files = table_files(source)
     stamp = Stamp(as_of, delivery_digest(source, files))
     synthetic = source.has(SYNTHETIC_MARK)
-    with ledger.writing(store) as change:
-        staging = Staging(source, Rules(parameters.policies, parameters.ingest), change.scratch)
+    with ledger.writing(store) as change, image_decoders(parameters) as decoders:
+        staging = Staging(source, Rules(parameters.policies, parameters.ingest), change.scratch, decoders)
         staged = _stage(staging, files)
         resolved, bad = _take(change, staging, staged, stamp, pd.Timedelta(seconds=parameters.ingest.max_clock_skew_s))
         summary = summarise(stamp, synthetic, staged, resolved, bad)

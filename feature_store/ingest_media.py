@@ -1,25 +1,33 @@
-"""Media of a delivery: each file is found inside it, read within bounds and decoded once before a post may refer to it."""
+"""Media of a delivery: each file is found inside it, read within bounds and decoded once before a post may refer to it.
 
-import io
+Images are decoded in worker processes, so that a hostile file cannot take the ingest down.
+"""
+
 import posixpath
 import re
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
-from PIL import Image, UnidentifiedImageError
-
 from feature_store import digest
+from feature_store.decode_pool import DecodePool, num_cpus
+from feature_store.extractors.contract import Arrays, Refused, Undecodable
 from feature_store.ingest_files import Delivery
+from feature_store.ingest_image_check import check_image
+from feature_store.params import Params
 from feature_store.params_data import Ingest
 
-# Decoders that we let near foreign bytes; Pillow knows dozens more.
-_IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+# What a worker's end means for the file that ended it.
+_AS_MEDIA = {
+    "decode_memory": "media_too_large",
+    "decode_timeout": "media_corrupt",
+    "decode_crashed": "media_corrupt",
+    "decode_failed": "media_corrupt",
+}
 _FILES_AT_ONCE = 16  # what is held in memory: this many files
 _SAFE_PATH = re.compile(r"[^\\:%\x00-\x1f]+")  # no backslash, drive, scheme or percent-encoding
 
@@ -47,31 +55,62 @@ class MediaRefused:
     detail: str
 
 
-def check_all(delivery: Delivery, media: Iterable[Pair], bounds: Ingest) -> Iterator[tuple[Pair, MediaFile | MediaRefused]]:
+def image_decoders(params: Params) -> DecodePool:
+    """Worker processes that decode images for `check_all`; none is started before the first image."""
+    timeout_s = params.features.decode_timeout_s["image"]
+    return DecodePool("feature_store.ingest_image_check:ImageCheck", params, timeout_s, num_cpus())
+
+
+def check_all(
+    delivery: Delivery, media: Iterable[Pair], bounds: Ingest, decoders: DecodePool | None = None
+) -> Iterator[tuple[Pair, MediaFile | MediaRefused]]:
     """Check files a few at a time, so that memory stays bounded.
 
     Args:
         delivery: where they must lie.
         media: (kind, uri) pairs.
         bounds: bytes, pixels, hosts.
+        decoders: as `image_decoders` makes them; None decodes in this process, where the few files of one request are looked at.
 
     Yields:
         each pair with its file, or a refusal: `media_path_unsafe`, `media_missing`, `media_too_large`, `media_corrupt`; in order.
     """
     pairs = iter(media)
-    with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what counts here is whether it decodes within bounds
+    with ThreadPoolExecutor(2) as pool:
         while some := list(islice(pairs, _FILES_AT_ONCE)):
-            yield from zip(some, pool.map(lambda pair: _check_one(delivery, pair[0], pair[1], bounds), some), strict=True)
+            contents = list(pool.map(lambda pair: _content(delivery, pair[1], bounds), some))
+            both = list(zip(some, contents, strict=True))
+            images = [content for (kind, _), content in both if kind == "image" and isinstance(content, bytes)]
+            decoded = decoders.decode(images, _FILES_AT_ONCE) if decoders else _decoded_here(images, bounds.max_media_pixels)
+            for (kind, uri), content in both:
+                if isinstance(content, MediaRefused):
+                    yield (kind, uri), content
+                else:
+                    yield (kind, uri), _image(content, next(decoded)) if kind == "image" else _other(kind, uri, content)
 
 
-def _check_one(delivery: Delivery, kind: str, uri: str, bounds: Ingest) -> MediaFile | MediaRefused:
-    content = _fetch(uri, bounds) if re.match(r"https?://", uri, re.IGNORECASE) else _read(delivery, uri, bounds)
-    if isinstance(content, MediaRefused):
-        return content
-    if kind != "image":
-        return MediaFile(digest.of_bytes(content), kind, posixpath.splitext(uri)[1].lstrip(".").lower(), None, None, content)
-    return _decode(content, bounds)
+def _decoded_here(images: Iterable[bytes], max_pixels: int) -> Iterator[Arrays | Refused]:
+    for content in images:
+        try:
+            yield check_image(content, max_pixels)
+        except Undecodable as error:
+            yield error.refused
+
+
+def _content(delivery: Delivery, uri: str, bounds: Ingest) -> bytes | MediaRefused:
+    return _fetch(uri, bounds) if re.match(r"https?://", uri, re.IGNORECASE) else _read(delivery, uri, bounds)
+
+
+def _image(content: bytes, found: Arrays | Refused) -> MediaFile | MediaRefused:
+    if isinstance(found, Refused):
+        reason = _AS_MEDIA.get(found.reason, found.reason)
+        return MediaRefused(reason, found.detail if reason == found.reason else f"{found.reason}: {found.detail}")
+    width, height = found["size"].tolist()
+    return MediaFile(digest.of_bytes(content), "image", found["format"].tobytes().decode(), width, height, content)
+
+
+def _other(kind: str, uri: str, content: bytes) -> MediaFile:
+    return MediaFile(digest.of_bytes(content), kind, posixpath.splitext(uri)[1].lstrip(".").lower(), None, None, content)
 
 
 def _read(delivery: Delivery, uri: str, bounds: Ingest) -> bytes | MediaRefused:
@@ -114,18 +153,3 @@ def _fetch(uri: str, bounds: Ingest) -> bytes | MediaRefused:
             return _bounded(stream, uri, bounds)
     except (OSError, ValueError) as error:  # URLError is an OSError
         return MediaRefused("media_missing", f"{uri!r} cannot be fetched: {error}")
-
-
-def _decode(content: bytes, bounds: Ingest) -> MediaFile | MediaRefused:
-    """Decode one image's first frame; its size is judged by the header, before any pixel is made."""
-    try:
-        with Image.open(io.BytesIO(content), formats=_IMAGE_FORMATS) as image:
-            width, height = image.size
-            if width * height > bounds.max_media_pixels:
-                return MediaRefused("media_too_large", f"{width} x {height} pixels, at most {bounds.max_media_pixels}")
-            image.load()
-            return MediaFile(digest.of_bytes(content), "image", str(image.format), width, height, content)
-    except Image.DecompressionBombError as error:
-        return MediaRefused("media_too_large", str(error))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
-        return MediaRefused("media_corrupt", f"not a readable image: {type(error).__name__}")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import contracts
+from feature_store.decode_pool import DecodePool
 from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
 from feature_store.ingest_files import DeliveredFile, Delivery, read_batches
 from feature_store.ingest_findings import Findings, Rules
@@ -75,12 +76,14 @@ class Staging:
         delivery: what is read.
         rules: policies and bounds.
         folder: empty folder for the rows on disk.
+        decoders: for images.
     """
 
-    def __init__(self, delivery: Delivery, rules: Rules, folder: Path) -> None:
+    def __init__(self, delivery: Delivery, rules: Rules, folder: Path, decoders: DecodePool) -> None:
         self._delivery = delivery
         self._rules = rules
         self._folder = folder
+        self._decoders = decoders
         self._seen_bad: Counter[str] = Counter()
         self._media: dict[Pair, str | MediaRefused] = {}
         self._media_paths: list[Path] = []
@@ -202,7 +205,7 @@ class Staging:
         path = self._folder / f"{next(self._numbers)}-media.arrow"
         written = {found for found in self._media.values() if isinstance(found, str)}
         with pa.ipc.new_file(str(path), contracts.MEDIA_FILES) as file:
-            for pair, found in check_all(self._delivery, unseen, self._rules.bounds):
+            for pair, found in check_all(self._delivery, unseen, self._rules.bounds, self._decoders):
                 self._media[pair] = found if isinstance(found, MediaRefused) else found.digest
                 if isinstance(found, MediaFile) and found.digest not in written:
                     written.add(found.digest)

@@ -76,6 +76,14 @@ class Hostile:
         return {"bytes": found, "sum": np.array(found.sum(dtype=np.int64)), "pid": np.array(os.getpid()), "empty": np.zeros((0, 3), "f4")}
 
 
+class HostileImages(Hostile):
+    """The same, answering as the check of images does."""
+
+    def decode(self, content):
+        super().decode(content)
+        return {"size": np.array([1, 1], np.int32), "format": np.frombuffer(b"PNG", np.uint8)}
+
+
 class Broken:
     """Cannot be made."""
 

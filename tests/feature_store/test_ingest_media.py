@@ -10,9 +10,11 @@ import zlib
 import pytest
 from PIL import Image
 
+from feature_store import ingest
+from feature_store.decode_pool import DecodePool
 from feature_store.ingest_files import open_delivery
-from feature_store.ingest_media import MediaFile, MediaRefused, check_all
-from tests.feature_store.deliveries import parameters
+from feature_store.ingest_media import MediaFile, MediaRefused, check_all, image_decoders
+from tests.feature_store.deliveries import AS_OF, deliver, parameters, post, rows, take
 
 
 def picture(kind="PNG", size=(5, 4), mode="RGB"):
@@ -45,14 +47,28 @@ def folder(tmp_path):
     return root
 
 
-def look(folder, uri, kind="image", *overrides):
-    ((_, found),) = check_all(open_delivery(str(folder)), [(kind, uri)], parameters(*overrides).ingest)
-    return found
+@pytest.fixture(scope="module", autouse=True)
+def decoders():
+    with image_decoders(parameters("features.decode_memory_bytes=536870912")) as pool:
+        yield pool
+
+
+@pytest.fixture
+def look(folder, decoders):
+    """What becomes of one file; decoded in a worker or in this process, it is the same."""
+
+    def looking(uri, kind="image", *overrides):
+        arguments = open_delivery(str(folder)), [(kind, uri)], parameters(*overrides).ingest
+        ((_, found),) = check_all(*arguments, decoders)
+        assert [((kind, uri), found)] == list(check_all(*arguments))
+        return found
+
+    return looking
 
 
 @pytest.mark.parametrize("uri", ["media/good.png", "media/link_in.png"])
-def test_a_file_inside_the_delivery_is_read(folder, uri):
-    found = look(folder, uri)
+def test_a_file_inside_the_delivery_is_read(folder, look, uri):
+    found = look(uri)
     assert isinstance(found, MediaFile)
     assert (found.width, found.height, found.format, found.content) == (5, 4, "PNG", picture())
 
@@ -81,16 +97,16 @@ def test_a_file_inside_the_delivery_is_read(folder, uri):
         "",
     ],
 )
-def test_a_way_out_of_the_delivery_is_refused(folder, uri):
-    found = look(folder, uri)
+def test_a_way_out_of_the_delivery_is_refused(folder, look, uri):
+    found = look(uri)
     assert isinstance(found, MediaRefused)
     assert found.reason == "media_path_unsafe"
 
 
 @pytest.mark.parametrize("uri", ["media/none.png", "media/inner", "media/pipe"])
-def test_what_is_no_file_is_missing(folder, uri):
+def test_what_is_no_file_is_missing(folder, look, uri):
     os.mkfifo(folder / "media" / "pipe")
-    assert look(folder, uri).reason == "media_missing"
+    assert look(uri).reason == "media_missing"
 
 
 @pytest.mark.parametrize(
@@ -110,28 +126,57 @@ def test_what_is_no_file_is_missing(folder, uri):
         (b"\x00" * 2_000_000, "media_too_large"),
     ],
 )
-def test_content_that_is_no_picture_within_bounds_is_refused(folder, content, reason):
+def test_content_that_is_no_picture_within_bounds_is_refused(folder, look, content, reason):
     (folder / "media" / "a.png").write_bytes(content)
-    assert look(folder, "media/a.png", "image", "ingest.max_media_bytes=1000000").reason == reason
+    assert look("media/a.png", "image", "ingest.max_media_bytes=1000000").reason == reason
 
 
 @pytest.mark.parametrize(
     ("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("PNG", "1"), ("GIF", "P"), ("WEBP", "RGB"), ("BMP", "RGB")]
 )
-def test_usual_pictures_are_accepted(folder, kind, mode):
+def test_usual_pictures_are_accepted(folder, look, kind, mode):
     (folder / "media" / "a.jpg").write_bytes(picture(kind, (1, 1), mode))
-    assert look(folder, "media/a.jpg").format == kind
+    assert look("media/a.jpg").format == kind
 
 
-def test_videos_are_kept_without_being_decoded(folder):
+def text_bomb():
+    """A small PNG with a compressed note that unpacks to 200 MB."""
+    note = b"note\x00\x00" + zlib.compress(b" " * 200_000_000, 9)
+    chunk = struct.pack(">I", len(note)) + b"zTXt" + note + struct.pack(">I", zlib.crc32(b"zTXt" + note))
+    whole = picture()
+    return whole[:33] + chunk + whole[33:]
+
+
+def test_a_note_that_unpacks_without_end_is_refused(folder, look):
+    (folder / "media" / "a.png").write_bytes(text_bomb())
+    assert look("media/a.png").reason == "media_corrupt"
+
+
+def test_files_that_fell_their_decoder_are_quarantined_and_the_others_taken(tmp_path, monkeypatch, without_expectations):
+    deeds = {"segfault": "decode_crashed", "hog": "decode_memory", "endless": "decode_timeout"}
+    root = tmp_path / "delivery"
+    (root / "media").mkdir(parents=True)
+    for name in [*deeds, "good"]:
+        (root / "media" / name).write_bytes(name.encode())
+    posts = [post(name, media=[{"kind": "image", "uri": f"media/{name}"}]) for name in [*deeds, "good"]]
+    hostile = "tests.feature_store.hostile_decoders:HostileImages"
+    monkeypatch.setattr(ingest, "image_decoders", lambda params: DecodePool(hostile, params, 3, 1))
+    take(deliver(root, posts=posts), tmp_path / "store", AS_OF, "features.decode_memory_bytes=268435456")
+    assert [row["post_id"] for row in rows(tmp_path / "store", "posts")] == ["good"]
+    told = {row["post_id"]: row["detail"] for row in rows(tmp_path / "store", "quarantine")}
+    assert set(told) == set(deeds)
+    assert all(deeds[name] in told[name] for name in deeds)
+
+
+def test_videos_are_kept_without_being_decoded(folder, look):
     (folder / "media" / "a.mp4").write_bytes(b"not looked into")
-    found = look(folder, "media/a.mp4", "video")
+    found = look("media/a.mp4", "video")
     assert (found.kind, found.format, found.width) == ("video", "mp4", None)
 
 
-def test_many_files_come_back_in_order(folder):
+def test_many_files_come_back_in_order(folder, decoders):
     uris = ["media/good.png", "media/none.png"] * 20
-    found = list(check_all(open_delivery(str(folder)), [("image", uri) for uri in uris], parameters().ingest))
+    found = list(check_all(open_delivery(str(folder)), [("image", uri) for uri in uris], parameters().ingest, decoders))
     assert [pair[1] for pair, _ in found] == uris
     assert [isinstance(result, MediaFile) for _, result in found] == [True, False] * 20
 
@@ -172,6 +217,6 @@ def server(monkeypatch):
         ("[127.0.0.1]", "/away.png", "media_missing"),  # a redirect is not followed, even to the same machine
     ],
 )
-def test_http_only_from_hosts_that_params_name(folder, server, hosts, path, expected):
-    found = look(folder, f"http://127.0.0.1:{server}{path}", "image", f"ingest.media_hosts={hosts}")
+def test_http_only_from_hosts_that_params_name(folder, look, server, hosts, path, expected):
+    found = look(f"http://127.0.0.1:{server}{path}", "image", f"ingest.media_hosts={hosts}")
     assert (found.kind if isinstance(found, MediaFile) else found.reason) == expected
