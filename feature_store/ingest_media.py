@@ -1,6 +1,5 @@
 """Media of a delivery: each file is found inside it, read within bounds and decoded once before a post may refer to it."""
 
-import io
 import posixpath
 import re
 import urllib.parse
@@ -12,14 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
-from PIL import Image, UnidentifiedImageError
-
 from feature_store import digest
+from feature_store.extractors.contract import Undecodable
+from feature_store.extractors.image_decoding import opened
 from feature_store.ingest_files import Delivery
 from feature_store.params_data import Ingest
 
-# Decoders that we let near foreign bytes; Pillow knows dozens more.
-_IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _FILES_AT_ONCE = 16  # what is held in memory: this many files
 _SAFE_PATH = re.compile(r"[^\\:%\x00-\x1f]+")  # no backslash, drive, scheme or percent-encoding
 
@@ -60,7 +57,7 @@ def check_all(delivery: Delivery, media: Iterable[Pair], bounds: Ingest) -> Iter
     """
     pairs = iter(media)
     with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what counts here is whether it decodes within bounds
+        warnings.simplefilter("ignore")  # of odd metadata; set here too, for the filters are common to both threads
         while some := list(islice(pairs, _FILES_AT_ONCE)):
             yield from zip(some, pool.map(lambda pair: _check_one(delivery, pair[0], pair[1], bounds), some), strict=True)
 
@@ -119,13 +116,9 @@ def _fetch(uri: str, bounds: Ingest) -> bytes | MediaRefused:
 def _decode(content: bytes, bounds: Ingest) -> MediaFile | MediaRefused:
     """Decode one image's first frame; its size is judged by the header, before any pixel is made."""
     try:
-        with Image.open(io.BytesIO(content), formats=_IMAGE_FORMATS) as image:
-            width, height = image.size
-            if width * height > bounds.max_media_pixels:
-                return MediaRefused("media_too_large", f"{width} x {height} pixels, at most {bounds.max_media_pixels}")
+        with opened(content, bounds.max_media_pixels) as image:
             image.load()
-            return MediaFile(digest.of_bytes(content), "image", str(image.format), width, height, content)
-    except Image.DecompressionBombError as error:
-        return MediaRefused("media_too_large", str(error))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
-        return MediaRefused("media_corrupt", f"not a readable image: {type(error).__name__}")
+            return MediaFile(digest.of_bytes(content), "image", str(image.format), *image.size, content)
+    except Undecodable as error:
+        reason = "media_too_large" if error.refused.reason == "image_bomb" else "media_corrupt"
+        return MediaRefused(reason, f"not a readable image: {error}" if reason == "media_corrupt" else error.refused.detail)

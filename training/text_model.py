@@ -15,9 +15,9 @@ from torch import nn
 from transformers import AutoConfig
 
 from feature_store.atomic import write_json
+from feature_store.backbones.devices import best_device
+from feature_store.backbones.text import empty_encoder, load_text_backbone
 from feature_store.errors import FailedWork
-from training.devices import best_device
-from training.text_backbone import empty_encoder, load_text_backbone
 
 Array = NDArray[np.float32]
 
