@@ -76,7 +76,7 @@ class ImageModel(nn.Module):
         flat = np.stack([picture for post in pictures for picture in post])
         counts = np.array([len(post) for post in pictures])
         return {
-            "pixels": to_tensor(flat, self.setup.mean, self.setup.std).contiguous(memory_format=torch.channels_last),
+            "pixels": to_tensor(torch.from_numpy(flat), self.setup.mean, self.setup.std),
             "post": torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
             "num_images": torch.from_numpy(counts.astype(np.float32)),
         }

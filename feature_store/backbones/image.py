@@ -12,7 +12,6 @@ from torch import nn
 
 from feature_store.backbones.pretrained import LITE0, converted, lite0_weights
 from feature_store.errors import BadUse, FailedWork
-from feature_store.extractors.image_decoding import Picture
 
 LITE0_TIMM = "tf_efficientnet_lite0"
 TORCHVISION = "torchvision/"  # prefix of names that torchvision, not timm, resolves
@@ -54,11 +53,17 @@ def empty_image_backbone(name: str) -> Backbone:
     return _create(name, pretrained=False)
 
 
-def to_tensor(pictures_NHWC: Picture, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Scale uint8 (N, H, W, 3) pictures to float32 (N, 3, H, W) with the given channel means and deviations of [0, 1] values."""
-    pixels_NCHW = torch.from_numpy(pictures_NHWC).permute(0, 3, 1, 2).float().div_(255)
-    shape = (1, len(mean), 1, 1)
-    return (pixels_NCHW - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
+def to_tensor(pictures_NHWC: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Scale uint8 (N, H, W, 3) pictures to float32 (N, 3, H, W) in memory order NHWC, where they are.
+
+    Args:
+        pictures_NHWC: on whichever device is to scale them.
+        mean: of each channel's values in [0, 1].
+        std: their deviations.
+    """
+    pixels_NCHW = pictures_NHWC.permute(0, 3, 1, 2).float().div_(255)
+    means, deviations = (torch.tensor(values, device=pixels_NCHW.device).reshape(1, -1, 1, 1) for values in (mean, std))
+    return pixels_NCHW.sub_(means).div_(deviations)
 
 
 def _create(name: str, pretrained: bool) -> Backbone:

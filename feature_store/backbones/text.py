@@ -1,5 +1,10 @@
 """The pretrained text encoder and its tokenizer: multilingual-e5-small out of pinned packages, or any Hugging Face model."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
@@ -37,6 +42,25 @@ def empty_encoder(config: PretrainedConfig) -> nn.Module:
     with no_init_weights():
         encoder: nn.Module = AutoModel.from_config(config)
     return _without_pooler(encoder)
+
+
+def padded(encoder: nn.Module, token_ids: Sequence[Sequence[int] | NDArray[np.int32]]) -> dict[str, torch.Tensor]:
+    """Pad token ids to the longest of them: `input_ids` and `attention_mask`, int64 (N, T), the latter 1 where there is a token."""
+    longest = max(map(len, token_ids))
+    padding = int(getattr(encoder.config, "pad_token_id", 0) or 0)
+    ids = np.full((len(token_ids), longest), padding, np.int64)
+    mask = np.zeros((len(token_ids), longest), np.int64)
+    for row, tokens in enumerate(token_ids):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def mean_over_tokens(hidden_NTH: torch.Tensor, attention_mask_NT: torch.Tensor) -> torch.Tensor:
+    """Mean of the hidden states of a text's tokens, float32 (N, H); what e5 models were trained to be read by."""
+    mask_NT1 = attention_mask_NT.unsqueeze(-1).float()
+    mean_NH: torch.Tensor = (hidden_NTH.float() * mask_NT1).sum(1) / mask_NT1.sum(1).clamp(min=1)
+    return mean_NH
 
 
 def _load_e5_small() -> tuple[nn.Module, Tokenizer]:
