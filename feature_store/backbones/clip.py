@@ -1,9 +1,9 @@
 """CLIP models in open_clip's format: from a folder, a file, or a hub where one is named; never from a pickle."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import open_clip
 from torch import nn
 
 from feature_store.backbones.devices import best_device
@@ -31,6 +31,7 @@ def load_clip(settings: Clip) -> ClipModel:
     """
     weights = str(settings.pretrained)
     named = f"local-dir:{weights}" if Path(weights).is_dir() else weights if weights.startswith("hf-hub:") else settings.model
+    open_clip = _open_clip()
     try:
         network, preprocess = open_clip.create_model_from_pretrained(
             named, pretrained=weights if named == settings.model else None, precision="fp32", device=best_device(), weights_only=True
@@ -39,3 +40,15 @@ def load_clip(settings: Clip) -> ClipModel:
     except Exception as error:  # open_clip, timm, transformers and the hub client share no type
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadUse(f"clip.pretrained: cannot load {weights!r} ({reason}); name a folder, .safetensors, a tag or hf-hub:ID") from error
+
+
+def _open_clip() -> Any:
+    """The library; importing it forbids all tokenizers of the process to use more than one processor, which is taken back here."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    import open_clip
+
+    if before is None:
+        os.environ.pop("TOKENIZERS_PARALLELISM", None)
+    else:
+        os.environ["TOKENIZERS_PARALLELISM"] = before
+    return open_clip

@@ -84,7 +84,7 @@ def decode_square(content: bytes, size: int, max_pixels: int | None = None) -> P
         Undecodable: as `opened`.
     """
     with opened(content, max_pixels) as image:
-        return _scaled(image, (size, size), _orientation(image))
+        return _scaled(image, (size, size))[0]
 
 
 def decode_within(content: bytes, longest: int, max_pixels: int | None = None) -> Decoded:
@@ -94,22 +94,23 @@ def decode_within(content: bytes, longest: int, max_pixels: int | None = None) -
         Undecodable: as `opened`.
     """
     with opened(content, max_pixels) as image:
-        orientation = _orientation(image)
         width, height = image.size
         factor = min(1.0, longest / max(width, height))
-        picture = _scaled(image, (max(1, round(width * factor)), max(1, round(height * factor))), orientation)
-        return Decoded(picture, *((height, width) if orientation in _SIDEWAYS else (width, height)))
+        picture, sideways = _scaled(image, (max(1, round(width * factor)), max(1, round(height * factor))))
+        return Decoded(picture, *((height, width) if sideways else (width, height)))
 
 
-def _scaled(image: Image.Image, size: tuple[int, int], orientation: int) -> Picture:
-    """Resize, then turn and lay on white what is small by then."""
+def _scaled(image: Image.Image, size: tuple[int, int]) -> tuple[Picture, bool]:
+    """Resize, then turn and lay on white what is small by then; and whether the turn made width of height."""
     image.draft("RGB", size)  # JPEG decodes at 1/2, 1/4 or 1/8 where that suffices: twice as fast
+    image.load()  # before anything else does so, and swallows what is wrong
+    orientation = _orientation(image)
     small = _in_full_colour(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     if small.mode == "RGBA":
         small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
-    return np.asarray(small, np.uint8)
+    return np.asarray(small, np.uint8), orientation in _SIDEWAYS
 
 
 def _in_full_colour(image: Image.Image) -> Image.Image:
