@@ -117,7 +117,8 @@ def _in_full_colour(image: Image.Image) -> Image.Image:
     """RGBA where anything may show through, else RGB."""
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255 instead of scaling
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # which copies in any case
 
 
 def _orientation(image: Image.Image) -> int:
