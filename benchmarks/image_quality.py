@@ -26,9 +26,9 @@ from sklearn.preprocessing import StandardScaler
 
 from feature_store import digest
 from feature_store import params as parameters
+from feature_store.extractors.image_decoding import decode_square
 from training.image import fit_image, prepare
 from training.image_model import ImageModel, predict_image
-from training.image_pixels import decode
 
 GROUPS = {
     "car_maker": ["BMW", "Citroen", "Ferrari", "Ford", "Mini", "Porsche"],
@@ -94,7 +94,7 @@ def features(model: ImageModel, photos: pd.DataFrame, contents: dict[str, bytes]
         parts = []
         for start in range(0, len(photos), 32):
             names = [digests[0] for digests in photos["image_digests"][start : start + 32]]
-            batch = model.collate([[decode(contents[name], model.setup.size)] for name in names])
+            batch = model.collate([[decode_square(contents[name], model.setup.size)] for name in names])
             parts.append(model.network(batch["pixels"].to(next(model.parameters()).device)).cpu().numpy())
     return np.concatenate(parts)
 

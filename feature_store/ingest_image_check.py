@@ -1,19 +1,10 @@
 """Decodes a delivered image once, in a worker process, to see that it can be decoded within bounds."""
 
-import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from feature_store.extractors.contract import Arrays, Undecodable
+from feature_store.extractors.image_decoding import opened
 from feature_store.params import Params
-
-# Decoders that we let near foreign bytes; Pillow knows dozens more.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError)
 
 
 class ImageCheck:
@@ -45,22 +36,11 @@ def check_image(content: bytes, max_pixels: int) -> Arrays:
         Undecodable: `media_too_large` or `media_corrupt`.
     """
     try:
-        with _quietly(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise Undecodable("media_too_large", f"{width} x {height} pixels, at most {max_pixels}")
+        with opened(content, max_pixels) as image:
             image.load()
             name = np.frombuffer(str(image.format).encode(), np.uint8)
-    except Image.DecompressionBombError as error:
-        raise Undecodable("media_too_large", str(error)) from error
-    except _BROKEN as error:
-        raise Undecodable("media_corrupt", f"not a readable image: {type(error).__name__}") from error
-    return {"size": np.array([width, height], np.int32), "format": name}
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Pillow warns of odd metadata; what counts here is whether a file decodes within bounds."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+            return {"size": np.array(image.size, np.int32), "format": name}
+    except Undecodable as error:
+        if error.refused.reason == "image_bomb":
+            raise Undecodable("media_too_large", error.refused.detail) from error
+        raise Undecodable("media_corrupt", f"not a readable image: {error}") from error

@@ -22,6 +22,7 @@ from feature_store.params_evaluation import (
     Reviewers,
     Thresholds,
 )
+from feature_store.params_features import Clip, ImageEmbedding, Language, TextEmbedding
 from feature_store.params_section import Section
 from feature_store.params_training import Fusion, Image, Predict, Text
 
@@ -34,6 +35,10 @@ class Params(Section):
     ingest: Ingest
     expectations: Expectations
     features: Features
+    language: Language
+    text_embedding: TextEmbedding
+    image_embedding: ImageEmbedding
+    clip: Clip
     labels: Labels
     splits: Splits
     snapshot: Snapshot

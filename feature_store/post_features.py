@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# C0 and C1 controls (tabs and line ends are white space), the byte-order mark, and the bidirectional overrides that hide words from
-# a reader. Joiners stay: Hindi, Persian and emoji need them. Source: Unicode 16.0, chapters 23.1 and 23.2.
-_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+from feature_store.text_normalisation import normalised
+
 _LINK = re.compile(r"https?://\S|\bwww\.\S", re.IGNORECASE)
-_HASHTAG = re.compile(r"#(\w+)")
+# Letters, digits and the underscore; the vowel signs and marks of scripts that write them apart, and joiners, which \w leaves out.
+# Source: UTR 31 section 6, hashtag identifiers, over the blocks of Indic, Semitic and South-East Asian scripts without their punctuation.
+_PUNCTUATION = "\u05be\u05c0\u05c3\u05f3\u05f4\u060c\u061b\u061d-\u061f\u066a-\u066d\u06d4\u0964\u0965\u0970\u0e2f\u0e3f\u0e4f\u0e5a\u0e5b"
+_HASHTAG = re.compile(f"#((?:\\w|(?![{_PUNCTUATION}\u104a-\u104f\u17d4-\u17da])[\u0300-\u036f\u0590-\u109f\u1780-\u17ff\u200c\u200d])+)")
 
 
 def merged_text(caption: str | None, hashtags: Sequence[str] | None) -> str:
@@ -19,17 +21,16 @@ def merged_text(caption: str | None, hashtags: Sequence[str] | None) -> str:
         hashtags: with or without their #, or None.
 
     Returns:
-        text without control characters, white space collapsed; empty where there is neither.
+        text as `text_normalisation.normalised` spells it; empty where there is neither.
     """
-    text = caption or ""
+    text = normalised(caption or "")
     own = {tag.casefold() for tag in _HASHTAG.findall(text)}
-    further = [tag.removeprefix("#") for tag in _present(hashtags) if tag.removeprefix("#").casefold() not in own]
-    return " ".join(_CONTROLS.sub("", " ".join([text, *(f"#{tag}" for tag in further)])).split())
+    return " ".join([*([text] if text else []), *(f"#{tag}" for tag in _bare(hashtags) if tag.casefold() not in own)])
 
 
 def num_hashtags(caption: str | None, hashtags: Sequence[str] | None) -> int:
     """Number of distinct hashtags in the caption and the list together, whatever their case."""
-    return len({tag.removeprefix("#").casefold() for tag in [*_HASHTAG.findall(caption or ""), *_present(hashtags)]})
+    return len({tag.casefold() for tag in [*_HASHTAG.findall(normalised(caption or "")), *_bare(hashtags)]})
 
 
 def has_link(caption: str | None) -> bool:
@@ -43,5 +44,7 @@ def image_digests(media: Sequence[Mapping[str, Any]] | None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _present(hashtags: Sequence[str] | None) -> Sequence[str]:
-    return [] if hashtags is None else hashtags
+def _bare(hashtags: Sequence[str] | None) -> list[str]:
+    """Hashtags as they would be spelt in a caption, without their #; what is empty then is none."""
+    bare = [] if hashtags is None else [normalised(tag).removeprefix("#") for tag in hashtags]
+    return [tag for tag in bare if tag]

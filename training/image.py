@@ -19,14 +19,14 @@ import torch
 from feature_store import digest
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder
+from feature_store.backbones.devices import best_device
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.ledger import Ledger
 from training import stage
 from training.data import Array, Examples, Rows, labelled_posts, read_snapshot, targets_of
-from training.devices import best_device
+from training.image_augmentation import augmented
 from training.image_cache import PictureCache
 from training.image_model import ImageModel, ReadImages, build_image, predict_pictures, save_image, save_untrained_image
-from training.image_pixels import augmented
 
 SNAPSHOT = Path("data/snapshot")
 MODEL = Path("models/image")

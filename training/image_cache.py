@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import FailedWork
+from feature_store.extractors.image_decoding import decode_square
 from training.image_model import ReadImages
-from training.image_pixels import decode
 
 
 class PictureCache:
@@ -36,7 +36,7 @@ class PictureCache:
         self._place = {name: place for place, name in enumerate(wanted)}
         missing = set(wanted)
         for name, content in read_images(wanted):
-            self._pixels[self._place[name]] = decode(content, size)
+            self._pixels[self._place[name]] = decode_square(content, size)
             missing.discard(name)
         if missing:
             self.__exit__(None, None, None)

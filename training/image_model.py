@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from feature_store.atomic import write_json
+from feature_store.backbones.devices import best_device
+from feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
+from feature_store.backbones.pretrained import image_origin
 from feature_store.errors import FailedWork
-from training.devices import best_device
-from training.image_backbone import Backbone, empty_image_backbone, load_image_backbone
-from training.image_pixels import Picture, decode, to_tensor
+from feature_store.extractors.image_decoding import Picture, decode_square
 
 Array = NDArray[np.float32]
 ReadImage = Callable[[str], bytes]  # digest of an accepted image -> its bytes
@@ -75,7 +76,7 @@ class ImageModel(nn.Module):
         flat = np.stack([picture for post in pictures for picture in post])
         counts = np.array([len(post) for post in pictures])
         return {
-            "pixels": to_tensor(flat, self.setup.mean, self.setup.std).contiguous(memory_format=torch.channels_last),
+            "pixels": to_tensor(torch.from_numpy(flat), self.setup.mean, self.setup.std),
             "post": torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
             "num_images": torch.from_numpy(counts.astype(np.float32)),
         }
@@ -89,7 +90,7 @@ def build_image(backbone: str, policies: Sequence[str], size: int, dropout: floa
         FailedWork: packaged weights are missing.
     """
     loaded = load_image_backbone(backbone)
-    model = ImageModel(loaded, ImageSetup(backbone, loaded.origin, tuple(policies), size, loaded.mean, loaded.std), dropout)
+    model = ImageModel(loaded, ImageSetup(backbone, image_origin(backbone), tuple(policies), size, loaded.mean, loaded.std), dropout)
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)
     return model
@@ -142,7 +143,7 @@ def predict_image(model: ImageModel, posts: Sequence[Sequence[str]], read: ReadI
     shown = [row for row, digests in enumerate(posts) if digests]
     for start in range(0, len(shown), batch_size):
         rows = shown[start : start + batch_size]
-        pictures = [[decode(read(name), model.setup.size) for name in posts[row]] for row in rows]
+        pictures = [[decode_square(read(name), model.setup.size) for name in posts[row]] for row in rows]
         probabilities[rows] = predict_pictures(model, pictures)
     return probabilities
 

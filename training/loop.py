@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from feature_store.backbones.devices import autocast, deterministic
 from feature_store.params_training import Training
 from training.checkpoint import State, load_checkpoint, save_checkpoint
 from training.data import Examples, Rows, epoch_batches, share_of_batch
-from training.devices import autocast, deterministic
 from training.losses import masked_loss
 from training.optimizer import build_optimizer, set_progress
 

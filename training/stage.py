@@ -14,9 +14,9 @@ from torch import nn
 
 from feature_store import digest
 from feature_store.atomic import replacing_folder
+from feature_store.backbones.devices import best_device, has_fast_bfloat16
 from feature_store.params_training import Training
 from training.data import Array, Examples
-from training.devices import best_device, has_fast_bfloat16
 from training.loop import Fitted, fit
 from training.losses import balanced_categories, balanced_positive_weights, prior_logits
 from training.metrics import validation_figures

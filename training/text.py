@@ -17,11 +17,11 @@ import torch
 
 from feature_store import digest
 from feature_store import params as parameters
+from feature_store.backbones.devices import best_device
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from training import stage
 from training.data import Array, Examples, Rows, labelled_posts, read_snapshot, targets_of
-from training.devices import best_device
 from training.text_model import TextModel, build_text, load_text, predict_text, save_text
 
 SNAPSHOT = Path("data/snapshot")

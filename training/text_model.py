@@ -15,9 +15,9 @@ from torch import nn
 from transformers import AutoConfig
 
 from feature_store.atomic import write_json
+from feature_store.backbones.devices import best_device
+from feature_store.backbones.text import empty_encoder, load_text_backbone, mean_over_tokens, padded
 from feature_store.errors import FailedWork
-from training.devices import best_device
-from training.text_backbone import empty_encoder, load_text_backbone
 
 Array = NDArray[np.float32]
 
@@ -54,9 +54,8 @@ class TextModel(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 (N, C) of token ids int64 (N, T) with mask int64 (N, T), 1 where there is a token."""
-        hidden_NTH = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
-        mask_NT1 = attention_mask.unsqueeze(-1).float()
-        mean_NH = (hidden_NTH * mask_NT1).sum(1) / mask_NT1.sum(1).clamp(min=1)
+        hidden_NTH = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mean_NH = mean_over_tokens(hidden_NTH, attention_mask)
         logits_NC: torch.Tensor = self.head(self.dropout(self.norm(mean_NH)))
         return logits_NC.float()
 
@@ -68,14 +67,7 @@ class TextModel(nn.Module):
 
     def collate(self, token_ids: Sequence[NDArray[np.int32]]) -> dict[str, torch.Tensor]:
         """Pad token ids to the longest of them: `input_ids` and `attention_mask`, int64 (N, T)."""
-        longest = max(map(len, token_ids))
-        padding = int(getattr(self.encoder.config, "pad_token_id", 0) or 0)
-        ids = np.full((len(token_ids), longest), padding, np.int64)
-        mask = np.zeros((len(token_ids), longest), np.int64)
-        for row, tokens in enumerate(token_ids):
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        return padded(self.encoder, token_ids)
 
 
 def build_text(backbone: str, policies: Sequence[str], max_tokens: int, prefix: str, dropout: float) -> TextModel:

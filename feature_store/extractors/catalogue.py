@@ -8,7 +8,15 @@ from feature_store.extractors.contract import Extractor
 from feature_store.params import Params
 
 # name -> module:class; modules are imported only when asked for.
-EXTRACTORS: Final[dict[str, str]] = {}
+EXTRACTORS: Final[dict[str, str]] = {
+    "language": "feature_store.extractors.language:Language",
+    "text_embedding": "feature_store.extractors.text_embedding:TextEmbedding",
+    "colour": "feature_store.extractors.colour:Colour",
+    "image_hash": "feature_store.extractors.image_hash:ImageHash",
+    "image_embedding": "feature_store.extractors.image_embedding:ImageEmbedding",
+    "clip_image": "feature_store.extractors.clip_image:ClipImage",
+    "clip_text": "feature_store.extractors.clip_text:ClipText",
+}
 
 
 def make(name: str, params: Params) -> Extractor:

@@ -14,6 +14,8 @@ from feature_store.post_features import has_link, image_digests, merged_text, nu
         ("a\x00b\tc\r\nd\u202e", [], "ab c d"),
         (None, None, ""),
         ("क्\u200dष", None, "क्\u200dष"),
+        ("देखो #हिंदी।", ["हिंदी", "#नया"], "देखो #हिंदी। #नया"),
+        ("see #Cafe\u0301", ["caf\xe9", "\u200b#"], "see #Caf\xe9"),
     ],
 )
 def test_merged_text(caption, hashtags, expected) -> None:
@@ -22,6 +24,7 @@ def test_merged_text(caption, hashtags, expected) -> None:
 
 def test_counts_and_links() -> None:
     assert num_hashtags("see #One #one #two", ["#TWO", "three"]) == 3
+    assert num_hashtags("#हिंदी #ไทย้", ["हिंदी"]) == 2
     assert num_hashtags(None, None) == 0
     assert has_link("look: HTTPS://a.example")
     assert has_link("go to www.a.example")

@@ -14,8 +14,8 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
+from feature_store.backbones.image import empty_image_backbone
 from training.fusion_model import FEATURES
-from training.image_backbone import empty_image_backbone
 from training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
 from training.text_model import TextModel, TextSetup, save_text
 

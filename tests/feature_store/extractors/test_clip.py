@@ -1,0 +1,78 @@
+"""CLIP slot: absent with words, present with whatever weights are named, here a tiny random model that the test saves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from feature_store import params as parameters
+from feature_store.errors import BadUse
+from feature_store.extractors.clip_image import ClipImage
+from feature_store.extractors.clip_text import ClipText
+from tests.feature_store.extractors.pictures import blobs, encoded
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+TEXTS = ["a red lorry", "buy now", "", "Hallo Welt"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(1)
+    network = open_clip.CLIP(**TINY)
+    save_file(network.state_dict(), path / "open_clip_model.safetensors")
+    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}))
+    return path
+
+
+def settings(pretrained: object) -> parameters.Params:
+    return parameters.load(Path("params.yaml"), [f"clip.pretrained={pretrained}"])
+
+
+def test_without_weights_it_says_what_to_do() -> None:
+    for kind in (ClipImage, ClipText):
+        said = kind(parameters.load(Path("params.yaml"))).unavailable()
+        assert said is not None
+        assert "set clip.pretrained" in said
+
+
+def test_towers_give_what_the_model_gives(folder: Path) -> None:
+    network = open_clip.CLIP(**TINY).eval()
+    open_clip.load_checkpoint(network, str(folder / "open_clip_model.safetensors"))
+    image, text = ClipImage(settings(folder)), ClipText(settings(folder))
+    assert image.unavailable() is None
+    pictures = [blobs(seed, 32, 32) for seed in range(4)]
+    pixels = torch.stack([(torch.from_numpy(np.array(picture, np.float32)).permute(2, 0, 1) / 255 - 0.5) / 0.25 for picture in pictures])
+    with torch.inference_mode():
+        shown, said = network.encode_image(pixels, normalize=True), network.encode_text(open_clip.tokenize(TEXTS, 16), normalize=True)
+    rows = image.extract([image.decode(encoded(picture, "PNG")) for picture in pictures])
+    assert np.abs(np.stack([row["embedding"] for row in rows if isinstance(row, dict)]) - shown.numpy()).max() < 1e-5
+    rows = text.extract([text.decode(content.encode()) for content in TEXTS])
+    assert np.abs(np.stack([row["embedding"] for row in rows if isinstance(row, dict)]) - said.numpy()).max() < 1e-5
+
+
+def test_version_follows_the_weights(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in folder.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    same = ClipImage(settings(other)).version
+    assert ClipImage(settings(folder)).version == same
+    (other / "open_clip_model.safetensors").write_bytes(b"other")
+    assert ClipImage(settings(other)).version != same
+    with pytest.raises(BadUse, match=r"clip\.pretrained: cannot load"):
+        ClipText(settings(other)).extract([{"bytes": np.frombuffer(b"a", np.uint8)}])
+
+
+def test_pickles_and_half_folders_are_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"\x80\x04")
+    assert "expected a .safetensors file" in str(ClipImage(settings(tmp_path / "weights.pt")).unavailable())
+    assert "expected open_clip_config.json" in str(ClipImage(settings(tmp_path)).unavailable())
