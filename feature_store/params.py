@@ -22,7 +22,7 @@ from feature_store.params_evaluation import (
     Reviewers,
     Thresholds,
 )
-from feature_store.params_features import Clip, ImageEmbedding, Language, TextEmbedding
+from feature_store.params_features import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
 from feature_store.params_section import Section
 from feature_store.params_training import Fusion, Image, Predict, Text
 
@@ -39,6 +39,10 @@ class Params(Section):
     text_embedding: TextEmbedding
     image_embedding: ImageEmbedding
     clip: Clip
+    ocr: Ocr
+    faces: Faces
+    caption: Caption
+    vision_answer: VisionAnswer
     labels: Labels
     splits: Splits
     snapshot: Snapshot

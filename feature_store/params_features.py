@@ -1,8 +1,12 @@
 """Sections of params.yaml that feature extractors read."""
 
-from pydantic import Field
+import ipaddress
+from typing import Any
+from urllib.parse import urlsplit
 
-from feature_store.params_section import Section, Share
+from pydantic import Field, field_validator
+
+from feature_store.params_section import Probability, Section, Share
 
 
 class Language(Section):
@@ -32,3 +36,69 @@ class Clip(Section):
 
     model: str = Field(min_length=1)
     pretrained: str | None
+
+
+class Ocr(Section):
+    """Reading text drawn on pictures; sides in pixels.
+
+    A picture is shrunk until its longer side is at most `max_side`, and enlarged until its shorter one is at least `min_side`;
+    lines below `min_prob` are left out, and those that end beyond `max_length` of text, counted from the top in line heights.
+    """
+
+    max_side: int = Field(ge=64, le=4096)
+    min_side: int = Field(ge=32, le=2048)
+    min_prob: Probability
+    max_length: float = Field(gt=0)
+
+
+class Faces(Section):
+    """Counting faces; the picture's longer side is at most `max_side` pixels, and faces below `min_face` pixels are not looked for."""
+
+    max_side: int = Field(ge=64, le=4096)
+    min_face: int = Field(ge=12)
+    min_prob: Probability
+
+
+class Caption(Section):
+    """BLIP: a folder or a hub id, none when empty; the revision pins a hub id; the longest caption in tokens."""
+
+    model: str
+    revision: str
+    max_tokens: int = Field(ge=1, le=512)
+
+
+class VisionAnswer(Section):
+    """An endpoint that speaks OpenAI's chat completions, none when `url` is empty; the key comes from the environment alone.
+
+    `options` go into each request as they are; `max_requests` are those of one run, repeated ones included; times in seconds.
+    """
+
+    url: str
+    model: str
+    question: str = Field(min_length=1)
+    answer_schema: dict[str, Any]
+    options: dict[str, Any]
+    max_side: int = Field(ge=64, le=4096)
+    max_requests: int = Field(ge=0)
+    max_attempts: int = Field(ge=1, le=10)
+    timeout_s: float = Field(gt=0)
+    backoff_s: float = Field(ge=0)
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, url: str) -> str:
+        """Pictures and a key are sent there: over https, or to this very machine."""
+        parts = urlsplit(url)
+        if url and (parts.username is not None or parts.query or parts.fragment or not parts.hostname):
+            raise ValueError("expected https://HOST/PATH, without user name, query or fragment")
+        if url and not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(str(parts.hostname)))):
+            raise ValueError("expected https://; http:// is for 127.0.0.1, ::1 and localhost alone")
+        return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -16,6 +16,10 @@ EXTRACTORS: Final[dict[str, str]] = {
     "image_embedding": "feature_store.extractors.image_embedding:ImageEmbedding",
     "clip_image": "feature_store.extractors.clip_image:ClipImage",
     "clip_text": "feature_store.extractors.clip_text:ClipText",
+    "ocr": "feature_store.extractors.ocr:Ocr",
+    "faces": "feature_store.extractors.faces:Faces",
+    "caption": "feature_store.extractors.caption:Caption",
+    "vision_answer": "feature_store.extractors.vision_answer:VisionAnswer",
 }
 
 
