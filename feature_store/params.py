@@ -22,6 +22,17 @@ from feature_store.params_evaluation import (
     Reviewers,
     Thresholds,
 )
+from feature_store.params_media import (
+    Action,
+    AudioBounds,
+    AudioFingerprint,
+    Keyframes,
+    Motion,
+    Spectrogram,
+    Speech,
+    Transcript,
+    VideoBounds,
+)
 from feature_store.params_section import Section
 from feature_store.params_training import Fusion, Image, Predict, Text
 
@@ -37,6 +48,15 @@ class Params(Section):
     labels: Labels
     splits: Splits
     snapshot: Snapshot
+    video_bounds: VideoBounds
+    audio_bounds: AudioBounds
+    keyframes: Keyframes
+    motion: Motion
+    action: Action
+    speech: Speech
+    transcript: Transcript
+    spectrogram: Spectrogram
+    audio_fingerprint: AudioFingerprint
     text: Text
     image: Image
     predict: Predict
