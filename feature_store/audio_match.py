@@ -9,7 +9,7 @@ from feature_store.extractors.audio_fingerprint import HOP
 from feature_store.extractors.audio_track import RATE_HZ
 from feature_store.params_media import AudioFingerprint
 
-_COMMON = 64  # a landmark that occurs more often in a sound is a steady tone and tells nothing
+_COMMON = 64  # a landmark that occurs more often in a sound is a beep or hum that tells nothing, and makes too many pairs
 
 
 class Fingerprint(NamedTuple):

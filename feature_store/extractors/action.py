@@ -98,7 +98,7 @@ class _Clips:
         if self.picks.wants(frame.time_s):
             self._clip, self._start_s = [], frame.time_s
             self.picks.keep(frame.time_s, self._clip)
-        place = int((frame.time_s - self._start_s) * _FRAMES_PER_S + 0.5)
+        place = int((frame.time_s - self._start_s) * _FRAMES_PER_S + 0.1)  # containers round times to milliseconds
         num_missing = min(place, _NUM_FRAMES - 1) + 1 - len(self._clip)
         if num_missing > 0:
             left, top = (_WIDTH - _CROP) // 2, (_HEIGHT - _CROP) // 2

@@ -12,8 +12,8 @@ from feature_store.extractors.contract import Undecodable
 
 # No playlist or list of files among them (hls, dash, concat, ...): those name further files and addresses to be opened.
 FORMATS = ("aac", "asf", "avi", "flac", "flv", "gif", "matroska", "mov", "mp3", "mpeg", "mpegts", "ogg", "wav", "webm")
-# Formats whose header states the duration; of the others FFmpeg guesses it from the bit rate.
-_STATE_DURATION = {"avi", "flac", "matroska", "mov", "wav"}
+# Formats whose header states the duration; of the others FFmpeg takes it from bit rate and size, and a part looks whole.
+_STATE_DURATION = {"avi", "flac", "matroska", "mov"}
 _MISSING_SHARE = 0.05  # of the stated duration may be missing at the end (rounding, a stream that starts late)
 _MISSING_S = 0.5  # and in any case this much
 

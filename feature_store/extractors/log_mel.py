@@ -27,7 +27,8 @@ def power_spectrum(sound: Floats, window: int, hop: int) -> Floats:
     """
     filled = np.pad(sound, (0, max(0, window - len(sound))))
     frames = sliding_window_view(filled, window)[::hop] * hann(window, sym=False).astype(np.float32)
-    return np.square(np.abs(np.fft.rfft(frames, next_fast_len(window, real=True)))).astype(np.float32)
+    power: Floats = np.square(np.abs(np.fft.rfft(frames, next_fast_len(window, real=True)))).astype(np.float32)
+    return power
 
 
 def log_mel(sound: Floats, rate_hz: int, window: int, hop: int, num_bands: int) -> Floats:
@@ -44,7 +45,8 @@ def log_mel(sound: Floats, rate_hz: int, window: int, hop: int, num_bands: int) 
     Source: mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), triangles of height 1 as in HTK (Young et al., The HTK Book, 5.4).
     """
     power = power_spectrum(sound, window, hop)
-    return np.log(power @ _triangles(rate_hz, power.shape[1], num_bands).T + np.float32(_FLOOR))
+    bands: Floats = np.log(power @ _triangles(rate_hz, power.shape[1], num_bands).T + np.float32(_FLOOR))
+    return bands
 
 
 def mfcc(log_mels: Floats, num_coefficients: int) -> Floats:
@@ -62,9 +64,10 @@ def mfcc(log_mels: Floats, num_coefficients: int) -> Floats:
 @lru_cache
 def _triangles(rate_hz: int, num_bins: int, num_bands: int) -> Floats:
     """Weights (num_bands, num_bins) of each Fourier bin in each band."""
-    ends = 2595 * np.log10(1 + np.array([_LOW_HZ, rate_hz / 2]) / 700)
-    corners = 700 * (10 ** (np.linspace(*ends, num_bands + 2) / 2595) - 1)
+    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (_LOW_HZ, rate_hz / 2))
+    corners = 700 * (10 ** (np.linspace(low, high, num_bands + 2) / 2595) - 1)
     bins = np.linspace(0, rate_hz / 2, num_bins)
     rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
     falling = (corners[2:, None] - bins) / np.diff(corners)[1:, None]
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    weights: Floats = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return weights

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from feature_store import digest
 from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
 from feature_store.extractors.frame_picks import UniformPicks
+from feature_store.extractors.scene_changes import SIDE
 from feature_store.extractors.video_frames import Frame, Picture, read_video, shrunk
 
 _MIN_SIDE = 16  # pixels: the flow's smoothing needs some around each
@@ -64,7 +65,7 @@ class Motion(Extractor):
         speeds = [
             speeds_between(first, second) / gap
             for (first, second), gap in zip(pairs, gaps, strict=True)
-            if np.abs(first.astype(np.int16) - second).mean() <= threshold
+            if _difference(first, second) <= threshold
         ]
         if not speeds:
             return {"flow_mean": 0.0, "flow_std": 0.0, "flow_max": 0.0, "moving_share": 0.0, "num_pairs": 0}
@@ -92,8 +93,16 @@ def speeds_between(first: Picture, second: Picture) -> NDArray[np.float64]:
     import cv2
 
     flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0)
-    lengths: NDArray[np.float64] = np.hypot(flow[..., 0], flow[..., 1]).astype(np.float64)
-    return lengths / max(first.shape)
+    lengths: NDArray[np.float64] = np.hypot(flow[..., 0], flow[..., 1]).astype(np.float64) / max(first.shape)
+    return lengths
+
+
+def _difference(first: Picture, second: Picture) -> float:
+    """Mean absolute difference in grey levels, as the cut detector sees it."""
+    import cv2
+
+    small = [cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.int16) for picture in (first, second)]
+    return float(np.abs(small[0] - small[1]).mean())
 
 
 class _Pairs:

@@ -12,28 +12,31 @@ from numpy.typing import NDArray
 from feature_store.extractors.video_frames import shrunk
 
 SIDE = 32  # pixels of the shrunk frames: noise, compression and small movements average out
-_STANDS_OUT = 2.0  # times the difference before: flames at 10 frames/s differ by 33 without any cut, but never all at once
+_STANDS_OUT = 2.0  # flames at 10 frames/s differ by 33 without any cut, but not twice as much as just before
 
 
 class CutDetector:
     """Mean absolute difference of each frame to the one before.
 
+    A difference is a cut where it is above the threshold and twice as large as one of the two before it: what differs all the
+    time is motion, or a strobe light of which two flashes are enough. At the start the threshold stands for what came before.
+
     Args:
-        threshold: grey levels of 255, over all pixels and colours, above which it is a cut, if it is also twice what the motion
-            before it made of it.
+        threshold: grey levels of 255, over all pixels and colours.
     """
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self._before: NDArray[np.int16] | None = None
-        self._motion = 0.0  # the last difference that was no cut
+        self._recent = (threshold, threshold)
 
     def strength(self, picture: Any) -> float | None:
         """Difference of a frame to the one before it, where that is a cut; None where it is not, and for the first frame."""
         now = shrunk(picture, SIDE, SIDE).astype(np.int16)
         before, self._before = self._before, now
-        difference = 0.0 if before is None else float(np.abs(now - before).mean())
-        if difference > max(self.threshold, _STANDS_OUT * self._motion):
-            return difference
-        self._motion = difference
-        return None
+        if before is None:
+            return None
+        difference = float(np.abs(now - before).mean())
+        usual = min(self._recent)
+        self._recent = (self._recent[1], difference)
+        return difference if difference > max(self.threshold, _STANDS_OUT * usual) else None
