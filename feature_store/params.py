@@ -45,9 +45,6 @@ class Params(Section):
     ingest: Ingest
     expectations: Expectations
     features: Features
-    labels: Labels
-    splits: Splits
-    snapshot: Snapshot
     video_bounds: VideoBounds
     audio_bounds: AudioBounds
     keyframes: Keyframes
@@ -57,6 +54,9 @@ class Params(Section):
     transcript: Transcript
     spectrogram: Spectrogram
     audio_fingerprint: AudioFingerprint
+    labels: Labels
+    splits: Splits
+    snapshot: Snapshot
     text: Text
     image: Image
     predict: Predict

@@ -8,7 +8,15 @@ from feature_store.extractors.contract import Extractor
 from feature_store.params import Params
 
 # name -> module:class; modules are imported only when asked for.
-EXTRACTORS: Final[dict[str, str]] = {}
+EXTRACTORS: Final[dict[str, str]] = {
+    "keyframes": "feature_store.extractors.keyframes:Keyframes",
+    "motion": "feature_store.extractors.motion:Motion",
+    "action": "feature_store.extractors.action:Action",
+    "speech": "feature_store.extractors.speech:Speech",
+    "transcript": "feature_store.extractors.transcript:Transcript",
+    "spectrogram": "feature_store.extractors.spectrogram:Spectrogram",
+    "audio_fingerprint": "feature_store.extractors.audio_fingerprint:AudioFingerprint",
+}
 
 
 def make(name: str, params: Params) -> Extractor:

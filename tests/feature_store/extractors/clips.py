@@ -62,7 +62,9 @@ def video(
     return bytes(file.content) if isinstance(file, Stream) else file.getvalue()
 
 
-def sound_file(samples: NDArray[np.int16], codec: str = "pcm_s16le", container: str = "wav", bits_per_s: int = 64_000, rate_hz: int = RATE_HZ) -> bytes:
+def sound_file(
+    samples: NDArray[np.int16], codec: str = "pcm_s16le", container: str = "wav", bits_per_s: int = 64_000, rate_hz: int = RATE_HZ
+) -> bytes:
     """Encode a 16 kHz mono sound."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:

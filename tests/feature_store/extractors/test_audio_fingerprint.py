@@ -69,7 +69,8 @@ def test_real_sounds(shared_data) -> None:
 
 def test_an_excerpt_is_found_in_its_film(shared_data) -> None:
     film, excerpt = (
-        fingerprint((shared_data / "video_clips/media" / name).read_bytes()) for name in ("big_buck_bunny_0_30.webm", "doc_medias__example2.mp4")
+        fingerprint((shared_data / "video_clips/media" / name).read_bytes())
+        for name in ("big_buck_bunny_0_30.webm", "doc_medias__example2.mp4")
     )
     assert is_same(compare(film, excerpt), PARAMS.audio_fingerprint)
 

@@ -52,7 +52,9 @@ def test_each_refusal_has_its_reason() -> None:
     wave = clips.sound_file(clips.tone(440, 4.0))
     assert reason(b"") == "audio_empty"
     assert reason(b"no sound") in ("audio_corrupt", "audio_unknown_format")
-    assert len(read_samples(wave[: len(wave) // 2], BOUNDS)) / RATE_HZ == pytest.approx(2.0, abs=0.1)  # FFmpeg takes WAV's length off the file
+    assert len(read_samples(wave[: len(wave) // 2], BOUNDS)) / RATE_HZ == pytest.approx(
+        2.0, abs=0.1
+    )  # FFmpeg takes WAV's length off the file
     free = clips.sound_file(clips.melody(0, 4.0), "flac", "flac")
     assert reason(free[: len(free) // 2]) == "audio_truncated"
     assert reason(wave[:44]) == "audio_corrupt"  # a header and no sample
@@ -67,4 +69,4 @@ def test_broken_packets_are_skipped_while_most_are_sound() -> None:
         content[start] ^= 0x5A
     samples = read_samples(bytes(content), BOUNDS)
     assert 2.0 < len(samples) / RATE_HZ < 4.2
-    assert pitch(samples[: 8000]) == pytest.approx(440, abs=2)
+    assert pitch(samples[:8000]) == pytest.approx(440, abs=2)

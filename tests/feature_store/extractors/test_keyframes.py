@@ -68,7 +68,7 @@ def test_a_fade_is_no_cut_unless_it_takes_a_frame_or_two(steps: int, num_cuts: i
 def test_one_frame_of_another_picture_is_kept() -> None:
     calm = clips.scene(np.random.default_rng(1), 40, speed=0.0)
     flash = np.full_like(calm[0], 255)
-    row = keyframes(clips.video(calm[:20] + [flash] + calm[20:]))
+    row = keyframes(clips.video([*calm[:20], flash, *calm[20:]]))
     assert times(row, "scene") == [0.8, 0.84]
     shown = next(frame for frame in row["frames"] if frame["time_s"] == pytest.approx(0.8))
     assert pixels(shown).mean() > 250
@@ -174,7 +174,10 @@ def test_each_refusal_has_its_reason() -> None:
     assert reason(streamed[: len(streamed) // 2]) == "video_truncated"
     assert reason(clips.video(noisy)[:20_000]) == "video_corrupt"  # the index comes last, and is not there
     assert reason(content, "video_bounds.max_duration_s=3.0") == "video_too_long"
-    assert reason(clips.video(grey, container="webm", codec="libvpx", target=clips.Stream()), "video_bounds.max_duration_s=3.0") == "video_too_long"
+    assert (
+        reason(clips.video(grey, container="webm", codec="libvpx", target=clips.Stream()), "video_bounds.max_duration_s=3.0")
+        == "video_too_long"
+    )
     assert reason(content, "video_bounds.max_frames=99") == "video_too_many_frames"
     assert reason(content, "video_bounds.max_pixels=4095") == "video_too_large"
 

@@ -41,7 +41,10 @@ def test_power_is_the_transform_of_each_window() -> None:
     for number in range(3):
         piece = [sound[number * 20 + k] * math.sin(math.pi * k / 32) ** 2 for k in range(32)]
         for bin_ in range(17):
-            total = sum(value * complex(math.cos(2 * math.pi * bin_ * k / 32), -math.sin(2 * math.pi * bin_ * k / 32)) for k, value in enumerate(piece))
+            total = sum(
+                value * complex(math.cos(2 * math.pi * bin_ * k / 32), -math.sin(2 * math.pi * bin_ * k / 32))
+                for k, value in enumerate(piece)
+            )
             assert ours[number, bin_] == pytest.approx(abs(total) ** 2, rel=1e-3, abs=1e-8)
 
 

@@ -83,7 +83,9 @@ def test_versions_follow_what_results_depend_on() -> None:
 
 
 def test_joined_weights_are_checked(tmp_path, monkeypatch) -> None:
-    files = {"data/model.bin.part1": b"first", "data/model.bin.part2": b"second"} | {f"data/{name}": b"{}" for name in whisper_weights._SMALL_FILES}
+    files = {"data/model.bin.part1": b"first", "data/model.bin.part2": b"second"} | {
+        f"data/{name}": b"{}" for name in whisper_weights._SMALL_FILES
+    }
     (tmp_path / "data").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
