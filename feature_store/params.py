@@ -23,6 +23,17 @@ from feature_store.params_evaluation import (
     Thresholds,
 )
 from feature_store.params_features import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
+from feature_store.params_media import (
+    Action,
+    AudioBounds,
+    AudioFingerprint,
+    Keyframes,
+    Motion,
+    Spectrogram,
+    Speech,
+    Transcript,
+    VideoBounds,
+)
 from feature_store.params_section import Section
 from feature_store.params_training import Fusion, Image, Predict, Text
 
@@ -43,6 +54,15 @@ class Params(Section):
     faces: Faces
     caption: Caption
     vision_answer: VisionAnswer
+    video_bounds: VideoBounds
+    audio_bounds: AudioBounds
+    keyframes: Keyframes
+    motion: Motion
+    action: Action
+    speech: Speech
+    transcript: Transcript
+    spectrogram: Spectrogram
+    audio_fingerprint: AudioFingerprint
     labels: Labels
     splits: Splits
     snapshot: Snapshot

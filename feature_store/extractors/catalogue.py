@@ -9,6 +9,13 @@ from feature_store.params import Params
 
 # name -> module:class; modules are imported only when asked for.
 EXTRACTORS: Final[dict[str, str]] = {
+    "keyframes": "feature_store.extractors.keyframes:Keyframes",
+    "motion": "feature_store.extractors.motion:Motion",
+    "action": "feature_store.extractors.action:Action",
+    "speech": "feature_store.extractors.speech:Speech",
+    "transcript": "feature_store.extractors.transcript:Transcript",
+    "spectrogram": "feature_store.extractors.spectrogram:Spectrogram",
+    "audio_fingerprint": "feature_store.extractors.audio_fingerprint:AudioFingerprint",
     "language": "feature_store.extractors.language:Language",
     "text_embedding": "feature_store.extractors.text_embedding:TextEmbedding",
     "colour": "feature_store.extractors.colour:Colour",

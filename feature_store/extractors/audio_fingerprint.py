@@ -1,0 +1,95 @@
+"""Fingerprint of a sound: pairs of spectral peaks ("landmarks"), which survive gain, compression and cutting.
+
+Source: Wang (2003), An industrial-strength audio search algorithm, ISMIR.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
+
+from feature_store import digest
+from feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
+from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.log_mel import power_spectrum
+
+HOP = 256  # samples: 16 ms, the unit of `times`
+_WINDOW = 1024  # samples: bins of 15.6 Hz
+_LOW_BIN, _HIGH_BIN = 10, 256  # 156 Hz to 4 kHz: what codecs for speech keep
+_PEAK_SIZE = (9, 15)  # a peak is the highest of so many frames x bins around it
+_QUIET = 2e-8  # power below which a peak is rounding of 16-bit samples
+_MAX_STEP = 48  # frames from a peak to its partner, at most
+_MAX_LEAP = 48  # bins between them, at most
+
+
+class AudioFingerprint(Extractor):
+    """`hashes` name pairs of peaks (bin, bin, frames between), `times` the frame of the first; silence has none."""
+
+    name: ClassVar[str] = "audio_fingerprint"
+    kind: ClassVar[Kind] = "audio"
+    columns: ClassVar[pa.Schema] = pa.schema([("hashes", pa.list_(pa.uint32())), ("times", pa.list_(pa.int32()))])
+
+    @property
+    def version(self) -> str:
+        """Number of the code's version, digest of the params that shape the landmarks."""
+        settings = self.params.audio_fingerprint
+        return "1-" + digest.of_json([settings.peaks_per_s, settings.fan_out, self.params.audio_bounds.model_dump()])[:12]
+
+    def decode(self, content: bytes) -> Arrays:
+        """`samples`, int16 at 16 kHz.
+
+        Raises:
+            Undecodable: as `read_samples`.
+        """
+        return {"samples": read_samples(content, self.params.audio_bounds)}
+
+    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+        """Landmarks of each sound."""
+        return [self._row(arrays) for arrays in batch]
+
+    def _row(self, arrays: Arrays) -> dict[str, Any]:
+        hashes, times = landmarks(arrays["samples"], self.params.audio_fingerprint.peaks_per_s, self.params.audio_fingerprint.fan_out)
+        return {"hashes": hashes.tolist(), "times": times.tolist()}
+
+
+def landmarks(samples: NDArray[np.int16], peaks_per_s: int, fan_out: int) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+    """Pair each spectral peak with the next few that are near it.
+
+    Args:
+        samples: int16 (n,) at 16 kHz.
+        peaks_per_s: the strongest of every second are used.
+        fan_out: partners of a peak, at most.
+
+    Returns:
+        (hashes uint32, times int32 in hops of 16 ms), in order of time.
+    """
+    times, bins = _peaks(samples, peaks_per_s)
+    num_partners = np.zeros(len(times), np.int64)
+    hashes, anchors = [], []
+    for step in range(1, len(times)):
+        gap, leap = times[step:] - times[:-step], bins[step:] - bins[:-step]
+        if gap.min() > _MAX_STEP:
+            break
+        paired = np.flatnonzero((gap > 0) & (gap <= _MAX_STEP) & (np.abs(leap) <= _MAX_LEAP) & (num_partners[:-step] < fan_out))
+        num_partners[paired] += 1
+        hashes.append(bins[paired] << 16 | bins[paired + step] << 6 | gap[paired])
+        anchors.append(times[paired])
+    if not hashes:
+        return np.empty(0, np.uint32), np.empty(0, np.int32)
+    together = np.array([np.concatenate(anchors), np.concatenate(hashes)])
+    together = together[:, np.lexsort(together[::-1])]
+    return together[1].astype(np.uint32), together[0].astype(np.int32)
+
+
+def _peaks(samples: NDArray[np.int16], peaks_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Frames and bins of the strongest peaks of every second, in order of time."""
+    power = power_spectrum(as_float(samples), _WINDOW, HOP)[:, _LOW_BIN:_HIGH_BIN]
+    times, bins = np.nonzero((power == maximum_filter(power, size=_PEAK_SIZE)) & (power > _QUIET))
+    second = times * HOP // RATE_HZ
+    order = np.lexsort((-power[times, bins], second))
+    rank = np.arange(len(order)) - np.searchsorted(second[order], second[order])
+    kept = np.sort(order[rank < peaks_per_s])
+    return times[kept], bins[kept]

@@ -1,0 +1,157 @@
+"""Frames of a video, in order and within bounds; what is kept of them, each extractor decides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.extractors.containers import check_whole, end_of, opened, start_of
+from feature_store.extractors.contract import Undecodable
+from feature_store.params_media import VideoBounds
+
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey
+
+_FRAME_S = 1 / 25  # of a frame in a file that states no frame rate
+
+
+class Frame(NamedTuple):
+    """A decoded frame and its time in seconds from the first one."""
+
+    time_s: float
+    picture: Any  # av.VideoFrame
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What was seen of a video: width and height in pixels as shown (after rotation), seconds up to the end of the last frame."""
+
+    width: int
+    height: int
+    num_frames: int
+    duration_s: float
+    has_audio: bool
+
+
+def read_video(content: bytes, bounds: VideoBounds, see: Callable[[Frame], None]) -> VideoFacts:
+    """Decode a video once, from beginning to end.
+
+    Frames without a time follow the one before at the stated frame rate; a time that runs backwards is held at the last one.
+
+    Args:
+        content: the file's bytes.
+        bounds: seconds, frames, pixels of a frame.
+        see: called with every frame; must copy what it keeps.
+
+    Raises:
+        Undecodable: `video_empty`, `video_unknown_format`, `video_no_stream`, `video_corrupt` (nothing, or less than half of it,
+            decodes), `video_truncated`, `video_too_large`, `video_too_long` or `video_too_many_frames`.
+    """
+    with opened(content, "video") as container:
+        stream = _video_stream(container, bounds)
+        walk = _Walk(1 / float(stream.guessed_rate) if stream.guessed_rate else _FRAME_S)
+        num_broken, end_s, start_s = 0, 0.0, start_of(container)
+        for packet in container.demux():
+            end_s = max(end_s, end_of(packet, start_s))
+            if packet.stream.index != stream.index:
+                continue
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                num_broken += 1
+                continue
+            for picture in frames:
+                see(walk.step(picture, bounds))
+        if walk.last is None or num_broken > walk.num_frames:
+            raise Undecodable("video_corrupt", f"{walk.num_frames} frames can be decoded, {num_broken} packets cannot")
+        check_whole(container, end_s, "video")
+        return VideoFacts(*shown_size(walk.last.picture), walk.num_frames, walk.last.time_s + walk.frame_s, bool(container.streams.audio))
+
+
+def rgb(picture: Any, max_side: int) -> Picture:
+    """Pixels of a frame as shown, shrunk to at most `max_side` pixels (never enlarged), transparency dropped.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    width, height = shown_size(picture)
+    scale = min(1.0, max_side / max(width, height))
+    return upright(picture, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def upright(picture: Any, width: int, height: int) -> Picture:
+    """Pixels of a frame as shown, turned as the file says, at this size; uint8 (height, width, 3)."""
+    turns = _quarter_turns(picture)
+    stored = shrunk(picture, height, width) if turns % 2 else shrunk(picture, width, height)
+    return np.ascontiguousarray(np.rot90(stored, turns))
+
+
+def shown_size(picture: Any) -> tuple[int, int]:
+    """Width and height of a frame in pixels, after turning it upright."""
+    size = picture.width, picture.height
+    return size[::-1] if _quarter_turns(picture) % 2 else size
+
+
+def shrunk(picture: Any, width: int, height: int, pixel_format: str = "rgb24") -> Picture:
+    """Pixels of a frame as stored, shrunk (or enlarged) to width x height; `pixel_format` is `rgb24` or `gray`."""
+    pixels: Picture = picture.to_ndarray(format=pixel_format, width=width, height=height, interpolation="AREA")
+    return pixels
+
+
+class _Walk:
+    """Times and bounds on the way through a video."""
+
+    def __init__(self, frame_s: float) -> None:
+        self.frame_s = frame_s
+        self.num_frames = 0
+        self.last: Frame | None = None
+        self._first_s: float | None = None
+
+    def step(self, picture: Any, bounds: VideoBounds) -> Frame:
+        _check_size(picture.width, picture.height, bounds)
+        self.num_frames += 1
+        if self.num_frames > bounds.max_frames:
+            raise Undecodable("video_too_many_frames", f"more than {bounds.max_frames} frames")
+        self.last = Frame(self._time_of(picture), picture)
+        if self.last.time_s > bounds.max_duration_s:
+            raise Undecodable("video_too_long", f"a frame at {self.last.time_s:.1f} s, at most {bounds.max_duration_s:g} s")
+        return self.last
+
+    def _time_of(self, picture: Any) -> float:
+        if picture.time is None:
+            return self.last.time_s + self.frame_s if self.last else 0.0
+        if self._first_s is None:
+            self._first_s = float(picture.time)
+        return max(self.last.time_s if self.last else 0.0, float(picture.time) - self._first_s)
+
+
+def _video_stream(container: Any, bounds: VideoBounds) -> Any:
+    """The first video stream that is no cover picture, checked by what the header states."""
+    streams = [stream for stream in container.streams.video if stream.codec_context is not None and not _is_cover(stream)]
+    if not streams:
+        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        raise Undecodable("video_no_stream", f"expected a video stream, found {kinds}")
+    stream = streams[0]
+    _check_size(stream.codec_context.width, stream.codec_context.height, bounds)
+    if container.duration is not None and container.duration / av.time_base > bounds.max_duration_s:
+        raise Undecodable("video_too_long", f"{container.duration / av.time_base:.1f} s stated, at most {bounds.max_duration_s:g} s")
+    stream.codec_context.options = {"max_pixels": str(bounds.max_pixels)}  # of frames that are larger than the header says
+    stream.codec_context.thread_count = 1  # several videos are decoded beside each other, each in its process
+    return stream
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture attached to a sound file."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _check_size(width: int, height: int, bounds: VideoBounds) -> None:
+    if width * height > bounds.max_pixels:
+        raise Undecodable("video_too_large", f"frames of {width} x {height} pixels, at most {bounds.max_pixels} pixels")
+
+
+def _quarter_turns(picture: Any) -> int:
+    """Quarter turns, counter-clockwise, that set a frame upright."""
+    return round(float(picture.rotation) / 90) % 4

