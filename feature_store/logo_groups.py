@@ -87,3 +87,19 @@ def spread(images: pd.DataFrame, boxes: pd.DataFrame, shares: dict[str, float], 
     place = ((size.cumsum() - sets["size"] / 2) / size.transform("sum") + turn) % 1
     split = np.select([place < shares["test"], place < shares["test"] + shares["val"]], ["test", "val"], "train")
     return images["group_id"].map(pd.Series(split, index=sets.index))
+
+
+def by_hash(images: pd.DataFrame, shares: dict[str, float], key: str) -> "pd.Series[str]":
+    """Split of each photo by a hash of its group alone, so that it stays where it is while other photos come and go.
+
+    Args:
+        images: group_id.
+        shares: of the splits val and test, together below 1; they hold on average.
+        key: other keys give independent splits.
+
+    Returns:
+        split by the index of `images`.
+    """
+    place = uniform(f"{key}/stay", images["group_id"])
+    split = np.select([place < shares["test"], place < shares["test"] + shares["val"]], ["test", "val"], "train")
+    return pd.Series(split, index=images.index, dtype=object)

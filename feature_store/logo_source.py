@@ -34,9 +34,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A photo or box that is not taken, and why."""
+    """A photo, box or mark that is not taken, and why."""
 
-    kind: Literal["photo", "box"]
+    kind: Literal["photo", "box", "mark"]
     file: str
     position: str
     reason: str

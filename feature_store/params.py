@@ -22,7 +22,7 @@ from feature_store.params_evaluation import (
     Reviewers,
     Thresholds,
 )
-from feature_store.params_logo import LogoData
+from feature_store.params_logo import LogoCompose, LogoData
 from feature_store.params_section import Section
 from feature_store.params_training import Fusion, Image, Predict, Text
 
@@ -42,6 +42,7 @@ class Params(Section):
     predict: Predict
     fusion: Fusion
     logo_data: LogoData
+    logo_compose: LogoCompose
     calibration: Calibration
     thresholds: Thresholds
     fairness: Fairness
