@@ -29,7 +29,7 @@ def groups(images: pd.DataFrame, max_distance: int) -> "pd.Series[str]":
     for one, other in _pairs(_words(rows["pdq"].iloc[hashed].tolist()), max_distance):
         sets.union(int(hashed[one]), int(hashed[other]))
     # digests ascend, so the smallest position of a set holds its smallest digest
-    return pd.Series(rows["digest"].to_numpy()[sets.labels()], index=rows.index, name="group_id")
+    return pd.Series(rows["digest"].to_numpy()[sets.labels()], index=rows.index, name="group_id").reindex(images.index)
 
 
 def _words(hashes: list[str]) -> NDArray[np.uint64]:

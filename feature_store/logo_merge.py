@@ -39,7 +39,7 @@ def merge(datasets: Sequence[Dataset], folder: Path, max_hash_distance: int) -> 
     given_away = images["composite"] & (images["split"] != "train") & images["group_id"].isin(images.loc[~images["composite"], "group_id"])
     account = {
         "duplicate": len(every) - len(images),
-        "moved": int((images["split"] != before).sum()),
+        "moved": int((~given_away & (images["split"] != before)).sum()),
         "background_held_out": int(given_away.sum()),
     }
     images = images[~given_away]

@@ -21,8 +21,9 @@ from feature_store.logo_checks import Rejected, judge_box
 from feature_store.logo_dataset import CORNERS
 from feature_store.logo_import import refuse_others_folder
 from feature_store.logo_source import is_brand
-from feature_store.logo_verdicts import agreed, latest
+from feature_store.logo_verdicts import agreed
 from feature_store.params_logo import LogoData
+from feature_store.verdicts import standing
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
     refuse_others_folder(out)
     ledger, at = Ledger(store), versions or {}
     outcomes: pd.DataFrame = ledger.read("logo_outcomes", version=at.get("logo_outcomes")).to_pandas()
-    rows = latest(outcomes)
+    rows = standing(outcomes, pd.Timestamp.max.tz_localize("UTC") if ledger.as_of is None else pd.Timestamp(ledger.as_of))
+    rows = rows.reset_index(drop=True)
     rows["digest"] = _digests(ledger, rows, at.get("posts"))
     images, broken = _images(ledger, sorted(set(rows["digest"].dropna())), rules, at.get("media"))
     rows = _judged(rows, images, broken, rules)
@@ -102,7 +104,7 @@ def _images(ledger: Ledger, digests: list[str], rules: LogoData, version: int | 
 
 def _judged(rows: pd.DataFrame, images: pd.DataFrame, broken: dict[str, Rejected], rules: LogoData) -> pd.DataFrame:
     """Outcomes with their boxes inside the photo, or with a reason and a detail."""
-    sizes = {row.digest: (int(row.width), int(row.height)) for row in images.itertuples()}  # type: ignore[call-overload]
+    sizes: dict[str, tuple[int, int]] = {row["digest"]: (row["width"], row["height"]) for row in images.to_dict("records")}
     judged = []
     for row in rows.itertuples():
         found: Any = _judge(row, sizes, broken, rules)

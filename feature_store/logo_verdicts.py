@@ -1,4 +1,4 @@
-"""What reviewers agree on: outcomes on logo boxes, the last revision of each, as marks and as regions that are none."""
+"""What reviewers agree on: outcomes on logo boxes, as marks and as regions that are none."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -10,11 +10,6 @@ from feature_store.logo_checks import MIN_AGREEMENT, intersection_over_union
 from feature_store.logo_dataset import CORNERS
 
 POSITIVE: Final = ("confirmed", "missed")  # a mark is there; `wrong`: the detector saw this brand where it is not
-
-
-def latest(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The last revision of each outcome; columns outcome_id, revision and any others."""
-    return outcomes.sort_values(["outcome_id", "revision"]).drop_duplicates("outcome_id", keep="last", ignore_index=True)
 
 
 def agreed(outcomes: pd.DataFrame) -> pd.DataFrame:
