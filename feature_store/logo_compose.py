@@ -21,7 +21,6 @@ from feature_store import digest, logo_dataset, logo_groups, params
 from feature_store.atomic import replacing, write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.logo_backgrounds import Background, backgrounds
-from feature_store.logo_import import refuse_others_folder
 from feature_store.logo_mark import OURS, Mark, load
 from feature_store.logo_paste import compose
 from feature_store.params import Params
@@ -56,7 +55,7 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
         BadUse: `out` holds something else, or there is no photo or mark folder.
         FailedWork: no mark or no photo can be used.
     """
-    refuse_others_folder(out)
+    logo_dataset.refuse_others_folder(out)
     brands, refused_marks = load(marks)
     grounds = backgrounds(photos, store, given.logo_data)
     made_of = digest.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])

@@ -29,6 +29,7 @@ from feature_store.errors import BadUse, FailedWork
 
 SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
 SOURCES: Final = ("import", "outcome", "composite")
+MARKS: Final = ("dataset.json", "making.json")  # a folder with one of these is ours: finished, or being made
 CORNERS: Final = ("x1", "y1", "x2", "y2")
 
 IMAGES: Final = pa.schema(
@@ -97,6 +98,16 @@ def assemble(
         for table in (boxes, negatives)
     ]
     return Dataset(folder, tuple(sorted(set(brands))), pictures[IMAGES.names], full[0][BOXES.names], full[1][BOXES.names], synthetic)
+
+
+def refuse_others_folder(out: Path) -> None:
+    """Let nothing be overwritten that is no logo dataset, finished or begun.
+
+    Raises:
+        BadUse: `out` is a file, or a folder that holds something and none of MARKS.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not any((out / mark).is_file() for mark in MARKS)):
+        raise BadUse(f"--out {out}: holds something that is no logo dataset; name an empty or a new folder")
 
 
 def write(dataset: Dataset) -> None:

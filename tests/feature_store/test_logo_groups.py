@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store import logo_dataset, logo_groups, logo_image, logo_merge
@@ -60,6 +60,7 @@ def test_a_flat_picture_has_no_hash():
     assert logo_image.pdq(picture(1).point(lambda _: 200)) is None
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(0, 5))
 def test_spread_keeps_groups_whole_and_brands_near_their_shares(num_groups, seed):
     names = [named(n) for n in range(3 * num_groups)]
