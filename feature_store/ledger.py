@@ -1,9 +1,8 @@
-"""The ledger: every table of what we know, in LanceDB. The only module that touches LanceDB.
+"""The ledger: every table of what we know, as Lance tables.
 
 Readers see what the last commit names in `commit.json`; whatever a killed writer left beyond that is undone by the next one.
 """
 
-import fcntl
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import contracts, ledger_digest
-from feature_store.errors import BadUse, FailedWork
+from feature_store import contracts, lance, ledger_digest, one_writer
+from feature_store.errors import BadUse
 from feature_store.ledger_commit import MARKER, Commit, read_marker, write_marker
-
-BATCH_ROWS = 65_536
-_DELETES_AT_ONCE = 20_000  # values in one SQL list; each list makes one version
 
 # What identifies a row where an upsert meets an existing one.
 _IDENTITY = {
@@ -48,7 +43,7 @@ class Ledger:
             self.commit = read_marker(self._folder)
         except FileNotFoundError as error:
             raise BadUse(f"{store}: no ledger here; `upheld ingest DELIVERY --store {store}` makes one") from error
-        self._database = lancedb.connect(self._folder)
+        self._database = lance.connect(self._folder)
 
     @property
     def as_of(self) -> datetime | None:
@@ -93,11 +88,8 @@ class Ledger:
     ) -> Iterator[pa.RecordBatch]:
         """As `read`, batch by batch, so that memory does not grow with the table."""
         schema = _schema(table, columns)
-        query = self._at(table, version).search().select(schema.names)
-        if where is not None:
-            query = query.where(where)
-        for batch in query.to_batches(BATCH_ROWS):
-            yield batch.cast(schema)
+        wanted = self.commit.versions[table] if version is None else version
+        yield from lance.scan(lance.open_at(self._database, table, wanted, "ledger"), schema, where)
 
     def media_bytes(self, digests: Iterable[str], version: int | None = None) -> Iterator[tuple[str, bytes]]:
         """Bytes of media files.
@@ -109,9 +101,7 @@ class Ledger:
         Yields:
             (digest, bytes) in no particular order; a digest that the table does not hold is left out.
         """
-        wanted = sorted(set(digests))
-        for start in range(0, len(wanted), 256):
-            where = f"digest IN ({_quoted(wanted[start : start + 256])})"
+        for where in lance.one_of("digest", digests, 256):
             for batch in self.scan("media", ["digest", "bytes"], where, version):
                 yield from zip(batch["digest"].to_pylist(), batch["bytes"].to_pylist(), strict=True)
 
@@ -123,15 +113,6 @@ class Ledger:
         """
         at = self.commit.versions if versions is None else versions
         return ledger_digest.content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
-
-    def _at(self, table: str, version: int | None = None) -> Any:
-        handle = self._database.open_table(table)
-        wanted = self.commit.versions[table] if version is None else version
-        try:
-            handle.checkout(wanted)
-        except (ValueError, RuntimeError) as error:
-            raise BadUse(f"ledger table {table}: there is no version {wanted}") from error
-        return handle
 
 
 class Change:
@@ -154,17 +135,13 @@ class Change:
             table: a key of `contracts.LEDGER`.
             rows: an Arrow table, or batches of any number; columns and types as in the contract.
         """
-        schema = contracts.LEDGER[table]
-        batches = (batch.cast(schema) for batch in (rows.to_batches() if isinstance(rows, pa.Table) else rows) if batch.num_rows)
-        reader = pa.RecordBatchReader.from_batches(schema, batches)
-        merge = self._table(table).merge_insert(_IDENTITY.get(table, ["row_digest"]))
-        merge.when_matched_update_all().when_not_matched_insert_all().execute(reader)
+        lance.upsert(self._table(table), _IDENTITY.get(table, ["row_digest"]), contracts.LEDGER[table], rows)
 
     def delete(self, table: str, column: str, values: Iterable[str]) -> None:
         """Delete the rows whose `column` is one of `values`."""
         doomed = sorted(set(values))
-        for start in range(0, len(doomed), _DELETES_AT_ONCE):
-            self._table(table).delete(f"{column} IN ({_quoted(doomed[start : start + _DELETES_AT_ONCE])})")
+        if doomed:
+            lance.delete(self._table(table), column, doomed)
 
     def now(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Batches of the table as this change has left it so far."""
@@ -185,13 +162,7 @@ class Change:
 
     def _table(self, table: str) -> Any:
         if table not in self._open:
-            handle = self.ledger._at(table)
-            committed = handle.version
-            handle.checkout_latest()
-            if handle.version != committed:  # a killed writer was here
-                handle.checkout(committed)
-                handle.restore()
-            self._open[table] = handle
+            self._open[table] = lance.open_to_write(self.ledger._database, table, self.ledger.versions[table], "ledger")
         return self._open[table]
 
 
@@ -214,11 +185,7 @@ def writing(store: Path) -> Iterator[Change]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadUse(f"--store {store}: cannot be made ({error.strerror}); name a folder that may be written to") from error
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedWork(f"{folder}: another process is writing to this ledger; wait for it and run again") from error
+    with one_writer.only(folder / ".lock", "ledger"):
         if not (folder / MARKER).exists():
             _create(folder)
         scratch = folder / ".scratch"
@@ -256,11 +223,9 @@ def record_draws(store: Path, draws: pa.Table) -> None:
 
 
 def _create(folder: Path) -> None:
-    database = lancedb.connect(folder)
+    database = lance.connect(folder)
     database.drop_all_tables()  # a writer killed before its first marker
-    for name, schema in contracts.LEDGER.items():
-        database.create_table(name, schema=schema)
-    write_marker(folder, Commit({name: int(database.open_table(name).version) for name in contracts.LEDGER}))
+    write_marker(folder, Commit({name: lance.create(database, name, schema) for name, schema in contracts.LEDGER.items()}))
 
 
 def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:
@@ -268,7 +233,3 @@ def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:
         raise BadUse(f"ledger: no table {table!r}; it has {', '.join(contracts.LEDGER)}")
     schema = contracts.LEDGER[table]
     return schema if columns is None else pa.schema([schema.field(name) for name in columns])
-
-
-def _quoted(values: Iterable[str]) -> str:
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from feature_store.errors import BadUse
-from feature_store.params_data import Expectations, Ingest, Labels, SampleData, Snapshot, Splits
+from feature_store.params_data import Expectations, Features, Ingest, Labels, SampleData, Snapshot, Splits
 from feature_store.params_evaluation import (
     AuditSample,
     Behave,
@@ -34,6 +34,7 @@ class Params(Section):
     seed: int = Field(ge=0)
     ingest: Ingest
     expectations: Expectations
+    features: Features
     labels: Labels
     splits: Splits
     snapshot: Snapshot

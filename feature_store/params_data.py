@@ -1,6 +1,6 @@
 """Sections of params.yaml from deliveries to the snapshot."""
 
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,31 @@ class Snapshot(Section):
     """What a snapshot holds besides the labelled posts."""
 
     frame_rows: int = Field(ge=0)
+
+
+_Kind = Literal["text", "image", "video", "audio"]
+_Count = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0)]
+
+
+class Features(Section):
+    """The feature store, and in what portions it is filled; sizes are counted in contents, one for each kind of content."""
+
+    location: str | None
+    batch_size: dict[_Kind, _Count]
+    model_batch: dict[_Kind, _Count]
+    decode_timeout_s: dict[_Kind, _Seconds]
+    decode_memory_bytes: int = Field(ge=1 << 26)
+    keep_versions_days: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _name_every_kind(self) -> Self:
+        """Each of the three says something of every kind."""
+        kinds = {"text", "image", "video", "audio"}
+        for name in ("batch_size", "model_batch", "decode_timeout_s"):
+            if set(getattr(self, name)) != kinds:
+                raise ValueError(f"{name} must name {', '.join(sorted(kinds))}")
+        return self
 
 
 class SampleData(Section):

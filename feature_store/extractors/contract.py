@@ -17,10 +17,14 @@ Arrays = dict[str, NDArray[Any]]  # what a decoder hands over: named arrays of n
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a content has no features: a code such as `image_truncated`, and what was found."""
+    """Why a content has no features: a code such as `image_truncated`, and what was found.
+
+    `passing` means that another run may fare better (a budget spent, a service away): the content is counted, but stays missing.
+    """
 
     reason: str
     detail: str
+    passing: bool = False
 
 
 class Undecodable(Exception):

@@ -1,0 +1,168 @@
+"""One worker process as its owner sees it: contents go out, answers come in, and whoever is late is killed."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from fcntl import fcntl
+from pathlib import Path
+from typing import Any, Final
+
+from feature_store.decode_protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
+from feature_store.errors import FailedWork
+from feature_store.extractors.contract import Arrays, Refused
+from feature_store.params import Params
+
+_F_SETPIPE_SZ: Final = 1031  # Source: linux/fcntl.h
+_PIPE_BYTES: Final = 1 << 20  # as much as a process may ask for: a picture's pixels cross in one go
+_START_S: Final = 120.0  # a worker imports its libraries in a second or two where nobody else is at work
+_ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
+
+
+class WorkerDied(Exception):
+    """The worker is no more, or speaks no sense."""
+
+
+class WorkerLate(Exception):
+    """The worker took longer than it may."""
+
+
+class Channel:
+    """Starts one worker.
+
+    Args:
+        decoder: `module:Class` in it.
+        params: what the decoder is made with.
+        timeout_s: for one content.
+
+    Attributes:
+        num_done: contents that it answered for.
+        gone: True once it can take no more.
+
+    Raises:
+        FailedWork: it does not start.
+    """
+
+    def __init__(self, decoder: str, params: Params, timeout_s: float) -> None:
+        self.num_done = 0
+        self.gone = False
+        self._timeout_s = timeout_s
+        self._max_bytes = params.features.decode_memory_bytes
+        self._num_sent = 0  # of the contents that wait for an answer
+        command = [sys.executable, "-c", "from feature_store.decode_worker import main; main()"]
+        environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
+        for pipe in (self._requests, self._answers):
+            os.set_blocking(pipe, False)
+            with suppress(OSError):
+                fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+        self._begin(decoder, params)
+
+    def send(self, contents: Sequence[bytes]) -> None:
+        """Send those contents that were not sent yet; `contents` are all that wait for an answer, the oldest first.
+
+        Raises:
+            WorkerDied, WorkerLate: instead.
+        """
+        if self._num_sent == 0:
+            self._deadline = time.monotonic() + self._timeout_s
+        for content in contents[self._num_sent :]:
+            self._write(pack({}, [content]))
+            self._num_sent += 1
+
+    def receive(self) -> Arrays | Refused:
+        """The answer for the oldest content.
+
+        Raises:
+            WorkerDied, WorkerLate: instead.
+            FailedWork: the decoder is broken.
+        """
+        header, payload = self._frame()
+        self._num_sent -= 1
+        self._deadline = time.monotonic() + self._timeout_s
+        if "broken" in header:
+            raise FailedWork(f"decoder: {header['broken']}")
+        self.gone = bool(header.get("last"))
+        try:
+            answer = _refused(*header["refused"]) if "refused" in header else unpack_arrays(header.get("arrays"), payload)
+        except (BadFrame, TypeError) as error:
+            raise WorkerDied(f"spoke nonsense: {error}") from error
+        self.num_done += not self.gone
+        return answer
+
+    def stop(self) -> None:
+        """End the worker now; whoever waits for its answer is told that it died. May be called from another thread."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End the worker, and let go of it."""
+        self.gone = True
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _begin(self, decoder: str, params: Params) -> None:
+        first = {"decoder": decoder, "params": params.model_dump(mode="json"), "memory_bytes": params.features.decode_memory_bytes}
+        self._deadline = time.monotonic() + _START_S
+        try:
+            self._write(pack(first))
+            header, _ = self._frame()
+        except (WorkerDied, WorkerLate) as error:
+            self.kill()
+            raise FailedWork(f"decoder {decoder}: its worker did not start ({error}); `{' '.join(sys.orig_argv[:1])}` must run") from error
+        if "broken" in header:
+            self.kill()
+            raise FailedWork(f"decoder {decoder}: {header['broken']}")
+
+    def _write(self, frame: Sequence[memoryview]) -> None:
+        for part in frame:
+            left = part
+            while left:
+                self._wait(self._requests, select.POLLOUT)
+                try:
+                    left = left[os.write(self._requests, left) :]
+                except BrokenPipeError as error:
+                    raise WorkerDied(self._ending()) from error
+
+    def _frame(self) -> tuple[dict[str, Any], bytearray]:
+        header_bytes, payload_bytes = LENGTHS.unpack(self._read(LENGTHS.size))
+        if header_bytes > MAX_HEADER_BYTES or payload_bytes > self._max_bytes:
+            raise WorkerDied("spoke nonsense: more than its memory holds")
+        try:
+            header = json.loads(self._read(header_bytes))
+            return dict(header), self._read(payload_bytes)
+        except (ValueError, TypeError, MemoryError) as error:
+            raise WorkerDied(f"spoke nonsense: {error}") from error
+
+    def _read(self, num_bytes: int) -> bytearray:
+        found = bytearray(num_bytes)
+        left = memoryview(found)
+        while left:
+            self._wait(self._answers, select.POLLIN)
+            count = os.readv(self._answers, [left])
+            if count == 0:
+                raise WorkerDied(self._ending())
+            left = left[count:]
+        return found
+
+    def _wait(self, pipe: int, event: int) -> None:
+        poll = select.poll()
+        poll.register(pipe, event)
+        if not poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000):
+            raise WorkerLate("took too long")
+
+    def _ending(self) -> str:
+        code = self._process.wait()
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _refused(reason: str, detail: str) -> Refused:
+    return Refused(str(reason), str(detail))

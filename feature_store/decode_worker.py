@@ -1,0 +1,88 @@
+"""A process that turns foreign bytes into arrays, one content after the other, and may be killed at any time.
+
+Started by `feature_store/decode_pool.py`; it reads requests from standard input and answers on what was standard output. Torch is
+never imported here: a decoder has no weights.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from typing import Any, BinaryIO
+
+from feature_store import params, sandbox
+from feature_store.decode_protocol import LENGTHS, BadFrame, pack, pack_arrays
+from feature_store.extractors.catalogue import load_class
+from feature_store.extractors.contract import Undecodable
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    sandbox.die_with_parent()
+    answers = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 1)  # libraries print
+    os.dup2(nothing, 2)
+    first = _read(sys.stdin.buffer)
+    if first is None:
+        return
+    try:
+        decoder = load_class(first[0]["decoder"])(params.check(first[0]["params"], "params"))
+        sandbox.confine(first[0]["memory_bytes"])
+    except Exception as error:
+        _write(answers, pack({"broken": f"{type(error).__name__}: {error}"}))
+        return
+    _write(answers, pack({"ready": True}))
+    _serve(decoder, answers)
+
+
+def _serve(decoder: Any, answers: int) -> None:
+    """Decode what arrives, the next content being read meanwhile."""
+    contents: queue.Queue[bytes | None] = queue.Queue(1)
+    threading.Thread(target=_fetch, args=(contents,), daemon=True).start()
+    while (content := contents.get()) is not None:
+        answer, last = _answer(decoder, content)
+        _write(answers, answer)
+        if last:
+            os._exit(0)
+
+
+def _fetch(contents: "queue.Queue[bytes | None]") -> None:
+    while (frame := _read(sys.stdin.buffer)) is not None:
+        contents.put(frame[1])
+    contents.put(None)
+
+
+def _answer(decoder: Any, content: bytes) -> tuple[list[memoryview], bool]:
+    """The answer's frame, and whether it is the last: what ran out of memory once is not trusted with another content."""
+    try:
+        return pack_arrays(decoder.decode(content)), False
+    except Undecodable as error:
+        return pack({"refused": [error.refused.reason, error.refused.detail]}), False
+    except MemoryError:
+        return pack({"refused": ["decode_memory", "needs more memory than params features.decode_memory_bytes"], "last": True}), True
+    except BadFrame as error:
+        return pack({"broken": str(error)}), True
+    except Exception as error:
+        return pack({"refused": ["decode_failed", f"{type(error).__name__}: {error}"[:500]]}), False
+
+
+def _read(stream: BinaryIO) -> tuple[Any, bytes] | None:
+    """Header and payload of the next request; None where there is no other."""
+    start = stream.read(LENGTHS.size)
+    if len(start) < LENGTHS.size:
+        return None
+    header_bytes, payload_bytes = LENGTHS.unpack(start)
+    return json.loads(stream.read(header_bytes)), stream.read(payload_bytes)
+
+
+def _write(answers: int, frame: list[memoryview]) -> None:
+    for part in frame:
+        left = part
+        while left:
+            left = left[os.write(answers, left) :]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The feature store's tables: one an extractor, a row for each content and extractor version, on disk or on an object store.
+
+Every write is one Lance version, whole or not at all: a killed writer leaves nothing that a reader sees.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import contracts, lance
+from feature_store.errors import BadUse, FailedWork
+
+# What every table has besides its features.
+#   digest             SHA-256 of the content, hexadecimal
+#   extractor_version  code, parameters and weights that made the row
+#   extracted_at       when it was made
+#   reason, detail     why there are no features; null where there are
+KEYS: Final = pa.schema(
+    [
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("extractor_version", pa.string(), nullable=False),
+        pa.field("extracted_at", contracts.TIMESTAMP, nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+    ]
+)
+_IDENTITY = ("digest", "extractor_version")
+_DUE = "erasures_due"  # tables from which rows were deleted and whose older versions may still hold them
+_FEW_DIGESTS = 10_000  # so many are looked up by an SQL list; for more the column is read
+
+
+class FeatureStore:
+    """The tables of one feature store.
+
+    Args:
+        location: a local folder, or an object store's prefix such as `s3://bucket/features` (credentials from the environment).
+    """
+
+    def __init__(self, location: Path | str) -> None:
+        self.location = location
+        self._remote = "://" in str(location)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Table -> its latest Lance version; empty where nothing was extracted yet."""
+        return {name: int(self._open(name).version) for name in self._names()}
+
+    def read(
+        self,
+        name: str,
+        digests: Iterable[str] | None = None,
+        columns: Sequence[str] | None = None,
+        version: str | None = None,
+        at: int | None = None,
+        as_of: datetime | None = None,
+    ) -> pa.Table:
+        """What is known of contents: of each, the row that was extracted last.
+
+        Args:
+            name: the extractor.
+            digests: of which contents; None takes all.
+            columns: what to return besides digest; None returns all.
+            version: extractor version; None takes whichever came last.
+            at: Lance version of the table; None takes the latest.
+            as_of: rows extracted later do not count; None counts all.
+
+        Returns:
+            digest and the columns, at most one row a content, in no particular order. Where there are no features, reason says why.
+
+        Raises:
+            BadUse: no such table, version or column.
+        """
+        handle = self._open(name, at)
+        wanted = _schema(handle.schema, columns, name)
+        needed = pa.unify_schemas([wanted, pa.schema([KEYS.field("extracted_at")])])
+        rows = pa.Table.from_batches(_matching(handle, needed, digests, _conditions(version, as_of)), needed)
+        return _latest(rows).select(wanted.names)
+
+    def missing(self, name: str, version: str, digests: Iterable[str]) -> list[str]:
+        """Those contents of which a table has no row of an extractor version, refused ones included; each once, in order."""
+        wanted = pa.array(dict.fromkeys(digests), pa.string())
+        if name not in self._names():
+            return [str(digest) for digest in wanted.to_pylist()]
+        batches = lance.scan(self._open(name), pa.schema([KEYS.field("digest")]), _conditions(version, None))
+        known = pa.chunked_array([batch["digest"] for batch in batches], pa.string())
+        missing: list[str] = wanted.filter(pc.invert(pc.is_in(wanted, value_set=known))).to_pylist()
+        return missing
+
+    def digests(self, name: str) -> pa.ChunkedArray:
+        """Every content in a table, each once."""
+        batches = lance.scan(self._open(name), pa.schema([KEYS.field("digest")]))
+        return pa.chunked_array([batch["digest"] for batch in batches], pa.string()).unique()
+
+    def write(self, name: str, rows: pa.Table) -> None:
+        """Add rows, replacing those of the same content and extractor version; makes the table, or further columns, where needed.
+
+        Args:
+            name: the extractor.
+            rows: columns `KEYS` and the features. Columns that the table has beyond these become null.
+
+        Raises:
+            FailedWork: a column has another type than in the table.
+        """
+        database = lance.connect(self.location)
+        if name not in self._names():
+            lance.create(database, name, rows.schema)
+        handle = database.open_table(name)
+        new = [field for field in rows.schema if field.name not in handle.schema.names]
+        if new:
+            handle.add_columns(pa.schema([field.with_nullable(True) for field in new]))
+        lance.upsert(handle, _IDENTITY, handle.schema, _as_in(handle.schema, rows, name))
+
+    def erase(self, digests: Iterable[str]) -> dict[str, int]:
+        """Delete contents from every table, their bytes from every file: older versions of the tables that change are gone, too.
+
+        Killed in the middle, it is finished by the next call.
+
+        Args:
+            digests: of the contents.
+
+        Returns:
+            table -> number of contents deleted.
+
+        Raises:
+            FailedWork: a run holds an older version; what is left to do is done by the next call.
+        """
+        doomed = pa.array(set(digests), pa.string())
+        held = {name: pc.filter(found := self.digests(name), pc.is_in(found, value_set=doomed)) for name in self._names()}
+        counts = {name: len(present) for name, present in held.items() if len(present)}
+        if counts:
+            self._note_due(counts)
+        for name in counts:
+            lance.delete(self._open(name), "digest", held[name].to_pylist())
+        for name in self._due():
+            lance.forget_versions(self._open(name), "features")
+            lance.delete(self._open(_DUE), "digest", [name])
+        return counts
+
+    def compact(self, name: str, keep: timedelta) -> None:
+        """Join a table's small files; versions older than `keep` can no longer be read."""
+        lance.compact(self._open(name), keep)
+
+    def _names(self) -> list[str]:
+        if not self._remote and not Path(self.location).is_dir():
+            return []
+        return sorted(lance.tables(lance.connect(self.location)) - {_DUE})
+
+    def _open(self, name: str, at: int | None = None) -> Any:
+        if name != _DUE and name not in (names := self._names()):
+            known = ", ".join(names) or "none"
+            raise BadUse(f"features {self.location}: no table {name!r} (there are: {known}); `upheld features --only {name}` makes it")
+        return lance.open_at(lance.connect(self.location), name, at, "features")
+
+    def _note_due(self, names: Iterable[str]) -> None:
+        database = lance.connect(self.location)
+        schema = pa.schema([KEYS.field("digest")])
+        if _DUE not in lance.tables(database):
+            lance.create(database, _DUE, schema)
+        lance.upsert(database.open_table(_DUE), ["digest"], schema, pa.table({"digest": list(names)}, schema))
+
+    def _due(self) -> list[str]:
+        if (not self._remote and not Path(self.location).is_dir()) or _DUE not in lance.tables(lance.connect(self.location)):
+            return []
+        return [name for batch in lance.scan(self._open(_DUE), pa.schema([KEYS.field("digest")])) for name in batch["digest"].to_pylist()]
+
+
+def _schema(table: pa.Schema, columns: Sequence[str] | None, name: str) -> pa.Schema:
+    chosen = table.names if columns is None else list(dict.fromkeys(["digest", *columns]))
+    unknown = [column for column in chosen if column not in table.names]
+    if unknown:
+        raise BadUse(f"features table {name}: no column {unknown[0]!r}; it has {', '.join(table.names)}")
+    return pa.schema([table.field(column) for column in chosen])
+
+
+def _conditions(version: str | None, as_of: datetime | None) -> str | None:
+    conditions = [] if version is None else [f"extractor_version = {lance.quoted([version])}"]
+    if as_of is not None:
+        conditions.append(f"extracted_at <= timestamp '{as_of.astimezone(UTC).isoformat()}'")
+    return " AND ".join(conditions) or None
+
+
+def _matching(handle: Any, schema: pa.Schema, digests: Iterable[str] | None, where: str | None) -> Iterator[pa.RecordBatch]:
+    wanted = None if digests is None else pa.array(set(digests), pa.string())
+    if wanted is not None and len(wanted) <= _FEW_DIGESTS:
+        for few in lance.one_of("digest", wanted.to_pylist(), _FEW_DIGESTS):
+            yield from lance.scan(handle, schema, few if where is None else f"{where} AND {few}")
+        return
+    for batch in lance.scan(handle, schema, where):
+        yield batch if wanted is None else batch.filter(pc.is_in(batch["digest"], value_set=wanted))
+
+
+def _latest(rows: pa.Table) -> pa.Table:
+    """Of each digest the row with the greatest extracted_at."""
+    if pc.count_distinct(rows["digest"]).as_py() == len(rows):
+        return rows
+    order = pc.sort_indices(rows.select(["digest", "extracted_at"]), [("digest", "ascending"), ("extracted_at", "ascending")])
+    names = rows["digest"].take(order).to_numpy()
+    last = np.append(names[1:] != names[:-1], True)
+    return rows.take(order.filter(pa.array(last)))
+
+
+def _as_in(schema: pa.Schema, rows: pa.Table, name: str) -> pa.Table:
+    columns = []
+    for field in schema:
+        if field.name in rows.column_names and rows.schema.field(field.name).type != field.type:
+            found = rows.schema.field(field.name).type
+            raise FailedWork(f"features table {name}: column {field.name} is {field.type} in the store and {found} now; name it anew")
+        columns.append(rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type))
+    return pa.table(columns, schema=schema)

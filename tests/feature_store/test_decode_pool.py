@@ -1,0 +1,129 @@
+"""Foreign bytes are decoded in processes that may be killed; the others go on."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store.decode_pool import DecodePool
+from feature_store.errors import FailedWork
+from feature_store.extractors.contract import Refused
+from tests.feature_store.deliveries import ROOT, parameters
+
+HOSTILE = "tests.feature_store.hostile_decoders:Hostile"
+PARAMS = parameters("features.decode_memory_bytes=268435456")
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with DecodePool(HOSTILE, PARAMS, timeout_s=3, num_workers=1) as pool:
+        yield pool
+
+
+def decode(pool, *contents):
+    return list(pool.decode(contents, ahead=4))
+
+
+def test_arrays_come_back_as_they_were_and_in_order():
+    contents = [bytes([n]) * (n * 5_000) for n in range(100)]
+    with DecodePool(HOSTILE, PARAMS, 30, 2) as pool:
+        found = decode(pool, *contents)
+    assert [arrays["bytes"].tobytes() for arrays in found] == contents
+    assert [int(arrays["sum"]) for arrays in found] == [sum(content) for content in contents]
+    assert {(arrays["empty"].shape, arrays["empty"].dtype.str) for arrays in found} == {((0, 3), "<f4")}
+    assert len({int(arrays["pid"]) for arrays in found}) == 2
+    assert os.getpid() not in {int(arrays["pid"]) for arrays in found}
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason", "told"),
+    [
+        ("endless", "decode_timeout", "not decoded in 3 s"),
+        ("hog", "decode_memory", "decode_memory_bytes"),
+        ("leak", "decode_memory", "decode_memory_bytes"),
+        ("segfault", "decode_crashed", "killed by signal 11"),
+        ("exit", "decode_crashed", "exit code 3"),
+        ("wrong", "decode_failed", "KeyError: 1"),
+        ("undecodable", "image_truncated", "ends in the middle"),
+        ("network", "decode_failed", "PermissionError"),
+        ("program", "decode_failed", "PermissionError"),
+        ("file", "decode_failed", "File too large"),
+        ("nonsense", "decode_crashed", "spoke nonsense"),
+    ],
+)
+def test_a_hostile_content_is_refused_and_the_others_are_decoded(pool, deed, reason, told):
+    before, found, after = decode(pool, b"before", deed.encode(), b"after")
+    assert isinstance(found, Refused)
+    assert found.reason == reason
+    assert told in found.detail
+    assert before["bytes"].tobytes() == b"before"
+    assert after["bytes"].tobytes() == b"after"
+
+
+def test_what_a_library_prints_disturbs_nobody(pool):
+    assert decode(pool, b"prints")[0]["n"] == 1
+
+
+def test_no_weights_in_a_worker(pool):
+    assert not decode(pool, b"torch")[0]["loaded"]
+
+
+def test_what_is_no_plain_number_never_crosses():
+    with DecodePool(HOSTILE, PARAMS, 30, 1) as pool, pytest.raises(FailedWork, match="array text holds <U1"):
+        decode(pool, b"text")
+
+
+@pytest.mark.parametrize(
+    ("decoder", "told"),
+    [("tests.feature_store.hostile_decoders:Broken", "no library"), ("feature_store.none:Nothing", "No module named")],
+)
+def test_a_decoder_that_cannot_be_made_stops_the_run(decoder, told):
+    with DecodePool(decoder, PARAMS, 30, 2) as pool, pytest.raises(FailedWork, match=told):
+        decode(pool, b"a", b"b", b"c")
+
+
+def test_further_contents_are_decoded_while_the_caller_works(pool):
+    decode(pool, b"warm")
+    started = time.monotonic()
+    for _ in pool.decode([b"ten_ms"] * 60, ahead=8):
+        time.sleep(0.01)
+    assert time.monotonic() - started < 0.9 * 60 * 0.02  # one after the other would be 1.2 s
+
+
+def test_closing_does_not_wait_for_a_decoder():
+    with DecodePool(HOSTILE, PARAMS, 300, 1) as pool:
+        results = pool.decode([b"first", b"endless", b"never"], ahead=1)
+        next(results)
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+
+
+def test_workers_die_with_their_owner():
+    script = f"""
+import os, signal
+from feature_store.decode_pool import DecodePool
+from tests.feature_store.deliveries import parameters
+pool = DecodePool({HOSTILE!r}, parameters(), 300, 1)
+results = pool.decode([b"a", b"endless", b"b"], ahead=1)
+print(int(next(results)["pid"]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment)
+    state = Path(f"/proc/{int(done.stdout)}/stat")
+    deadline = time.monotonic() + 10
+    while state.exists() and " Z " not in state.read_text():
+        assert time.monotonic() < deadline, "the worker outlived its owner"
+        time.sleep(0.05)
+
+
+def test_a_picture_crosses_in_well_below_a_millisecond(pool):
+    picture = np.zeros(224 * 224 * 3, np.uint8).tobytes()
+    decode(pool, picture)
+    started = time.process_time()
+    decode(pool, *[picture] * 400)
+    assert (time.process_time() - started) / 400 < 0.001  # processor time of the owner
