@@ -1,11 +1,14 @@
 """Real photos with logos for measurements: FlickrLogos-27 as a logo dataset with a held-out part.
 
 usage: python benchmarks/logo_photos.py --out /tmp/flickrlogos [--data ../shared/data/flickrlogos27] [--set logo_data.test_share=0.3]
+
+With `--icons package` (what `npm pack simple-icons` unpacks to) the marks of those brands that it has go to OUT.marks.
 """
 
 import argparse
 import json
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -48,15 +51,43 @@ def as_coco(boxes: pd.DataFrame) -> dict[str, list[dict[str, object]]]:
     return {"images": images, "categories": [{"id": number, "name": name} for name, number in brand.items()], "annotations": annotations}
 
 
+def marks_of(brands: Iterable[str], icons: Path, out: Path) -> list[str]:
+    """Write the icons of brands, each in the brand's own colour, as a folder of marks.
+
+    Args:
+        brands: names in the dataset, such as "RedBull".
+        icons: unpacked npm package simple-icons (CC0-1.0): icons/SLUG.svg, and each slug's colour in data/simple-icons.json.
+        out: folder to write.
+
+    Returns:
+        brands that have an icon.
+    """
+    listed = json.loads((icons / "data" / "simple-icons.json").read_text(encoding="utf-8"))
+    colours = {icon.get("slug", icon["title"].lower()): icon["hex"] for icon in listed}
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for brand in sorted(brands):
+        path = icons / "icons" / f"{brand.lower()}.svg"
+        if path.is_file():
+            svg = path.read_text(encoding="utf-8").replace("<svg ", f'<svg fill="#{colours.get(brand.lower(), "000000")}" ', 1)
+            (out / f"{brand}.svg").write_text(svg, encoding="utf-8")
+            found.append(brand)
+    return found
+
+
 def main() -> None:
     """Convert, and print what became of every photo and box."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/flickrlogos27"))
+    parser.add_argument("--icons", type=Path)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
-    print(json.dumps(flickr_logos(args.data, args.out, parameters.load(args.params, args.set)).report, indent=2))
+    result = flickr_logos(args.data, args.out, parameters.load(args.params, args.set))
+    print(json.dumps(result.report, indent=2))
+    if args.icons:
+        print("marks of", *marks_of(result.dataset.brands, args.icons, args.out.with_name(f"{args.out.name}.marks")))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
+from rich.progress import track
 
 from feature_store import digest, logo_dataset, logo_image
+from feature_store.command import console
 from feature_store.errors import BadUse, FailedWork
 from feature_store.logo_source import Corners, Refusal
 from feature_store.params_logo import LogoData
@@ -79,7 +81,8 @@ def _of_dataset(folder: Path, store: Path) -> Backgrounds:
 
 def _checked(photos: str, store: Path, rules: LogoData) -> Backgrounds:
     found, known = Backgrounds([]), set()
-    for position, where, content in _ledger(store) if photos == "ledger" else _files(Path(photos)):
+    given = _ledger(store) if photos == "ledger" else _files(Path(photos))
+    for position, where, content in track(given, "photos", console=console(), transient=True):
         name = digest.of_bytes(content)
         if name in known:
             continue  # the same photo under another name would only be drawn more often

@@ -8,8 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.progress import track
 
 from feature_store import logo_svg
+from feature_store.command import console
 from feature_store.errors import BadUse, FailedWork
 from feature_store.logo_image import FORMATS
 from feature_store.logo_source import Refusal, is_brand
@@ -50,7 +52,7 @@ def load(folder: Path) -> tuple[list[Mark], list[Refusal]]:
     if not folder.is_dir():
         raise BadUse(f"--marks {folder}: no such folder; expected one with a picture for each brand")
     marks, refused = [], []
-    for brand, path in _files(folder):
+    for brand, path in track(list(_files(folder)), "marks", console=console(), transient=True):
         try:
             marks.append(_mark(brand, path))
         except MarkRefused as error:

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
+from rich.progress import track
 
 from feature_store import logo_dataset, logo_groups, logo_image, params
 from feature_store.atomic import replacing, write_json
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
 from feature_store.logo_checks import Rejected, judge_box
@@ -91,7 +92,8 @@ def _digests(ledger: Ledger, rows: pd.DataFrame, version: int | None) -> "pd.Ser
 def _images(ledger: Ledger, digests: list[str], rules: LogoData, version: int | None) -> tuple[pd.DataFrame, dict[str, Rejected]]:
     """Photos that decode, and why others do not."""
     rows, broken = [], {}
-    for name, content in ledger.media_bytes(digests, version):
+    given = ledger.media_bytes(digests, version)
+    for name, content in track(given, "photos", total=len(digests), console=console(), transient=True):
         try:
             image = logo_image.upright(content, rules.max_pixels)
         except logo_image.Unreadable as error:
