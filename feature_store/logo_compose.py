@@ -59,9 +59,10 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
     brands, refused_marks = load(marks)
     grounds = backgrounds(photos, store, given.logo_data)
     made_of = digest.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])
-    _clear_others(out, made_of)
+    making = made_of[:16]
+    write_json(out / "making.json", {"made_of": made_of})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        numbers = pool.map(lambda number: _one(number, given, seed, brands, grounds.photos, out), range(num))
+        numbers = pool.map(lambda number: _one(number, given, seed, brands, grounds.photos, out, making), range(num))
         rows = list(track(numbers, "composites", total=num, console=console(), transient=True))
     dataset = _dataset(rows, {mark.brand for mark in brands} | set(grounds.brands), out, given, grounds.synthetic)
     refused = [vars(refusal) for refusal in [*refused_marks, *grounds.refused]]
@@ -75,6 +76,7 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
     }
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
+    _remove_others(out, making)
     return Result(dataset, report)
 
 
@@ -82,21 +84,17 @@ def _said_of(marks: list[Mark]) -> list[list[str]]:
     return [[mark.brand, digest.of_bytes(mark.rgba.tobytes())] for mark in marks]
 
 
-def _clear_others(out: Path, made_of: str) -> None:
-    """Keep finished composites of the same making; remove those of another."""
-    mark = out / "making.json"
-    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")).get("made_of") == made_of:
-        return
-    for name in ("dataset.json", "making.json"):
-        (out / name).unlink(missing_ok=True)
-    for name in ("images", "parts"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    write_json(mark, {"made_of": made_of})
+def _remove_others(out: Path, making: str) -> None:
+    """Remove composites of other marks, photos, params or seeds, which no table names any more."""
+    for kind in ("images", "parts"):
+        for folder in (out / kind).iterdir():
+            if folder.name != making:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-def _one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path) -> dict[str, Any]:
+def _one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, making: str) -> dict[str, Any]:
     """Make composite `number`, unless it is there; what is known of it is written after its picture."""
-    part = out / "parts" / f"{number:07d}.json"
+    part = out / "parts" / making / f"{number:07d}.json"
     if part.is_file():
         known: dict[str, Any] = json.loads(part.read_text(encoding="utf-8"))
         return known
@@ -104,7 +102,7 @@ def _one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[
     photo = photos[rng.integers(len(photos))]
     settings = given.logo_compose
     made = compose(photo.open(given.logo_data.max_pixels), photo.boxes, _chosen(number, marks, rng, given), rng, settings)
-    file = f"images/{number:07d}.jpg"
+    file = f"images/{making}/{number:07d}.jpg"
     with replacing(out / file) as partial:
         partial.write_bytes(made.jpeg)
     row = {

@@ -2,6 +2,7 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         make(tmp_path)
     assert not (tmp_path / "out" / "dataset.json").exists()
-    num_before = len(list((tmp_path / "out" / "parts").glob("*.json")))
+    num_before = len(list((tmp_path / "out" / "parts").glob("*/*.json")))
     monkeypatch.setattr(logo_compose, "compose", lambda *args: done.append(1) or logo_paste.compose(*args))
     assert make(tmp_path).dataset.digest == whole.digest
     assert 0 < num_before < 12 and done.count(1) == 12 - num_before  # threads: some more than five may have been at work
@@ -146,7 +147,15 @@ def test_composites_of_other_photos_are_replaced(tmp_path):
     make(tmp_path)
     put(tmp_path / "photos" / "new.jpg", jpeg(picture(99, (160, 120))))
     assert make(tmp_path).dataset.digest == make(tmp_path, "fresh").dataset.digest
-    assert len(list((tmp_path / "out" / "images").iterdir())) == 12
+    assert len(list((tmp_path / "out" / "images").glob("*/*.jpg"))) == 12
+
+
+def test_two_runs_at_a_time_do_not_disturb_each_other(tmp_path):
+    world(tmp_path / "photos")
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: make(tmp_path).dataset, range(2))
+    assert one.digest == other.digest == logo_dataset.read(tmp_path / "out").digest
+    assert dict(logo_dataset.contents(one, one.images["digest"])).keys() == set(one.images["digest"])
 
 
 def test_composites_on_one_photo_and_its_near_duplicates_are_one_group(tmp_path):
