@@ -50,6 +50,11 @@ def promote() -> None:
         defaults="Reject",
         response_timeout=timedelta(hours=read_params(ROOT)["promote.response_timeout_h"]),
         params=ANSWER,
+        # Airflow 3.3 fails a task that is answered before its scheduler has heard that the asking process ended: it takes that end for
+        # one of the process which resumes (SchedulerJobRunner.process_executor_events spares `scheduled` tasks, not queued ones).
+        # The person is then asked again instead of being ignored.
+        retries=2,
+        retry_delay=timedelta(seconds=5),
     )
 
     @task

@@ -1,16 +1,19 @@
 """The weekly calibration report of the last complete ISO week, every Monday; by hand for any week.
 
-What it proposes takes effect only once a person has approved it, which is another DAG's business.
+What it proposes for the thresholds in production is registered, and a run of the DAG `promote` asks a person about it.
+Nothing changes without their yes. Where nothing is proposed, nobody is asked, and the task `propose` says why.
 """
 
 import json
 import re
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.assets import LEDGER
 from dags.process import interpreter
@@ -27,24 +30,56 @@ WEEK = Param(
 
 @dag(schedule="0 6 * * 1", catchup=False, max_active_runs=1, params={"week": WEEK}, tags=["upheld"], doc_md=__doc__)
 def weekly_calibration() -> None:
-    """One task: a week's report depends on the ledger and on the state of the week before, and a re-run gives the same."""
+    """Report, register what it proposes, ask. A re-run of a week gives the same report and asks about a proposal only once."""
 
     @task(inlets=[LEDGER])
     def report() -> dict[str, Any]:
-        """Call `upheld weekly` in the interpreter of the stages."""
+        """Call `upheld weekly` with the thresholds in force, as far as they ruled the week."""
         context = get_current_context()
         week = context["params"]["week"] or last_complete_week(context.get("logical_date") or datetime.now(UTC))
         reports = store_of(ROOT) / "weekly"
-        before = state_before(reports, week)
+        before, in_force, out = state_before(reports, week), reports / "in_force" / f"{week}.json", reports / week
+        upheld("registry.in_force", ["--week", week, "--out", str(in_force)])
         carried = [] if before is None else ["--state", str(before)]
-        out = reports / week
-        code = call(ROOT, ["evaluation.weekly", "--week", week, "--out", str(out), "--store", str(store_of(ROOT)), *carried], interpreter())
-        if code:
-            raise AirflowFailException(f"the report of {week} exited with {code}; its last line says why")
+        ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
+        upheld("evaluation.weekly", ["--week", week, "--out", str(out), *carried, *ruled])
         told: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
         return told | {"out": str(out)}
 
-    report()
+    @task
+    def propose() -> dict[str, Any]:
+        """Register the proposed thresholds of the champion, or say why there are none."""
+        ti = get_current_context()["ti"]
+        with tempfile.TemporaryDirectory(prefix="upheld-propose-") as scratch:
+            result = Path(scratch) / "result.json"
+            upheld("registry.propose", ["--report", ti.xcom_pull(task_ids="report")["out"], "--result", str(result)])
+            told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        if told["status"] == "nothing":
+            ti.xcom_push(key="return_value", value=told)
+            raise AirflowSkipException(told["why"])
+        return told
+
+    ask = TriggerDagRunOperator(
+        task_id="ask",
+        trigger_dag_id="promote",
+        trigger_run_id="thresholds-{{ ti.xcom_pull(task_ids='propose')['thresholds'] }}",
+        conf={"thresholds": "{{ ti.xcom_pull(task_ids='propose')['thresholds'] }}"},
+        skip_when_already_exists=True,
+        fail_when_dag_is_paused=True,  # a question that waits behind a switch would never be seen
+    )
+
+    report() >> propose() >> ask
+
+
+def upheld(module: str, arguments: list[str]) -> None:
+    """Run one of our commands on this store, in the interpreter of the stages.
+
+    Raises:
+        AirflowFailException: it refused or failed; its last line in the task's log says why.
+    """
+    code = call(ROOT, [module, *arguments, "--store", str(store_of(ROOT))], interpreter())
+    if code:
+        raise AirflowFailException(f"{module} exited with {code}; its last line says why")
 
 
 def last_complete_week(moment: datetime) -> str:

@@ -14,12 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
-from evaluation import audit_frame
-from evaluation.sampling import ZONES, inclusion_probs, permanent_number
+from evaluation import allocation, audit_frame, audit_told
+from evaluation.allocation import Part, Posts
+from evaluation.sampling import inclusion_probs, permanent_number
 from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
 from feature_store.errors import BadUse
-from feature_store.params_evaluation import AuditSample
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
 PLAN_COLUMNS = ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"]
@@ -29,7 +29,8 @@ PLAN_COLUMNS = ["draw_id", "post_id", "category", "language", "zone", "inclusion
 class Result:
     """The plan (one row a newly drawn post x category), the frame's size, how many of it were drawn before, the sample's size and range.
 
-    `expected`, `low` and `high` (95 %) count what was drawn before, which keeps its place in the sample.
+    `expected`, `low` and `high` (95 %) count what was drawn before, which keeps its place in the sample, and so does `parts`: what each
+    zone of each category gets and why.
     """
 
     plan: pd.DataFrame
@@ -38,13 +39,14 @@ class Result:
     expected: float
     low: int
     high: int
+    parts: list[Part]
 
 
-def run(settings: AuditSample, frame: pd.DataFrame, budget: int, secret: bytes, drawn_at: datetime) -> Result:
+def run(settings: params.Params, frame: pd.DataFrame, budget: int, secret: bytes, drawn_at: datetime) -> Result:
     """Draw each row of the frame by itself with its own probability (Poisson sampling).
 
     Args:
-        settings: how the budget is spread.
+        settings: audit_sample; what labels buy depends on thresholds, fairness and seed.
         frame: post_id, category, language, score in [0, 1], action, drawn_before; one row a post x category. What an earlier draw
             took stays in the frame, or the rest would be no sample with the stated probabilities, and is not taken again.
         budget: expected size of the sample, at least 1.
@@ -63,7 +65,10 @@ def run(settings: AuditSample, frame: pd.DataFrame, budget: int, secret: bytes, 
     if frame.empty:
         raise BadUse("no decision is left to draw from: every post and category of the table is labelled already")
     frame = frame.sort_values(["post_id", "category"])  # sums of floats depend on their order, and draws must not
-    prob = inclusion_probs(frame, budget, settings)
+    posts = _posts(frame)
+    wants = {category: allocation.wanted(zones, settings) for category, zones in posts.items()}
+    parts = allocation.allocate(posts, wants, budget, settings.audit_sample)
+    prob = inclusion_probs(frame, {(part.category, part.zone): part.labels for part in parts}, settings.audit_sample)
     uniform = np.array([permanent_number(secret, *key) for key in zip(frame.post_id, frame.category, strict=True)])
     drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[(uniform < prob) & ~frame.drawn_before]
     ids = [_draw_id(*row) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True)]
@@ -76,7 +81,17 @@ def run(settings: AuditSample, frame: pd.DataFrame, budget: int, secret: bytes, 
         float(prob.sum()),
         int(max(prob.sum() - spread, 0)),
         int(np.ceil(prob.sum() + spread)),
+        parts,
     )
+
+
+def _posts(frame: pd.DataFrame) -> dict[str, dict[str, Posts]]:
+    """The frame's posts by category and zone."""
+    posts: dict[str, dict[str, Posts]] = {}
+    for (category, zone), rows in frame.groupby(["category", "action"]):
+        own = Posts(rows.score.to_numpy(dtype=np.float64), np.ones(len(rows)), rows.language.to_numpy(dtype=object))
+        posts.setdefault(str(category), {})[str(zone)] = own
+    return posts
 
 
 def _draw_id(*parts: Any) -> str:
@@ -97,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Draw posts for people to judge, each with a known probability."""
-        settings = params.load(params_file, overrides).audit_sample
+        settings = params.load(params_file, overrides)
         if out.suffix not in (".parquet", ".csv"):
             raise BadUse(f"--out {out}: expected a name that ends in .parquet or .csv")
         secret = os.environ.get(SECRET_VARIABLE, "").encode()
@@ -112,7 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with atomic.replacing(out) as partial:
             result.plan.to_csv(partial, index=False) if out.suffix == ".csv" else result.plan.to_parquet(partial, index=False)
             _record(store, result.plan)  # the plan takes its name only once the ledger knows the draw
-        _tell(result, out, as_json)
+        told = audit_told.describe(result.plan, result.parts) | {"out": str(out), "expected": result.expected, "low": result.low}
+        told |= {"high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}
+        if as_json:
+            print(json.dumps(told))
+        else:
+            audit_told.show(told, console())
 
     return execute(audit_sample, "audit-sample", argv)
 
@@ -123,20 +143,6 @@ def _record(store: Path, plan: pd.DataFrame) -> None:
         from feature_store.ledger import record_draws
 
         record_draws(store, pa.Table.from_pandas(plan, preserve_index=False))
-
-
-def _tell(result: Result, out: Path, as_json: bool) -> None:
-    zones = {zone: int((result.plan.zone == zone).sum()) for zone in ZONES}
-    if as_json:
-        told = {"out": str(out), "drawn": len(result.plan), "expected": result.expected, "low": result.low, "high": result.high}
-        print(json.dumps({**told, "drawn_before": result.num_before, "frame": result.num_frame, "zones": zones}))
-        return
-    expected = f"expected {result.expected:.0f}, 95 % range {result.low} to {result.high}"
-    buys = {"auto_remove": "automatic removals were right", "review": "the queue is worth its reviewers", "none": "violations were missed"}
-    before = f"; {result.num_before} were drawn before and are not drawn again" if result.num_before else ""
-    lines = [f"Drew {len(result.plan)} of {result.num_frame} decisions ({expected}{before})."]
-    lines += [f"  {zone}: {num} labels, which tell whether {buys[zone]}" for zone, num in zones.items()]
-    console().print("\n".join([*lines, f"Plan: {out}"]), markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import typer
 
 from evaluation import calibration, score_rows, scores, thresholds
 from evaluation.operating_point import load_thresholds
+from evaluation.options import ChampionScores, ColumnNames, ScoreFile
 from feature_store import atomic, digest, keyed_hash, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 
@@ -84,11 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate as the stage of the graph, or any table of scores. Returns the exit code."""
 
     def calibrate(
-        score_file: Annotated[Path | None, typer.Option("--scores", help="Score table; without it the stage's own files.")] = None,
+        score_file: ScoreFile = None,
         out: Annotated[Path, typer.Option(help="Folder for calibration.json and thresholds.json.")] = STAGE_OUT,
         incumbent: Annotated[Path | None, typer.Option("--thresholds", help="thresholds.json in force.")] = None,
-        champion_scores: Annotated[Path | None, typer.Option(help="The champion's calibrated scores on the same rows.")] = None,
-        columns: Annotated[str, typer.Option(help="Other column names and constants: score=my_col,category='x'.")] = "",
+        champion_scores: ChampionScores = None,
+        columns: ColumnNames = "",
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
         store: StoreFolder = STORE_FOLDER,

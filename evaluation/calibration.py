@@ -141,6 +141,7 @@ def _modes(
     num = len(pairs)
 
     def sums(values: Floats) -> Floats:
+        """Sum of the values of each language."""
         return np.bincount(code, values, minlength=num).astype(np.float64)
 
     for _ in range(NUM_NEWTON_STEPS):

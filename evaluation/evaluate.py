@@ -2,34 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
 
-from evaluation import gate, metrics, paired, score_rows, scores
+from evaluation import behaviour_files, examples, gate, metrics, paired, score_rows, scores
 from evaluation.cube import Cube
+from evaluation.evaluate_inputs import STAGE_SCORES, Inputs, of_the_stage
 from evaluation.metric_rows import Settings
 from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
+from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
 from evaluation.report import content, render
-from feature_store import atomic, calibration_map, params
+from feature_store import atomic, calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 
-STAGE_SCORES, STAGE_OUT = Path("data/scores.parquet"), Path("data/evaluation")
-STAGE_THRESHOLDS, STAGE_CALIBRATION = Path("data/calibration/thresholds.json"), Path("data/calibration/calibration.json")
-STAGE_CHAMPION = Path("data/champion_scores.parquet")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Files of an evaluation; only `scores` is needed. The champion's scores are calibrated already."""
-
-    scores: Path
-    thresholds: Path | None = None
-    calibration: Path | None = None
-    champion_scores: Path | None = None
+STAGE_OUT = Path("data/evaluation")
 
 
 @dataclass(frozen=True)
@@ -76,6 +66,9 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         limits=limits,
         calibrated=calibration is not None,
         has_champion=changes is not None,
+        frozen=[event.model_dump(mode="json") for event in inputs.frozen],
+        examples=_examples(inputs, columns or scores.Columns(), facts, calibration, points),
+        behaviour=[] if inputs.behaviour is None else behaviour_files.load(inputs.behaviour),
     )
     result = Result(table, decision, story)
     write(out, result)
@@ -86,13 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as the stage of the graph, or any table of scores. Returns the exit code."""
 
     def evaluate(
-        score_file: Annotated[Path | None, typer.Option("--scores", help="Score table; without it the stage's own files.")] = None,
+        score_file: ScoreFile = None,
         out: Annotated[Path, typer.Option(help="Folder for metrics, gate and report.")] = STAGE_OUT,
         thresholds: Annotated[Path | None, typer.Option(help="thresholds.json; without it rates are taken at the default score.")] = None,
         calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply to the scores.")] = None,
-        champion_scores: Annotated[Path | None, typer.Option(help="The champion's calibrated scores on the same rows.")] = None,
-        group: Annotated[list[str], typer.Option(help="Further column to split by, or a*b to cross two; may repeat.")] = [],  # noqa: B006
-        columns: Annotated[str, typer.Option(help="Other column names and constants: score=my_col,category='x'.")] = "",
+        champion_scores: ChampionScores = None,
+        behaviour: Annotated[Path | None, typer.Option(help="Folder that `upheld behave` wrote for the model of the scores.")] = None,
+        group: Groups = [],  # noqa: B006 (Typer copies it)
+        columns: ColumnNames = "",
+        show_text: ShowText = False,
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
         store: StoreFolder = STORE_FOLDER,
@@ -100,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Metrics per category and language, verdicts, gate and report."""
         settings = params.load(params_file, overrides)
-        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores)
-        inputs = given if score_file else replace(given, **_stage_files(given))
+        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores, behaviour, show_text=show_text)
+        inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else of_the_stage(given)
         with console().status("Evaluating"):
             result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
         if as_json:
@@ -113,10 +108,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return execute(evaluate, "evaluate", argv)
 
 
-def _stage_files(given: Inputs) -> dict[str, Path]:
-    """The stage's own files for whatever was not named; a champion is compared with where the stage before wrote one."""
-    own = {"thresholds": STAGE_THRESHOLDS, "calibration": STAGE_CALIBRATION, "champion_scores": STAGE_CHAMPION}
-    return {name: path for name, path in own.items() if asdict(given)[name] is None}
+def _examples(
+    inputs: Inputs,
+    columns: scores.Columns,
+    facts: score_rows.Facts,
+    calibration: Mapping[str, Any] | None,
+    points: Mapping[str, OperatingPoint],
+) -> dict[str, Any]:
+    """Mistakes to look at, where the table is short enough to be read once more."""
+    if facts.num_rows > examples.MAX_ROWS:
+        return {}
+    wanted = ["text"] if inputs.show_text else []
+    rows = score_rows.listable(score_rows.select(inputs.scores, columns, wanted, wanted="test", other="calib"), calibration)
+    texts = rows.drop_duplicates("item_id").set_index("item_id")["text"] if inputs.show_text else None
+    return examples.pick(rows, points, texts)
 
 
 def limits_of(settings: params.Params) -> Settings:

@@ -13,7 +13,9 @@ Check = dict[str, Any]
 Cell = tuple[str, str]
 
 
-def decide(metrics: pd.DataFrame, params: Gate, *, has_champion: bool, thresholds: dict[str, Any] | None) -> dict[str, Any]:
+def decide(
+    metrics: pd.DataFrame, params: Gate, *, has_champion: bool, thresholds: dict[str, Any] | None, must_show: bool = True
+) -> dict[str, Any]:
     """Check every bound of the params against the metrics.
 
     Args:
@@ -21,13 +23,16 @@ def decide(metrics: pd.DataFrame, params: Gate, *, has_champion: bool, threshold
         params: the bounds, and the cells (`category/language`) that must show evidence.
         has_champion: whether there is a model in production to compare with; without one comparisons do not apply.
         thresholds: content of thresholds.json, None where none was given.
+        must_show: whether the cells of `required_cells` must show evidence, as a model that is to be promoted must; a week's report on a
+            model that serves already asks only what its labels contradict.
 
     Returns:
         {"decision": "promote" or "hold", "checks": [{name, scope, value, bound, status, reason}]}. One failed check
         holds. A cell that `required_cells` names fails where it is missing, undefined or not shown to meet the bound;
         any other cell fails only where the evidence contradicts the bound, and reads insufficient otherwise.
     """
-    required = [(category, language) for category, _, language in (cell.partition("/") for cell in params.required_cells)]
+    named = params.required_cells if must_show else ()
+    required = [(category, language) for category, _, language in (cell.partition("/") for cell in named)]
     pooled = metrics[metrics.group_column == "all"]
     table = {(row.category, row.language, row.metric): row for row in pooled.itertuples()}
     cells = list(dict.fromkeys([*required, *zip(pooled.category, pooled.language, strict=True)]))
@@ -38,9 +43,9 @@ def decide(metrics: pd.DataFrame, params: Gate, *, has_champion: bool, threshold
         *_fairness(metrics, params),
         *_certificates(thresholds),
     ]
-    held = not required or any(check["status"] == "fail" for check in checks)
-    if not required:
+    if must_show and not required:
         checks.append(_check("required_cells", "all", None, None, "fail", "gate.required_cells names no cell, so nothing is shown"))
+    held = any(check["status"] == "fail" for check in checks)
     return {"decision": "hold" if held else "promote", "checks": checks}
 
 
@@ -100,7 +105,7 @@ def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
                 value,
                 None,
                 statuses.get(str(row.verdict), "fail"),
-                _reason(row),
+                _reason(row) or (f"interval {row.ci_low:.4f} to {row.ci_high:.4f}" if _known(row.ci_low) and _known(row.ci_high) else ""),
             )
 
 

@@ -1,6 +1,6 @@
 """What a category is counted into, and the rates read off those counts as events among rows at risk."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Counts(NamedTuple):
 
 def prevalence(counts: Counts) -> Cells:
     """Violations among all labelled rows."""
-    return _cells(counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]), _largest(counts, NONE, REVIEW, REMOVED))
+    return _cells(counts, counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]))
 
 
 def decided_wrongly(counts: Counts) -> Cells:
@@ -40,45 +40,47 @@ def decided_wrongly(counts: Counts) -> Cells:
     harmless, missed_ones = counts.by_action[:, OTHER][:, [REVIEW, REMOVED]].sum(1), counts.by_action[:, VIOLATION, NONE]
     wrong, all_ = harmless + missed_ones, counts.by_action[:, [OTHER, VIOLATION]].sum((1, 2))
     largest = np.full(len(wrong), _largest(counts, NONE, REVIEW, REMOVED))
-    return Cells(all_[:, N], wrong[:, W], wrong[:, W2], all_[:, W], all_[:, W2], largest)
+    return Cells(all_[:, N], wrong[:, W], wrong[:, W2], all_[:, W], all_[:, W2], largest, largest)
 
 
 def flagged_wrongly(counts: Counts) -> Cells:
     """Harmless rows among those that are reviewed or removed."""
-    return _cells(counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]), _largest(counts, REVIEW, REMOVED))
+    return _cells(counts, counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]))
 
 
 def flagged_benign(counts: Counts) -> Cells:
     """Reviewed or removed rows among the harmless ones."""
-    return _cells(counts.by_action, (OTHER, [1, 2]), ([OTHER], [0, 1, 2]), _largest(counts, REVIEW, REMOVED))
+    return _cells(counts, counts.by_action, (OTHER, [1, 2]), ([OTHER], [0, 1, 2]))
 
 
 def missed(counts: Counts) -> Cells:
     """Rows without action among the violations."""
-    return _cells(counts.by_action, (VIOLATION, [NONE]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE))
+    return _cells(counts, counts.by_action, (VIOLATION, [NONE]), ([VIOLATION], [0, 1, 2]))
 
 
 def removed_wrongly(counts: Counts) -> Cells:
     """Automatic removals that people would not have made, among all labelled automatic removals."""
-    return _cells(counts.removable, (OTHER, [REMOVED]), ([0, 1], [REMOVED]), _largest(counts, REMOVED))
+    return _cells(counts, counts.removable, (OTHER, [REMOVED]), ([0, 1], [REMOVED]))
 
 
 def removed_benign(counts: Counts) -> Cells:
     """Automatic removals among the harmless rows, where automatic removal is on."""
-    return _cells(counts.removable, (OTHER, [REMOVED]), ([OTHER], [0, 1, 2]), _largest(counts, REMOVED))
+    return _cells(counts, counts.removable, (OTHER, [REMOVED]), ([OTHER], [0, 1, 2]))
 
 
 def not_removed(counts: Counts) -> Cells:
     """Violations that are not removed automatically, where automatic removal is on."""
-    return _cells(counts.removable, (VIOLATION, [NONE, REVIEW]), ([VIOLATION], [0, 1, 2]), _largest(counts, NONE, REVIEW))
+    return _cells(counts, counts.removable, (VIOLATION, [NONE, REVIEW]), ([VIOLATION], [0, 1, 2]))
 
 
-def _cells(table: Floats, events: tuple[Any, list[int]], risk: tuple[list[int], list[int]], max_weight: float) -> Cells:
-    """Counts of one rate: `events` and `risk` are (labels, actions)."""
+def _cells(counts: Counts, table: Floats, events: tuple[int, list[int]], risk: tuple[list[int], list[int]]) -> Cells:
+    """Counts of one rate: `events` and `risk` are (labels, actions); an item at risk of another label or action is no event."""
     labels, actions = np.atleast_1d(events[0]), events[1]
     hit = table[:, labels][:, :, actions].sum((1, 2))
     all_ = table[:, risk[0]][:, :, risk[1]].sum((1, 2))
-    return Cells(all_[:, N], hit[:, W], hit[:, W2], all_[:, W], all_[:, W2], np.full(len(table), max_weight))
+    others = [action for action in risk[1] if action not in actions] if len(risk[0]) == 1 else risk[1]
+    largest, largest_rest = (np.full(len(table), _largest(counts, *part)) for part in (actions, others))
+    return Cells(all_[:, N], hit[:, W], hit[:, W2], all_[:, W], all_[:, W2], largest, largest_rest)
 
 
 def _largest(counts: Counts, *actions: int) -> float:

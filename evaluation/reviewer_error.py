@@ -61,7 +61,7 @@ def correct(confirmed: Cells, gold: Gold, section: Reviewers) -> Corrected:
     cleared, others = np.asarray(gold.num_cleared, np.float64), np.asarray(gold.num_others, np.float64)
     sensitivity = _two_sided(seen, violations, section.delta_sensitivity)
     specificity = _two_sided(cleared, others, section.delta_specificity)
-    _, events, squares, total, total_squares, max_weight = confirmed
+    _, events, squares, total, total_squares, _, max_weight = confirmed
     apparent = weighted.rate_lower(events, squares, total, total_squares, max_weight, section.delta_apparent)
     lower = box_lower(apparent, specificity[0], sensitivity[1])
     true_positive, true_negative = intervals.rates(seen, violations), intervals.rates(cleared, others)

@@ -7,7 +7,7 @@ verdicts are left out before) and gold (1, 0 or null: the adjudicated truth wher
 import numpy as np
 import pandas as pd
 
-from evaluation import intervals
+from evaluation import intervals, two_rates
 
 
 def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def deviating(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
     rows = joined.dropna(subset="expected").groupby(["reviewer_id", "reference"], as_index=False)
     found = rows[["num", "num_disagreements", "num_others", "expected"]].sum()
     others_wrong = found.expected / found.num * found.num_others
-    p_value = intervals.prob_gap_by_chance(found.num_disagreements, found.num, others_wrong, found.num_others)
+    p_value = two_rates.prob_gap_by_chance(found.num_disagreements, found.num, others_wrong, found.num_others)
     adjusted = intervals.holm(p_value)
     return found.drop(columns="num_others").assign(p_adjusted=adjusted, flagged=adjusted <= level)
 

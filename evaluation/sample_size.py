@@ -61,6 +61,7 @@ def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, targe
     shares = np.diff(volumes, prepend=0.0) / volumes[-1]
 
     def succeeds(num_labels: float) -> bool:
+        """Whether so many labels certify in enough of the worlds."""
         rng = np.random.default_rng(seed)  # the same worlds for every number, so that more labels never look worse by luck
         drawn = rng.poisson(num_labels * shares, (NUM_WORLDS, len(shares)))
         errors = rng.binomial(drawn, error_rates).cumsum(axis=1).astype(np.float64)

@@ -1,49 +1,63 @@
-"""Probabilities of an audit's draw: a budget spread over zones, categories and scores; and the numbers that decide."""
+"""Probabilities of an audit's draw, from the labels that each zone gets; and the numbers that decide."""
 
 import hmac
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from feature_store.errors import BadUse
 from feature_store.params_evaluation import AuditSample
 
 ZONES = ("auto_remove", "review", "none")
 
 
-def inclusion_probs(frame: pd.DataFrame, budget: int, settings: AuditSample) -> NDArray[np.float64]:
+def inclusion_probs(frame: pd.DataFrame, labels: Mapping[tuple[str, str], float], settings: AuditSample) -> NDArray[np.float64]:
     """Probability of each row's draw.
 
     Automatic removals and the review queue are drawn flat within a category (a certificate wants equal weights there);
-    posts that nobody was shown follow uniform_share * uniform + (1 - uniform_share) * sqrt(score * (1 - score)), each
-    normalised. A zone's part is spread evenly over its categories; what a small cell cannot use goes to the others.
+    posts that nobody was shown follow `design_below`.
 
     Args:
         frame: category, score, action.
-        budget: expected number of draws.
-        settings: the zones' shares, `uniform_share`, `min_inclusion_prob`.
+        labels: (category, zone) -> expected number of draws, of every one that the frame has.
+        settings: `uniform_share`, `min_inclusion_prob`.
 
     Returns:
-        float64 (N,) in [min_inclusion_prob, 1].
-
-    Raises:
-        BadUse: `budget` is below rows * min_inclusion_prob.
+        float64 (N,) in [min_inclusion_prob, 1], summing to `labels` in each category and zone.
     """
-    low = settings.min_inclusion_prob
-    if len(frame) * low > budget:
-        raise BadUse(f"--budget {budget}: {len(frame)} rows at audit_sample.min_inclusion_prob {low} need {int(np.ceil(len(frame) * low))}")
-    shares = dict(zip(ZONES, (settings.share_auto_remove, settings.share_review, settings.share_none), strict=True))
-    sizes = frame.groupby(["action", "category"]).size()
-    wanted = pd.Series({cell: shares[cell[0]] / (sizes[cell[0]] > 0).sum() for cell in sizes.index})
-    rows = sizes.to_numpy(dtype=np.float64)
-    parts = spread(wanted.to_numpy(dtype=np.float64), float(min(budget, len(frame))), rows * low, rows)
     prob = np.empty(len(frame))
-    positions = frame.groupby(["action", "category"]).indices
-    for cell, part in zip(sizes.index, parts, strict=True):
-        members = positions[cell]
-        prob[members] = spread(_shape(frame.score.to_numpy()[members], cell[0], settings.uniform_share), part, low, 1.0)
+    scores, low = frame.score.to_numpy(dtype=np.float64), settings.min_inclusion_prob
+    positions = frame.groupby(["category", "action"]).indices
+    for category, zone in labels:
+        members = positions[category, zone]
+        part, num = labels[category, zone], np.ones(len(members))
+        prob[members] = design_below(scores[members], num, part, settings) if zone == "none" else np.clip(part / len(members), low, 1.0)
+    return prob
+
+
+def design_below(score: NDArray[np.float64], num: NDArray[np.float64], labels: float, settings: AuditSample) -> NDArray[np.float64]:
+    """Probability of the draw of posts that nobody was shown.
+
+    Args:
+        score: float64 (N,) in [0, 1].
+        num: float64 (N,), posts that have it.
+        labels: expected number of draws.
+        settings: `uniform_share`, `min_inclusion_prob`.
+
+    Returns:
+        float64 (N,): uniform_share * uniform + (1 - uniform_share) * sqrt(score * (1 - score)), each normalised, clipped to
+        [min_inclusion_prob, 1]; times `num` it sums to `labels`.
+
+    Source: STATISTICS.md section 2.
+    """
+    doubt, low = np.sqrt(score * (1 - score)), settings.min_inclusion_prob
+    uneven = doubt / (num * doubt).sum() if (num * doubt).sum() > 0 else 1 / num.sum()
+    shape = settings.uniform_share / num.sum() + (1 - settings.uniform_share) * uneven
+    there = num > 0
+    prob = np.full(len(score), low)
+    prob[there] = spread(num[there] * shape[there], labels, low * num[there], num[there]) / num[there]
     return prob
 
 
@@ -74,11 +88,3 @@ def permanent_number(secret: bytes, post_id: str, category: str) -> float:
     """The number in [0, 1) that belongs to a post and category: HMAC-SHA256 of `post_id NUL category`, first 53 bits."""
     mac = hmac.digest(secret, f"{post_id}\0{category}".encode(), "sha256")
     return (int.from_bytes(mac[:8], "big") >> 11) / 2**53
-
-
-def _shape(score: NDArray[np.float64], zone: str, uniform_share: float) -> NDArray[np.float64]:
-    if zone != "none":
-        return np.ones(len(score))
-    doubt = np.sqrt(score * (1 - score))
-    weight = doubt / doubt.sum() if doubt.sum() > 0 else 1 / len(score)
-    return np.asarray(uniform_share / len(score) + (1 - uniform_share) * weight)

@@ -50,12 +50,13 @@ def column_names(file: Path) -> list[str]:
         raise unreadable(file, error) from error
 
 
-def batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def batches(file: Path, columns: Sequence[str], plain: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
     """Rows of one file in their order.
 
     Args:
         file: Parquet, CSV or JSONL.
         columns: the columns to read; all must exist.
+        plain: text columns that are not dictionary-encoded.
 
     Yields:
         record batches with those columns and at least one row; CSV columns are strings, the empty string is null;
@@ -67,9 +68,8 @@ def batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
         if file.suffix in _PARQUET:
             stored = pa.parquet.read_schema(file)
-            texts = [
-                name for name in columns if pa.types.is_string(stored.field(name).type) or pa.types.is_large_string(stored.field(name).type)
-            ]
+            kinds = {name: stored.field(name).type for name in columns if name not in plain}
+            texts = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
             source = pa.parquet.ParquetFile(file, read_dictionary=texts)
             yield from source.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
         else:

@@ -11,12 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evaluation import cube, cube_build, scores
+from evaluation import cube, cube_build, score_duplicates, scores
 from feature_store import calibration_map, digest
 from feature_store.errors import BadUse
 
 CHUNK_ROWS, MAX_CUBES = 1 << 22, 4
-MAX_CUBES = 4
 LABELLED = ["item_id", "category", "language", "score", "label", "inclusion_prob"]
 CUBED = ("category", "language", "score", "label", "inclusion_prob", "zone")
 
@@ -48,12 +47,13 @@ def select(path: Path, columns: scores.Columns, groups: Sequence[str], *, wanted
     """Open a table and choose its rows: those of split `wanted` where it has such, else all but those of `other`.
 
     Raises:
-        BadUse: see `scores.open_table`, `scores.num_rows_by_split`, `scores.choose_splits`.
+        BadUse: see `scores.open_table`, `scores.num_rows_by_split`, `scores.choose_splits`, `score_duplicates.refuse`.
     """
     plain = dict.fromkeys(part for group in groups for part in group.split("*") if part not in (*scores.REQUIRED, "split"))
     table = scores.open_table(path, columns, tuple(plain))
     counts = scores.num_rows_by_split(table)
     splits = scores.choose_splits(counts, wanted, other)
+    score_duplicates.refuse(table, splits)
     return Selection(table, splits, {name: num for name, num in counts.items() if splits is not None and name not in splits})
 
 
@@ -74,11 +74,15 @@ def labelled(selection: Selection) -> pd.DataFrame:
     parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, LABELLED)]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LABELLED)
     rows = rows.assign(inclusion_prob=rows.inclusion_prob if "inclusion_prob" in rows else 1.0)
-    repeated = rows.duplicated(["item_id", "category"])
-    if repeated.any():
-        first = rows[repeated].iloc[0]
-        raise BadUse(f"{selection.table.path}: item_id {first.item_id!r} is labelled twice for {first.category}; keep one row of each")
     return rows[LABELLED]
+
+
+def listable(selection: Selection, calibration: Mapping[str, Any] | None) -> pd.DataFrame:
+    """Labelled rows with their calibrated probability `prob` and the group columns of the selection, to pick examples from."""
+    names = [*LABELLED, *selection.table.groups]
+    parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, names)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+    return rows.assign(prob=calibrated(rows, calibration))
 
 
 def build_cubes(

@@ -98,7 +98,7 @@ def num_rows_by_split(table: Table) -> dict[str, int]:
     counts: dict[str, int] = {}
     if "split" not in table.names:
         return counts
-    for file, first, batch in _named(table, ("split",)):
+    for file, first, batch in named_batches(table, ("split",)):
         values = batch.column("split")
         trained = pc.is_in(pc.utf8_lower(values.cast(pa.string())), pa.array(TRAINED_ON))
         refuse(
@@ -141,7 +141,7 @@ def batches(table: Table, names: Sequence[str], splits: tuple[str, ...] | None =
         BadUse: a value outside those ranges; the message names file, row (from 1) and column.
     """
     reading = tuple(dict.fromkeys([*(name for name in names if name in table.names), *(["split"] if splits else [])]))
-    for file, first, raw in _named(table, reading):
+    for file, first, raw in named_batches(table, reading):
         columns = {name: checked(name, raw.column(name), file, first) for name in reading}
         if {"label", "inclusion_prob"} <= columns.keys():
             unweighted = pc.and_(columns["label"].is_valid(), columns["inclusion_prob"].is_null())
@@ -153,12 +153,24 @@ def batches(table: Table, names: Sequence[str], splits: tuple[str, ...] | None =
             yield batch
 
 
-def _named(table: Table, names: Sequence[str]) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
-    """(file, number of its first row from 1, batch) with contract names; constants filled in, values unchecked."""
+def named_batches(table: Table, names: Sequence[str], plain: Sequence[str] = ()) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
+    """Rows under the contract's names; constants filled in, values unchecked.
+
+    Args:
+        table: an opened score table.
+        names: columns to read.
+        plain: those of them that are not worth a dictionary, as nearly every value differs.
+
+    Yields:
+        (file, number of the batch's first row from 1, batch).
+    """
     sources = {name: table.columns.renames.get(name, name) for name in names if name not in table.columns.constants}
+    wanted = tuple(dict.fromkeys(sources.values()))
     for file in table.files:
         first = 1
-        for raw in score_files.batches(file, tuple(dict.fromkeys(sources.values())) or score_files.column_names(file)[:1]):
+        for raw in score_files.batches(
+            file, wanted or score_files.column_names(file)[:1], [sources[name] for name in plain if name in sources]
+        ):
             columns = {
                 name: raw.column(sources[name]) if name in sources else pa.repeat(pa.scalar(table.columns.constants[name]), raw.num_rows)
                 for name in names

@@ -18,7 +18,7 @@ from rich.table import Table
 from evaluation import intervals, simulation, simulation_rules, simulation_text
 from evaluation.intervals import Floats
 from evaluation.simulation import World
-from evaluation.simulation_rules import RULES, Audits
+from evaluation.simulation_rules import RULES, Audits, Design
 from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
@@ -94,8 +94,8 @@ def _world(name: str, prevalence: float | None, posts_per_week: int) -> World:
 
 
 def _simulate(name: str, truth: World, settings: params.Params, budget: int, num_weeks: int) -> dict[str, Any]:
-    section = settings.thresholds
-    audits = simulation_rules.audit(truth, section, settings.audit_sample, budget, num_weeks, settings.seed)
+    section, design = settings.thresholds, simulation_rules.design(truth, settings)
+    audits = simulation_rules.audit(truth, design, settings, budget, num_weeks, settings.seed)
     oracle = truth.oracle_bin(section.precision_target)
     volume = float(truth.volume_above[oracle]) if oracle < simulation.NUM_BINS else None
     return {
@@ -105,8 +105,8 @@ def _simulate(name: str, truth: World, settings: params.Params, budget: int, num
         "oracle_removals_per_week": volume,
         "outcomes": [{"rule": rule, **_outcome(rule, truth, audits, volume, settings)} for rule in RULES],
         "need_budget": {
-            "to_certify": _needed(truth, settings, lambda shares: float((shares > 0).mean()) >= section.power),
-            "to_automate": None if volume is None else _needed(truth, settings, lambda shares: float(shares.mean()) >= GOOD_SHARE),
+            "to_certify": _needed(truth, design, settings, lambda shares: float((shares > 0).mean()) >= section.power),
+            "to_automate": None if volume is None else _needed(truth, design, settings, lambda shares: float(shares.mean()) >= GOOD_SHARE),
         },
     }
 
@@ -126,11 +126,12 @@ def _outcome(rule: str, truth: World, audits: Audits, oracle: float | None, sett
     }
 
 
-def _needed(truth: World, settings: params.Params, enough: Callable[[Floats], bool]) -> int | None:
+def _needed(truth: World, design: Design, settings: params.Params, enough: Callable[[Floats], bool]) -> int | None:
     """The smallest weekly budget, to about 5 %, at which our rule does `enough`; None where labelling every post would not."""
 
     def suffices(budget: float) -> bool:
-        drawn = simulation_rules.audit(truth, settings.thresholds, settings.audit_sample, round(budget), SEARCH_WEEKS, settings.seed)
+        """Whether a weekly budget does `enough`."""
+        drawn = simulation_rules.audit(truth, design, settings, round(budget), SEARCH_WEEKS, settings.seed)
         chosen = simulation_rules.choose("ours", drawn, settings.thresholds)
         return enough(np.where(chosen >= 0, drawn.path.volumes[chosen] / drawn.path.start_volume, 0.0))
 

@@ -5,12 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betainc, ndtr
 
-from evaluation import removal, simulation
+from evaluation import allocation, removal, simulation
+from evaluation.allocation import Posts, Wanted
 from evaluation.intervals import Floats
-from evaluation.removal import Evidence, Ints
-from evaluation.sampling import spread
+from evaluation.removal import Bools, Evidence, Ints
+from evaluation.sampling import ZONES, design_below
 from evaluation.simulation import Course, World
-from feature_store.params_evaluation import AuditSample, Thresholds
+from feature_store import params
+from feature_store.params_evaluation import Thresholds
 
 RULES = {
     "ours": "fallback procedure on FF-beta p-values with the frame's largest weight",
@@ -29,21 +31,49 @@ class Audits(NamedTuple):
     weight: Floats
 
 
+class Design(NamedTuple):
+    """How `upheld audit-sample` sees a world: the incumbent's bin, and of each zone its bins (4096,), its posts and what they want.
+
+    Scores are calibrated, as those that a model routes by are.
+    """
+
+    start: int
+    bins: dict[str, Bools]
+    posts: dict[str, Posts]
+    wants: dict[str, Wanted]
+
+
 def incumbent_bin(truth: World, section: Thresholds) -> int:
     """The bin from which the system in force removes: the lowest that truly meets the target; `start_score` where none does."""
     lowest = truth.oracle_bin(section.precision_target)
     return lowest if lowest < simulation.NUM_BINS else int(section.start_score * simulation.NUM_BINS)
 
 
-def audit(truth: World, section: Thresholds, design: AuditSample, budget: int, num_weeks: int, seed: int) -> Audits:
-    """Draw the three-zone audit of `upheld audit-sample` in many weeks.
-
-    The system in force removes from `incumbent_bin` and queues from where recall meets its target.
+def design(truth: World, settings: params.Params) -> Design:
+    """Zones of the system in force, which removes from `incumbent_bin` and queues from where recall meets its target.
 
     Args:
         truth: the world.
-        section: params.thresholds.
-        design: params.audit_sample: how the budget is spread over the zones.
+        settings: thresholds, and what `audit-sample` reads.
+    """
+    start = incumbent_bin(truth, settings.thresholds)
+    num = truth.posts_a_week * (truth.violating + truth.benign)
+    prob = np.divide(truth.posts_a_week * truth.violating, num, out=np.zeros_like(num), where=num > 0)
+    queued = int(np.flatnonzero(truth.recall_above >= settings.thresholds.recall_target)[-1])
+    place = np.arange(simulation.NUM_BINS)
+    zones = dict(zip(ZONES, (place >= start, (place >= queued) & (place < start), (place < queued) & (place < start)), strict=True))
+    bins = {zone: there & (num > 0) for zone, there in zones.items() if num[there].sum() > 0}
+    posts = {zone: Posts(prob[there], num[there], np.full(int(there.sum()), "en", object)) for zone, there in bins.items()}
+    return Design(start, bins, posts, allocation.wanted(posts, settings))
+
+
+def audit(truth: World, drawn: Design, settings: params.Params, budget: int, num_weeks: int, seed: int) -> Audits:
+    """Draw the three-zone audit of `upheld audit-sample` in many weeks.
+
+    Args:
+        truth: the world.
+        drawn: of `design`.
+        settings: thresholds, and what `audit-sample` reads.
         budget: labels a week, as an expectation.
         num_weeks: W.
         seed: of the draws.
@@ -51,35 +81,16 @@ def audit(truth: World, section: Thresholds, design: AuditSample, budget: int, n
     Returns:
         what people found along the path of candidates.
     """
-    start = incumbent_bin(truth, section)
-    volume = float(truth.volume_above[start])
+    section, volume = settings.thresholds, float(truth.volume_above[drawn.start])
     path = simulation.course(truth, volume, section.start_shares, section.num_candidates, section.max_volume)
-    labels_above = _labels_by_bin(truth, start, section.recall_target, design, budget)[::-1].cumsum()[::-1]
-    expected = np.diff(labels_above[path.bins], prepend=0.0)
-    drawn = simulation.draw_audits(truth, path, expected, num_weeks, np.random.default_rng(seed))
-    return Audits(path, *drawn, np.diff(path.volumes, prepend=0.0) / expected)
-
-
-def _labels_by_bin(truth: World, start: int, recall_target: float, design: AuditSample, budget: int) -> Floats:
-    """Expected labels in each bin, float64 (4096,): zones as `sampling.inclusion_probs` draws them, posts counted by bin."""
-    posts = truth.posts_a_week * (truth.violating + truth.benign)
-    queued = int(np.flatnonzero(truth.recall_above >= recall_target)[-1])
-    place = np.arange(simulation.NUM_BINS)
-    zones = [place >= start, (place >= queued) & (place < start), (place < queued) & (place < start)]
-    sizes = np.array([posts[zone].sum() for zone in zones])
-    shares = np.where(sizes > 0, [design.share_auto_remove, design.share_review, design.share_none], 0.0)
-    low = design.min_inclusion_prob
-    parts = spread(shares, min(budget, float(sizes.sum())), low * sizes, sizes)
-    score = (place + 0.5) / simulation.NUM_BINS
-    doubt = np.sqrt(score * (1 - score))
     labels = np.zeros(simulation.NUM_BINS)
-    for zone, part, passed in zip(zones, parts, (False, False, True), strict=True):
-        if part > 0:
-            there = posts[zone]
-            uneven = (1 - design.uniform_share) * doubt[zone] / (there * doubt[zone]).sum()
-            shape = design.uniform_share / there.sum() + uneven if passed else np.ones(len(there))
-            labels[zone] = spread(there * shape, float(part), low * there, there)
-    return labels
+    for part in allocation.allocate({"any": drawn.posts}, {"any": drawn.wants}, budget, settings.audit_sample):
+        own, flat = drawn.posts[part.zone], part.labels / drawn.posts[part.zone].num.sum()
+        prob = design_below(own.prob, own.num, part.labels, settings.audit_sample) if part.zone == "none" else flat
+        labels[drawn.bins[part.zone]] = own.num * prob
+    expected = np.diff(labels[::-1].cumsum()[::-1][path.bins], prepend=0.0)
+    audits = simulation.draw_audits(truth, path, expected, num_weeks, np.random.default_rng(seed))
+    return Audits(path, *audits, np.diff(path.volumes, prepend=0.0) / expected)
 
 
 def choose(rule: str, audits: Audits, section: Thresholds) -> Ints:

@@ -75,7 +75,7 @@ def corrected_precision(
         removed = rows[(rows.category == category) & (rows.action == "auto_remove") & rows.label.notna()]
         weight, right = (1 / removed.inclusion_prob).to_numpy(), removed.label.to_numpy() == 1
         largest = cut_max_weight(one_category(cube, category), [points[category].cuts])[0, REMOVED]
-        sums = (len(removed), weight[right].sum(), (weight[right] ** 2).sum(), weight.sum(), (weight**2).sum(), largest)
+        sums = (len(removed), weight[right].sum(), (weight[right] ** 2).sum(), weight.sum(), (weight**2).sum(), largest, largest)
         known = counted[(counted.category == category) & counted.gold.notna()]
         true, seen = known.gold == 1, known.verdict == 1
         gold = reviewer_error.Gold(*(np.float64(mask.sum()) for mask in (true, true & seen, ~true, ~true & ~seen)))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from evaluation import score_files
 from feature_store import contracts
 from feature_store.errors import BadUse
 
-POSTS = ("post_id", "language", "region", "author_group")
+POSTS = ("post_id", "language", "region", "author_group", "text")
 DECISIONS = ("decision_id", "post_id", "decided_at", "category", "score", "action", "model_version")
 OUTCOMES = ("outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at", "source", "inclusion_prob")
 OPTIONAL = ("region", "author_group")
@@ -47,33 +48,47 @@ def bounds(week: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     return pd.Timestamp(monday, tz="UTC"), pd.Timestamp(monday + timedelta(days=7), tz="UTC")
 
 
-def read(week: str, *, store: Path, delivery: Path | None, also: frozenset[str] = frozenset()) -> Tables:
-    """Read one week.
+@dataclass(frozen=True)
+class Source:
+    """Where weeks are read from: the ledger of a store, or a delivery (posts/, decisions/, review_outcomes/) where one is given."""
 
-    Args:
-        week: ISO week in which the decisions were made.
-        store: the ledger's store, read where no delivery is given.
-        delivery: folder with posts/, decisions/ and review_outcomes/.
-        also: further post ids whose outcomes are wanted (items of known truth).
+    store: Path
+    delivery: Path | None = None
 
-    Raises:
-        BadUse: no such week, no ledger or delivery, a broken row, or no decision in that week.
-    """
-    start, end = bounds(week)
-    scan, synthetic, origin = _ledger(store) if delivery is None else _delivery(delivery)
-    decisions = _gather(scan("decisions", DECISIONS), DECISIONS, lambda rows: _during(rows, start, end))
-    if decisions.empty:
-        raise BadUse(f"{origin}: no decision of {week}; expected decisions with decided_at from {start.date()} on, before {end.date()}")
-    wanted = pa.array(sorted({*decisions.post_id, *also}), pa.string())
-    posts = _gather(scan("posts", POSTS), POSTS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
-    columns = (*OUTCOMES, *(("recorded_at",) if delivery is None else ()))
-    outcomes = _gather(scan("review_outcomes", columns), columns, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
-    return Tables(
-        _checked(decisions, origin, "decisions", "decision_id"),
-        posts.drop_duplicates("post_id", keep="last"),
-        _checked(outcomes, origin, "review_outcomes", "outcome_id"),
-        synthetic,
-    )
+    def read(self, week: str, *, also: frozenset[str] = frozenset()) -> Tables:
+        """Read one week.
+
+        Args:
+            week: ISO week in which the decisions were made.
+            also: further post ids whose outcomes are wanted (items of known truth).
+
+        Raises:
+            BadUse: no such week, no ledger or delivery, a broken row, or no decision in that week.
+        """
+        start, end = bounds(week)
+        found = self.find(week, also=also)
+        if found is None:
+            where = self.delivery or self.store
+            raise BadUse(f"{where}: no decision of {week}; expected decisions with decided_at from {start.date()} on, before {end.date()}")
+        return found
+
+    def find(self, week: str, *, also: frozenset[str] = frozenset()) -> Tables | None:
+        """As `read`; None where there is no decision."""
+        start, end = bounds(week)
+        scan, synthetic, origin = _ledger(self.store) if self.delivery is None else _delivery(self.delivery)
+        decisions = _gather(scan("decisions", DECISIONS), DECISIONS, lambda rows: _during(rows, start, end))
+        if decisions.empty:
+            return None
+        wanted = pa.array(sorted({*decisions.post_id, *also}), pa.string())
+        posts = _gather(scan("posts", POSTS), POSTS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
+        columns = (*OUTCOMES, *(("recorded_at",) if self.delivery is None else ()))
+        outcomes = _gather(scan("review_outcomes", columns), columns, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
+        return Tables(
+            _checked(decisions, origin, "decisions", "decision_id"),
+            posts.drop_duplicates("post_id", keep="last"),
+            _checked(outcomes, origin, "review_outcomes", "outcome_id"),
+            synthetic,
+        )
 
 
 def _during(rows: pa.Table, start: pd.Timestamp, end: pd.Timestamp) -> pa.Table:

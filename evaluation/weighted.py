@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, betaincinv, chdtri
 
-from evaluation.intervals import Floats
+from evaluation.intervals import Floats, clopper_pearson
 
 
 def rate_p_value(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike, rate: ArrayLike) -> Floats:
@@ -65,6 +65,43 @@ def rate_lower(
     rest = np.maximum(_floats(sum_w) - _floats(sum_w_events), 0.0)
     rest_2 = np.maximum(_floats(sum_w2) - _floats(sum_w2_events), 0.0)
     return _floats(1 - rate_upper(rest, rest_2, sum_w, max_weight, delta))
+
+
+def rate_limits(
+    sum_w_events: ArrayLike,
+    sum_w2_events: ArrayLike,
+    sum_w: ArrayLike,
+    sum_w2: ArrayLike,
+    max_weight: ArrayLike,
+    max_weight_rest: ArrayLike,
+    alpha: float,
+) -> tuple[Floats, Floats]:
+    """Two-sided interval of a rate that holds however few labels there are and whichever of the two sides was drawn more often.
+
+    FF-beta takes the sum of weights for the size of the frame. Of a handful of labels it is not: one harmless post that was drawn with
+    probability .02 and not flagged would count as five trials of a false-positive rate whose events are drawn with .1.
+
+    Args:
+        sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module.
+        sum_w2: (N,), sum of w squared over all labelled items.
+        max_weight_rest: (N,), largest 1 / inclusion_prob of the frame among items that could be non-events.
+        alpha: two-sided error, in (0, 1).
+
+    Returns:
+        (low, high), float64 (N,) in [0, 1]; NaN where nothing was labelled. Clopper-Pearson where all weights are equal; elsewhere events
+        and non-events are bounded apart, each at half the error: X_L / (X_L + Y_U) and X_U / (X_U + Y_L) with gamma bounds, as recall is.
+    """
+    events, squares, total, weight = (_floats(value) for value in (sum_w_events, sum_w2_events, sum_w, max_weight))
+    rest, rest_squares = np.maximum(total - events, 0.0), np.maximum(_floats(sum_w2) - squares, 0.0)
+    ends = [
+        (total_lower(events, squares, alpha / 4), total_upper(rest, rest_squares, max_weight_rest, alpha / 4)),
+        (total_upper(events, squares, weight, alpha / 4), total_lower(rest, rest_squares, alpha / 4)),
+    ]
+    low, high = (np.divide(x, x + y, out=np.zeros(np.broadcast(x, y).shape), where=x + y > 0) for x, y in ends)
+    same = (weight == max_weight_rest) & np.isclose(_floats(sum_w2), weight * total, rtol=1e-9)
+    count, trials = (np.divide(value, weight, out=np.zeros_like(total), where=same & (total > 0)) for value in (events, total))
+    exact = clopper_pearson(np.minimum(count, trials), trials, alpha)
+    return tuple(np.where(total > 0, np.where(same, plain, bound), np.nan) for plain, bound in zip(exact, (low, high), strict=True))  # type: ignore[return-value]
 
 
 def effective_counts(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike) -> tuple[Floats, Floats]:

@@ -40,7 +40,9 @@ def execute(function: Callable[..., Any], name: str, argv: Sequence[str] | None)
     app.command(name=name)(function)
     command = typer.main.get_command(app)
     try:
-        command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=f"upheld {name}", standalone_mode=False)
+        code = command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=f"upheld {name}", standalone_mode=False)
+        if code == 130:  # Typer returns what it made of Ctrl-C
+            raise KeyboardInterrupt
     except typer.exceptions.TyperException as error:
         return _complain(name, getattr(error, "format_message", error.__str__)(), 2)
     except BadUse as error:

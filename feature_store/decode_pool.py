@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -15,6 +16,7 @@ from feature_store.extractors.contract import Arrays, Refused
 from feature_store.params import Params
 
 _AHEAD = 2  # contents sent to a worker: while it decodes one, the next is on its way
+_CLOSED = "the decoders have been stopped"
 
 
 def num_cpus() -> int:
@@ -88,8 +90,13 @@ class DecodePool:
             channel.stop()
         for lane in self._lanes:
             lane.join()
+        with suppress(queue.Empty):
+            while True:
+                self._give_up([self._tasks.get_nowait()])
 
     def _submit(self, content: bytes) -> "Future[Arrays | Refused]":
+        if self._closed:
+            raise FailedWork(_CLOSED)
         if len(self._lanes) < self._num_workers:
             self._lanes.append(threading.Thread(target=self._lane, daemon=True))
             self._lanes[-1].start()
@@ -105,9 +112,12 @@ class DecodePool:
             while self._take(pending):
                 channel = channel or self._start()
                 channel = self._advance(channel, pending)
-        except BaseException as error:  # whatever it is, nobody may wait for it for ever
+        except BaseException as error:  # whatever it is, nobody may wait for ever
             self._give_up(pending, error)
+            while not self._closed:
+                self._give_up([self._tasks.get()], error)
         finally:
+            self._give_up(pending)
             if channel is not None:
                 channel.kill()
 
@@ -150,8 +160,7 @@ class DecodePool:
         pending.popleft().future.set_result(answer)
         return None if felled else channel
 
-    def _give_up(self, pending: deque[_Task], error: BaseException) -> None:
-        for task in pending:
-            task.future.set_exception(error)
-        while not self._closed and (further := self._tasks.get()) is not None:
-            further.future.set_exception(FailedWork(f"decoding stopped: {error}"))
+    def _give_up(self, tasks: Iterable[_Task | None], error: BaseException | None = None) -> None:
+        for task in tasks:
+            if task is not None and not task.future.done():
+                task.future.set_exception(error or FailedWork(_CLOSED))

@@ -130,12 +130,19 @@ class FeatureStore:
             FailedWork: a run holds an older version; what is left to do is done by the next call.
         """
         doomed = pa.array(set(digests), pa.string())
-        held = {name: pc.filter(found := self.digests(name), pc.is_in(found, value_set=doomed)) for name in self._names()}
-        counts = {name: len(present) for name, present in held.items() if len(present)}
+        return self._delete({name: pc.filter(held := self.digests(name), pc.is_in(held, value_set=doomed)) for name in self._names()})
+
+    def keep_only(self, digests: pa.ChunkedArray) -> dict[str, int]:
+        """As `erase`, of every content but these."""
+        held = {name: self.digests(name) for name in self._names()}
+        return self._delete({name: pc.filter(found, pc.invert(pc.is_in(found, value_set=digests))) for name, found in held.items()})
+
+    def _delete(self, doomed: dict[str, pa.ChunkedArray]) -> dict[str, int]:
+        counts = {name: len(digests) for name, digests in doomed.items() if len(digests)}
         if counts:
             self._note_due(counts)
         for name in counts:
-            lance.delete(self._open(name), "digest", held[name].to_pylist())
+            lance.delete(self._open(name), "digest", doomed[name].to_pylist())
         for name in self._due():
             lance.forget_versions(self._open(name), "features")
             lance.delete(self._open(_DUE), "digest", [name])

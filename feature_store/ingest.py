@@ -163,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Take a delivery of posts, decisions and review outcomes into the ledger."""
         now = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
         result = run(params.load(params_file, set_), delivery, store, now)
         if summary is not None:

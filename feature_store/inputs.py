@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from feature_store.errors import BadUse
+from feature_store.freeze_log import Event
 
 
 class Champion(BaseModel):
@@ -30,6 +31,7 @@ class Inputs(BaseModel):
     ledger_digest: str
     champion: Champion | None
     synthetic: bool
+    frozen: tuple[Event, ...] = ()  # categories in which a person has stopped automatic removal; the report shows them
 
 
 def read_inputs(path: Path) -> Inputs:

@@ -97,7 +97,9 @@ def upsert(handle: Any, identity: Sequence[str], schema: pa.Schema, rows: pa.Tab
     """
     batches = (batch.cast(schema) for batch in (rows.to_batches() if isinstance(rows, pa.Table) else rows) if batch.num_rows)
     merge = handle.merge_insert(list(identity))
-    merge.when_matched_update_all().when_not_matched_insert_all().execute(pa.RecordBatchReader.from_batches(schema, batches))
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
+    # LanceDB takes null for a bad vector, which it is not: a content without features has none.
+    merge.when_matched_update_all().when_not_matched_insert_all().execute(reader, on_bad_vectors="null")
 
 
 def delete(handle: Any, column: str, values: Iterable[str]) -> None:

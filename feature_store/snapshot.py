@@ -127,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008
         as_json: AsJson = False,
     ) -> None:
+        """Draw the snapshot that a retrain learns from."""
         with console().status("snapshot: labels, groups and splits of what the ledger holds"):
             manifest = run(parameters.load(params, overrides), inputs, store, out).manifest
         print(json.dumps(manifest, indent=2, sort_keys=True) if as_json else _summary(manifest))

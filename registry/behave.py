@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from evaluation import behaviour, behaviour_suite, scores
+from evaluation import behaviour, behaviour_files, behaviour_suite, scores
 from evaluation.bins import bin_of, edges
 from evaluation.metric_rows import ALL
 from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
@@ -129,11 +129,10 @@ def _flagged_from(point: OperatingPoint) -> dict[str, Any]:
 
 
 def _write(out: Path, table: pd.DataFrame, judged: pd.DataFrame, told: dict[str, Any]) -> None:
-    for name, content in (("metrics", table), ("cases", judged[CASE_COLUMNS])):
-        with atomic.replacing(out / f"{name}.parquet") as partial:
-            content.to_parquet(partial, index=False)
+    with atomic.replacing(out / "cases.parquet") as partial:
+        judged[CASE_COLUMNS].to_parquet(partial, index=False)
     atomic.write_text(out / "behaviour.md", markdown(table, told))
-    atomic.write_json(out / "behaviour.json", told)  # last: where it is, everything is
+    behaviour_files.write(out, table, told)
 
 
 def markdown(table: pd.DataFrame, told: Mapping[str, Any]) -> str:
@@ -178,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Functional and paired suites on a registered model, per language."""
         settings = params.load(params_file, overrides)
         told = run(appoint(store, model), suite, out, settings, scores.parse_columns(columns), violation)
+        behaviour_files.keep(store, out)  # for the reports on this version
         if as_json:
             print(json.dumps({"out": str(out), **told}))
         else:

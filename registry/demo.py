@@ -136,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: Annotated[Path | None, typer.Option(help="Store folder [demo/NAME OF THE DATA].")] = None,
         as_json: AsJson = False,
     ) -> None:
+        """The main job on given data, or on a synthetic world: ingest to registered challenger."""
         place = store or Path("demo") / (data.resolve().name if data else "sample")
         outcome = run(data, place, quick, params_file, overrides)
         if as_json:

@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """What changed between two versions of the model."""
         changes = run(store, first, second)
         if as_json:
             print(json.dumps(changes, indent=2))

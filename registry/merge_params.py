@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
     ) -> None:
+        """Merge params into one checked file."""
         run(params_file, overrides, out)
 
     return execute(merge, "merge-params", argv)

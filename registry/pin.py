@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from feature_store import atomic, digest
+from feature_store import atomic, digest, freeze_log
 from feature_store.command import STORE_FOLDER, StoreFolder, execute
 from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
@@ -23,7 +23,7 @@ def run(store: Path, out: Path) -> dict[str, Any]:
 
     Args:
         store: folder with ledger and registry.
-        out: `inputs.json` to write: table versions, as_of, ledger_digest, champion, synthetic.
+        out: `inputs.json` to write: table versions, as_of, ledger_digest, champion, synthetic, frozen.
             Equal content for an equal ledger and champion, so that nothing new means nothing to do.
 
     Returns:
@@ -46,6 +46,7 @@ def run(store: Path, out: Path) -> dict[str, Any]:
         "ledger_digest": ledger.content_digest(),
         "champion": export_champion(store),
         "synthetic": ledger.synthetic,
+        "frozen": [event.model_dump(mode="json") for event in freeze_log.frozen(store).values()],
     }
     atomic.write_json(out, inputs)
     return inputs
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def pin(
         store: StoreFolder = STORE_FOLDER, out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("data/inputs.json")
     ) -> None:
+        """Pin what a retrain starts from."""
         run(store, out)
 
     return execute(pin, "pin", argv)

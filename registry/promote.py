@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Put a registered model, or new thresholds of the champion, into production."""
         if describe:
             answer = proposal.run(store, model, thresholds)
             text = f"{answer['subject']}\n\n{answer['body']}"

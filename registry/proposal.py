@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from evaluation import behaviour_files
 from evaluation.operating_point import load_thresholds
+from feature_store import freeze_log
 from feature_store.errors import BadUse
 from registry import champion, mlflow_store, proposal_text
 from registry.mlflow_store import Registry, Version
@@ -75,7 +77,9 @@ def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any
         }
     why_held = held(registry, chosen, bounds)
     told = bounds if chosen.number == now.model else chosen  # whose report to read
-    body = "\n".join(_body(registry, chosen, told, bounds, now, why_held))
+    behaviour = behaviour_files.load(behaviour_files.folder_of(store, chosen.label))
+    standing = [*proposal_text.frozen(freeze_log.frozen(store)), *proposal_text.behaviour(chosen.number, behaviour)]
+    body = "\n".join([*_body(registry, chosen, told, bounds, now, why_held), *standing, *_where(registry, told)])
     return answer | {"status": "ask", "subject": _subject(chosen, bounds, now, why_held), "body": body}
 
 
@@ -100,8 +104,12 @@ def _body(registry: Registry, model: Version, told: Version, bounds: Version, no
     if "evaluation/report.md" in there:
         report = mlflow_store.run_artifact(registry, told.run_id, "evaluation/report.md").read_text(encoding="utf-8")
         yield from proposal_text.first_screen(report.partition(FIRST_SCREEN_ENDS)[0])
-    page = mlflow_store.artifact_page(registry, told.run_id, "evaluation/report.html")
-    if "evaluation/report.html" in there:
+
+
+def _where(registry: Registry, told: Version) -> Iterator[str]:
+    """Where the whole report is."""
+    if "evaluation/report.html" in mlflow_store.run_files(registry, told.run_id, "evaluation"):
+        page = mlflow_store.artifact_page(registry, told.run_id, "evaluation/report.html")
         yield from proposal_text.where(page, mlflow_store.run_artifact(registry, told.run_id, "evaluation/report.html"))
 
 

@@ -1,7 +1,7 @@
 """Markdown of a proposal, part by part. Every text that comes from data goes through `plain`."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from evaluation.report.render import number, plain, span
 from evaluation.report.words import capital, scope, words
+from feature_store.freeze_log import Event
 
 MAX_CHECKS = 12  # a person reads so many; the report has them all
 ACTIONS = {"auto_remove": ("remove automatically", "precision"), "review": ("send to review", "recall")}
@@ -78,6 +79,32 @@ def first_screen(report: str) -> Iterator[str]:
     """The report's first screen, its headings below ours."""
     yield "## The report\n"
     yield "\n".join(f"##{line}" if line.startswith("#") else line for line in report.strip().splitlines()) + "\n"
+
+
+def frozen(events: Mapping[str, Event]) -> Iterator[str]:
+    """Categories in which a person has stopped automatic removal, as of now; an approval does not lift that."""
+    for category, event in events.items():
+        since = f"since {event.at:%Y-%m-%d %H:%M} by {plain(event.who)} ({plain(event.reason)})"
+        yield f"**Frozen:** {plain(category)} is not removed automatically {since}; approving this does not lift it.\n"
+
+
+def behaviour(model: int, suites: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the behaviour tests of a model say, or that nobody ran them.
+
+    Args:
+        model: its number.
+        suites: of `behaviour_files.load`.
+    """
+    yield "## Behaviour tests\n"
+    if not suites:
+        yield f"Not run for this model: `upheld behave {model} --suite cases.parquet --out behaviour`\n"
+    for suite in suites:
+        yield f"- {plain(suite['suite'])}: {suite['num_failed']} of {suite['num_slices']} functionalities and groups fail"
+        for row in (row for row in suite["languages"] if row["pass_rate"]):
+            rate = row["pass_rate"]
+            passed = f"{number('pass_rate', rate['value'])} of {rate['n']:.0f} cases decided as expected ({span('pass_rate', rate)})"
+            yield f"  - {plain(row['category'])}, {plain(row['language'])}: {passed}, {rate['verdict']}"
+    yield ""
 
 
 def where(page: str | None, path: Path) -> Iterator[str]:

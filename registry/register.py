@@ -134,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         result: Annotated[Path | None, typer.Option(help="JSON to write with what was registered.")] = None,
     ) -> None:
+        """Register a finished workspace."""
         registered = run(workspace, store)
         if result:
             atomic.write_json(result, registered)

@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Run a retrain again from one stage on."""
         conf = retrain.changed(params_file, overrides)
         retrain.tell(store, run(store, name, stage, conf), as_json)
 

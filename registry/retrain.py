@@ -150,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Run the whole job through Airflow: snapshot to challenger."""
         tell(store, run(store, changed(params_file, overrides)), as_json)
 
     return execute(retrain, "retrain", argv)

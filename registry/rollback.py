@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Put back what was in production before."""
         answer = run(store, approver, note)
         told = f"rolled back to {answer['model']} with {answer['thresholds']} at alias champion"
         print(json.dumps(answer) if as_json else told)

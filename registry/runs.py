@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
     ) -> None:
+        """List the retrains and where the failed ones stopped."""
         found = run(store)
         if as_json:
             print(json.dumps([asdict(item) for item in found]))

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Decide on one post or many with a registered model and its thresholds."""
         if (post is None) == (posts is None) or (posts is None) != (out is None):
             raise BadUse("expected either --post FILE, or --posts FILE with --out FILE")
         bounds = params.load(params_file, overrides).ingest

@@ -123,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Register thresholds for a model."""
         registered = run(path, model, report, origin, store)
         if result:
             atomic.write_json(result, registered)

@@ -183,6 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
+        """Start Airflow and MLflow on loopback."""
         run(store, airflow_port, mlflow_port, as_json)
 
     return execute(up, "up", argv)

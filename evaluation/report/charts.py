@@ -5,17 +5,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluation.report import svg
+from evaluation.report import axes, svg
 
 Story = Mapping[str, Any]
 MAX_WEEKS = 27
 
 
 def reliability(category: Story) -> Markup:
-    """Violations found among reviewed posts against the probability probability, with its band; the dashed line is perfect agreement."""
+    """Violations found among reviewed posts against the probability given, with its band; the dashed line is perfect agreement."""
     curve = category["charts"]["reliability"]
     plot = svg.Plot(
-        f"Reliability of {category['name']}", svg.probability_axis("probability given"), svg.probability_axis("violations found")
+        f"Reliability of {category['name']}", axes.probability_axis("probability given"), axes.probability_axis("violations found")
     )
     plot.guide((0.0005, 0.0005), (0.9995, 0.9995))
     plot.band(curve["prob"], curve["ci_low"], curve["ci_high"])
@@ -31,14 +31,14 @@ def reliability(category: Story) -> Markup:
 def precision_recall(category: Story) -> Markup:
     """Precision against recall over all thresholds, with the thresholds in force and their intervals."""
     curve, metrics = category["charts"]["precision_recall"], category["metrics"]
-    plot = svg.Plot(f"Precision and recall of {category['name']}", svg.unit_axis("recall"), svg.unit_axis("precision"))
+    plot = svg.Plot(f"Precision and recall of {category['name']}", axes.unit_axis("recall"), axes.unit_axis("precision"))
     plot.line(curve["recall"], curve["precision"])
     flagged = "review threshold" if not category["note"] else "default score"
     for suffix, colour, name in (("", svg.GREEN, flagged), ("_auto_remove", svg.ORANGE, "automatic removal")):
         across, up = metrics.get(f"recall{suffix}"), metrics.get(f"precision{suffix}")
         if across and up and across["value"] is not None and up["value"] is not None:
             low, high = ((across[end], up[end]) for end in ("ci_low", "ci_high"))
-            plot.cross((across["value"], up["value"]), low, high, colour, name)
+            plot.cross((across["value"], up["value"]), low, high, colour, name, square=suffix != "")
     return plot.svg()
 
 
@@ -47,8 +47,8 @@ def histogram(category: Story) -> Markup:
     chart = category["charts"]["histogram"]
     top = max(*chart["violation"], *chart["other"], 0.01)
     ticks = tuple(top * part / 4 for part in range(5))
-    axis = svg.Axis("share of the label's posts", 0.0, top, ticks)
-    plot = svg.Plot(f"Scores of {category['name']} by label", svg.probability_axis("probability"), axis)
+    axis = axes.Axis("share of the label's posts", 0.0, top, ticks)
+    plot = svg.Plot(f"Scores of {category['name']} by label", axes.probability_axis("probability"), axis)
     plot.area(chart["edges"], chart["other"], svg.BLUE, "harmless")
     plot.area(chart["edges"], chart["violation"], svg.ORANGE, "violation", hatched=True)
     flagged = "review" if not category["note"] else "default score"
@@ -62,15 +62,18 @@ def history(category: str, entries: Sequence[Story], target: float) -> Markup:
     """Precision of automatic removals and recall, week after week, with intervals; the dashed line is the precision that is wanted."""
     entries = entries[-MAX_WEEKS:]
     names = tuple(entry["week"][-3:] if place % (1 + len(entries) // 9) == 0 else "" for place, entry in enumerate(entries))
-    axis = svg.Axis("week", -0.5, len(entries) - 0.5, tuple(map(float, range(len(entries)))), names=names)
-    plot = svg.Plot(f"Weeks of {category}", axis, svg.unit_axis("share"))
+    axis = axes.Axis("week", -0.5, len(entries) - 0.5, tuple(map(float, range(len(entries)))), names=names)
+    plot = svg.Plot(f"Weeks of {category}", axis, axes.unit_axis("share"))
     plot.guide((-0.5, target), (len(entries) - 0.5, target))
-    for name, colour, label in (("precision_auto_remove", svg.ORANGE, "removals right"), ("recall", svg.GREEN, "violations flagged")):
-        rows = [(place, (entry["metrics"].get(category) or {}).get(name)) for place, entry in enumerate(entries)]
-        for place, row in ((place, row) for place, row in rows if row):
-            plot.cross_up((place, row["value"]), row["ci_low"], row["ci_high"], colour)
-        plot.line([place for place, row in rows if row], [row["value"] for _, row in rows if row], colour)
-        plot.key(colour, label)
+    series = (("precision_auto_remove", svg.ORANGE, "removals right", True), ("recall", svg.GREEN, "violations flagged", False))
+    for name, colour, label, square in series:
+        shift = -0.07 if square else 0.07  # side by side, or one interval hides the other
+        rows = [(place + shift, (entry["metrics"].get(category) or {}).get(name)) for place, entry in enumerate(entries)]
+        there = [(place, row) for place, row in rows if row]
+        plot.line([place for place, _ in there], [row["value"] for _, row in there], colour, dashed=not square)
+        for place, row in there:
+            plot.cross_up((place, row["value"]), row["ci_low"], row["ci_high"], colour, square=square)
+        plot.key(colour, label, square=square)
     changes = [place for place in range(1, len(entries)) if entries[place]["model_version"] != entries[place - 1]["model_version"]]
     for place in changes[-3:]:
         plot.rule(place - 0.5, "new model", left=place > len(entries) / 2)

@@ -3,25 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from evaluation import calibration_error
-from evaluation.bins import NUM_BINS, centres, edges
-from evaluation.cube import Cube, dense
+from evaluation.bins import NUM_BINS, edges
+from evaluation.cube import Cube
 from evaluation.metric_rows import ALL, Settings
 from evaluation.operating_point import OperatingPoint
-from evaluation.report import sentences
+from evaluation.report import changes, curves, sentences
 
 SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", "roc_auc", "pr_auc", "precision", "recall", "fpr", "fnr",
            "precision_auto_remove", "recall_auto_remove", "brier", "ce2_debiased")  # fmt: skip
 SLICE = ("rows", "labelled", "base_rate", "roc_auc", "precision", "recall", "fpr", "fnr", "fpr_gap", "fnr_gap", "fpr_ratio", "fnr_ratio",
          "wrongful_removal_share", "wrongful_removal_gap", "ce2_debiased", "bpsn_auc", "bnsp_auc")  # fmt: skip
 CHANGES = ("roc_auc_change", "precision_change", "recall_change", "fpr_change")
-NUM_STEPS = 32
-MAX_CURVE_POINTS = 120
-LOWEST, HIGHEST = 0.0005, 0.9995
-ROWS_PER_DOT, MIN_ROWS_OF_DOT = 25, 5  # labelled rows that a dot of the reliability curve stands for
 
 
 def build(
@@ -35,6 +29,9 @@ def build(
     limits: Settings,
     calibrated: bool,
     has_champion: bool,
+    frozen: Sequence[Mapping[str, Any]] = (),
+    behaviour: Sequence[Mapping[str, Any]] = (),
+    examples: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gather the report.
 
@@ -48,13 +45,16 @@ def build(
         limits: error of intervals and tolerated gaps.
         calibrated: whether a calibration was applied.
         has_champion: whether a champion was compared with.
+        frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
+        behaviour: of `behaviour_files.load`.
+        examples: of `examples.pick`.
 
     Returns:
         JSON-ready content; numbers are numbers or null.
     """
     lookup = _lookup(metrics)
     categories = [_category(name, lookup, metrics, thresholds, points[name]) for name in cube.categories]
-    for category, charts in zip(categories, _charts(cube, limits.alpha), strict=True):
+    for category, charts in zip(categories, curves.of_categories(cube, limits.alpha), strict=True):
         category["charts"] = charts
     categories.sort(key=lambda category: -(category["metrics"]["labelled"] or {"value": 0})["value"])  # where the evidence is, first
     story: dict[str, Any] = {
@@ -65,13 +65,16 @@ def build(
         "limits": {"interval_error": limits.alpha, "tau_gap": limits.tau_gap, "tau_ratio": limits.tau_ratio},
         "calibrated": calibrated,
         "has_champion": has_champion,
+        "frozen": list(frozen),
+        "behaviour": list(behaviour),
+        "examples": dict(examples or {}),
         "languages": list(cube.languages),
         "categories": categories,
         "heat_map": _heat_map(lookup, cube.languages, [category["name"] for category in categories]),
     }
     return {
         "headline": sentences.headline(gate),
-        "changed": sentences.changed(story),
+        "changed": changes.changed(story),
         "attention": sentences.attention(story),
         **story,
     }
@@ -130,40 +133,3 @@ def _heat_map(lookup: Mapping[Any, Any], languages: Sequence[str], categories: S
                           "verdict": "WARN" if hidden else gap.get("verdict"), "need_n": gap.get("need_n")})  # fmt: skip
         rows.append({"language": language, "cells": cells})
     return rows
-
-
-def _charts(cube: Cube, alpha: float) -> list[dict[str, Any]]:
-    """Per category: points of the reliability curve, of the precision-recall curve, and the histograms by label."""
-    labelled = dense(cube, ("category", "label", "bin"))[:, :2]
-    charts = []
-    for neg, pos in labelled:
-        num_groups = int(np.clip((pos + neg)[:, 0].sum() // ROWS_PER_DOT, 1, calibration_error.NUM_GROUPS))
-        curve = calibration_error.reliability(pos[None], neg[None], alpha, num_groups)
-        usable = curve.num[0] >= MIN_ROWS_OF_DOT
-        names = ("prob", "rate", "ci_low", "ci_high", "num")
-        reliability = {name: getattr(curve, name)[0][usable].tolist() for name in names}
-        weights = pos[:, 1], neg[:, 1]
-        charts.append({"reliability": reliability, "precision_recall": _curve(*weights), "histogram": _histogram(*weights)})
-    return charts
-
-
-def _curve(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
-    """Recall and precision from the highest score down, at most MAX_CURVE_POINTS points."""
-    true, false = (np.cumsum(side[::-1]) for side in (pos, neg))
-    if true[-1] == 0:
-        return {"recall": [], "precision": []}
-    at = np.flatnonzero((pos + neg)[::-1] > 0)
-    at = at[np.unique(np.linspace(0, len(at) - 1, MAX_CURVE_POINTS).astype(int))]
-    return {"recall": (true[at] / true[-1]).tolist(), "precision": (true[at] / (true[at] + false[at])).tolist()}
-
-
-def _histogram(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
-    """Share of each label's weight in NUM_STEPS steps of equal width on the logit scale."""
-    logits = np.linspace(np.log(LOWEST / (1 - LOWEST)), np.log(HIGHEST / (1 - HIGHEST)), NUM_STEPS + 1)
-    ends = 1 / (1 + np.exp(-logits))
-    step = np.clip(np.searchsorted(ends, centres(), side="right") - 1, 0, NUM_STEPS - 1)
-    shares = {}
-    for name, side in (("violation", pos), ("other", neg)):
-        total = side.sum()
-        shares[name] = (np.bincount(step, side, minlength=NUM_STEPS) / (total or 1.0)).tolist()
-    return {"edges": ends.tolist(), **shares}

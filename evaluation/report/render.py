@@ -18,6 +18,7 @@ FORMATS = {
     **dict.fromkeys(("fpr_ratio", "fnr_ratio", "wrongful_removal_ratio"), "{:.2f} ×"),
 }
 VERDICT_WORDS = {"PASS": "✓ within", "WARN": "! stands out", "FAIL": "✕ too far", "INSUFFICIENT": "? not enough"}
+BEHAVIOUR_WORDS = {"PASS": "✓ meets", "FAIL": "✕ misses", "INSUFFICIENT": "? open"}
 STATUS_WORDS = {"pass": "✓ pass", "warn": "! warn", "fail": "✕ fail", "insufficient": "? not enough", "not_applicable": "– none"}
 
 
@@ -41,7 +42,7 @@ def number(name: str, value: float | None) -> str:
         return FORMATS[name].format(value).replace("-0.0000", "0.0000")
     if name.endswith("_gap"):
         return f"{100 * value:+.1f} pts"
-    return f"{value:+.3f}" if name.endswith("_change") else words.share(value)
+    return f"{value:+.3f}" if name.endswith(("_change", "_shift")) else words.share(value)
 
 
 def span(name: str, row: Mapping[str, Any]) -> str:
@@ -61,6 +62,21 @@ def plain(text: Any) -> str:
     return re.sub(r"^([-+]|\d+(?=[.)]))", r"\\\1", line)
 
 
+def stands_out(category: Mapping[str, Any]) -> bool:
+    """Whether any language of a category fares worse than the others, beyond chance."""
+    rows = (
+        language["metrics"].get(name) for language in category["languages"] for name in ("fpr_gap", "fnr_gap", "fpr_ratio", "fnr_ratio")
+    )
+    return any(row and row["verdict"] in ("FAIL", "WARN") for row in rows)
+
+
+def behave_command(story: Mapping[str, Any]) -> str:
+    """The command that runs behaviour tests on the model of a report."""
+    served = str(story["weekly"]["model_version"]) if "weekly" in story else ""
+    model = served.removeprefix("upheld-moderation/") if served.startswith("upheld-moderation/") else "challenger"
+    return f"upheld behave {model} --suite cases.parquet --out behaviour"
+
+
 def _environment() -> Environment:
     """HTML is escaped by the engine; Markdown has no engine for it, so its template sends every text of the data through `plain`."""
     escape = select_autoescape(["html.j2"])
@@ -72,14 +88,17 @@ def _environment() -> Environment:
         "share": words.share,
         "plain": plain,
         "capitalize_first": words.capital,
+        "stands_out": stands_out,
     }
     environment.globals |= {
         "charts": charts,
         "bar": svg.interval_bar,
         "appeal_gap": week_story.appeal_gap,
+        "behave_command": behave_command,
         "number": number,
         "span": span,
         "verdicts": VERDICT_WORDS,
+        "behaviour_verdicts": BEHAVIOUR_WORDS,
         "statuses": STATUS_WORDS,
     }
     return environment

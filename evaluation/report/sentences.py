@@ -1,10 +1,10 @@
-"""The first screen in plain words: the decision, what changed, and what needs a person's attention."""
+"""The first screen in plain words: the decision, and what needs a person's attention."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evaluation import gate as gates
-from evaluation.report.words import GAPS, capital, count, listed, name_of, scope, share, words
+from evaluation.report.words import GAPS, capital, count, listed, name_of, scope, share, spaced, words
 
 Story = Mapping[str, Any]
 Item = dict[str, str]
@@ -23,53 +23,10 @@ def headline(gate: Story) -> str:
     return f"Hold: {count(failed, 'check')} failed, {passed} passed{evidence}."
 
 
-def changed(story: Story) -> list[str]:
-    """What is different from what is in force: thresholds, and the champion's results on the same posts."""
-    together: dict[str, list[str]] = {}
-    for category in story["categories"]:
-        for line in (*_threshold_changes(category), *_model_changes(category)):
-            together.setdefault(line, []).append(name_of(category))
-    lines = [capital(f"{listed(names)}: {line}") for line, names in together.items()]
-    return lines or ["Nothing to compare with: there is no champion, and no thresholds were in force."]
-
-
 def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
-    items = [*_failed(story), *_unfair(story), *_automation(story), *_evidence(story), *_remarks(story)]
+    items = [*_unfair(story), *_failed(story), *_automation(story), *_evidence(story), *behaviour(story), *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
-
-
-def _threshold_changes(category: Story) -> Iterator[str]:
-    for action, name in (("auto_remove", "automatic removal"), ("review", "review")):
-        told = (category["certificates"] or {}).get(action)
-        if told is None:
-            continue
-        old, new = told.get("incumbent"), told["threshold"]
-        if old is None and new is not None:
-            yield f"{name} starts at {new:.3f} ({told['outcome']})."
-        elif old is not None and new is None:
-            yield f"{name} stops; it was at {old:.3f} ({told['outcome']})."
-        elif old is not None and abs(old - new) > 1e-9:
-            yield f"{name} moves from {old:.3f} to {new:.3f} ({told['outcome']})."
-
-
-def _model_changes(category: Story) -> Iterator[str]:
-    row = category["metrics"].get("roc_auc_change")
-    if row is None:
-        return
-    posts = f"on the same {row['n']:,} labelled posts"
-    if row["value"] is None:
-        yield f"ranking cannot be compared with the champion's {posts} ({row['reason']})."
-        return
-    verdict = (
-        "better than the champion's"
-        if row["ci_low"] > 0
-        else "worse than the champion's"
-        if row["ci_high"] < 0
-        else "no different from the champion's"
-    )
-    sure = "" if verdict != "no different from the champion's" else ", as far as can be told"
-    yield f"ranking {verdict} {posts}{sure}: ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})."
 
 
 def _failed(story: Story) -> Iterator[Item]:
@@ -160,6 +117,17 @@ def _evidence(story: Story) -> Iterator[Item]:
         yield item_of(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
 
 
+def behaviour(story: Story) -> Iterator[Item]:
+    """Behaviour suites in which something fails beyond doubt; `behaviour` is of `behaviour_files.load`."""
+    for suite in story["behaviour"]:
+        if suite["num_failed"]:
+            worst = suite["failed"][0]
+            value = f"{worst['value']:+.3f}" if worst["metric"] == "score_shift" else share(worst["value"])
+            where = f"{worst['group_value']} in {spaced(worst['category'])}, {worst['language']}"
+            text = f"Behaviour tests ({suite['suite']}): {suite['num_failed']} of {suite['num_slices']} functionalities and groups fail"
+            yield item_of(LOOK, f"{text}, first of all {where} ({words(worst['metric'])}: {value}).", "behaviour")
+
+
 def _present(category: Story) -> set[str]:
     """Languages in which the category has rows."""
     return {language["name"] for language in category["languages"] if (language["metrics"]["rows"] or {}).get("value")}
@@ -170,8 +138,10 @@ def _remarks(story: Story) -> Iterator[Item]:
         yield item_of(LOOK, "The posts are synthetic: these figures say nothing about real users.", "data")
     if not story["calibrated"]:
         yield item_of(NOTE, "Scores are taken as probabilities as they are; no calibration was given.", "data")
-    notes = sorted({category["note"] for category in story["categories"] if category["note"]})
-    yield from (item_of(NOTE, f"Rates are taken {note}.", "thresholds") for note in notes)
+    together: dict[str, list[str]] = {}
+    for category in story["categories"]:
+        together.setdefault(category["note"], []).append(name_of(category))
+    yield from (item_of(NOTE, f"{listed(names)}: rates are taken {note}.", "thresholds") for note, names in together.items() if note)
     left = story["data"]["splits_left_out"]
     if left:
         yield item_of(

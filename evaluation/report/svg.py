@@ -1,51 +1,17 @@
 """Charts as inline SVG: no script, no font and no network, the same in a mail client, a browser and on paper."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from markupsafe import Markup
 
+from evaluation.report.axes import Axis, percent
+
 # Okabe & Ito (2008), "Color Universal Design": told apart under every common kind of colour blindness.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#1d2430"
-WIDTH, HEIGHT = 360, 270
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 30, 40
-LOGIT_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
-UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+WIDTH, HEIGHT = 360, 288
+LEFT, RIGHT, TOP, BOTTOM = 50, 20, 46, 42  # above the plot: a line for the key, a line for the names of rules
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis: values from `low` to `high`, drawn on the logit scale where `stretched`; ticks are percentages unless they have `names`."""
-
-    label: str
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    stretched: bool = False
-    names: tuple[str, ...] = ()
-
-    def named(self) -> list[tuple[float, str]]:
-        """Every tick with what is written at it."""
-        return list(zip(self.ticks, self.names or map(percent, self.ticks), strict=True))
-
-    def place(self, value: float) -> float:
-        """Where a value lies between the ends, in [0, 1]; values outside are drawn at the end."""
-        value = min(max(value, self.low), self.high)
-        low, high, value = (_logit(v) if self.stretched else v for v in (self.low, self.high, value))
-        return (value - low) / (high - low)
-
-
-def probability_axis(label: str) -> Axis:
-    """An axis for probabilities that leaves room near 0 and near 1, where moderation decides."""
-    return Axis(label, 0.0005, 0.9995, LOGIT_TICKS, stretched=True)
-
-
-def unit_axis(label: str) -> Axis:
-    """A plain axis from 0 to 1."""
-    return Axis(label, 0.0, 1.0, UNIT_TICKS)
 
 
 class Plot:
@@ -57,11 +23,12 @@ class Plot:
         self.key_end = LEFT
         self.num_points = 0
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], colour: str = BLUE) -> None:
+    def line(self, xs: Sequence[float], ys: Sequence[float], colour: str = BLUE, *, dashed: bool = False) -> None:
         """A line through the points in the order given."""
         self.num_points += len(xs)
-        polyline = Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round"/>')
-        self._add(polyline, self._path(xs, ys), colour)
+        dash = Markup(' stroke-dasharray="6 3"') if dashed else Markup("")
+        polyline = Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round"{}/>')
+        self._add(polyline, self._path(xs, ys), colour, dash)
 
     def guide(self, start: Point, end: Point) -> None:
         """A dashed line that is no data."""
@@ -80,15 +47,14 @@ class Plot:
             tip = Markup("<title>{}</title>").format(labels[position]) if labels else Markup("")
             self._add(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.2" fill="{}">{}</circle>'), *self._at(x, y), colour, tip)
 
-    def cross(self, at: Point, low: Point, high: Point, colour: str, label: str) -> None:
-        """A point with its intervals both ways, named in the key."""
+    def cross(self, at: Point, low: Point, high: Point, colour: str, label: str, *, square: bool = False) -> None:
+        """A point with its intervals both ways, named in the key; a square one is told from a round one without its colour."""
         self.num_points += 1
         (px, py), (x0, y0), (x1, y1) = self._at(*at), self._at(*low), self._at(*high)
         lines = Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/>')
         self._add(lines, x0, py, x1, px, y0, y1, colour)
-        shape = Markup('<circle cx="{0:.1f}" cy="{1:.1f}" r="5" fill="#fff" stroke="{2}" stroke-width="2.5"/>')
-        self._add(shape, px, py, colour)
-        self.key(colour, label)
+        self.marks.append(_marker(px, py, 5, "#fff", colour, square))
+        self.key(colour, label, square=square)
 
     def area(self, edges: Sequence[float], heights: Sequence[float], colour: str, label: str, hatched: bool = False) -> None:
         """Steps over bins: heights[i] from edges[i] to edges[i + 1]."""
@@ -102,13 +68,13 @@ class Plot:
         self.key(colour, label)
 
     def rule(self, x: float, label: str, *, left: bool) -> None:
-        """A vertical line with its name to its left or right."""
+        """A vertical line with its name above the plot, to its left or right."""
         px, _ = self._at(x, self.y.low)
         line = Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" stroke="{3}" stroke-width="1.5"/>')
-        self._add(line, px, TOP, HEIGHT - BOTTOM, INK)
-        anchor, shift = ("end", -4) if left else ("start", 4)
+        self._add(line, px, TOP - 6, HEIGHT - BOTTOM, INK)
+        anchor, shift = ("end", 2) if left else ("start", -2)
         text = Markup('<text x="{:.1f}" y="{}" text-anchor="{}" class="key">{}</text>')
-        self._add(text, px + shift, TOP + 12, anchor, label)
+        self._add(text, px + shift, TOP - 9, anchor, label)
 
     def svg(self) -> Markup:
         """The chart as an SVG element that scales with its column; a chart without a point says so."""
@@ -122,16 +88,16 @@ class Plot:
     def _add(self, template: Markup, *values: object) -> None:
         self.marks.append(template.format(*values))
 
-    def cross_up(self, at: Point, low: float, high: float, colour: str) -> None:
+    def cross_up(self, at: Point, low: float, high: float, colour: str, *, square: bool = False) -> None:
         """A point with its upright interval."""
         self.num_points += 1
         (px, py), (_, y0), (_, y1) = self._at(*at), self._at(at[0], low), self._at(at[0], high)
-        line = Markup('<path d="M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/><circle cx="{:.1f}" cy="{:.1f}" r="3.5" fill="{}"/>')
-        self._add(line, px, y0, y1, colour, px, py, colour)
+        self._add(Markup('<path d="M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/>'), px, y0, y1, colour)
+        self.marks.append(_marker(px, py, 3.5, colour, colour, square))
 
-    def key(self, colour: str, label: str) -> None:
-        """Name a colour in the line above the plot, after the names that are there."""
-        self._add(Markup('<rect x="{}" y="8" width="10" height="10" rx="2" fill="{}"/>'), self.key_end, colour)
+    def key(self, colour: str, label: str, *, square: bool = True) -> None:
+        """Name a mark in the line above the plot, after the names that are there."""
+        self.marks.append(_marker(self.key_end + 5, 13, 5, colour, colour, square))
         self._add(Markup('<text x="{}" y="17" class="key">{}</text>'), self.key_end + 15, label)
         self.key_end += 28 + 6 * len(label)
 
@@ -148,7 +114,7 @@ class Plot:
         for tick, name in self.x.named():
             px, _ = self._at(tick, self.y.low)
             lines.append(Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" class="grid"/>').format(px, TOP, floor))
-            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 14, name))
+            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 17, name))
         middle = (LEFT + WIDTH - RIGHT) / 2
         return [*lines, Markup('<text x="{}" y="{}" text-anchor="middle" class="axis">{}</text>').format(middle, HEIGHT - 8, self.x.label)]
 
@@ -163,6 +129,14 @@ class Plot:
         return [*lines, name.format(middle, self.y.label)]
 
 
+def _marker(x: float, y: float, radius: float, fill: str, stroke: str, square: bool) -> Markup:
+    """A round or square mark around a point."""
+    if square:
+        corner = '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}" stroke="{}" stroke-width="2"/>'
+        return Markup(corner).format(x - radius, y - radius, 2 * radius, 2 * radius, fill, stroke)  # noqa: S704 (our own text)
+    return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" fill="{}" stroke="{}" stroke-width="2"/>').format(x, y, radius, fill, stroke)
+
+
 def interval_bar(value: float | None, low: float | None, high: float | None, colour: str = BLUE) -> Markup:
     """A dot with its interval on a track from 0 to 1, to stand beside the numbers in a table."""
     if value is None:
@@ -173,13 +147,3 @@ def interval_bar(value: float | None, low: float | None, high: float | None, col
         '<svg viewBox="0 0 100 12" class="bar" aria-hidden="true"><line x1="4" x2="96" y1="6" y2="6" class="grid"/>'
         '<line x1="{:.1f}" x2="{:.1f}" y1="6" y2="6" stroke="{}" stroke-width="3"/><circle cx="{:.1f}" cy="6" r="3.5" fill="{}"/></svg>'
     ).format(x0, x1, colour, x, colour)
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] as a percentage with the digits that matter near 0 and near 1."""
-    digits = 1 if 0 < share < 0.00995 or 0.99005 < share < 1 else 0
-    return f"{100 * share:.{digits}f}%"
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))

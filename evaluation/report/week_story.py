@@ -3,12 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evaluation.report.sentences import LOOK, NOTE, STOP, Item, item_of
+from evaluation.report.sentences import LOOK, NOTE, STOP, Item, behaviour, item_of
 from evaluation.report.words import capital, count, listed, share, spaced
 
 Story = Mapping[str, Any]
 ACTIONS = {"auto_remove": "automatic removal", "review": "review"}
 MAX_FLAGGED = 5
+WORDS = {  # (something is proposed, a check failed)
+    (False, False): "No change",
+    (False, True): "Checks failed",
+    (True, False): "Ready for approval",
+    (True, True): "Changes proposed, checks failed",
+}
 
 
 def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
@@ -23,16 +29,27 @@ def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     """
     moved = [what for change in told["changes"] for what in _parts(change)]
     proposal = f"{count(len(moved), 'change')} proposed" if moved else "no change is proposed"
-    word = "Hold" if story["decision"] == "hold" else "Ready for approval" if moved else "No change"
-    told["word"], told["num_changes"] = word, len(moved)
-    items = [*story["attention"], *_frozen(told), *_drift(told), *_reviewers(told), *_appeals(told), *_remarks(told)]
+    word = WORDS[bool(moved), story["decision"] == "hold"]
+    told["word"], told["num_changes"], told["next"] = word, len(moved), _next(len(moved), story["decision"] == "hold")
+    items = [*story["attention"], *behaviour(told), *_drift(told), *_reviewers(told), *_appeals(told), *_recall(told), *_remarks(told)]
     return {
         **story,
         "headline": f"{word}: {proposal}; {story['headline'].partition(': ')[2]}",
         "changed": [*_models(told), *_thresholds(told)],
         "attention": sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"])),
+        "frozen": told["frozen"],
+        "behaviour": told["behaviour"],
+        "examples": told["examples"],
         "weekly": told,
     }
+
+
+def _next(num_changes: int, failed: bool) -> str:
+    """What happens now, and who has to do it."""
+    if not num_changes:
+        return "The thresholds stay as they are; nobody is asked." + (" The failed checks are named below." if failed else "")
+    asked = "Nothing changes until a person approves it in Airflow (DAG promote)"
+    return f"{asked}; since checks failed, their yes needs a reason." if failed else f"{asked}."
 
 
 def _moves(change: Story, action: str) -> bool:
@@ -86,16 +103,6 @@ def _at(threshold: float | None) -> str:
     return "none" if threshold is None else f"{threshold:.3f}"
 
 
-def _frozen(told: Story) -> Iterator[Item]:
-    for event in told["frozen"]:
-        since = event["at"][:16].replace("T", " ")
-        yield item_of(
-            LOOK,
-            f"{spaced(event['category'])}: automatic removal is frozen since {since} UTC by {event['who']}: {event['reason']}.",
-            "week",
-        )
-
-
 def _drift(told: Story) -> Iterator[Item]:
     """Alarms: of precision one by one, of calibration one for each category."""
     alarms = [cell for cell in told["drift"]["cells"] if cell["alarm"]]
@@ -129,19 +136,35 @@ def _reviewers(told: Story) -> Iterator[Item]:
 def _appeals(told: Story) -> Iterator[Item]:
     for row in told["appeals"]:
         if row["decided"]:
-            yield item_of(NOTE, f"{spaced(row['category'])}: {appeal_gap(row)}", "appeals")
+            yield item_of(NOTE, f"{spaced(row['category'])}: {_seen(row)}.", "appeals")
 
 
 def appeal_gap(row: Story) -> str:
     """Why appeals and audit differ, for one category."""
-    seen = f"{row['overturned']} of {count(row['decided'], 'decided appeal')} overturned the removal"
     if row["audit"] is None:
-        return f"{seen}; no audited removal to set beside it."
-    audit = f"the audit puts {share(row['audit']['value'])} of all removals as wrong ({share(row['audit']['ci_low'])} to "
-    audit += f"{share(row['audit']['ci_high'])}: {row['wrong_low']:.0f} to {row['wrong_high']:.0f} of {row['removals']:,})"
+        return f"{_seen(row)}."
     appealed = share(row["appealed"] / row["removals"])
     why = f"users appeal what they think wrong, the audit draws by chance, and {appealed} of removals were appealed"
-    return f"{seen}, {audit}. They need not agree: {why}."
+    return f"{_seen(row)}. They need not agree: {why}."
+
+
+def _seen(row: Story) -> str:
+    """What appeals and audit say, side by side."""
+    seen = f"{row['overturned']} of {count(row['decided'], 'decided appeal')} overturned the removal"
+    if row["audit"] is None:
+        return f"{seen}; no audited removal to set beside it"
+    wrong = f"{share(row['audit']['ci_low'])} to {share(row['audit']['ci_high'])}: {row['wrong_low']:.0f} to {row['wrong_high']:.0f}"
+    return f"{seen}; the audit puts {share(row['audit']['value'])} of all removals as wrong ({wrong} of {row['removals']:,})"
+
+
+def _recall(told: Story) -> Iterator[Item]:
+    """On how many weeks recall was judged, and what is missing to certify it."""
+    for row in told["recall"]:
+        weeks = count(len(row["weeks"]), "week")
+        why = "" if row["window_reason"] is None else f" ({row['window_reason']})"
+        said = f"certified at {row['threshold']:.3f}, at least {share(row['bound'])}" if row["outcome"] == "certified" else "not certified"
+        missing = "" if row["outcome"] == "certified" or row["need_n"] is None else f"; {row['n']:,} labels below, {row['need_n']:,} needed"
+        yield item_of(NOTE, f"{spaced(row['category'])}: recall over {weeks}{why} is {said}{missing}.", "missing")
 
 
 def _remarks(told: Story) -> Iterator[Item]:

@@ -34,6 +34,10 @@ METRICS = {
     "precision_change": "precision against the champion",
     "recall_change": "recall against the champion",
     "fpr_change": "harmless posts flagged, against the champion",
+    "pass_rate": "cases decided as expected",
+    "flip_rate": "pairs decided differently",
+    "score_shift": "mean shift of the probability",
+    "ordered_rate": "violations that score higher than their harmless twins",
     "certificate": "certificate of automatic removal",
     "required_cells": "required cells",
 }

@@ -69,15 +69,13 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy of what the runner needs; pin, register and ingest are replaced by stand-ins."""
     root = tmp_path_factory.mktemp("toy_repository")
     without_caches = shutil.ignore_patterns("__pycache__")
-    for package in ("dags", "feature_store", "registry"):
+    for package in ("dags", "evaluation", "feature_store", "registry"):
         shutil.copytree(REPOSITORY / package, root / package, ignore=without_caches)
     shutil.copytree(TOY, root / "toy", ignore=without_caches)
     (root / "toy" / "dvc.yaml").rename(root / "dvc.yaml")
     for name in ("pin.py", "register.py"):
         (root / "toy" / name).replace(root / "registry" / name)
     (root / "toy" / "ingest.py").replace(root / "feature_store" / "ingest.py")
-    (root / "evaluation").mkdir()
-    (root / "evaluation" / "__init__.py").touch()
     (root / "toy" / "weekly.py").replace(root / "evaluation" / "weekly.py")
     shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
     shutil.copy(REPOSITORY / ".dvcignore", root / ".dvcignore")

@@ -87,7 +87,7 @@ def test_schedules_and_assets(loaded: dict[str, Any]) -> None:
     assert ingest["outlets"] == {"ingest": ["upheld://store/ledger"]}
     weekly = loaded["dags"]["weekly_calibration"]
     assert weekly["schedule"] == "0 6 * * 1"
-    assert list(weekly["tasks"]) == ["report"]
+    assert weekly["edges"] == [["propose", "ask"], ["report", "propose"]]
     assert weekly["form"] == {"week": ["null", "string"]}
 
 

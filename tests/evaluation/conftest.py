@@ -1,11 +1,14 @@
 """Small score tables whose every number can be recomputed by masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+CHROMIUM = Path("/usr/bin/chromium")
 ZONES = ["auto_remove", "review", "none"]
 ZONE_PROB = np.array([0.3, 0.6, 0.05])
 
@@ -36,3 +39,15 @@ def _score_table(num_rows: int, seed: int, categories: tuple[str, ...] = ("hate_
 def score_table() -> Callable[..., pd.DataFrame]:
     """The function that makes one: score_table(num_rows, seed, categories, regions)."""
     return _score_table
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; the test is skipped, visibly, where there is none."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -11,7 +11,7 @@ Array = np.ndarray
 
 
 def equal_weights(events: Array, trials: Array) -> Cells:
-    return Cells(trials, events, events, trials, trials, np.ones_like(trials))
+    return Cells(trials, events, events, trials, trials, np.ones_like(trials), np.ones_like(trials))
 
 
 def language_sizes(total: int) -> Array:
@@ -103,7 +103,13 @@ def test_a_ratio_to_no_error_at_all_is_undefined() -> None:
 def test_weights_count_as_their_effective_numbers() -> None:
     plain = equal_weights(np.array([[30.0, 9.0]]), np.array([[600.0, 90.0]]))
     tripled = Cells(
-        plain.num_labels, 3 * plain.sum_w_events, 9 * plain.sum_w2_events, 3 * plain.sum_w, 9 * plain.sum_w2, 3 * plain.max_weight
+        plain.num_labels,
+        3 * plain.sum_w_events,
+        9 * plain.sum_w2_events,
+        3 * plain.sum_w,
+        9 * plain.sum_w2,
+        3 * plain.max_weight,
+        3 * plain.max_weight,
     )
     for a, b in zip(fairness.gap(plain, TAU), fairness.gap(tripled, TAU), strict=True):
         assert a.tolist() == b.tolist() or np.allclose(a.astype(float), b.astype(float), equal_nan=True)

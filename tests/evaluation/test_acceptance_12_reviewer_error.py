@@ -17,7 +17,7 @@ Array = np.ndarray
 def audits(confirmed: Array, num: int) -> Cells:
     counts = np.asarray(confirmed, float)
     total = np.full_like(counts, num)
-    return Cells(total, counts, counts, total, total, np.ones_like(counts))
+    return Cells(total, counts, counts, total, total, np.ones_like(counts), np.ones_like(counts))
 
 
 def gold(sensitivity: float, specificity: float, num: int, num_worlds: int, rng: np.random.Generator) -> Gold:

@@ -32,10 +32,16 @@ def frame(num: int = 4000, seed: int = 0) -> pd.DataFrame:
     )
 
 
+def probabilities(rows: pd.DataFrame, budget: int) -> np.ndarray:
+    """Of each row, in the rows' own order."""
+    parts = audit_sample.run(settings(), rows, budget, SECRET, NOW).parts
+    return sampling.inclusion_probs(rows, {(part.category, part.zone): part.labels for part in parts}, settings().audit_sample)
+
+
 @pytest.mark.parametrize("budget", [5, 100, 1000, 3999, 9000])
 def test_probabilities_sum_to_the_budget_and_stay_in_range(budget) -> None:
     rows = frame()
-    prob = sampling.inclusion_probs(rows, budget, settings().audit_sample)
+    prob = probabilities(rows, budget)
     assert prob.sum() == pytest.approx(min(budget, len(rows)), rel=1e-9)
     assert prob.min() >= 0.001
     assert prob.max() <= 1
@@ -43,7 +49,7 @@ def test_probabilities_sum_to_the_budget_and_stay_in_range(budget) -> None:
 
 def test_probabilities_are_flat_where_a_certificate_needs_them_and_follow_doubt_below() -> None:
     rows = frame()
-    rows["prob"] = sampling.inclusion_probs(rows, 400, settings().audit_sample)
+    rows["prob"] = probabilities(rows, 400)
     decided = rows[rows.action != "none"].groupby(["action", "category"]).prob
     assert (decided.max() - decided.min()).max() < 1e-9
     passed = rows[(rows.action == "none") & (rows.category == "spam")].sort_values("score")
@@ -54,8 +60,8 @@ def test_probabilities_are_flat_where_a_certificate_needs_them_and_follow_doubt_
 
 def test_the_draw_is_the_permanent_number_below_the_probability() -> None:
     rows = frame(800).sort_values(["post_id", "category"])
-    result = audit_sample.run(settings().audit_sample, rows, 200, SECRET, NOW)
-    prob = pd.Series(sampling.inclusion_probs(rows, 200, settings().audit_sample), index=rows.post_id)
+    result = audit_sample.run(settings(), rows, 200, SECRET, NOW)
+    prob = pd.Series(probabilities(rows, 200), index=rows.post_id)
 
     def number(post_id, category):
         mac = hmac.new(SECRET, f"{post_id}\0{category}".encode(), hashlib.sha256).digest()
@@ -70,27 +76,27 @@ def test_the_draw_is_the_permanent_number_below_the_probability() -> None:
 
 def test_the_draw_ignores_order_and_company_and_needs_the_secret() -> None:
     rows = frame(800)
-    once = audit_sample.run(settings().audit_sample, rows, 200, SECRET, NOW).plan
-    again = audit_sample.run(settings().audit_sample, rows.sample(frac=1, random_state=3), 200, SECRET, NOW).plan
+    once = audit_sample.run(settings(), rows, 200, SECRET, NOW).plan
+    again = audit_sample.run(settings(), rows.sample(frac=1, random_state=3), 200, SECRET, NOW).plan
     pd.testing.assert_frame_equal(once, again)
-    other = audit_sample.run(settings().audit_sample, rows, 200, b"another secret!!", NOW).plan
+    other = audit_sample.run(settings(), rows, 200, b"another secret!!", NOW).plan
     assert set(other.post_id) != set(once.post_id)
 
 
 def test_a_second_draw_adds_what_a_larger_budget_adds() -> None:
     rows = frame(800)
-    small = audit_sample.run(settings().audit_sample, rows, 100, SECRET, NOW).plan
+    small = audit_sample.run(settings(), rows, 100, SECRET, NOW).plan
     again = rows.assign(drawn_before=rows.post_id.isin(small.post_id))
-    assert audit_sample.run(settings().audit_sample, again, 100, SECRET, NOW).plan.empty
-    more = audit_sample.run(settings().audit_sample, again, 200, SECRET, NOW)
-    whole = audit_sample.run(settings().audit_sample, rows, 200, SECRET, NOW).plan
+    assert audit_sample.run(settings(), again, 100, SECRET, NOW).plan.empty
+    more = audit_sample.run(settings(), again, 200, SECRET, NOW)
+    whole = audit_sample.run(settings(), rows, 200, SECRET, NOW).plan
     assert set(more.plan.post_id) == set(whole.post_id) - set(small.post_id)
     assert more.num_before == len(small)
 
 
 def test_the_size_is_as_announced() -> None:
-    sizes = [len(audit_sample.run(settings().audit_sample, frame(), 300, f"secret {k} secret".encode(), NOW).plan) for k in range(20)]
-    result = audit_sample.run(settings().audit_sample, frame(), 300, SECRET, NOW)
+    sizes = [len(audit_sample.run(settings(), frame(), 300, f"secret {k} secret".encode(), NOW).plan) for k in range(20)]
+    result = audit_sample.run(settings(), frame(), 300, SECRET, NOW)
     assert result.expected == pytest.approx(300)
     assert np.mean(sizes) == pytest.approx(300, abs=10)
     assert np.mean([result.low <= size <= result.high for size in sizes]) >= 0.85
@@ -98,7 +104,7 @@ def test_the_size_is_as_announced() -> None:
 
 def test_a_budget_below_the_smallest_probability_is_refused() -> None:
     with pytest.raises(BadUse, match=r"--budget 3: 4000 rows .* need 4"):
-        sampling.inclusion_probs(frame(), 3, settings().audit_sample)
+        audit_sample.run(settings(), frame(), 3, SECRET, NOW)
 
 
 def decisions(tmp_path, **changes):
@@ -171,3 +177,21 @@ def test_without_a_secret_nothing_is_drawn(tmp_path, monkeypatch, capsys) -> Non
     monkeypatch.delenv(audit_sample.SECRET_VARIABLE, raising=False)
     assert command(tmp_path, "--decisions", str(decisions(tmp_path)), "--budget", "5", "--out", str(tmp_path / "p.csv")) == 2
     assert audit_sample.SECRET_VARIABLE in capsys.readouterr().err
+
+
+def test_it_says_what_each_zone_buys_and_which_reviewers_are_needed(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(audit_sample.SECRET_VARIABLE, SECRET.decode())
+    given = ["--decisions", str(decisions(tmp_path)), "--budget", "60", "--out", str(tmp_path / "plan.parquet")]
+    assert command(tmp_path, *given, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    plan = pd.read_parquet(tmp_path / "plan.parquet")
+    assert told["languages"] == plan.language.value_counts().to_dict()
+    assert sum(part["labels"] for part in told["allocation"]) == pytest.approx(60)
+    assert {(part["category"], part["zone"]): part["drawn"] for part in told["allocation"] if part["drawn"]} == plan.groupby(
+        ["category", "zone"]
+    ).size().to_dict()
+    assert all(part["reason"] for part in told["allocation"])
+    assert command(tmp_path, *given) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "what they buy" in shown
+    assert "Reviewers needed by language: " in shown

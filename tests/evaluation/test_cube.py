@@ -203,3 +203,9 @@ def test_one_category_is_the_cube_of_its_rows(score_table) -> None:
     alone = build(rows[rows.category == "spam"])
     taken = cubes.one_category(build(rows), "spam")
     assert same(replace(taken, languages=alone.languages), alone)
+
+
+def test_twelve_weekly_cubes_are_one_pass(score_table) -> None:
+    weeks = [score_table(200, seed, regions=True) for seed in range(30, 42)]
+    merged = cubes.merge([build(week, group_column="region") for week in weeks])
+    assert same(merged, build(pd.concat(weeks), group_column="region"))

@@ -117,3 +117,12 @@ def test_a_removal_threshold_needs_its_certificate() -> None:
     assert {check["status"] for check in decide(thr=given)["checks"] if check["name"] == "certificate"} == {"pass", "not_applicable"}
     given["categories"]["spam"]["auto_remove"]["outcome"] = "abstained"
     assert failed(decide(thr=given)) == {("certificate", "spam")}
+
+
+def test_a_week_asks_only_what_its_labels_contradict() -> None:
+    """What promotion must see shown is no reason to hold a proposal; a contradicted bound is."""
+    unshown = PARAMS.model_copy(update={"required_cells": ("graphic_violence/all",)})
+    assert gate.decide(metrics(), unshown, has_champion=False, thresholds=None)["decision"] == "hold"
+    assert gate.decide(metrics(), unshown, has_champion=False, thresholds=None, must_show=False)["decision"] == "promote"
+    wrong = metrics(spam__en__fpr_gap=(0.2, 0.1, 0.3, "FAIL"))
+    assert gate.decide(wrong, unshown, has_champion=False, thresholds=None, must_show=False)["decision"] == "hold"

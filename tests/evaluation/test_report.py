@@ -10,9 +10,8 @@ import pytest
 from score_worlds import settings, table, thresholds
 
 from evaluation import evaluate
-from evaluation.report import render, svg, words
+from evaluation.report import axes, render, svg, words
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
@@ -109,20 +108,9 @@ def test_shares_never_round_to_none_or_all(value, said) -> None:
 
 
 def test_a_chart_without_a_point_says_so() -> None:
-    drawn = svg.Plot("x", svg.unit_axis("a"), svg.unit_axis("b")).svg()
+    drawn = svg.Plot("x", axes.unit_axis("a"), axes.unit_axis("b")).svg()
     assert 'data-points="0"' in drawn
     assert "too few labelled rows" in drawn
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("width", [390, 1440])

@@ -114,12 +114,6 @@ def test_only_the_other_split_is_bad_use(tmp_path) -> None:
         score_rows.select(write(tmp_path, split="calib"), scores.Columns(), (), wanted="test", other="calib")
 
 
-def test_a_label_that_comes_twice_is_refused(tmp_path) -> None:
-    selection = score_rows.select(write(tmp_path, item_id=["a", "a", "c"]), scores.Columns(), (), wanted="test", other="calib")
-    with pytest.raises(BadUse, match="item_id 'a' is labelled twice for spam"):
-        score_rows.labelled(selection)
-
-
 def test_a_folder_of_files_is_one_table(tmp_path) -> None:
     write(tmp_path, "parquet")
     write(tmp_path, "csv")

@@ -1,6 +1,7 @@
 """`upheld simulate-weeks`: the audits against rows drawn one by one, the rules against loops, and what a lead gets."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,11 @@ import pytest
 from scipy.stats import binom
 from score_worlds import PARAMS, settings
 
-from evaluation import removal, sampling, simulate_weeks, simulation, simulation_rules
+from evaluation import audit_sample, removal, sampling, simulate_weeks, simulation, simulation_rules
 from feature_store.errors import BadUse
 
 SECTION = settings().thresholds
+NOW = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 def small_audits(num_labels, num_errors, weight=None) -> simulation_rules.Audits:
@@ -31,9 +33,11 @@ def test_labels_are_spread_as_the_audit_command_spreads_them() -> None:
     queued = np.flatnonzero(truth.recall_above >= SECTION.recall_target)[-1]
     place = np.repeat(np.arange(simulation.NUM_BINS), posts.astype(int))
     action = np.select([place >= start, place >= queued], ["auto_remove", "review"], "none")
-    frame = pd.DataFrame({"category": "spam", "score": (place + 0.5) / simulation.NUM_BINS, "action": action})
-    prob = sampling.inclusion_probs(frame, 1500, settings().audit_sample)
-    audits = simulation_rules.audit(truth, SECTION, settings().audit_sample, 1500, 2000, seed=3)
+    score = (violating / np.maximum(posts, 1))[place]
+    frame = pd.DataFrame({"post_id": range(len(place)), "category": "spam", "language": "en", "score": score, "action": action})
+    parts = audit_sample.run(settings(), frame.assign(drawn_before=False), 1500, b"0123456789abcdef", NOW).parts
+    prob = sampling.inclusion_probs(frame, {(part.category, part.zone): part.labels for part in parts}, settings().audit_sample)
+    audits = simulation_rules.audit(truth, simulation_rules.design(truth, settings()), settings(), 1500, 2000, seed=3)
     for j, at in enumerate(audits.path.bins):
         wanted = prob[place >= at].sum()
         assert audits.num_labels[:, : j + 1].sum(1).mean() == pytest.approx(wanted, abs=5 * np.sqrt(wanted / 2000) + 1e-6)
@@ -84,9 +88,10 @@ def test_in_the_flat_world_the_naive_rule_is_mostly_wrong_and_ours_keeps_its_err
 
 def test_the_budget_found_certifies_in_weeks_of_another_seed() -> None:
     truth = simulation.world("C", 0.05, 200_000)
-    need = simulate_weeks._needed(truth, settings(), lambda shares: float((shares > 0).mean()) >= 0.8)
+    design = simulation_rules.design(truth, settings())
+    need = simulate_weeks._needed(truth, design, settings(), lambda shares: float((shares > 0).mean()) >= 0.8)
     for factor, low, high in ((1.0, 0.75, 0.9), (0.6, 0.0, 0.78)):
-        audits = simulation_rules.audit(truth, SECTION, settings().audit_sample, round(need * factor), 3000, seed=99)
+        audits = simulation_rules.audit(truth, design, settings(), round(need * factor), 3000, seed=99)
         assert low <= (simulation_rules.choose("ours", audits, SECTION) >= 0).mean() <= high
 
 

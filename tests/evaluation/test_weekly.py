@@ -11,7 +11,7 @@ import pytest
 from score_worlds import PARAMS
 from weeks import MONDAY, appeals, deliver, tables
 
-from evaluation import week_scores, weekly
+from evaluation import week_model, week_scores, weekly
 
 WEEK = "2026-W43"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -120,7 +120,7 @@ def test_a_switch_within_the_week_gives_two_columns(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["../../up", "..", ".hidden", "a/b", "x" * 300, "<script>"])
 def test_no_model_version_leaves_the_folder(name) -> None:
-    folder = weekly.folder_name(name)
+    folder = week_model.folder_name(name)
     assert "/" not in folder
     assert not folder.startswith(".")
     assert 0 < len(folder) < 100

@@ -1,0 +1,47 @@
+"""What an evaluation reads: files that a caller names, or those of the stage."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from feature_store import freeze_log
+from feature_store.inputs import read_inputs
+
+STAGE_SCORES = Path("data/scores.parquet")
+STAGE_THRESHOLDS, STAGE_CALIBRATION = Path("data/calibration/thresholds.json"), Path("data/calibration/calibration.json")
+STAGE_CHAMPION, STAGE_INPUTS = Path("data/champion_scores.parquet"), Path("data/inputs.json")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation reads; only `scores` is needed.
+
+    scores: table in the scores contract.
+    thresholds, calibration: what to apply to them.
+    champion_scores: the champion's scores on the same rows, calibrated already.
+    behaviour: folder that `upheld behave` wrote for the model of the scores.
+    frozen: categories in which a person has stopped automatic removal.
+    show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
+    """
+
+    scores: Path
+    thresholds: Path | None = None
+    calibration: Path | None = None
+    champion_scores: Path | None = None
+    behaviour: Path | None = None
+    frozen: tuple[freeze_log.Event, ...] = ()
+    show_text: bool = False
+
+
+def of_the_stage(given: Inputs) -> Inputs:
+    """The stage's own files for whatever was not named, and the freezes that were pinned: a stage reads nothing that DVC does not know.
+
+    Raises:
+        BadUse: data/inputs.json is missing or malformed.
+    """
+    return replace(
+        given,
+        thresholds=given.thresholds or STAGE_THRESHOLDS,
+        calibration=given.calibration or STAGE_CALIBRATION,
+        champion_scores=given.champion_scores or STAGE_CHAMPION,
+        frozen=read_inputs(STAGE_INPUTS).frozen,
+    )

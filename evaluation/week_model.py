@@ -1,0 +1,99 @@
+"""What one model that served in a week did, counted from its decisions, and the thresholds that the labels support."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluation import evaluate, score_rows, scores, thresholds, week_drift, week_scores
+from evaluation.cube import Cube
+from evaluation.operating_point import OperatingPoint
+from feature_store import atomic, digest, params
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model's week: its score table counted, its thresholds in force, its metrics, and the thresholds proposed."""
+
+    model: str
+    rows: pd.DataFrame
+    cubes: Mapping[str | None, Cube]
+    facts: score_rows.Facts
+    in_force: Mapping[str, Any]
+    now: dict[str, OperatingPoint]
+    metrics: pd.DataFrame
+    proposed: dict[str, Any]
+
+
+def folder_name(model: str) -> str:
+    """A model version as the name of a folder: what a path would act on is replaced, and a digest keeps two such names apart."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", model)[:80].lstrip(".")
+    return plain if plain == model else f"{plain}-{digest.of_bytes(model.encode())[:8]}"
+
+
+def in_order(decisions: pd.DataFrame) -> list[str]:
+    """Model versions in the order in which they began to serve."""
+    return [str(name) for name in decisions.groupby("model_version").decided_at.min().sort_values(kind="stable").index]
+
+
+def serve(
+    settings: params.Params, model: str, rows: pd.DataFrame, folder: Path, given: Mapping[str, Any] | None, groups: Sequence[str]
+) -> Served:
+    """Count one model's week and decide on its thresholds. The scores are what it acted on: probabilities, taken as they are.
+
+    Args:
+        settings: all params.
+        model: its version.
+        rows: its part of the week's score table (week_scores.build).
+        folder: gets scores.parquet.
+        given: content of the thresholds.json in force, or None to read them off the actions.
+        groups: further columns to split by.
+
+    Raises:
+        BadUse: a row breaks the scores contract.
+    """
+    with atomic.replacing(folder / "scores.parquet") as partial:
+        rows[week_scores.COLUMNS].to_parquet(partial, index=False)
+    selection = score_rows.select(folder / "scores.parquet", scores.Columns(), groups, wanted="test", other="calib")
+    cubes, facts = score_rows.build_cubes(selection, groups, None, settings.thresholds.frame_min_inclusion_prob)
+    in_force = given or week_scores.shown_thresholds(rows)
+    points = evaluate.operating_points(cubes[None], in_force, settings)
+    proposed = thresholds.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed)
+    return Served(model, rows, cubes, facts, in_force, points, evaluate.measure(cubes, points, settings), proposed)
+
+
+def certified(settings: params.Params, week: str, one: Served) -> dict[str, Any]:
+    """Content of thresholds.json: the proposal, which takes effect only once a person has approved it."""
+    return {
+        "format": FORMAT,
+        "synthetic": one.facts.synthetic,
+        "data_digest": one.facts.digest,
+        "seed": settings.seed,
+        "week": week,
+        "model_version": one.model,
+        "num_labels": one.facts.num_labelled,
+        "unknown_language": settings.thresholds.unknown_language,
+        "categories": one.proposed,
+    }
+
+
+def column(one: Served) -> dict[str, Any]:
+    """A model's column in the comparison of all that served."""
+    figures = {
+        category: {name: week_drift.pooled(one.metrics, category, name) for name in week_drift.SHOWN}
+        for category in one.cubes[None].categories
+    }
+    actions = one.rows.groupby("category").action.value_counts().unstack(fill_value=0)
+    volumes = {str(name): {str(action): int(num) for action, num in row.items()} for name, row in actions.iterrows()}
+    return {
+        "model_version": one.model,
+        "decisions": len(one.rows),
+        "labelled": one.facts.num_labelled,
+        "actions": volumes,
+        "metrics": figures,
+    }

@@ -1,0 +1,128 @@
+"""Put one model's week together: the gate, the evaluation's report, and what only a week can tell."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluation import (
+    behaviour_files,
+    evaluate,
+    examples,
+    gate,
+    week_changes,
+    week_drift,
+    week_model,
+    week_people,
+    week_scores,
+    week_window,
+)
+from evaluation.report import content, week_story
+from evaluation.week_model import Served
+from evaluation.week_source import Tables
+from feature_store import atomic, freeze_log, params
+
+
+@dataclass(frozen=True)
+class Week:
+    """What the reports of all models share.
+
+    settings: all params.
+    name: ISO week.
+    tables: its decisions, posts and outcomes.
+    as_of: what was reviewed or recorded later is unknown.
+    served: every model of the week, in order.
+    history: drift entries of earlier weeks and this one.
+    counted: every verdict that counts (week_people.votes).
+    frozen: categories in which a person has stopped automatic removal.
+    behaviour: store in which `upheld behave` keeps its results.
+    texts: of the week's posts by post_id, where the report may show them.
+    thresholds_from: where the thresholds in force were read.
+    """
+
+    settings: params.Params
+    name: str
+    tables: Tables
+    as_of: pd.Timestamp
+    served: Sequence[Served]
+    history: Sequence[week_drift.Entry]
+    counted: pd.DataFrame
+    frozen: Mapping[str, freeze_log.Event]
+    behaviour: Path | None
+    texts: pd.Series | None
+    thresholds_from: str
+
+
+def build(week: Week, one: Served, entry: week_drift.Entry) -> evaluate.Result:
+    """The report on one model.
+
+    A week proposes thresholds for a model that serves already: what its labels contradict holds the proposal, and what they cannot show is
+    listed with what it would take. The cells that a new model must show (`gate.required_cells`) are promotion's business.
+    """
+    certified = {"categories": one.proposed}
+    decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=certified, must_show=False)
+    story = content.build(
+        facts=one.facts,
+        metrics=one.metrics,
+        gate=decision,
+        thresholds=certified,
+        cube=one.cubes[None],
+        points=one.now,
+        limits=evaluate.limits_of(week.settings),
+        calibrated=False,
+        has_champion=False,
+    )
+    return evaluate.Result(one.metrics, decision, week_story.extend(story, _told(week, one, entry)))
+
+
+def write_together(out: Path, week: str, results: Mapping[str, evaluate.Result], entries: Sequence[week_drift.Entry]) -> None:
+    """Write metrics.parquet of all models, state.json for the next week, and weekly.json, which names the reports."""
+    table = pd.concat([result.metrics.assign(model_version=name) for name, result in results.items()], ignore_index=True)
+    with atomic.replacing(out / "metrics.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    atomic.write_json(out / "state.json", {"format": week_drift.FORMAT, "entries": list(entries)})
+    models = [
+        {
+            "model_version": name,
+            "folder": week_model.folder_name(name),
+            "decision": result.gate["decision"],
+            "headline": result.report["headline"],
+        }
+        for name, result in results.items()
+    ]
+    atomic.write_json(out / "weekly.json", {"week": week, "models": models})  # last: where it is, everything is
+
+
+def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:
+    """What the week adds to an evaluation's report."""
+    settings, cube = week.settings, one.cubes[None]
+    wrongful = {name: week_drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
+    corrected = week_people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
+    proposed = evaluate.operating_points(cube, {"categories": one.proposed}, settings)
+    return {
+        "week": week.name,
+        "model_version": one.model,
+        "labels_until": _until(week.tables, week.as_of),
+        "served": [week_model.column(other) for other in week.served],
+        "changes": week_changes.compare(cube, one.now, proposed, one.proposed),
+        "recall": week_window.describe(one.proposed, settings.thresholds),
+        "drift": week_drift.alarms(entry, [past for past in week.history if past["week"] < week.name], settings.drift),
+        "history": [{name: past[name] for name in ("week", "model_version", "metrics")} for past in week.history],
+        "appeals": week_people.describe_appeals(week.tables, one.rows, wrongful, week.as_of),
+        "reviewers": week_people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
+        "missing": week_changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
+        "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
+        "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
+        "behaviour": [] if week.behaviour is None else behaviour_files.load(behaviour_files.folder_of(week.behaviour, one.model)),
+        "otherwise_decided": week_scores.num_otherwise(one.rows, one.now),
+        "thresholds_from": week.thresholds_from,
+    }
+
+
+def _until(tables: Tables, as_of: pd.Timestamp) -> str | None:
+    """Time of the latest verdict that was known."""
+    known = tables.outcomes.reviewed_at[tables.outcomes.reviewed_at <= as_of]
+    return None if known.empty else str(known.max().isoformat())

@@ -1,0 +1,122 @@
+"""Which contents the posts of a ledger have, and where the bytes of each lie."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import digest
+from feature_store.extractors.contract import Kind
+from feature_store.feature_table import FeatureStore
+from feature_store.ledger import Ledger
+from feature_store.params import Params
+from feature_store.post_features import merged_text
+
+KEYFRAMES: Final = "keyframes"  # the extractor whose rows hold pictures of their own
+# A content: its digest; the text itself where it is one; the video that it is a keyframe of, if it is.
+CONTENTS: Final = pa.schema([("digest", pa.string()), ("text", pa.string()), ("video", pa.string())])
+_AT_ONCE = 64  # files read together
+
+
+def location(params: Params, store: Path) -> Path | str:
+    """Where the feature store of a store folder is."""
+    return params.features.location or Path(store) / "features"
+
+
+def contents(ledger: Ledger, features: FeatureStore, kind: Kind) -> pa.Table:
+    """Every content of one kind that the accepted posts of a ledger have; see `contents_of`."""
+    columns = ["text", "hashtags"] if kind == "text" else ["media"]
+    return contents_of(list(ledger.scan("posts", columns)), features, kind)
+
+
+def contents_of(posts: Sequence[pa.RecordBatch], features: FeatureStore, kind: Kind) -> pa.Table:
+    """Every content of one kind that posts have.
+
+    Args:
+        posts: text and hashtags for kind `text`, media for the others, as the ledger has them.
+        features: holds the keyframes of videos, which are images.
+        kind: `audio` includes videos, for the sound in them.
+
+    Returns:
+        columns `CONTENTS`, each content once.
+    """
+    if kind == "text":
+        return _texts(posts)
+    found = _media(posts, {"image": ["image"], "video": ["video"], "audio": ["audio", "video"]}[kind])
+    if kind == "image":
+        frames = _keyframes(features, _media(posts, ["video"])["digest"].to_pylist())
+        own = pa.array(found["digest"].to_pylist(), pa.string())
+        found = pa.concat_tables([found, frames.filter(pc.invert(pc.is_in(frames["digest"], value_set=own)))])
+    return found
+
+
+def _texts(posts: Iterable[pa.RecordBatch]) -> pa.Table:
+    """The merged caption and hashtags of posts, where there are any."""
+    found: dict[str, str] = {}
+    for batch in posts:
+        for caption, hashtags in zip(batch["text"].to_pylist(), batch["hashtags"].to_pylist(), strict=True):
+            if text := merged_text(caption, hashtags):
+                found[digest.of_bytes(text.encode())] = text
+    nothing = pa.nulls(len(found), pa.string())
+    return pa.table([pa.array(found.keys(), pa.string()), pa.array(found.values(), pa.string()), nothing], schema=CONTENTS)
+
+
+def _media(posts: Iterable[pa.RecordBatch], kinds: list[str]) -> pa.Table:
+    """The media of posts that are of some kinds."""
+    found = [pa.array([], pa.string())]
+    for batch in posts:
+        flat = pc.list_flatten(batch["media"])
+        chosen = pc.is_in(pc.struct_field(flat, "kind"), value_set=pa.array(kinds))
+        found.append(pc.struct_field(flat, "digest").filter(chosen))
+    digests = pa.concat_arrays(found).unique()
+    nothing = pa.nulls(len(digests), pa.string())
+    return pa.table([digests, nothing, nothing], schema=CONTENTS)
+
+
+def _keyframes(features: FeatureStore, videos: Iterable[str]) -> pa.Table:
+    """The keyframes of videos, as contents; each once, under one of the videos that it was found in."""
+    found: dict[str, str] = {}
+    wanted = sorted(videos) if KEYFRAMES in features.versions else []
+    for start in range(0, len(wanted), _AT_ONCE):
+        for row in features.read(KEYFRAMES, wanted[start : start + _AT_ONCE], ["frames"]).sort_by("digest").to_pylist():
+            for frame in row["frames"] or []:
+                found.setdefault(frame["digest"], row["digest"])
+    frames, owners = (pa.array(values, pa.string()) for values in (found.keys(), found.values()))
+    return pa.table([frames, pa.nulls(len(found), pa.string()), owners], schema=CONTENTS)
+
+
+class ContentReader:
+    """Reads the bytes of contents a few at a time.
+
+    Args:
+        store: the folder given as `--store`.
+        features: the feature store's location.
+    """
+
+    def __init__(self, store: Path, features: Path | str) -> None:
+        self._ledger = Ledger(store)
+        self._features = FeatureStore(features)
+
+    def read(self, rows: pa.Table) -> Iterator[tuple[str, bytes]]:
+        """Digest and bytes of each content, in order; those that are there no more are left out.
+
+        Args:
+            rows: columns `CONTENTS`.
+        """
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows.slice(start, _AT_ONCE).to_pylist()
+            files = self._files(some)
+            for row in some:
+                content = row["text"].encode() if row["text"] is not None else files.get(row["digest"])
+                if content is not None:
+                    yield row["digest"], content
+
+    def _files(self, some: list[dict[str, Any]]) -> dict[str, bytes]:
+        files = dict(self._ledger.media_bytes(row["digest"] for row in some if row["text"] is None and row["video"] is None))
+        videos = {row["video"] for row in some if row["video"] is not None}
+        if videos:
+            for frames in self._features.read(KEYFRAMES, videos, ["frames"])["frames"].to_pylist():
+                files |= {frame["digest"]: frame["jpeg"] for frame in frames or []}
+        return files

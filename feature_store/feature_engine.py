@@ -1,0 +1,205 @@
+"""Runs one extractor over contents, as a Daft program: on the native engine, or on Ray where DAFT_RUNNER says so.
+
+Each portion of contents is read, decoded in worker processes, extracted and written where it is; what travels back is only how each
+fared. While one portion is extracted, the next is being decoded; portions are written one after the other, each in one version.
+"""
+
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final
+
+import daft
+import pyarrow as pa
+
+from feature_store import feature_rows
+from feature_store.decode_pool import DecodePool, num_cpus
+from feature_store.errors import BadUse, FailedWork
+from feature_store.extractors import catalogue
+from feature_store.extractors.contract import Arrays, Extractor, Refused
+from feature_store.feature_contents import CONTENTS, ContentReader, location
+from feature_store.feature_table import FeatureStore
+from feature_store.params import Params, check
+
+GONE: Final = "content_gone"  # erased while it waited for its turn
+_DONE: Final = ""  # in place of a reason
+_AT_ONCE: Final = 2  # portions: while one is extracted, the next is being decoded
+_live: "weakref.WeakSet[Portions]" = weakref.WeakSet()  # in this process
+
+
+def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Table) -> Iterator[list[str]]:
+    """Extract and write; what was written is safe however the program ends.
+
+    Args:
+        params: features and the extractor's own section.
+        store: the folder given as `--store`.
+        extractor: which one.
+        contents: columns `CONTENTS`.
+
+    Yields:
+        for the contents of each portion why they have no features, "" where they have; as each is written.
+
+    Raises:
+        FailedWork: the extractor or its decoder cannot work here.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    FeatureStore(location(params, store)).write(extractor.name, feature_rows.schema(extractor.columns).empty_table())
+    size = max(1, params.features.batch_size[extractor.kind])
+    frame = daft.from_arrow(contents)
+    if _on_ray():
+        frame = frame.into_partitions(-(-len(contents) // size))
+    extraction = _program(size)(catalogue.EXTRACTORS[extractor.name], params.model_dump(mode="json"), str(store))
+    frame = frame.select(extraction.reasons(*(frame[name] for name in CONTENTS.names)).alias("reason"))
+    num_done = 0
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        for batch in frame.to_arrow_iter(results_buffer_size=1):
+            num_done += batch.num_rows
+            yield batch["reason"].to_pylist()
+    except Exception as error:
+        raise _own(error) from error
+    finally:
+        for portions in list(_live):
+            portions.stop()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_interrupt)  # the engine keeps it
+    if num_done < len(contents):  # the engine takes Ctrl-C for an end like any other
+        raise KeyboardInterrupt
+
+
+def _on_ray() -> bool:
+    return os.environ.get("DAFT_RUNNER", "").lower() == "ray"
+
+
+def _program(size: int) -> Any:
+    """The UDF class. On Ray each instance is an actor; the native engine calls one instance from several threads."""
+    gpus = 1 if Path("/dev/nvidiactl").exists() else 0
+    placed: dict[str, Any] = {"gpus": gpus, "use_process": False}
+    if _on_ray():
+        placed = {"gpus": gpus, "max_concurrency": _num_actors(gpus)}
+
+    @daft.cls(**placed)
+    class Extraction(Portions):
+        @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=size)  # type: ignore[untyped-decorator]
+        def reasons(self, digests: daft.Series, texts: daft.Series, videos: daft.Series) -> list[str]:
+            columns = [series.to_arrow().cast(pa.string()) for series in (digests, texts, videos)]
+            return self.take(pa.table(columns, schema=CONTENTS))
+
+    return Extraction
+
+
+def _num_actors(gpus: int) -> int:
+    import ray
+
+    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("GPU", 0)) if gpus else len(nodes))
+
+
+def _own(error: BaseException) -> BaseException:
+    """Our own error inside the engine's, or the engine's."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, BadUse | FailedWork):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return error
+
+
+class Portions:
+    """Takes portions of contents through one extractor, one after the other.
+
+    Args:
+        path: the extractor, as `module:Class`.
+        params: all parameters, as JSON has them.
+        store: the folder given as `--store`.
+    """
+
+    def __init__(self, path: str, params: dict[str, Any], store: str) -> None:
+        checked = check(params, "params")
+        self._extractor: Extractor = catalogue.load_class(path)(checked)
+        kind = self._extractor.kind
+        where = location(checked, Path(store))
+        self._reader = ContentReader(Path(store), where)
+        self._features = FeatureStore(where)
+        self._size = checked.features.model_batch[kind]
+        self._pool = DecodePool(path, checked, checked.features.decode_timeout_s[kind], num_cpus())
+        self._next = threading.Semaphore(_AT_ONCE)
+        self._turn = threading.Lock()
+        self._stopped = False
+        _live.add(self)
+
+    def take(self, contents: pa.Table) -> list[str]:
+        """Extract and write one portion.
+
+        Args:
+            contents: columns `CONTENTS`.
+
+        Returns:
+            for each why it has no features, or "".
+        """
+        with self._next:
+            if self._stopped:
+                raise FailedWork("the extraction has been stopped")
+            decoded = self._decoded(contents)
+            first = list(islice(decoded, 1))  # starts the decoders while another portion is extracted
+            with self._turn:
+                outcomes = self._outcomes(chain(first, decoded))
+                kept = {digest: outcome for digest, outcome in outcomes.items() if not (isinstance(outcome, Refused) and outcome.passing)}
+                self._features.write(self._extractor.name, self._rows(list(kept), list(kept.values())))
+        said = {digest: outcome.reason if isinstance(outcome, Refused) else _DONE for digest, outcome in outcomes.items()}
+        return [said.get(digest, GONE) for digest in contents["digest"].to_pylist()]
+
+    def stop(self) -> None:
+        """End the decoders, and wait until nobody is at work here: a thread must not be left in an ending interpreter."""
+        self._stopped = True
+        self._pool.close()
+        for _ in range(_AT_ONCE):
+            self._next.acquire()
+        self._next.release(_AT_ONCE)
+
+    def _decoded(self, contents: pa.Table) -> Iterator[tuple[str, Arrays | Refused]]:
+        """Digest and arrays of each content, in order."""
+        digests: list[str] = []
+
+        def read() -> Iterator[bytes]:
+            for digest, content in self._reader.read(contents):
+                digests.append(digest)
+                yield content
+
+        for nth, arrays in enumerate(self._pool.decode(read(), 2 * self._size)):
+            yield digests[nth], arrays
+
+    def _outcomes(self, decoded: Iterator[tuple[str, Arrays | Refused]]) -> dict[str, feature_rows.Outcome]:
+        found: dict[str, feature_rows.Outcome] = {}
+        while some := list(islice(decoded, self._size)):
+            found |= {digest: arrays for digest, arrays in some if isinstance(arrays, Refused)}
+            good = {digest: arrays for digest, arrays in some if not isinstance(arrays, Refused)}
+            found |= dict(zip(good, self._extracted(list(good.values())), strict=True))
+        return found
+
+    def _extracted(self, batch: Sequence[Arrays]) -> list[feature_rows.Outcome]:
+        """What the extractor makes of a batch; if it fails, of each alone, so that only the culprit goes without."""
+        if not batch:
+            return []
+        try:
+            outcomes = self._extractor.extract(batch)
+            if len(outcomes) != len(batch):
+                raise ValueError(f"{len(outcomes)} results for {len(batch)} contents")
+            feature_rows.features(self._extractor.columns, outcomes)
+        except (BadUse, FailedWork):
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                return [Refused("extract_failed", f"{type(error).__name__}: {error}"[:500])]
+            return [outcome for arrays in batch for outcome in self._extracted([arrays])]
+        return list(outcomes)
+
+    def _rows(self, digests: Sequence[str], outcomes: Sequence[feature_rows.Outcome]) -> pa.Table:
+        return feature_rows.rows(self._extractor.columns, digests, outcomes, self._extractor.version, datetime.now(UTC))

@@ -1,0 +1,145 @@
+"""Extract features: of every content that posts have, what each extractor has not seen yet in its present version.
+
+usage: upheld features [--only NAME]… [--explain POST_ID]
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from feature_store import one_writer, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import FailedWork
+from feature_store.extractors import catalogue
+from feature_store.extractors.contract import Extractor
+from feature_store.feature_contents import contents, location
+from feature_store.feature_erase import erase_forgotten
+from feature_store.feature_table import FeatureStore
+from feature_store.features_explain import explain, print_explained
+from feature_store.ledger import Ledger
+
+
+def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Bring the feature store up to date with the ledger.
+
+    Args:
+        parameters: reads features and each extractor's own section.
+        store: folder that holds the ledger.
+        only: names of extractors; empty means every one that can run here.
+
+    Returns:
+        erased (table -> contents that no post has any more), unavailable (extractor -> why), and extractors: of each that ran its
+        version, contents, known (before), computed (with features), refused (reason -> contents), took_s.
+
+    Raises:
+        BadUse: no such extractor, or no ledger.
+        FailedWork: an extractor named by `only` cannot run here, or another process is writing.
+    """
+    chosen = [catalogue.make(name, parameters) for name in only or catalogue.EXTRACTORS]
+    unavailable = {extractor.name: why for extractor in chosen if (why := extractor.unavailable()) is not None}
+    if only and unavailable:
+        name, why = next(iter(unavailable.items()))
+        raise FailedWork(f"extractor {name} is not available: {why}")
+    order = list(catalogue.EXTRACTORS)
+    chosen = sorted((each for each in chosen if each.name not in unavailable), key=lambda each: order.index(each.name))
+    ledger = Ledger(store)
+    features = FeatureStore(location(parameters, store))
+    with one_writer.only(Path(store) / ".features.lock", "feature store"):
+        erased = erase_forgotten(ledger, features)
+        with _progress() as progress:
+            ran = {extractor.name: _bring_up(parameters, store, ledger, features, extractor, progress) for extractor in chosen}
+    return {"erased": erased, "unavailable": unavailable, "extractors": ran}
+
+
+def _bring_up(
+    parameters: params.Params, store: Path, ledger: Ledger, features: FeatureStore, extractor: Extractor, progress: Progress
+) -> dict[str, Any]:
+    """Extract what one extractor has not seen."""
+    started = monotonic()
+    everything = contents(ledger, features, extractor.kind)
+    missing = pa.array(features.missing(extractor.name, extractor.version, everything["digest"].to_pylist()), pa.string())
+    fared: Counter[str] = Counter()
+    if len(missing):
+        from feature_store import feature_engine  # Daft takes a second to import
+
+        task = progress.add_task(extractor.name, total=len(missing))
+        for reasons in feature_engine.extract(parameters, store, extractor, everything.filter(pc.is_in(everything["digest"], missing))):
+            fared.update(reasons)
+            progress.advance(task, len(reasons))
+        features.compact(extractor.name, timedelta(days=parameters.features.keep_versions_days))
+    computed = fared.pop("", 0)
+    return {
+        "version": extractor.version,
+        "contents": len(everything),
+        "known": len(everything) - len(missing),
+        "computed": computed,
+        "refused": dict(sorted(fared.items())),
+        "took_s": round(monotonic() - started, 3),
+    }
+
+
+class _Rate(ProgressColumn):
+    """Contents a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.finished_speed is None and task.speed is None else f"{task.finished_speed or task.speed:,.1f}/s")
+
+
+def _progress() -> Progress:
+    shown = console()
+    look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*look, console=shown, disable=not shown.is_terminal, speed_estimate_period=120)
+
+
+def _print(result: dict[str, Any]) -> None:
+    table = Table("extractor", "version", "contents", "known", "computed", "refused", "s")
+    for name, ran in result["extractors"].items():
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in ran["refused"].items()) or "0"
+        numbers = (f"{ran[key]:,}" for key in ("contents", "known", "computed"))
+        table.add_row(name, ran["version"], *numbers, reasons, f"{ran['took_s']:.1f}")
+    shown = Console()
+    shown.print(table)
+    for name, why in result["unavailable"].items():
+        shown.print(f"{name} is not available: {why}", markup=False)
+    for name, count in result["erased"].items():
+        shown.print(f"{name}: {count:,} contents erased that no post has any more", markup=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def features(
+        only: Annotated[list[str], typer.Option("--only", help="Extractor to run; may repeat. Default: all that can.")] = [],  # noqa: B006
+        explain_: Annotated[str | None, typer.Option("--explain", help="Show what is known of this post; extract nothing.")] = None,
+        params_file: ParamsFile = PARAMS_FILE,
+        set_: Overrides = [],  # noqa: B006  Typer wants a list
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        parameters = params.load(params_file, set_)
+        result = run(parameters, store, only) if explain_ is None else explain(parameters, store, explain_, only)
+        if as_json:
+            print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
+        elif explain_ is not None:
+            print_explained(result)
+        else:
+            _print(result)
+
+    return execute(features, "features", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

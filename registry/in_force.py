@@ -1,0 +1,82 @@
+"""The thresholds in force, for a week's report: the champion's, where it served in that week.
+
+usage: python -m registry.in_force --week 2026-W43 --out in_force.json
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+
+from evaluation import week_source
+from evaluation.operating_point import load_thresholds
+from feature_store import atomic, contracts
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.ledger import Ledger
+from registry import champion, mlflow_store
+
+
+def run(store: Path, week: str, out: Path) -> str:
+    """Write the champion's thresholds with the model that they rule, or remove what an earlier run left there.
+
+    Args:
+        store: folder with ledger and registry.
+        week: ISO week; thresholds of a model that did not serve in it say nothing of its decisions.
+        out: JSON to write.
+
+    Returns:
+        what was done, in a sentence; where nothing was written, why.
+
+    Raises:
+        BadUse: no such week.
+    """
+    registry = mlflow_store.connect(store)
+    champion.settle(registry)
+    now = champion.current(registry)
+    out.unlink(missing_ok=True)
+    if now.model is None:
+        return "nothing is in production; the week's own decisions show the thresholds"
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
+    if model.label not in _served(store, week):
+        return f"{model.label} did not serve in {week}; the week's own decisions show the thresholds"
+    bounds = champion.thresholds_of(registry, model)
+    atomic.write_json(out, load_thresholds(mlflow_store.thresholds_path(registry, bounds)) | {"model_version": model.label})
+    return f"{bounds.label} rules {model.label}: {out}"
+
+
+def _served(store: Path, week: str) -> set[str]:
+    """Model versions that decided in the week."""
+    first, after = (pa.scalar(moment, contracts.TIMESTAMP) for moment in week_source.bounds(week))
+    names: set[str] = set()
+    for batch in Ledger(store).scan("decisions", ("decided_at", "model_version")):
+        times = batch.column("decided_at").cast(contracts.TIMESTAMP)
+        inside = pc.and_(pc.greater_equal(times, first), pc.less(times, after))
+        names |= set(batch.filter(inside).column("model_version").to_pylist())
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def in_force(
+        week: Annotated[str, typer.Option(help="ISO week such as 2026-W43.")],
+        out: Annotated[Path, typer.Option(help="thresholds.json to write, if there are any.")],
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Thresholds in force for a week's report."""
+        told = run(store, week, out)
+        print(json.dumps({"told": told}) if as_json else told)
+
+    return execute(in_force, "in-force", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
