@@ -23,6 +23,7 @@ from feature_store.params_evaluation import (
     Thresholds,
 )
 from feature_store.params_features import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
+from feature_store.params_logo import LogoCompose, LogoData
 from feature_store.params_media import (
     Action,
     AudioBounds,
@@ -70,6 +71,8 @@ class Params(Section):
     image: Image
     predict: Predict
     fusion: Fusion
+    logo_data: LogoData
+    logo_compose: LogoCompose
     calibration: Calibration
     thresholds: Thresholds
     fairness: Fairness

@@ -1,0 +1,174 @@
+"""Make a logo dataset of what reviewers said of detected logos. Photos stay in the ledger.
+
+usage: upheld logo outcomes --out logos
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.progress import track
+
+from feature_store import logo_dataset, logo_groups, logo_image, params
+from feature_store.atomic import replacing, write_json
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import FailedWork
+from feature_store.ledger import Ledger
+from feature_store.logo_checks import Rejected, judge_box
+from feature_store.logo_dataset import CORNERS
+from feature_store.logo_source import is_brand
+from feature_store.logo_verdicts import agreed
+from feature_store.params_logo import LogoData
+from feature_store.verdicts import standing
+
+
+@dataclass(frozen=True)
+class Result:
+    """The dataset that was written, and what became of every outcome."""
+
+    dataset: logo_dataset.Dataset
+    report: dict[str, Any]
+
+
+def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, int] | None = None) -> Result:
+    """Write the outcomes on logo boxes as a dataset: what is confirmed or was missed are boxes, what is wrong are hard negatives.
+
+    Args:
+        rules: section `logo_data`.
+        seed: of the splits; a photo keeps its split while outcomes come in.
+        store: holds the ledger.
+        out: folder to write; an earlier logo dataset there is replaced.
+        versions: Lance versions of the tables logo_outcomes, posts and media; None takes the committed ones.
+
+    Returns:
+        the dataset and its report: rows = regions + merged + superseded + quarantined, these by reason.
+
+    Raises:
+        BadUse: there is no ledger, or `out` holds something else.
+        FailedWork: there is no outcome that can be used.
+    """
+    logo_dataset.refuse_others_folder(out)
+    ledger, at = Ledger(store), versions or {}
+    outcomes: pd.DataFrame = ledger.read("logo_outcomes", version=at.get("logo_outcomes")).to_pandas()
+    rows = standing(outcomes, pd.Timestamp.max.tz_localize("UTC") if ledger.as_of is None else pd.Timestamp(ledger.as_of))
+    rows = rows.reset_index(drop=True)
+    rows["digest"] = _digests(ledger, rows, at.get("posts"))
+    images, broken = _images(ledger, sorted(set(rows["digest"].dropna())), rules, at.get("media"))
+    rows = _judged(rows, images, broken, rules)
+    regions = agreed(rows[rows["reason"].isna()])
+    if regions["is_mark"].dropna().empty:
+        why = rows["reason"].value_counts().to_dict() or "reviewers said nothing of logos yet"
+        raise FailedWork(f"{store}: of {len(outcomes)} logo outcomes none can be used: {why}")
+    dataset = _dataset(regions, images, rules, seed, out, ledger.synthetic)
+    report = _account(outcomes, rows, regions) | {"counts": logo_dataset.counts(dataset)}
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "quarantine.parquet") as partial:
+        refused = rows.loc[rows["reason"].notna(), ["outcome_id", "revision", "post_id", "media_uri", "reason", "detail"]]
+        refused.to_parquet(partial, index=False)
+    write_json(out / "report.json", report)
+    logo_dataset.write(dataset)
+    return Result(dataset, report)
+
+
+def _digests(ledger: Ledger, rows: pd.DataFrame, version: int | None) -> "pd.Series[str]":
+    """Digest of the image that each outcome is about, null where its post has none of that name."""
+    posts = ledger.read("posts", ["post_id", "media"], version=version).to_pylist()
+    wanted = set(rows["post_id"])
+    known = {
+        (post["post_id"], media["uri"]): media["digest"]
+        for post in posts
+        if post["post_id"] in wanted
+        for media in post["media"] or []
+        if media["kind"] == "image"
+    }
+    found = [known.get(key) for key in zip(rows["post_id"], rows["media_uri"], strict=True)]
+    return pd.Series(found, index=rows.index, dtype=object)
+
+
+def _images(ledger: Ledger, digests: list[str], rules: LogoData, version: int | None) -> tuple[pd.DataFrame, dict[str, Rejected]]:
+    """Photos that decode, and why others do not."""
+    rows, broken = [], {}
+    given = ledger.media_bytes(digests, version)
+    for name, content in track(given, "photos", total=len(digests), console=console(), transient=True):
+        try:
+            image = logo_image.upright(content, rules.max_pixels)
+        except logo_image.Unreadable as error:
+            broken[name] = Rejected(error.reason, error.detail)
+            continue
+        rows.append((name, None, image.width, image.height, logo_image.pdq(image), "outcome"))
+    return pd.DataFrame(rows, columns=["digest", "file", "width", "height", "pdq", "source"]), broken
+
+
+def _judged(rows: pd.DataFrame, images: pd.DataFrame, broken: dict[str, Rejected], rules: LogoData) -> pd.DataFrame:
+    """Outcomes with their boxes inside the photo, or with a reason and a detail."""
+    sizes: dict[str, tuple[int, int]] = {row["digest"]: (row["width"], row["height"]) for row in images.to_dict("records")}
+    judged = []
+    for row in rows.itertuples():
+        found: Any = _judge(row, sizes, broken, rules)
+        refused = isinstance(found, Rejected)
+        judged.append((None, None, *found) if not refused else (found.reason, found.detail, row.x1, row.y1, row.x2, row.y2))
+    columns = pd.DataFrame(judged, columns=["reason", "detail", *CORNERS], index=rows.index)
+    return rows.drop(columns=list(CORNERS)).join(columns.astype({"reason": object, "detail": object}))
+
+
+def _judge(row: Any, sizes: dict[str, tuple[int, int]], broken: dict[str, Rejected], rules: LogoData) -> Any:
+    if not isinstance(row.digest, str):
+        return Rejected("media_unknown", f"post {row.post_id} has no image {row.media_uri!r}")
+    if row.digest not in sizes:
+        return broken.get(row.digest, Rejected("media_missing", "the ledger holds no bytes of this image"))
+    if not is_brand(row.brand):
+        return Rejected("brand_name", f"{row.brand[:80]!r}: expected printable characters")
+    return judge_box((row.x1, row.y1, row.x2, row.y2), *sizes[row.digest], rules)
+
+
+def _dataset(regions: pd.DataFrame, images: pd.DataFrame, rules: LogoData, seed: int, out: Path, synthetic: bool) -> logo_dataset.Dataset:
+    decided = regions.dropna(subset=["is_mark"])
+    used = images[images["digest"].isin(decided["digest"])].reset_index(drop=True)
+    used = used.assign(group_id=logo_groups.groups(used, rules.max_hash_distance))
+    used["split"] = logo_groups.by_hash(used, rules.shares, f"{seed}/logo")
+    marks = decided["is_mark"].astype(bool)
+    return logo_dataset.assemble(out, decided["brand"], used, decided[marks], decided[~marks], synthetic)
+
+
+def _account(outcomes: pd.DataFrame, rows: pd.DataFrame, regions: pd.DataFrame) -> dict[str, Any]:
+    """Rows = regions + merged + superseded + quarantined."""
+    tied = regions[regions["is_mark"].isna()]
+    decided = regions[regions["is_mark"].notna()]
+    reasons = {str(reason): int(times) for reason, times in rows["reason"].value_counts().sort_index().items()}
+    if len(tied):
+        reasons["reviewers_disagree"] = int(tied["num_outcomes"].sum())
+    return {
+        "rows": len(outcomes),
+        "regions": len(decided),
+        "merged": int(decided["num_outcomes"].sum()) - len(decided),
+        "superseded": len(outcomes) - len(rows),
+        "quarantined": sum(reasons.values()),
+        "by_reason": reasons,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def logo_outcomes(
+        out: Annotated[Path, typer.Option(help="Folder to write; an earlier logo dataset there is replaced.")],
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Make a logo dataset of what reviewers said of detected logos. Photos stay in the ledger."""
+        given = params.load(params_file, overrides)
+        report = run(given.logo_data, given.seed, store, out).report
+        if as_json:
+            print(json.dumps(report, indent=2, sort_keys=True))
+            return
+        why = ", ".join(f"{reason} {times}" for reason, times in report["by_reason"].items())
+        said = f"{report['rows']} outcomes = {report['regions']} regions + {report['merged']} merged + {report['superseded']} superseded"
+        print(f"{said} + {report['quarantined']} quarantined" + (f" ({why})" if why else "") + f"; in {out}")
+
+    return execute(logo_outcomes, "logo outcomes", argv)
