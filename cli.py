@@ -25,6 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dsa-export": ("evaluation.dsa_export", "Accuracy and error indicators per official EU language as CSV, for transparency reports."),
     "simulate-weeks": ("evaluation.simulate_weeks", "How often each threshold rule would have been wrong, and what budget ours needs."),
     "weekly": ("evaluation.weekly", "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model."),
+    "logo import": ("feature_store.logo_import", "Make a logo dataset of a YOLO, COCO or Pascal VOC dataset."),
+    "logo outcomes": ("feature_store.logo_outcomes", "Make a logo dataset of what reviewers said of detected logos."),
+    "logo compose": ("feature_store.logo_compose", "Paste brand marks onto photos: training data before any label exists."),
     "audit-sample": ("evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),
 }
 
@@ -35,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
-    name, *rest = arguments
+    group = arguments[0] if any(command.startswith(f"{arguments[0]} ") for command in COMMANDS) else ""
+    if group and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print(_usage(f"{group} "))
+        return 0 if arguments[1:] else 2
+    name, rest = (" ".join(arguments[:2]), arguments[2:]) if group else (arguments[0], arguments[1:])
     if name not in COMMANDS:
         print(f"upheld: no such command {name!r}; `upheld --help` lists them", file=sys.stderr)
         return 2
@@ -50,10 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
-    return "\n".join(["usage: upheld COMMAND [OPTIONS]", "", *lines, "", "`upheld COMMAND --help` tells a command's options."])
+def _usage(group: str = "") -> str:
+    """The commands whose names begin with `group`."""
+    listed = {name.removeprefix(group): purpose for name, (_, purpose) in COMMANDS.items() if name.startswith(group)}
+    width = max(map(len, listed))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in listed.items()]
+    return "\n".join(
+        [f"usage: upheld {group}COMMAND [OPTIONS]", "", *lines, "", f"`upheld {group}COMMAND --help` tells a command's options."]
+    )
 
 
 if __name__ == "__main__":

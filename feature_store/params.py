@@ -22,6 +22,7 @@ from feature_store.params_evaluation import (
     Reviewers,
     Thresholds,
 )
+from feature_store.params_logo import LogoData
 from feature_store.params_section import Section
 from feature_store.params_training import Fusion, Image, Predict, Text
 
@@ -40,6 +41,7 @@ class Params(Section):
     image: Image
     predict: Predict
     fusion: Fusion
+    logo_data: LogoData
     calibration: Calibration
     thresholds: Thresholds
     fairness: Fairness
