@@ -24,7 +24,7 @@ from feature_store.params_evaluation import (
 )
 from feature_store.params_logo import LogoData
 from feature_store.params_section import Section
-from feature_store.params_training import Fusion, Image, Predict, Text
+from feature_store.params_training import Fusion, Image, Logo, Predict, Text
 
 
 class Params(Section):
@@ -39,6 +39,7 @@ class Params(Section):
     snapshot: Snapshot
     text: Text
     image: Image
+    logo: Logo
     predict: Predict
     fusion: Fusion
     logo_data: LogoData

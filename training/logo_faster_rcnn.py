@@ -1,15 +1,25 @@
-"""Faster R-CNN (Ren et al., 2015) over a pretrained image backbone with a feature pyramid (Lin et al., 2017): torchvision's, sized for few labels."""
+"""Faster R-CNN over a pretrained image backbone with a feature pyramid: torchvision's, sized for few labels.
 
+Source: Ren et al. (2015), Faster R-CNN; Lin et al. (2017), Feature Pyramid Networks for Object Detection.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
+from training.devices import best_device
 from training.image_backbone import LITE0, LITE0_TIMM, load_image_backbone
+from training.logo_detector import Found
+from training.logo_photos import Pixels
 
 LEVELS = (2, 3, 4)  # of timm's feature pyramid: strides 8, 16, 32
 ANCHORS = ((24, 40), (64, 96), (144, 240))  # sides in pixels at each level; half of all marks are 4 % to 33 % of a 320-pixel photo
@@ -40,9 +50,21 @@ class Pyramid(nn.Module):
             weights = load_image_backbone(name)
             body.load_state_dict({key: value for key, value in weights.network.state_dict().items() if key in body.state_dict()})
             self.mean, self.std = list(weights.mean), list(weights.std)
-        self.body = freeze_batch_norm_2d(body)
+        self.body = body
+        for module in self._norms():
+            module.requires_grad_(False)
         self.neck = FeaturePyramidNetwork(body.feature_info.channels(), CHANNELS)
         self.out_channels = CHANNELS
+
+    def _norms(self) -> list[nn.Module]:
+        return [module for module in self.body.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    def train(self, mode: bool = True) -> "Pyramid":
+        """Set training mode, except for batch norms: their pretrained statistics beat those of small batches."""
+        super().train(mode)
+        for module in self._norms():
+            module.eval()
+        return self
 
     def forward(self, images_NCHW: torch.Tensor) -> dict[str, torch.Tensor]:
         """Feature maps by level."""
@@ -92,8 +114,46 @@ class FasterRcnn(nn.Module):
         total: torch.Tensor = torch.stack(list(losses.values())).sum() * len(images)
         return total
 
+
+class FasterRcnnBackend:
+    """A network on the best device here, ready to detect.
+
+    Args:
+        network: trained.
+        arguments: what `FasterRcnn` was made with, `pretrained` aside.
+    """
+
+    def __init__(self, network: FasterRcnn, arguments: dict[str, Any]) -> None:
+        self.network = network.to(best_device()).eval()
+        self.arguments = arguments
+
     @torch.inference_mode()
-    def detect(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """Detections of each image: `boxes` float32 (M, 4) in pixels, `labels` int64 (M,) from 1, `scores` float32 (M,) in [0, 1]."""
-        found: list[dict[str, torch.Tensor]] = self.eval().network(list(images.float() / 255))
-        return found
+    def detect(self, pictures: Pixels) -> list[Found]:
+        """Marks on each of uint8 (N, S, S, 3) pictures."""
+        self.network.eval()
+        results = self.network.network(list(to_images(pictures).to(best_device()).float() / 255))
+        return [
+            Found(found["boxes"].float().cpu().numpy(), found["labels"].cpu().numpy() - 1, found["scores"].float().cpu().numpy())
+            for found in results
+        ]
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the weights; returns the arguments that make the network again."""
+        save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, folder / "model.safetensors")
+        return self.arguments
+
+
+def load_faster_rcnn(folder: Path, arguments: dict[str, Any]) -> FasterRcnnBackend:
+    """Read what `FasterRcnnBackend.save` wrote.
+
+    Raises:
+        OSError, RuntimeError: the weights are missing or another network's.
+    """
+    network = FasterRcnn(**arguments, pretrained=False)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return FasterRcnnBackend(network, arguments)
+
+
+def to_images(pictures: Pixels) -> torch.Tensor:
+    """uint8 (N, S, S, 3) pictures as uint8 (N, 3, S, S)."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)

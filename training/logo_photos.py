@@ -46,7 +46,9 @@ def letterbox(picture: Pixels, size: int) -> tuple[Pixels, float]:
     factor = size / max(height, width)
     new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
     square = np.full((size, size, 3), PAD, np.uint8)
-    square[:new_height, :new_width] = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    square[:new_height, :new_width] = cv2.resize(
+        picture, (new_width, new_height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    )
     return square, factor
 
 
@@ -63,17 +65,20 @@ class PhotoMap:
 
 
 @contextmanager
-def photo_map(photos: Sequence[Photo], contents: Iterator[tuple[str, bytes]], size: int, max_pixels: int, folder: Path) -> Iterator[PhotoMap]:
+def photo_map(
+    photos: Sequence[Photo], contents: Iterator[tuple[str, bytes]], size: int, max_pixels: int, folder: Path
+) -> Iterator[PhotoMap]:
     """Decode photos into a temporary memory map that lives as long as the `with` block.
 
     Args:
         photos: with boxes in pixels of the upright photo; digests unique.
         contents: (digest, bytes) of at least these photos, in any order.
         size: side of the squares in pixels.
+        max_pixels: of a photo.
         folder: where the temporary file goes; made if missing.
 
     Raises:
-        FailedWork: a photo cannot be decoded.
+        Unreadable: a photo cannot be decoded.
         KeyError: `contents` lacks one.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -192,10 +192,13 @@ def _line(epoch: int, train_loss: float, figures: dict[str, Any], rate: float) -
 
 def _told(figures: dict[str, Any]) -> str:
     """Every figure that is a number, and those of figures by name."""
-    named = [(name, value) for name, value in figures.items() if name != "score"]
-    single = [f"{name} {value:.4f}" for name, value in named if isinstance(value, float)]
-    several = [(name, {of: part for of, part in value.items() if part is not None}) for name, value in named if isinstance(value, dict)]
-    return ", ".join([*single, *(f"{name} {' '.join(f'{of} {part:.3f}' for of, part in value.items())}" for name, value in several if value)])
+    told = []
+    for name, value in figures.items():
+        if isinstance(value, float) and name != "score":
+            told.append(f"{name} {value:.4f}")
+        elif isinstance(value, dict):
+            told += [f"{name} {part} {figure:.3f}" for part, figure in value.items() if figure is not None]
+    return ", ".join(told)
 
 
 def _progress(accelerator: Accelerator) -> Progress:
