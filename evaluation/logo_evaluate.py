@@ -150,9 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _told(result: Result, out: Path) -> str:
     pooled = result.metrics[result.metrics["group_column"] == ALL]
     lines = []
-    for row in pooled.itertuples():
-        figure = f"undefined ({row.reason})" if pd.isna(row.value) else f"{row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
-        lines.append(f"{row.metric}: {figure}")
+    for row in pooled.to_dict("records"):
+        known = row["value"] == row["value"]  # NaN where it is undefined
+        figure = "{value:.3f} [{ci_low:.3f}, {ci_high:.3f}]" if known else "undefined ({reason})"
+        lines.append(f"{row['metric']}: {figure.format(**row)}")
     return "\n".join([*lines, f"confidence threshold: {result.certificate['outcome']}", f"Wrote {out}"])
 
 

@@ -30,7 +30,7 @@ def match(marks: pd.DataFrame, finds: pd.DataFrame) -> pd.DataFrame:
     of_image = marks.reset_index(drop=True).groupby("image").indices
     hit, over = np.full(len(ordered), -1), np.full(len(ordered), None, object)
     for image, rows in ordered.groupby("image").indices.items():
-        places = of_image.get(image, np.empty(0, np.int64))
+        places = np.asarray(of_image.get(image, []), np.int64)
         overlap = overlaps(ordered.iloc[rows][list(CORNERS)].to_numpy(float), marks.iloc[places][list(CORNERS)].to_numpy(float))
         brands = marks["brand"].to_numpy()[places]
         hit[rows], over[rows] = _take(overlap, ordered["brand"].to_numpy()[rows], brands, places)
