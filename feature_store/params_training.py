@@ -7,10 +7,9 @@ from pydantic import Field
 from feature_store.params_section import Section, Share
 
 
-class Training(Section):
-    """What both classifiers' training reads; batches are counted in posts, shares of the steps and of units in [0, 1]."""
+class Fit(Section):
+    """What the training loop reads; batches are counted in examples, `warmup_share` is of the steps."""
 
-    backbone: str = Field(min_length=1)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
@@ -19,11 +18,17 @@ class Training(Section):
     layer_decay: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0)
     warmup_share: Share
+    checkpoint_steps: int = Field(ge=1)
+
+
+class Training(Fit):
+    """What both classifiers' training reads besides; shares of units in [0, 1]."""
+
+    backbone: str = Field(min_length=1)
     dropout: float = Field(ge=0, lt=1)
     class_weight: Literal["none", "balanced"]
     category_balance: Share
     focal_gamma: float = Field(ge=0)
-    checkpoint_steps: int = Field(ge=1)
 
 
 class Text(Training):
@@ -53,3 +58,13 @@ class Fusion(Section):
 
     l2: float = Field(gt=0)
     min_labels: int = Field(ge=1)
+
+
+class Logo(Fit):
+    """The logo detector: which backend, the side of its square input in pixels, what it starts from, the least confidence kept."""
+
+    detector: Literal["faster_rcnn", "yolo"]
+    backbone: str = Field(min_length=1)
+    yolo_weights: str = Field(min_length=1)
+    size: int = Field(ge=64, multiple_of=32)
+    min_confidence: Share

@@ -1,6 +1,7 @@
-"""The one train and evaluation loop, for both modalities: deterministic, resumable, on whatever device there is."""
+"""The one train and evaluation loop, for every model of ours: deterministic, resumable, on whatever device there is."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +10,20 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from feature_store.backbones.devices import autocast, deterministic
-from feature_store.params_training import Training
+from feature_store.params_training import Fit
 from training.checkpoint import State, load_checkpoint, save_checkpoint
 from training.data import Examples, Rows, epoch_batches, share_of_batch
-from training.losses import masked_loss
 from training.optimizer import build_optimizer, set_progress
 
 MAX_GRADIENT_NORM = 1.0
+
+# (model output, targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
+Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Evaluate(Protocol):
@@ -52,9 +54,9 @@ class _Run:
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     train: Examples
-    positive_weights: torch.Tensor
+    objective: Objective
     use_bfloat16: bool
-    settings: Training
+    settings: Fit
     seed: int
     checkpoint: Path
     state: State
@@ -65,10 +67,10 @@ def fit(
     model: nn.Module,
     train: Examples,
     evaluate: Evaluate,
-    settings: Training,
+    settings: Fit,
     seed: int,
     checkpoint: Path,
-    positive_weights: NDArray[np.float32],
+    objective: Objective,
     use_bfloat16: bool,
     score_start: bool = False,
 ) -> Fitted:
@@ -78,14 +80,14 @@ def fit(
     weights, and so does a run that was killed and started again: it goes on from `checkpoint`.
 
     Args:
-        model: called with the keyword arguments that `train.inputs` gives; returns logits float32 (N, C).
+        model: called with the keyword arguments that `train.inputs` gives; returns what `objective` reads.
         train: at least one row.
         evaluate: called after every epoch; training stops when its score has not improved for `settings.patience` epochs.
-        settings: section `text` or `image` of the params.
+        settings: the model's section of the params.
         seed: of batch order, dropout and augmentation.
         checkpoint: file for progress, written every `settings.checkpoint_steps` batches; the caller names it after everything
             that the result depends on, and removes it when the model is safe.
-        positive_weights: float32 (C,), see `masked_loss`.
+        objective: the loss that the gradient follows.
         use_bfloat16: whether to run the model in bfloat16 where the hardware does so.
         score_start: evaluate before the first step too and let it compete, for a model that has been trained before.
 
@@ -95,8 +97,7 @@ def fit(
     accelerator = Accelerator(mixed_precision="no")  # bfloat16 is `autocast`'s matter: the same rule in training and outside
     optimizer = build_optimizer(model, settings.learning_rate, settings.head_learning_rate, settings.layer_decay, settings.weight_decay)
     wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model.to(accelerator.device)
-    positive = torch.from_numpy(positive_weights).to(accelerator.device)
-    run = _Run(model, wrapped, optimizer, accelerator, train, positive, use_bfloat16, settings, seed, checkpoint, State(), {})
+    run = _Run(model, wrapped, optimizer, accelerator, train, objective, use_bfloat16, settings, seed, checkpoint, State(), {})
     if checkpoint.exists():
         run.state, run.best = load_checkpoint(checkpoint, model, optimizer)
     with deterministic():
@@ -149,8 +150,8 @@ def _step(run: _Run, rows: Rows, num_steps: int) -> None:
     run.wrapped.train()
     set_progress(run.optimizer, state.step, num_steps, run.settings.warmup_share)
     with autocast(device) if run.use_bfloat16 else nullcontext():
-        logits = run.wrapped(**inputs)
-    loss = masked_loss(logits, targets, weights, run.positive_weights, run.settings.focal_gamma)
+        outputs = run.wrapped(**inputs)
+    loss = run.objective(outputs, targets, weights)
     # DistributedDataParallel averages gradients; times the number of processes it is their sum, over the batch's weight.
     accelerator.backward(loss * (accelerator.num_processes / max(total, 1e-9)))
     nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)
@@ -186,9 +187,18 @@ def _save(run: _Run) -> None:
 
 
 def _line(epoch: int, train_loss: float, figures: dict[str, Any], rate: float) -> str:
-    areas = " ".join(f"{policy} {area:.3f}" for policy, area in figures["roc_auc"].items() if area is not None)
-    loss = "none" if figures["loss"] is None else f"{figures['loss']:.4f}"
-    return f"epoch {epoch}: train loss {train_loss:.4f}, val loss {loss}, val ROC-AUC {areas or 'undefined'}, {rate:.1f} samples/s"
+    return f"epoch {epoch}: train loss {train_loss:.4f}, val {_told(figures)}, {rate:.1f} samples/s"
+
+
+def _told(figures: dict[str, Any]) -> str:
+    """Every figure that is a number, and those of figures by name."""
+    told = []
+    for name, value in figures.items():
+        if isinstance(value, float) and name != "score":
+            told.append(f"{name} {value:.4f}")
+        elif isinstance(value, dict):
+            told += [f"{name} {part} {figure:.3f}" for part, figure in value.items() if figure is not None]
+    return ", ".join(told)
 
 
 def _progress(accelerator: Accelerator) -> Progress:

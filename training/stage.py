@@ -18,7 +18,7 @@ from feature_store.backbones.devices import best_device, has_fast_bfloat16
 from feature_store.params_training import Training
 from training.data import Array, Examples
 from training.loop import Fitted, fit
-from training.losses import balanced_categories, balanced_positive_weights, prior_logits
+from training.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
 from training.metrics import validation_figures
 
 
@@ -63,11 +63,15 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
         with torch.no_grad():
             task.model.head.bias.copy_(torch.from_numpy(prior_logits(task.train.targets, task.train.weights)))  # type: ignore[union-attr, operator]
     examples = Examples(task.train.targets, weights, task.train.costs, task.train.inputs)
+    weight_of_violations = torch.from_numpy(positive).to(best_device())
+
+    def objective(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return masked_loss(logits, targets, weights, weight_of_violations, settings.focal_gamma)
 
     def evaluate() -> dict[str, Any]:
         return validation_figures(task.predict_val(), task.val_targets, task.val_weights, task.policies)
 
-    fitted = fit(task.model, examples, evaluate, settings, task.seed, checkpoint, positive, task.use_bfloat16, score_start=task.warm)
+    fitted = fit(task.model, examples, evaluate, settings, task.seed, checkpoint, objective, task.use_bfloat16, score_start=task.warm)
     return _record(task, fitted), fitted.samples_per_s
 
 

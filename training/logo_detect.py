@@ -1,0 +1,98 @@
+"""Find brand marks on photos.
+
+usage: upheld logo detect IMAGES --model models/logo --out D
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from feature_store import params as parameters
+from feature_store.atomic import replacing
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.errors import BadUse, FailedWork
+from feature_store.logo_image import Unreadable, upright
+from training import logo_detector
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Photos looked at, those that could not be (name and reason), and marks found."""
+
+    num_photos: int
+    refused: list[dict[str, str]]
+    num_detections: int
+
+
+def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Result:
+    """Write detections.parquet and refused.parquet (image, reason, detail).
+
+    Args:
+        params: `ingest.max_media_pixels` and `ingest.max_media_bytes` are read.
+        images: a photo, or a folder that is searched for photos.
+        model: folder of a trained detector.
+        out: folder to write.
+
+    Raises:
+        BadUse: there is no photo.
+        FailedWork: the detector is missing, damaged or was left untrained.
+    """
+    files = [images] if images.is_file() else sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise BadUse(f"{images}: no photo here ({', '.join(SUFFIXES)})")
+    detector = logo_detector.load(model)
+    if detector is None:
+        raise FailedWork(f"{model}: holds no detector, there was nothing to train it on; train one with `upheld logo train`")
+    refused: list[dict[str, str]] = []
+
+    def readable() -> Iterator[tuple[str, bytes]]:
+        for file in files:
+            name = file.name if file == images else str(file.relative_to(images))
+            content = file.read_bytes() if file.stat().st_size <= params.ingest.max_media_bytes else b""
+            try:
+                upright(content, params.ingest.max_media_pixels)
+            except Unreadable as error:
+                refused.append({"image": name, "reason": error.reason, "detail": error.detail})
+            else:
+                yield name, content
+
+    found = logo_detector.detect(detector, readable(), params.ingest.max_media_pixels)
+    for table, name in ((found, "detections"), (pd.DataFrame(refused, columns=["image", "reason", "detail"]), "refused")):
+        with replacing(out / f"{name}.parquet") as partial:
+            table.to_parquet(partial, index=False)
+    return Result(len(files) - len(refused), refused, len(found))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `run`. Returns the exit code."""
+
+    def logo_detect(
+        images: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
+        model: Annotated[Path, typer.Option(help="Folder of a trained detector.")] = Path("models/logo"),
+        out: Annotated[Path, typer.Option(help="Folder for detections.parquet and refused.parquet.")] = Path("logo_detections"),
+        params: ParamsFile = PARAMS_FILE,
+        set_: Overrides = [],  # noqa: B006  (Typer reads the default)
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+    ) -> None:
+        """Find brand marks on photos."""
+        result = run(parameters.load(params, set_), images, model, out)
+        if as_json:
+            print(json.dumps(asdict(result)))
+        else:
+            refused = f", {len(result.refused)} refused ({out}/refused.parquet says why)" if result.refused else ""
+            console().print(f"{result.num_detections} marks on {result.num_photos} photos{refused}: {out}/detections.parquet")
+
+    return execute(logo_detect, "logo detect", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

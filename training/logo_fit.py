@@ -1,0 +1,87 @@
+"""Training the Faster R-CNN detector in our own loop."""
+
+from collections.abc import Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from feature_store.backbones.devices import best_device
+from feature_store.logo_dataset import CORNERS
+from feature_store.logo_precision import average_precision
+from feature_store.params_training import Logo
+from training.data import Examples, Rows
+from training.logo_detector import BATCH, DETECTIONS
+from training.logo_faster_rcnn import FasterRcnn, FasterRcnnBackend, to_images
+from training.logo_photos import PhotoMap, Pixels, moved, padded
+from training.loop import Fitted, fit
+
+
+def fit_faster_rcnn(
+    train: PhotoMap, val: PhotoMap, brands: Sequence[str], settings: Logo, seed: int, checkpoint: Path
+) -> tuple[FasterRcnnBackend, Fitted]:
+    """Train a detector.
+
+    Args:
+        train: photos to learn from, those without marks included.
+        val: photos that choose the epoch, by mean average precision at IoU 0.5.
+        brands: names of the classes 1, 2, …
+        settings: section `logo` of the params.
+        seed: of weights, order and augmentation.
+        checkpoint: file for progress.
+
+    Returns:
+        the detector at its best epoch, and the training record.
+    """
+    torch.manual_seed(seed)
+    arguments: dict[str, Any] = {"backbone": settings.backbone, "num_classes": len(brands), "min_confidence": settings.min_confidence}
+    network = FasterRcnn(**arguments, pretrained=True)
+
+    def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
+        random = np.random.default_rng(seed)
+        pictures, photos = zip(*(moved(train.pixels[row], train.photos[row], settings.size, random) for row in rows), strict=True)
+        boxes, classes = padded(photos)
+        return {"images": to_images(np.stack(pictures)), "boxes": torch.from_numpy(boxes), "classes": torch.from_numpy(classes)}
+
+    def evaluate() -> dict[str, Any]:
+        precision = mean_average_precision(FasterRcnnBackend(network, arguments), val, brands, settings.size)
+        return {"score": precision, "map_50": precision}
+
+    ones = np.ones((len(train), 1), np.float32)
+    examples = Examples(np.zeros_like(ones), ones, np.ones(len(train), np.int64), inputs)
+    on_gpu = best_device().type != "cpu"
+    fitted = fit(network, examples, evaluate, settings, seed, checkpoint, lambda loss, targets, weights: loss, on_gpu)
+    return FasterRcnnBackend(network, arguments), fitted
+
+
+def mean_average_precision(backend: FasterRcnnBackend, photos: PhotoMap, brands: Sequence[str], size: int) -> float | None:
+    """COCO's mAP at IoU 0.5 of a detector as it stands, for choosing an epoch.
+
+    Args:
+        backend: the detector.
+        photos: what it is shown.
+        brands: names of the classes 1, 2, …
+        size: side of the input in pixels.
+
+    Returns:
+        mean over the brands that have marks; None where none has.
+    """
+    factor = size / photos.pixels.shape[1]
+    finds: list[tuple[Any, ...]] = []
+    for start in range(0, len(photos), BATCH):
+        some = photos.photos[start : start + BATCH]
+        squares = np.stack([_resized(picture, size) for picture in photos.pixels[start : start + len(some)]])
+        for photo, found in zip(some, backend.detect(squares), strict=True):
+            finds += zip(repeat(photo.digest), (brands[c] for c in found.classes), found.confidences, *found.boxes.T, strict=False)
+    marks = [(p.digest, brands[c - 1], *box) for p in photos.photos for c, box in zip(p.classes, p.boxes * factor, strict=True)]
+    truth = pd.DataFrame(marks, columns=["image", "brand", *CORNERS])
+    names = [photo.digest for photo in photos.photos]
+    return average_precision(names, truth, pd.DataFrame(finds, columns=list(DETECTIONS)), brands).mean(iou_50=True)
+
+
+def _resized(picture: Pixels, size: int) -> Pixels:
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
