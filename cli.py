@@ -28,6 +28,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "weekly": ("evaluation.weekly", "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model."),
     "logo import": ("feature_store.logo_import", "Make a logo dataset of a YOLO, COCO or Pascal VOC dataset."),
     "logo outcomes": ("feature_store.logo_outcomes", "Make a logo dataset of what reviewers said of detected logos."),
+    "logo train": ("training.logo", "Train a logo detector, and apply it to the photos held out."),
+    "logo detect": ("training.logo_detect", "Find brand marks on photos."),
+    "logo evaluate": ("evaluation.logo_evaluate", "Certify a confidence threshold, and measure a logo detector."),
     "logo compose": ("feature_store.logo_compose", "Paste brand marks onto photos: training data before any label exists."),
     "audit-sample": ("evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),
 }

@@ -150,10 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _told(result: Result, out: Path) -> str:
     pooled = result.metrics[result.metrics["group_column"] == ALL]
     lines = []
-    for row in pooled.to_dict("records"):
-        known = row["value"] == row["value"]  # NaN where it is undefined
-        figure = "{value:.3f} [{ci_low:.3f}, {ci_high:.3f}]" if known else "undefined ({reason})"
-        lines.append(f"{row['metric']}: {figure.format(**row)}")
+    columns = ["metric", "value", "ci_low", "ci_high", "reason"]
+    for metric, value, low, high, reason in pooled[columns].itertuples(index=False, name=None):
+        lines.append(f"{metric}: undefined ({reason})" if pd.isna(value) else f"{metric}: {value:.3f} [{low:.3f}, {high:.3f}]")
     return "\n".join([*lines, f"confidence threshold: {result.certificate['outcome']}", f"Wrote {out}"])
 
 

@@ -13,7 +13,7 @@ BRANDS = {"redsquare": (230, 20, 20), "bluesquare": (20, 20, 230)}
 
 
 def make(folder: Path, num_photos: int = 24, with_marks: bool = True) -> logo_dataset.Dataset:
-    """Write photos and their dataset; every third photo is for validation, every fourth of the rest for the test, each third has no mark."""
+    """Write photos and their dataset: of four photos two train, one validates, one tests; every third has no mark."""
     random = np.random.default_rng(7)
     folder.mkdir(parents=True)
     images, boxes = [], []

@@ -17,7 +17,8 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from feature_store.backbones.devices import best_device
-from feature_store.backbones.image import LITE0, LITE0_TIMM, load_image_backbone
+from feature_store.backbones.image import LITE0_TIMM, load_image_backbone
+from feature_store.backbones.pretrained import LITE0
 from training.logo_detector import Found
 from training.logo_photos import Pixels
 

@@ -9,10 +9,18 @@ import pytest
 
 from feature_store import logo_dataset
 from feature_store.errors import BadUse
-from feature_store.params import Params
+from feature_store.params import Params, load
 from training import logo, logo_detect, logo_detector, logo_fit
 
 SMALL = {"size": 96, "batch_size": 4, "epochs": 1, "patience": 9, "head_learning_rate": 3e-3, "min_confidence": 0.05}
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load(ROOT / "params.yaml")
 
 
 def small(params: Params, **changes) -> Params:
