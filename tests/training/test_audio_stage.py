@@ -20,7 +20,7 @@ from feature_store import digest
 from feature_store import params as parameters
 from feature_store.contents import Spectrogram
 from feature_store.errors import FailedWork
-from training import audio, loop
+from training import audio, stage
 from training.audio_model import AudioModel, AudioSetup, load_audio, predict_audio
 
 GOLDEN = Path(__file__).parent / "golden" / "audio_losses.json"
@@ -85,8 +85,8 @@ def test_losses_are_those_recorded(world: Path, tiny: ModuleType, monkeypatch: p
         seen.append(masked_loss(*arguments))
         return seen[-1]
 
-    masked_loss = loop.masked_loss
-    monkeypatch.setattr(loop, "masked_loss", watched)
+    masked_loss = stage.masked_loss
+    monkeypatch.setattr(stage, "masked_loss", watched)
     run(world, tiny)
     assert [loss.item() for loss in seen] == pytest.approx(json.loads(GOLDEN.read_text()), abs=1e-4)
 
