@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from feature_store import digest
 from feature_store import params as parameters
 from feature_store.extractors.image_decoding import decode_square
-from training.image import fit_image, prepare
+from training.image import fit_image, pictures, prepare
 from training.image_model import ImageModel, predict_image
 
 GROUPS = {
@@ -51,9 +51,8 @@ def main() -> None:
     frozen = features(model, photos, contents)
     examples = photos.melt(id_vars="post_id", value_vars=list(GROUPS), var_name="category", value_name="label").assign(weight=1.0)
     with tempfile.TemporaryDirectory() as folder:
-        record, samples_per_s = fit_image(
-            model, train, val, examples, params, lambda names: ((name, contents[name]) for name in names), Path(folder)
-        )
+        shards = pictures(Path(folder), contents, params.image.size, lambda names: ((name, contents[name]) for name in names))
+        record, samples_per_s = fit_image(model, train, val, examples, params, shards, Path(folder) / "progress")
     ours = predict_image(model, test["image_digests"].tolist(), contents.__getitem__)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()}, {torch.get_num_threads()} threads · commit {commit}")
@@ -83,7 +82,7 @@ def read_photos(folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:
         place = int(key[:8], 16) % 18
         split = "test" if place < 6 else "val" if place < 8 else "train"
         present = {group: float(bool(brands[name] & set(members))) for group, members in GROUPS.items()}
-        rows.append({"post_id": name, "image_digests": [key], "split": split, **present})
+        rows.append({"post_id": name, "image_digests": [key], "num_frames": 0, "split": split, **present})
     return pd.DataFrame(rows), {digest.of_bytes(content): content for content in contents.values()}
 
 

@@ -37,24 +37,37 @@ CONTROLS = {
     doc_md=__doc__,
 )
 def retrain() -> None:
-    """The graph of `dvc.yaml` between two tasks of ours: pin the inputs, register the outcome."""
+    """The graph of `dvc.yaml` between tasks of ours: make a workspace, extract features, pin the inputs; register the outcome."""
 
-    @task(inlets=[LEDGER])
+    def in_workspace(name: str) -> dict[str, Any]:
+        prepared = get_current_context()["ti"].xcom_pull(task_ids="prepare")
+        return run_task(ROOT, [name, "--workspace", prepared["workspace"]])
+
+    @task
     def prepare() -> dict[str, Any]:
-        """Make the workspace of the run and pin the ledger's versions into it."""
+        """Make the workspace of the run."""
         context = get_current_context()
         facts = {"dag_id": context["dag"].dag_id, "airflow_run_id": context["run_id"], "rerun_of": context["params"]["rerun_of"]}
         params = {key: value for key, value in context["params"].items() if key not in CONTROLS}
         asked = ["--params", json.dumps(params), "--facts", json.dumps(facts)]
         return run_task(ROOT, ["prepare", "--root", str(ROOT), "--run-id", context["run_id"], *asked])
 
+    @task(inlets=[LEDGER])
+    def features() -> dict[str, Any]:
+        """Extract from new posts what the models read; contents that are known already cost nothing."""
+        return in_workspace("features")
+
+    @task(trigger_rule="none_failed", inlets=[LEDGER])
+    def pin() -> dict[str, Any]:
+        """Write down which versions of ledger and features the run starts from."""
+        return in_workspace("pin")
+
     @task(trigger_rule="none_failed", outlets=[CHALLENGER])
     def register() -> dict[str, Any]:
         """Push what was made and register it; an equal run that is registered already is found."""
-        prepared = get_current_context()["ti"].xcom_pull(task_ids="prepare")
-        return run_task(ROOT, ["register", "--workspace", prepared["workspace"]])
+        return in_workspace("register")
 
-    prepare() >> stage_tasks(ROOT) >> register()
+    prepare() >> features() >> pin() >> stage_tasks(ROOT) >> register()
 
 
 retrain()

@@ -1,6 +1,7 @@
 """The runner behind every task of `retrain`: workspace, one stage through DVC, registration. Knows nothing of Airflow.
 
 usage: python -m dags.run_stage prepare --root . --store store --run-id ID --params '{"text.epochs": 1}' --result FILE
+       python -m dags.run_stage features --workspace store/runs/ID --store store --result FILE     then pin, with the same arguments
        python -m dags.run_stage stage NAME --workspace store/runs/ID --store store --result FILE
        python -m dags.run_stage register --workspace store/runs/ID --store store --result FILE
 """
@@ -35,7 +36,7 @@ ENDED = re.compile(r"failed to run: .*exited with (-?\d+)")
 
 
 def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Make the run's workspace and pin what it starts from.
+    """Make the run's workspace.
 
     Args:
         root: repository with code, `dvc.yaml` and `params.yaml`.
@@ -48,12 +49,49 @@ def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts:
         {"workspace", "status"}.
 
     Raises:
-        Refused: a parameter is wrong, or the ledger cannot be pinned.
+        Refused: a parameter is wrong.
     """
     folder = workspace.location(store, run_id)
     workspace.create(root, folder, store, params, facts)
-    workspace.pin(folder, store)
     return {"workspace": str(folder), "status": "executed"}
+
+
+def features(folder: Path, store: Path) -> dict[str, Any]:
+    """Bring the feature store up to the ledger, with the run's parameters; a run whose inputs are pinned already needs nothing.
+
+    Args:
+        folder: the workspace.
+        store: folder with ledger and features.
+
+    Returns:
+        {"status": executed/unchanged}.
+
+    Raises:
+        Refused: extraction failed as a whole. Bad contents and extractors without weights are counted, and no failure.
+    """
+    if (folder / graph.PINNED).exists():
+        return {"status": "unchanged"}
+    workspace.call(["feature_store.features", "--store", str(store)], folder, store)
+    return {"status": "executed"}
+
+
+def pin(folder: Path, store: Path) -> dict[str, Any]:
+    """Write down what the run starts from; a run that has it already keeps it.
+
+    Args:
+        folder: the workspace.
+        store: folder with ledger, features and registry.
+
+    Returns:
+        {"status": executed/unchanged}.
+
+    Raises:
+        Refused: the ledger cannot be pinned.
+    """
+    if (folder / graph.PINNED).exists():
+        return {"status": "unchanged"}
+    workspace.call(["registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store)
+    return {"status": "executed"}
 
 
 def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
@@ -175,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.task == "stage":
             result = stage(args.name, folder, args.store, args.force)
         else:
-            result = register(folder, args.store)
+            result = {"features": features, "pin": pin, "register": register}[args.task](folder, args.store)
         code = 0
     except Refused as refusal:
         print(f"{task}: failed: {refusal}", file=sys.stderr)
@@ -193,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--store", type=lambda text: Path(text).absolute(), required=True, help="folder with ledger, registry, runs")
     common.add_argument("--result", type=Path, required=True, help="JSON to write: status, paths and digests")
-    first = tasks.add_parser("prepare", parents=[common], help="make the workspace and pin the inputs")
+    first = tasks.add_parser("prepare", parents=[common], help="make the workspace")
     first.add_argument("--root", type=lambda text: Path(text).absolute(), required=True, help="repository to copy the code from")
     first.add_argument("--run-id", required=True, help="names the workspace")
     first.add_argument("--params", default="{}", help="JSON: flat parameter -> value")
@@ -203,6 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     one = tasks.add_parser("stage", parents=[later], help="run one stage")
     one.add_argument("name", help="stage of dvc.yaml")
     one.add_argument("--force", action="store_true", help="run it even if nothing changed")
+    tasks.add_parser("features", parents=[later], help="extract what the feature store lacks")
+    tasks.add_parser("pin", parents=[later], help="pin the versions that the run starts from")
     tasks.add_parser("register", parents=[later], help="push to the remote and register")
     return parser
 

@@ -73,16 +73,6 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def pin(workspace: Path, store: Path) -> None:
-    """Write `data/inputs.json`, unless the run already has it.
-
-    Raises:
-        Refused: with the reason that `registry.pin` printed.
-    """
-    if not (workspace / graph.PINNED).exists():
-        call(["registry.pin", "--store", str(store), "--out", graph.PINNED], workspace, store)
-
-
 def call(arguments: list[str], workspace: Path, store: Path) -> None:
     """Run one of our modules in the interpreter of the stages, its output passed on line by line.
 

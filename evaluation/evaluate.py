@@ -15,7 +15,7 @@ from evaluation.evaluate_inputs import STAGE_SCORES, Inputs, of_the_stage
 from evaluation.metric_rows import Settings
 from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
 from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
-from evaluation.report import content, render
+from evaluation.report import content, features, render
 from feature_store import atomic, calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 
@@ -70,6 +70,8 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         examples=_examples(inputs, columns or scores.Columns(), facts, calibration, points),
         behaviour=[] if inputs.behaviour is None else behaviour_files.load(inputs.behaviour),
     )
+    if inputs.features is not None:
+        story["features"] = features.read(inputs.features)
     result = Result(table, decision, story)
     write(out, result)
     return result

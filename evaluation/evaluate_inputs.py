@@ -9,6 +9,7 @@ from feature_store.inputs import read_inputs
 STAGE_SCORES = Path("data/scores.parquet")
 STAGE_THRESHOLDS, STAGE_CALIBRATION = Path("data/calibration/thresholds.json"), Path("data/calibration/calibration.json")
 STAGE_CHAMPION, STAGE_INPUTS = Path("data/champion_scores.parquet"), Path("data/inputs.json")
+STAGE_FEATURES = Path("data/features.json")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Inputs:
     scores: table in the scores contract.
     thresholds, calibration: what to apply to them.
     champion_scores: the champion's scores on the same rows, calibrated already.
+    features: coverage and drift of features, as the stage snapshot wrote them.
     behaviour: folder that `upheld behave` wrote for the model of the scores.
     frozen: categories in which a person has stopped automatic removal.
     show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
@@ -27,6 +29,7 @@ class Inputs:
     thresholds: Path | None = None
     calibration: Path | None = None
     champion_scores: Path | None = None
+    features: Path | None = None
     behaviour: Path | None = None
     frozen: tuple[freeze_log.Event, ...] = ()
     show_text: bool = False
@@ -43,5 +46,6 @@ def of_the_stage(given: Inputs) -> Inputs:
         thresholds=given.thresholds or STAGE_THRESHOLDS,
         calibration=given.calibration or STAGE_CALIBRATION,
         champion_scores=given.champion_scores or STAGE_CHAMPION,
+        features=STAGE_FEATURES,
         frozen=read_inputs(STAGE_INPUTS).frozen,
     )

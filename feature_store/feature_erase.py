@@ -1,12 +1,15 @@
 """Contents that no post has any more leave the feature store, and what was derived from them does, too."""
 
+from pathlib import Path
+
 import pyarrow as pa
 
+from feature_store import shards
 from feature_store.feature_contents import PostContents
 from feature_store.feature_table import FeatureStore
 
 
-def erase_forgotten(known: PostContents, features: FeatureStore) -> dict[str, int]:
+def erase_forgotten(known: PostContents, features: FeatureStore, decoded: Path) -> dict[str, int]:
     """Delete every content of which the ledger has no accepted post: a tombstone's, unless another post has the same.
 
     Keyframes go with their video: they count as a post's only as long as a post has the video.
@@ -14,6 +17,7 @@ def erase_forgotten(known: PostContents, features: FeatureStore) -> dict[str, in
     Args:
         known: what the posts of the ledger have.
         features: what is cleaned; it belongs to that ledger alone.
+        decoded: the store's folder of decoded arrays, cleaned alike.
 
     Returns:
         table -> number of contents deleted.
@@ -21,8 +25,9 @@ def erase_forgotten(known: PostContents, features: FeatureStore) -> dict[str, in
     Raises:
         FailedWork: a run holds an older version of a table; the next call goes on.
     """
-    if not features.versions:
+    if not features.versions and not decoded.exists():
         return {}
     kinds = [known.of("text"), known.of("image"), known.of("audio")]  # videos are among the last
     living = pa.chunked_array([chunk for table in kinds for chunk in table["digest"].chunks], pa.string())
+    shards.keep_only(decoded, living.to_pylist())
     return features.keep_only(living)

@@ -58,7 +58,7 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
     features = FeatureStore(location(parameters, store))
     known = PostContents(Ledger(store), features)
     with one_writer.only(Path(store) / ".features.lock", "feature store"):
-        erased = erase_forgotten(known, features)
+        erased = erase_forgotten(known, features, Path(store) / "decoded")
         with _progress() as progress:
             ran = {extractor.name: _bring_up(parameters, store, known, features, extractor, progress) for extractor in chosen}
     return {"erased": erased, "unavailable": unavailable, "extractors": ran}

@@ -28,8 +28,8 @@ def group(posts: pd.DataFrame, params: Splits) -> Grouped:
     author, context; within a key the order of its values.
 
     Args:
-        posts: one row per post, any order: post_id, created_at, text (str, may be blank), image_digests (list of str), author_id,
-            context_id (str or null).
+        posts: one row per post, any order: post_id, created_at, text (str, may be blank), image_digests and audio_digests (list of
+            str), author_id, context_id (str or null).
         params: section `splits`.
 
     Returns:
@@ -58,6 +58,7 @@ def _content_keys(posts: pd.DataFrame, min_similarity: float) -> dict[str, "pd.S
         "exact_text": forms.where(forms != "").set_axis(posts.index),
         "near_text": posts["post_id"].map(near_duplicates(forms, min_similarity)),
         "image_digest": posts["image_digests"].explode(),
+        "audio_digest": posts["audio_digests"].explode(),
     }
 
 

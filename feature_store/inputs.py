@@ -1,4 +1,4 @@
-"""data/inputs.json, the only thing outside the graph that its stages read: ledger versions and champion, pinned."""
+"""data/inputs.json, the only thing outside the graph that its stages read: ledger and feature versions and champion, pinned."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,32 @@ class Versions(BaseModel, extra="allow"):
     review_outcomes: int
 
 
-class Inputs(BaseModel):
+class PinnedTable(BaseModel):
+    """Which rows of an extractor's table are meant: the Lance version of the table, and the extractor version that made them.
+
+    `kind` is what the extractor reads: text, image, video or audio.
+    """
+
+    lance_version: int
+    extractor_version: str
+    kind: str
+
+
+class FeaturePins(BaseModel):
+    """What of the feature store a run reads: by extractor; empty where nothing was extracted, and in runs from before there was one.
+
+    `features_location` is its folder or prefix, None where it lies in the store.
+    """
+
+    features: dict[str, PinnedTable] = {}
+    features_location: str | None = None
+
+    def location(self, store: Path) -> Path | str:
+        """Where the feature store of a store folder is."""
+        return self.features_location or store / "features"
+
+
+class Inputs(FeaturePins):
     """data/inputs.json: where the graph starts from."""
 
     tables: Versions

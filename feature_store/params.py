@@ -36,7 +36,7 @@ from feature_store.params_media import (
     VideoBounds,
 )
 from feature_store.params_section import Section
-from feature_store.params_training import Fusion, Image, Logo, Predict, Text
+from feature_store.params_training import Audio, Fusion, Image, Logo, Predict, Text
 
 
 class Params(Section):
@@ -69,6 +69,7 @@ class Params(Section):
     snapshot: Snapshot
     text: Text
     image: Image
+    audio: Audio
     logo: Logo
     predict: Predict
     fusion: Fusion

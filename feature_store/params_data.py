@@ -67,9 +67,14 @@ class Splits(Section):
 
 
 class Snapshot(Section):
-    """What a snapshot holds besides the labelled posts."""
+    """What a snapshot holds besides the labelled posts, what it takes from the features, and how drift is measured on them."""
 
     frame_rows: int = Field(ge=0)
+    min_language_prob: Share
+    max_part_chars: int = Field(ge=1)
+    max_frames: int = Field(ge=1)
+    drift_posts: int = Field(ge=2)
+    drift_min_posts: int = Field(ge=2)
 
 
 _Kind = Literal["text", "image", "video", "audio"]
@@ -104,6 +109,7 @@ class SampleData(Section):
     weeks: int = Field(ge=1)
     posts_per_week: int = Field(ge=1)
     share_images: Share
+    share_clips: Share
     share_captions: Share
     num_authors: int = Field(ge=1)
     share_offenders: Share

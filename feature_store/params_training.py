@@ -22,9 +22,8 @@ class Fit(Section):
 
 
 class Training(Fit):
-    """What both classifiers' training reads besides; shares of units in [0, 1]."""
+    """What every classifier's training reads besides; shares of units in [0, 1]."""
 
-    backbone: str = Field(min_length=1)
     dropout: float = Field(ge=0, lt=1)
     class_weight: Literal["none", "balanced"]
     category_balance: Share
@@ -34,6 +33,7 @@ class Training(Fit):
 class Text(Training):
     """The text classifier: tokens a text (prefix and special tokens included), and what its encoder starts from."""
 
+    backbone: str = Field(min_length=1)
     max_tokens: int = Field(ge=8)
     prefix: str
     freeze_word_embeddings: bool
@@ -41,9 +41,18 @@ class Text(Training):
 
 
 class Image(Training):
-    """The image classifier: side of its square input in pixels."""
+    """The image classifier: side of its square input in pixels, and frames of a post's videos that one training step looks at."""
 
+    backbone: str = Field(min_length=1)
     size: int = Field(ge=32)
+    step_frames: int = Field(ge=1)
+
+
+class Audio(Training):
+    """The sound classifier: channels of each of its convolutions, and the longest stretch that one training step hears, in mel frames."""
+
+    channels: tuple[int, ...] = Field(min_length=1)
+    step_frames: int = Field(ge=16)
 
 
 class Predict(Section):

@@ -1,4 +1,4 @@
-"""What models read of a post, made here for training and serving alike: text, picture digests, plain features."""
+"""What models read of a post, made here for training and serving alike: text, media digests, plain features."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -38,10 +38,44 @@ def has_link(caption: str | None) -> bool:
     return _LINK.search(caption or "") is not None
 
 
+def whole_text(caption: str, said: Sequence[str], written: Sequence[str], max_part_chars: int) -> str:
+    """What the text classifier reads: caption, then what is said in the post's sounds, then what is written in its pictures.
+
+    Args:
+        caption: from `merged_text`.
+        said: transcripts, one a sound; may be empty strings.
+        written: words found in pictures and key frames; the same words of several frames count once.
+        max_part_chars: of each of the three, where there is more than the caption.
+
+    Returns:
+        the parts that there are, told apart by ` | speech: ` and ` | picture: `; the caption as it is where nothing is said or written.
+    """
+    further = {"speech": said, "picture": written}
+    parts = {name: merged_text(" ".join(dict.fromkeys(texts)), None) for name, texts in further.items()}
+    if not any(parts.values()):
+        return caption
+    told = [caption[:max_part_chars], *(f"{name}: {text[:max_part_chars]}" for name, text in parts.items() if text)]
+    return " | ".join(part for part in told if part)
+
+
 def image_digests(media: Sequence[Mapping[str, Any]] | None) -> list[str]:
     """SHA-256 of each image in the post's media, in their order, each once; `media` as the ledger holds it, or None."""
-    found = [] if media is None else [str(item["digest"]) for item in media if item["kind"] == "image"]
+    return digests_of(media, "image")
+
+
+def digests_of(media: Sequence[Mapping[str, Any]] | None, *kinds: str) -> list[str]:
+    """SHA-256 of each of the post's media of these kinds, in their order, each once; `media` as the ledger holds it, or None."""
+    found = [] if media is None else [str(item["digest"]) for item in media if item["kind"] in kinds]
     return list(dict.fromkeys(found))
+
+
+def spread(frames: Sequence[str], most: int) -> list[str]:
+    """At most so many key frames, evenly spread over all of them, first and last among them; each digest once."""
+    distinct = list(dict.fromkeys(frames))
+    if len(distinct) <= most:
+        return distinct
+    step = (len(distinct) - 1) / max(most - 1, 1)
+    return [distinct[round(place * step)] for place in range(most)]
 
 
 def _bare(hashtags: Sequence[str] | None) -> list[str]:

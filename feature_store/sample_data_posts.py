@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from feature_store import sample_data_clips as clips
 from feature_store import sample_data_images as images
 from feature_store.params_data import SampleData
 from feature_store.sample_data_rng import identifier, stream, weighted
@@ -37,6 +38,7 @@ _STAY_WEEKS = 3
 _STANCES_ORDINARY = dict(zip(STANCES, (0.27, 0.08, 0.05, 0.16, 0.16, 0.28), strict=True))
 _STANCES_OFFENDER = dict(zip(STANCES, (0.62, 0.13, 0.07, 0.03, 0.05, 0.10), strict=True))
 _IMAGE_KINDS = dict(zip(images.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
+_MEDIA = {"jpg": "image", "mp4": "video", "wav": "audio"}
 _BOARDS = {"board:news": 0.3, "board:town": 0.25, "board:market": 0.2, "board:family": 0.15, "board:night": 0.1}
 
 
@@ -60,7 +62,7 @@ class Posts:
     """What a week brings: posts in the delivery contract, their media (uri -> bytes), and the truth aside.
 
     `truth` has one row a post and policy: post_id, category, language (the true one), label (1 violates), hard (bool),
-    stance (how the text meets the policy; `image` where only the picture does, `none` off topic).
+    stance (how the text meets the policy; `image` where only a picture, clip or sound does, `none` off topic).
     """
 
     posts: pd.DataFrame
@@ -95,7 +97,9 @@ def _post(
     kind, media = _image(week, post_id, rng) if rng.random() < settings.share_images else (None, {})
     stances: dict[str, str] = {}
     text, topic = _caption(writer) if kind and rng.random() < settings.share_captions else _text(writer, offends, stances)
-    shown = images.KINDS[kind] if kind else None
+    broken = {images.KINDS[kind]} if kind else set()
+    if not kind:
+        media, broken = _moving(week, settings, post_id)
     post = {
         "post_id": post_id,
         "created_at": week.monday + timedelta(seconds=rng.randrange(7 * 24 * 3600), microseconds=rng.randrange(1_000_000)),
@@ -103,18 +107,18 @@ def _post(
         "region": None if rng.random() < 0.04 else region,
         "text": text,
         "hashtags": _hashtags(writer, topic, stances, rng),
-        "media": [{"kind": "image", "uri": uri} for uri in media],
+        "media": [{"kind": _MEDIA[uri.rpartition(".")[2]], "uri": uri} for uri in media],
         "context_id": _context(week, num_posts, writer.language, rng),
         "author_id": author_id,
         "author_group": None,
     }
-    return post, media, [_truth(post_id, writer.language, policy, stances, shown) for policy in POLICIES]
+    return post, media, [_truth(post_id, writer.language, policy, stances, policy in broken) for policy in POLICIES]
 
 
-def _truth(post_id: str, language: str, policy: str, stances: dict[str, str], shown: str | None) -> dict[str, Any]:
+def _truth(post_id: str, language: str, policy: str, stances: dict[str, str], shown: bool) -> dict[str, Any]:
     stance = stances.get(policy, "none")
-    broken = STANCES.get(stance, 0) or int(policy == shown)
-    stance = "image" if policy == shown and not STANCES.get(stance, 0) else stance
+    broken = STANCES.get(stance, 0) or int(shown)
+    stance = "image" if shown and not STANCES.get(stance, 0) else stance
     return {"post_id": post_id, "category": policy, "language": language, "label": broken, "hard": stance in HARD_STANCES, "stance": stance}
 
 
@@ -172,6 +176,20 @@ def _image(week: Week, post_id: str, rng: random.Random) -> tuple[str, dict[str,
     drawn = stream(week.seed, "image", *name)
     kind = weighted(drawn, _IMAGE_KINDS)
     return kind, {f"media/week={week.number:02d}/{post_id}.jpg": images.draw(kind, drawn)}
+
+
+def _moving(week: Week, settings: SampleData, post_id: str) -> tuple[dict[str, bytes], set[str | None]]:
+    """A clip, a sound or, mostly, neither; and the policies that it breaks."""
+    rng = stream(week.seed, "moving", post_id)  # of its own, so that the rest of the world is the same with and without
+    if rng.random() >= settings.share_clips:
+        return {}, set()
+    heard = rng.choice(list(clips.SOUNDS))
+    samples = clips.sound(heard, rng)
+    name = f"media/week={week.number:02d}/{post_id}"
+    if rng.random() < 0.6:
+        return {f"{name}.wav": clips.wav(samples)}, {clips.SOUNDS[heard]}
+    kind = weighted(rng, _IMAGE_KINDS)
+    return {f"{name}.mp4": clips.clip(kind, samples, rng)}, {clips.SOUNDS[heard], images.KINDS[kind]}
 
 
 def _drifted(weights: dict[Any, tuple[float, float]], number: int) -> dict[Any, float]:

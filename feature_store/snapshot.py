@@ -25,11 +25,14 @@ from feature_store.contracts import SPLITS
 from feature_store.errors import BadUse
 from feature_store.inputs import Inputs, read_inputs
 from feature_store.ledger import Ledger
+from feature_store.pinned_features import PinnedFeatures
 from feature_store.snapshot_tables import MEMBERSHIP, Tables, compose
 
 INPUTS = Path("data/inputs.json")
 OUT = Path("data/snapshot")
+FEATURES = "features.json"  # beside the folder
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
+READ_BY_MODELS = ("keyframes", "language", "ocr", "spectrogram", "transcript")  # new rows of other features retrain nothing
 CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
 
 
@@ -41,14 +44,15 @@ class Result:
     manifest: dict[str, Any]
 
 
-def run(params: parameters.Params, inputs: Path, store: Path, out: Path) -> Result:
-    """Write a snapshot: examples.parquet, posts.parquet, membership.parquet, manifest.json.
+def run(params: parameters.Params, inputs: Path, store: Path, out: Path, features: Path) -> Result:
+    """Write a snapshot: examples.parquet, posts.parquet, membership.parquet, manifest.json; and what the report says of features.
 
     Args:
         params: sections labels, splits, snapshot; policies; seed.
-        inputs: data/inputs.json; says which version of each ledger table is meant, and as of when.
-        store: folder with the ledger and the champion's bundle.
+        inputs: data/inputs.json; says which version of each table of ledger and features is meant, and as of when.
+        store: folder with the ledger, the features and the champion's bundle.
         out: folder to write, whole or not at all.
+        features: JSON to write: coverage and drift of the features, per language.
 
     Returns:
         the folder and the manifest. The same ledger content, champion and params give the same bytes.
@@ -69,12 +73,16 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path) -> Resu
         rows: pd.DataFrame = pa.Table.from_batches([batch.filter(pc.is_in(batch["post_id"], wanted)) for batch in batches]).to_pandas()
         return rows
 
-    tables = compose(outcomes, about, contents_of, membership, pd.Timestamp(pinned.as_of), params)
-    manifest = tables.account | pinned.model_dump(mode="json") | {"digest": _digest(tables)}
+    known = PinnedFeatures(pinned.location(store), pinned.features)
+    tables = compose(outcomes, about, contents_of, membership, pd.Timestamp(pinned.as_of), params, known)
+    stated = pinned.model_dump(mode="json")
+    stated["features"] = {name: table for name, table in stated["features"].items() if name in READ_BY_MODELS}
+    manifest = tables.account | stated | {"digest": _digest(tables)}
     with replacing_folder(out) as folder:
         for name in ("examples", "posts", "membership"):
             pq.write_table(getattr(tables, name), folder / f"{name}.parquet", compression="zstd")
         write_json(folder / "manifest.json", manifest)
+    write_json(features, tables.features)
     return Result(out, manifest)
 
 
@@ -122,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def snapshot(
         inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
         out: Annotated[Path, typer.Option(help="Folder to write.")] = OUT,
+        features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
         params: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006
         store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008
@@ -129,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Draw the snapshot that a retrain learns from."""
         with console().status("snapshot: labels, groups and splits of what the ledger holds"):
-            manifest = run(parameters.load(params, overrides), inputs, store, out).manifest
+            manifest = run(parameters.load(params, overrides), inputs, store, out, features or out.parent / FEATURES).manifest
         print(json.dumps(manifest, indent=2, sort_keys=True) if as_json else _summary(manifest))
 
     return execute(snapshot, "snapshot", argv)

@@ -11,10 +11,15 @@ from feature_store import post_features, reviewer_cap
 from feature_store.author_history import prior_removals
 from feature_store.contracts import SPLITS, TIMESTAMP
 from feature_store.errors import FailedWork
+from feature_store.feature_coverage import coverage
+from feature_store.feature_drift import drift
 from feature_store.groups import group
 from feature_store.keyed_hash import uniform
 from feature_store.labels import Labelled, label
 from feature_store.params import Params
+from feature_store.params_data import Snapshot
+from feature_store.pinned_features import NO_FEATURES, PinnedFeatures
+from feature_store.snapshot_features import captions, enriched, week_of
 from feature_store.splits import LEARNED, assign, boundaries, windows
 
 EXAMPLES = pa.schema(
@@ -43,6 +48,9 @@ POSTS = pa.schema(
         ("context_id", pa.string()),
         ("text", pa.string()),
         ("image_digests", pa.list_(pa.string())),
+        ("num_frames", pa.int32()),
+        ("video_digests", pa.list_(pa.string())),
+        ("audio_digests", pa.list_(pa.string())),
         ("num_hashtags", pa.int32()),
         ("has_link", pa.bool_()),
         ("prior_removals", pa.int32()),
@@ -55,12 +63,13 @@ MEMBERSHIP = pa.schema([("post_id", pa.string()), ("split", pa.string())])
 
 @dataclass(frozen=True)
 class Tables:
-    """The three tables of a snapshot, and what the manifest says of how they came about."""
+    """The three tables of a snapshot, what the manifest says of how they came about, and what the report says of features."""
 
     examples: pa.Table
     posts: pa.Table
     membership: pa.Table
     account: dict[str, Any]
+    features: dict[str, Any]
 
 
 def compose(
@@ -70,6 +79,7 @@ def compose(
     membership: pd.DataFrame,
     as_of: pd.Timestamp,
     params: Params,
+    features: PinnedFeatures = NO_FEATURES,
 ) -> Tables:
     """Make the tables of a snapshot.
 
@@ -80,6 +90,7 @@ def compose(
         membership: post_id, split of the champion; empty if there is none.
         as_of: what was recorded or reviewed later is unknown.
         params: sections labels, splits, snapshot; policies; seed.
+        features: what the feature store knew.
 
     Returns:
         tables in order of their keys, and the account: what went where, what was left out and why.
@@ -92,9 +103,11 @@ def compose(
     usable = outcomes[outcomes["category"].isin(params.policies) & outcomes["post_id"].isin(about["post_id"])]
     if usable.empty:
         raise FailedWork(f"snapshot: the ledger holds no review outcome of a policy as of {as_of.isoformat()}; ingest a delivery with some")
+    # In the ledger's languages, `und` among them: by these the posts were given to reviewers, whose errors are estimated here.
     labelled = label(usable, about.set_index("post_id")["language"], as_of, params.labels)
     chosen, starts = _choose(about, labelled.items, membership, params)
-    posts = _featured(contents_of(chosen["post_id"]), usable, about)
+    posts = _featured(contents_of(chosen["post_id"]), usable, about, features, params.snapshot)
+    chosen["language"] = chosen["post_id"].map(posts.set_index("post_id")["language"])
     grouped = group(posts, params.splits)
     chosen = chosen.merge(grouped.posts, on="post_id", validate="1:1")
     places = assign(chosen.assign(stratum=_strata(chosen, labelled.items)), params.splits, f"splits/{params.seed}")
@@ -111,7 +124,8 @@ def compose(
     }
     posts = posts[posts["split"].notna()]
     _require_labels(examples)
-    return Tables(_table(examples, EXAMPLES), _table(posts, POSTS), _table(_line(posts, membership), MEMBERSHIP), account)
+    told = {"coverage": coverage(posts, features), "drift": drift(about, contents_of, features, params.seed, params.snapshot)}
+    return Tables(_table(examples, EXAMPLES), _table(posts, POSTS), _table(_line(posts, membership), MEMBERSHIP), account, told)
 
 
 def _choose(
@@ -133,20 +147,21 @@ def _choose(
     return chosen[["post_id", "window", "language", "is_labelled", "learned_as"]], starts
 
 
-def _featured(contents: pd.DataFrame, outcomes: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
+def _featured(
+    contents: pd.DataFrame, outcomes: pd.DataFrame, about: pd.DataFrame, features: PinnedFeatures, settings: Snapshot
+) -> pd.DataFrame:
     """Posts with the columns that models and reports read; `text` is the merged one."""
     posts = contents.sort_values("post_id", ignore_index=True)
-    pairs = list(zip(posts["text"].astype(object).where(posts["text"].notna(), None), posts["hashtags"], strict=True))
-    calendar = posts["created_at"].dt.isocalendar()
     history = prior_removals(posts, outcomes, about.set_index("post_id")["author_id"])
-    return posts.assign(
-        text=[post_features.merged_text(*pair) for pair in pairs],
+    pairs = captions(posts)
+    plain = posts.assign(
+        caption=[post_features.merged_text(*pair) for pair in pairs],
         num_hashtags=[post_features.num_hashtags(*pair) for pair in pairs],
         has_link=[post_features.has_link(caption) for caption, _ in pairs],
-        image_digests=posts["media"].map(post_features.image_digests),
-        period=calendar["year"].astype(str) + "-W" + calendar["week"].astype(str).str.zfill(2),
+        period=week_of(posts["created_at"]),
         prior_removals=posts["post_id"].map(history),
     )
+    return enriched(plain, features, settings)
 
 
 def _strata(chosen: pd.DataFrame, items: pd.DataFrame) -> "pd.Series[str]":

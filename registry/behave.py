@@ -23,7 +23,7 @@ from feature_store import atomic, digest, params, post_features
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
 from registry import mlflow_store, serve
-from training import pipeline, progress
+from training import pipeline, progress, stage1
 
 CASE_COLUMNS = ["case_id", "category", "language", "functionality", "identity", "label", "prob", "flagged", "passed"]
 MAX_LISTED = 20  # failures in behaviour.md; all of them are in metrics.parquet
@@ -109,7 +109,7 @@ def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
     posts["image_digests"] = [[] for _ in range(len(cases))]
     posts["prior_removals"] = 0
     with progress.bars() as shown:
-        probs = model.predict(posts, lambda _: {}, progress.reporter(shown, "score", len(posts)))
+        probs = model.predict(posts, stage1.NO_MEDIA, progress.reporter(shown, "score", len(posts)))
     return probs.set_index("post_id")
 
 

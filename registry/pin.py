@@ -1,4 +1,4 @@
-"""Pin what a retrain starts from: ledger table versions, and the champion whose line it continues.
+"""Pin what a retrain starts from: versions of the ledger's and the features' tables, and the champion whose line it continues.
 
 usage: python -m registry.pin --store store --out data/inputs.json
 """
@@ -12,19 +12,25 @@ from typing import Annotated, Any
 import typer
 
 from feature_store import atomic, digest, freeze_log
-from feature_store.command import STORE_FOLDER, StoreFolder, execute
+from feature_store import params as parameters
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, ParamsFile, StoreFolder, execute
 from feature_store.errors import FailedWork
+from feature_store.extractors import catalogue
+from feature_store.feature_table import FeatureStore
+from feature_store.inputs import FeaturePins, PinnedTable
 from feature_store.ledger import Ledger
 from registry import mlflow_store
 
 
-def run(store: Path, out: Path) -> dict[str, Any]:
+def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
     """Write the only external dependency of the graph.
 
     Args:
-        store: folder with ledger and registry.
-        out: `inputs.json` to write: table versions, as_of, ledger_digest, champion, synthetic, frozen.
-            Equal content for an equal ledger and champion, so that nothing new means nothing to do.
+        store: folder with ledger, features and registry.
+        out: `inputs.json` to write: table versions, features, as_of, ledger_digest, champion, synthetic,
+            frozen.
+            Equal content for equal ledger, features and champion, so that nothing new means nothing to do.
+        params: of the run; with them each extractor has the version whose rows are meant.
 
     Returns:
         what was written.
@@ -42,6 +48,7 @@ def run(store: Path, out: Path) -> dict[str, Any]:
         )
     inputs = {
         "tables": ledger.versions,
+        **pinned_features(store, params).model_dump(),
         "as_of": ledger.as_of.isoformat(),
         "ledger_digest": ledger.content_digest(),
         "champion": export_champion(store),
@@ -50,6 +57,24 @@ def run(store: Path, out: Path) -> dict[str, Any]:
     }
     atomic.write_json(out, inputs)
     return inputs
+
+
+def pinned_features(store: Path, params: parameters.Params) -> FeaturePins:
+    """Tables of the feature store that the run may read.
+
+    Args:
+        store: folder with the features.
+        params: of the run.
+
+    Returns:
+        each table whose extractor can run here; none where nothing was extracted.
+    """
+    pins = FeaturePins(features_location=params.features.location)
+    for name, lance_version in FeatureStore(pins.location(store)).versions.items():
+        extractor = catalogue.make(name, params) if name in catalogue.EXTRACTORS else None
+        if extractor and extractor.unavailable() is None:
+            pins.features[name] = PinnedTable(lance_version=lance_version, extractor_version=extractor.version, kind=extractor.kind)
+    return pins
 
 
 def _told(refused: list[dict[str, Any]]) -> str:
@@ -80,10 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `run`. Returns the exit code."""
 
     def pin(
-        store: StoreFolder = STORE_FOLDER, out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("data/inputs.json")
+        store: StoreFolder = STORE_FOLDER,
+        out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("data/inputs.json"),
+        params: ParamsFile = PARAMS_FILE,
     ) -> None:
         """Pin what a retrain starts from."""
-        run(store, out)
+        run(store, out, parameters.load(params))
 
     return execute(pin, "pin", argv)
 

@@ -7,11 +7,11 @@ import mlflow
 from mlflow.models import set_model
 
 from feature_store.errors import BadUse
-from training import pipeline
+from training import pipeline, stage1
 
 
 class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is not typed
-    """Calibrated probabilities of posts given as features, without images; `upheld score` takes posts as delivered."""
+    """Calibrated probabilities of posts given as features, without pictures and sound; `upheld score` takes posts as delivered."""
 
     def load_context(self, context: Any) -> None:
         """Load and verify the bundle."""
@@ -22,18 +22,19 @@ class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
 
         Args:
             context: MLflow's; unused, the bundle is loaded already.
-            model_input: DataFrame as `training.pipeline.Pipeline.predict` takes, image_digests empty.
+            model_input: DataFrame as `training.pipeline.Pipeline.predict` takes, image_digests and audio_digests empty.
             params: unused.
 
         Returns:
             DataFrame of post_id and prob_{policy}, float64 in (0, 1).
 
         Raises:
-            BadUse: a post has images, whose bytes this interface cannot carry.
+            BadUse: a post has pictures or sound, which this interface cannot carry.
         """
-        if any(len(images) for images in model_input["image_digests"]):
-            raise BadUse("image_digests: MLflow's interface carries no image bytes; score posts with images through `upheld score`")
-        return self.pipeline.predict(model_input, lambda digests: {})
+        for column in ("image_digests", "audio_digests"):
+            if column in model_input and any(len(names) for names in model_input[column]):
+                raise BadUse(f"{column}: MLflow's interface carries no media; score posts with pictures or sound through `upheld score`")
+        return self.pipeline.predict(model_input, stage1.NO_MEDIA)
 
 
 set_model(PipelineModel())

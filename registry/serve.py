@@ -77,17 +77,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Decide on one post or many with a registered model and its thresholds."""
         if (post is None) == (posts is None) or (posts is None) != (out is None):
             raise BadUse("expected either --post FILE, or --posts FILE with --out FILE")
-        bounds = params.load(params_file, overrides).ingest
+        settings = params.load(params_file, overrides)
         judge = appoint(store, model)
         console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
         if judge.frozen:
             console().print(f"frozen, so not removed automatically: {', '.join(sorted(judge.frozen))}", markup=False, highlight=False)
         removals = _removals(store)
         if post is not None:
-            answer, notes = score.one(judge, post, bounds, removals)
+            answer, notes = score.one(judge, post, settings, removals)
             print(json.dumps(answer, indent=None if as_json else 2))
         elif posts is not None and out is not None:
-            result = score.run(judge, posts, out, bounds, removals, datetime.now(UTC))
+            result = score.run(judge, posts, out, settings, removals, datetime.now(UTC))
             notes = result.notes
             print(json.dumps({"out": str(out), "posts": result.num_posts, "actions": result.actions}))
         for note in notes:

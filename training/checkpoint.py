@@ -60,6 +60,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             else:
                 name, moment = name.rsplit("/", 1)
                 parameter = parameters[name]
-                device = parameter.device if tensor.ndim else tensor.device
-                optimizer.state[parameter][moment] = tensor.to(device)
+                # In the parameter's own order in memory (channels last, for convolutions): the fused optimiser walks both side by side.
+                placed = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.ndim else tensor
+                optimizer.state[parameter][moment] = placed
     return state, best

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from feature_store.errors import FailedWork
+from feature_store.inputs import FeaturePins
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -55,6 +56,11 @@ def read_snapshot(folder: Path) -> Snapshot:
     except (OSError, ValueError) as error:
         raise FailedWork(f"{folder}: not a readable snapshot ({error}); run the stage snapshot again") from error
     return Snapshot(posts, examples, manifest)
+
+
+def pins_of(snapshot: Snapshot) -> FeaturePins:
+    """What of the feature store a snapshot was made from."""
+    return FeaturePins.model_validate(snapshot.manifest, extra="ignore")
 
 
 def labelled_posts(snapshot: Snapshot, split: str, policies: Sequence[str]) -> pd.DataFrame:

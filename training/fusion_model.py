@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-FEATURES = ("text_logit", "image_logit", "text_missing", "image_missing", "log1p_prior_removals", "log1p_num_hashtags", "has_link")
-PRIOR = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])  # as if text and image were independent given the truth (naive Bayes)
+MODALITIES = ("text", "image", "audio")
+CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")
+FEATURES = (*(f"{name}_logit" for name in MODALITIES), *(f"{name}_missing" for name in MODALITIES), *CONTEXT)
+PRIOR = np.repeat([1.0, 0.0], [3, 6])  # as if text, image and sound were independent given the truth (naive Bayes)
 MAX_LOGIT = 12.0  # the score grid ends here; Source: STATISTICS §7
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
 
@@ -52,21 +54,21 @@ def evidence(rows: pd.DataFrame, policy: str) -> tuple[Floats, Floats]:
     """Build the features of one policy.
 
     Args:
-        rows: prob_text_{policy} and prob_image_{policy} (float in [0, 1], null where the modality is missing),
+        rows: prob_{modality}_{policy} for each of MODALITIES (float in [0, 1], null where the modality is missing),
             prior_removals (int >= 0), num_hashtags (int >= 0), has_link (bool).
         policy: name of the policy.
 
     Returns:
-        features, float64 (N, 7), columns as in FEATURES; a missing modality has logit 0 and its flag set.
-        mean of the logits present, float64 (N,); NaN where both are missing.
+        features, float64 (N, 9), columns as in FEATURES; a missing modality has logit 0 and its flag set.
+        mean of the logits present, float64 (N,); NaN where all are missing.
     """
-    text, image = (_logits(rows[f"prob_{modality}_{policy}"]) for modality in ("text", "image"))
-    both = np.stack([text, image], axis=1)
-    num_present = (~np.isnan(both)).sum(axis=1)
-    mean = np.nansum(both, axis=1) / np.where(num_present, num_present, np.nan)
+    logits = np.stack([_logits(rows[f"prob_{modality}_{policy}"]) for modality in MODALITIES], axis=1)
+    missing = np.isnan(logits)
+    num_present = (~missing).sum(axis=1)
+    mean = np.nansum(logits, axis=1) / np.where(num_present, num_present, np.nan)
     context = [np.log1p(rows["prior_removals"]), np.log1p(rows["num_hashtags"]), rows["has_link"]]
-    columns = [np.nan_to_num(text), np.nan_to_num(image), np.isnan(text), np.isnan(image), *context]
-    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1), mean
+    context_N3 = np.stack([np.asarray(column, dtype=np.float64) for column in context], axis=1)
+    return np.concatenate([np.nan_to_num(logits), missing, context_N3], axis=1), mean
 
 
 def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFusion:
@@ -115,7 +117,8 @@ def apply(policies: Mapping[str, PolicyFusion], rows: pd.DataFrame) -> pd.DataFr
     fused = {"post_id": rows["post_id"].to_numpy()}
     for policy, learnt in policies.items():
         features, mean = evidence(rows, policy)
-        slopes = np.array([learnt.coefficients[name] for name in FEATURES]) if learnt.coefficients else None
+        # A layer fitted before sound was heard knows nothing of it; its bundle's probabilities of sound are null.
+        slopes = np.array([learnt.coefficients.get(name, 0.0) for name in FEATURES]) if learnt.coefficients else None
         seen = mean if slopes is None else learnt.intercept + (features * slopes).sum(axis=1)
         fused[f"prob_{policy}"] = expit(np.clip(np.where(np.isnan(mean), learnt.base_rate_logit, seen), -MAX_LOGIT, MAX_LOGIT))
     return pd.DataFrame(fused)

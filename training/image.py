@@ -6,14 +6,14 @@ usage: python -m training.image     in a workspace that holds data/snapshot
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL
 import torch
 
 from feature_store import digest
@@ -21,15 +21,18 @@ from feature_store import params as parameters
 from feature_store.atomic import replacing_folder
 from feature_store.backbones.devices import best_device
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-from feature_store.ledger import Ledger
+from feature_store.contents import pictures_of
+from feature_store.extractors import image_decoding
+from feature_store.shards import Shards
 from training import stage
-from training.data import Array, Examples, Rows, labelled_posts, read_snapshot, targets_of
+from training.data import Array, Examples, Rows, labelled_posts, pins_of, read_snapshot, targets_of
+from training.decoded import filled
 from training.image_augmentation import augmented
-from training.image_cache import PictureCache
-from training.image_model import ImageModel, ReadImages, build_image, predict_pictures, save_image, save_untrained_image
+from training.image_model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
 
 SNAPSHOT = Path("data/snapshot")
 MODEL = Path("models/image")
+ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Result:
 
 
 def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, model: Path, store: Path) -> Result:
-    """Train the image classifier on the posts of split train that have images, choose its epoch on split val, and write it.
+    """Train the image classifier on the posts of split train that have pictures or videos, choose its epoch on split val, and write it.
 
     Args:
         params: `image`, `policies` and `seed` are read.
@@ -68,11 +71,35 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
     classifier = prepare(params)
     parts = [params.image.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
     folder = stage.checkpoint_folder(store, "image", *parts)
-    fitted, samples_per_s = fit_image(classifier, train, val, data.examples, params, read_images, folder)
+    names = {name for digests in (*train.image_digests, *val.image_digests) for name in digests}
+    shards = pictures(store, names, classifier.setup.size, read_images)
+    fitted, samples_per_s = fit_image(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
             save_image(classifier, unfinished, {**fitted, "synthetic": bool(data.manifest["synthetic"])})
     return Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
+
+
+def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImages) -> Shards:
+    """Pictures by digest, uint8 (size, size, 3), decoded now where no run has done so yet.
+
+    Args:
+        store: the store folder.
+        names: digests of the pictures wanted.
+        size: side in pixels.
+        read_images: gives the bytes of pictures by digest.
+
+    Raises:
+        FailedWork: a picture is not in the store.
+    """
+    rule = digest.of_json([digest.of_file(Path(image_decoding.__file__)), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
+    shards = Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8)
+    return filled(
+        shards,
+        "pictures",
+        names,
+        lambda wanted: ((name, image_decoding.decode_square(content, size)) for name, content in read_images(wanted)),
+    )
 
 
 def prepare(params: parameters.Params) -> ImageModel:
@@ -87,40 +114,51 @@ def fit_image(
     val: pd.DataFrame,
     examples: pd.DataFrame,
     params: parameters.Params,
-    read_images: ReadImages,
-    folder: Path,
+    shards: Shards,
+    checkpoint: Path,
 ) -> tuple[dict[str, Any], float | None]:
     """Train a prepared classifier in place.
 
     Args:
         model: from `prepare`.
-        train: posts to learn from: post_id, image_digests (never empty).
+        train: posts to learn from: post_id, image_digests (never empty), num_frames.
         val: posts to choose the epoch on; may be empty.
         examples: labels: post_id, category, label, weight.
         params: `image`, `policies` and `seed` are read.
-        read_images: gives the bytes of images by digest.
-        folder: for progress and, while training runs, decoded pictures.
+        shards: the decoded pictures of both.
+        checkpoint: file for progress.
 
     Returns:
         the record for metadata.json, and samples/s.
     """
-    size = model.setup.size
-    with PictureCache(folder, [*train.image_digests, *val.image_digests], size, read_images) as pictures:
-        train_digests, val_digests = train.image_digests.tolist(), val.image_digests.tolist()
+    names, num_frames = train.image_digests.map(list).tolist(), train.num_frames.tolist()
+    val_names, val_frames = val.image_digests.map(list).tolist(), val.num_frames.tolist()
+    most = params.image.step_frames
 
-        def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
-            random = np.random.default_rng(seed)
-            return model.collate([[augmented(pictures[name], random) for name in train_digests[row]] for row in rows])
+    def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
+        random = np.random.default_rng(seed)
+        drawn = [_drawn(names[row], num_frames[row], most, random) for row in rows]
+        return model.collate(
+            [[augmented(shards[name], random) for name in post] for post in drawn], [min(num_frames[row], most) for row in rows]
+        )
 
-        def predict_val() -> Array:
-            return predict_pictures(model, [[pictures[name] for name in names] for names in val_digests])
+    def predict_val() -> Array:
+        return predict_pictures(model, val_names, shards.__getitem__, val_frames)
 
-        costs = train.image_digests.map(len).to_numpy(np.int64)
-        rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
-        val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
-        on_gpu = best_device().type != "cpu"  # a CPU's convolutions are slower in bfloat16: 7 images/s against 11 (measured)
-        task = stage.Task(model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu)
-        return stage.train(task, folder / "progress.safetensors")
+    costs = np.array([len(post) - max(0, number - most) for post, number in zip(names, num_frames, strict=True)], np.int64)
+    rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
+    val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
+    on_gpu = best_device().type != "cpu"  # a CPU's convolutions are slower in bfloat16: 7 images/s against 11 (measured)
+    task = stage.Task(model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu)
+    return stage.train(task, checkpoint)
+
+
+def _drawn(names: Sequence[str], num_frames: int, most: int, random: np.random.Generator) -> list[str]:
+    """A post's stills and at most `most` of its frames, the last `num_frames` of its pictures, in their order."""
+    if num_frames <= most:
+        return list(names)
+    first = len(names) - num_frames
+    return [*names[:first], *(names[first + place] for place in sorted(random.choice(num_frames, most, replace=False)))]
 
 
 def _with_images(posts: pd.DataFrame) -> pd.DataFrame:
@@ -133,8 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def image(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = here, as_json: AsJson = False) -> None:  # noqa: B006
         """Fine-tune the image classifier on the snapshot's labels."""
-        version = read_snapshot(SNAPSHOT).manifest["tables"]["media"]
-        read_images = partial(Ledger(store).media_bytes, version=version)
+        data = read_snapshot(SNAPSHOT)
+        read_images = pictures_of(store, data.posts, pins_of(data))
         result = run(parameters.load(params, set_), SNAPSHOT, read_images, MODEL, store)
         if as_json:
             print(json.dumps(asdict(result)))

@@ -1,7 +1,12 @@
-"""The image classifier as a thing on disk and in memory: a network, and the mean of its logits over a post's images."""
+"""The image classifier as a thing on disk and in memory: a network, and how its logits for pictures become one for a post.
+
+Stills count alike: the mean of their logits. The key frames of a post's videos count together as one more picture, by the largest
+logit of each policy: two seconds of it make a video a violation, and a mean over the frames would drown them. That the largest of
+many is larger by chance is left to fusion and calibration, which are fitted on such values.
+"""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,6 @@ from feature_store.extractors.image_decoding import Picture, decode_square
 
 Array = NDArray[np.float32]
 ReadImage = Callable[[str], bytes]  # digest of an accepted image -> its bytes
-ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # the same for many, in any order
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class ImageSetup:
 
 
 class ImageModel(nn.Module):
-    """Network, dropout, linear head; a post with several images gets the mean of their logits."""
+    """Network, dropout, linear head; over a post's pictures as the module says."""
 
     def __init__(self, backbone: Backbone, setup: ImageSetup, dropout: float = 0.0) -> None:
         """Args: a network with its number of features; the setup; dropout share before the head."""
@@ -55,30 +59,43 @@ class ImageModel(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, pixels: torch.Tensor, post: torch.Tensor, num_images: torch.Tensor) -> torch.Tensor:
-        """Logits of posts.
+    def forward(self, pixels: torch.Tensor, unit: torch.Tensor, post: torch.Tensor, num_units: torch.Tensor) -> torch.Tensor:
+        """Logits of posts. A unit is a still, or all frames of a post's videos.
 
         Args:
-            pixels: float32 (I, 3, H, W), all images of the batch.
-            post: int64 (I,), the row of the batch that each image belongs to.
-            num_images: float32 (N,), images per post, at least 1.
+            pixels: float32 (I, 3, H, W), all pictures of the batch.
+            unit: int64 (I,), the unit that each picture belongs to.
+            post: int64 (U,), the row of the batch that each unit belongs to.
+            num_units: float32 (N,), units per post, at least 1.
 
         Returns:
             float32 (N, C).
         """
         logits_IC = self.head(self.dropout(self.network(pixels))).float()
-        owner_NI = (torch.arange(len(num_images), device=post.device)[:, None] == post[None, :]).float()
-        logits_NC: torch.Tensor = (owner_NI @ logits_IC) / num_images[:, None]
+        member_UI = torch.arange(len(post), device=unit.device)[:, None] == unit[None, :]
+        logits_UC = logits_IC[None].masked_fill(~member_UI[:, :, None], float("-inf")).amax(1)
+        owner_NU = (torch.arange(len(num_units), device=post.device)[:, None] == post[None, :]).float()
+        logits_NC: torch.Tensor = (owner_NU @ logits_UC) / num_units[:, None]
         return logits_NC
 
-    def collate(self, pictures: Sequence[Sequence[Picture]]) -> dict[str, torch.Tensor]:
-        """Batch the decoded pictures of N posts, one list of uint8 (size, size, 3) a post, none of them empty."""
+    def collate(self, pictures: Sequence[Sequence[Picture]], num_frames: Sequence[int] | None = None) -> dict[str, torch.Tensor]:
+        """Batch the decoded pictures of N posts.
+
+        Args:
+            pictures: one list of uint8 (size, size, 3) a post, none of them empty.
+            num_frames: how many of each post's pictures, its last ones, are frames of its videos; None: none of any.
+        """
         flat = np.stack([picture for post in pictures for picture in post])
-        counts = np.array([len(post) for post in pictures])
+        frames = num_frames if num_frames is not None else [0] * len(pictures)
+        stills = [len(post) - number for post, number in zip(pictures, frames, strict=True)]
+        units_of = [[*range(still), *[still] * number] for still, number in zip(stills, frames, strict=True)]
+        num_units = np.array([units[-1] + 1 for units in units_of])
+        first = np.cumsum(num_units) - num_units
         return {
             "pixels": to_tensor(torch.from_numpy(flat), self.setup.mean, self.setup.std),
-            "post": torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
-            "num_images": torch.from_numpy(counts.astype(np.float32)),
+            "unit": torch.from_numpy(np.concatenate([start + np.array(units) for start, units in zip(first, units_of, strict=True)])),
+            "post": torch.from_numpy(np.repeat(np.arange(len(num_units)), num_units)),
+            "num_units": torch.from_numpy(num_units.astype(np.float32)),
         }
 
 
@@ -127,45 +144,55 @@ def load_image(folder: Path) -> ImageModel | None:
     return model.to(best_device()).eval()
 
 
-def predict_image(model: ImageModel, posts: Sequence[Sequence[str]], read: ReadImage, batch_size: int = 32) -> Array:
-    """Probability of violation of each policy for each post's images.
+def predict_image(
+    model: ImageModel, posts: Sequence[Sequence[str]], read: ReadImage, num_frames: Sequence[int] | None = None, batch_size: int = 32
+) -> Array:
+    """As `predict_pictures`, from the files' bytes, which `read` gives by digest."""
+    return predict_pictures(model, posts, lambda name: decode_square(read(name), model.setup.size), num_frames, batch_size)
+
+
+def predict_pictures(
+    model: ImageModel,
+    posts: Sequence[Sequence[str]],
+    picture: Callable[[str], Picture],
+    num_frames: Sequence[int] | None = None,
+    batch_size: int = 32,
+) -> Array:
+    """Probability of violation of each policy for each post's pictures.
 
     Args:
         model: from `load_image` (or in training).
-        posts: for each of N posts the digests of its images; may be empty.
-        read: gives an image's bytes by digest.
-        batch_size: posts in one forward pass.
+        posts: for each of N posts the digests of its pictures; may be empty.
+        picture: gives the decoded picture of a digest, uint8 (size, size, 3).
+        num_frames: how many of each post's pictures, its last ones, are frames of its videos; None: none of any.
+        batch_size: pictures in memory and in one forward pass; those of a single post may be more.
 
     Returns:
-        float32 (N, C) in [0, 1], columns in the order of `model.setup.policies`; NaN rows for posts without images.
-    """
-    probabilities = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
-    shown = [row for row, digests in enumerate(posts) if digests]
-    for start in range(0, len(shown), batch_size):
-        rows = shown[start : start + batch_size]
-        pictures = [[decode_square(read(name), model.setup.size) for name in posts[row]] for row in rows]
-        probabilities[rows] = predict_pictures(model, pictures)
-    return probabilities
-
-
-def predict_pictures(model: ImageModel, posts: Sequence[Sequence[Picture]], batch_size: int = 32) -> Array:
-    """Probability of violation of each policy for each post's decoded pictures.
-
-    Args:
-        model: a classifier.
-        posts: for each of N posts its pictures, uint8 (size, size, 3); at least one.
-        batch_size: posts in one forward pass.
-
-    Returns:
-        float32 (N, C) in [0, 1].
+        float32 (N, C) in [0, 1], columns in the order of `model.setup.policies`; NaN rows for posts without pictures.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    probabilities = np.zeros((len(posts), len(model.setup.policies)), np.float32)
+    probabilities = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
+    shown = [row for row, digests in enumerate(posts) if digests]
     with torch.inference_mode():
-        for start in range(0, len(posts), batch_size):
-            inputs = {name: tensor.to(device) for name, tensor in model.collate(posts[start : start + batch_size]).items()}
-            probabilities[start : start + batch_size] = torch.sigmoid(model(**inputs)).cpu().numpy()
+        for part in batches([len(posts[row]) for row in shown], batch_size):
+            rows = [shown[place] for place in part]
+            frames = None if num_frames is None else [num_frames[row] for row in rows]
+            inputs = model.collate([[picture(name) for name in posts[row]] for row in rows], frames)
+            logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()})
+            probabilities[rows] = torch.sigmoid(logits).cpu().numpy()
     model.train(was_training)
     return probabilities
+
+
+def batches(counts: Sequence[int], batch_size: int) -> Iterator[range]:
+    """Rows in a row whose counts together stay within `batch_size`, at least one a batch."""
+    start = total = 0
+    for row, count in enumerate(counts):
+        if row > start and total + count > batch_size:
+            yield range(start, row)
+            start, total = row, 0
+        total += count
+    if start < len(counts):
+        yield range(start, len(counts))

@@ -1,4 +1,4 @@
-"""The assembled model: text, image, fusion and calibration in one folder that loads in a clean process and never unpickles."""
+"""The assembled model: text, image, audio, fusion and calibration in one folder that loads in a clean process and never unpickles."""
 
 import importlib.metadata
 import json
@@ -18,12 +18,14 @@ from feature_store.errors import FailedWork
 from training import fusion_model, stage1
 from training.progress import Report, silent
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # bundles of format 1 have no sound classifier and no features
 DESCRIPTION = "pipeline.json"
 # Where a finished workspace keeps what a bundle holds.
 PARTS = {
     "text": "models/text",
     "image": "models/image",
+    "audio": "models/audio",
     "fusion": "models/fusion",
     "calibration/calibration.json": "data/calibration/calibration.json",
     "thresholds.json": "data/calibration/thresholds.json",
@@ -36,27 +38,31 @@ CHUNK_SIZE = 2048
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A loaded bundle. `policies` are in alphabetical order; `synthetic`: trained on generated posts."""
+    """A loaded bundle. `policies` are in alphabetical order; `synthetic`: trained on generated posts.
+
+    `features` says which extractor versions its posts' texts, frames and sounds came from: name -> version.
+    """
 
     models: stage1.Stage1
     fusion: fusion_model.Fusion
     calibration: Mapping[str, Any]
     policies: tuple[str, ...]
     synthetic: bool
+    features: Mapping[str, str]
 
-    def predict(self, posts: pd.DataFrame, fetch_images: stage1.FetchImages, report: Report = silent) -> pd.DataFrame:
+    def predict(self, posts: pd.DataFrame, media: stage1.Media, report: Report = silent) -> pd.DataFrame:
         """Calibrated probability of violation of each policy.
 
         Args:
-            posts: post_id, language, text (str or null), image_digests (list of str), num_hashtags (int), has_link (bool),
-                prior_removals (int), as in the snapshot's posts.
-            fetch_images: gives the bytes of images by digest.
+            posts: post_id, language, text (str or null), image_digests (list of str), num_frames, audio_digests, num_hashtags (int),
+                has_link (bool), prior_removals (int), as in the snapshot's posts.
+            media: gives pictures and sounds by digest.
             report: is told how many posts have been done since its last call.
 
         Returns:
             post_id and prob_{policy} (float64 in (0, 1)), in the order of `posts`.
         """
-        first = stage1.predict(self.models, posts, self.policies, fetch_images, BATCH_SIZE, CHUNK_SIZE, report)
+        first = stage1.predict(self.models, posts, self.policies, media, BATCH_SIZE, CHUNK_SIZE, report)
         context = posts[["post_id", "language", "num_hashtags", "has_link", "prior_removals"]]
         rows = context.merge(first, on="post_id", how="left", validate="1:1")
         fused = fusion_model.apply(self.fusion.policies, rows)
@@ -94,6 +100,7 @@ def assemble(workspace: Path, out: Path) -> Path:
             "files": _digests(folder),
             "snapshot_digest": manifest["digest"],
             "synthetic": bool(manifest["synthetic"]),
+            "features": {name: table["extractor_version"] for name, table in manifest["features"].items()},
             "versions": versions,
         }
         write_json(folder / DESCRIPTION, description)
@@ -122,11 +129,12 @@ def load(bundle: Path) -> Pipeline:
                 f"{bundle / name}: not the file that was registered (its SHA-256 differs); do not use this bundle, export it again"
             )
     return Pipeline(
-        models=stage1.load(bundle / "text", bundle / "image"),
+        models=stage1.load(bundle / "text", bundle / "image", bundle / "audio"),
         fusion=_fusion(bundle),
         calibration=calibration_map.load(bundle / "calibration/calibration.json"),
         policies=tuple(description["policies"]),
         synthetic=description["synthetic"],
+        features=description.get("features", {}),
     )
 
 
@@ -135,8 +143,8 @@ def _described(bundle: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads((bundle / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FailedWork(f"{bundle / DESCRIPTION}: not readable ({error}); expected a bundle exported from the registry") from error
-    if description.get("format") != FORMAT:
-        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {FORMAT}; use the matching code")
+    if description.get("format") not in READABLE:
+        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {READABLE}; use the matching code")
     return description
 
 

@@ -2,59 +2,32 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 
-from feature_store import post_features
-from feature_store.errors import BadUse, FailedWork
+from feature_store.errors import BadUse
+from feature_store.features_at_hand import Tools
 from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
 from feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, read_batches
 from feature_store.ingest_findings import Rules
-from feature_store.ingest_media import MediaFile, check_all
 from feature_store.ingest_rows import check
-from feature_store.params_data import Ingest
+from training.post_media import Batch, featured
 
 POSTS_AT_ONCE = 2048  # held in memory with their features; their images are read when the model asks for them
+MOVING_AT_ONCE = 16  # posts with video or sound, whose frames and spectrograms are held, too
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some posts, ready for `Pipeline.predict`.
-
-    `posts` has its columns; `images` says where the bytes of each digest are; `notes` say which images could not be used.
-    """
-
-    posts: pd.DataFrame
-    folder: Delivery
-    images: Mapping[str, str]
-    notes: tuple[str, ...]
-    bounds: Ingest
-
-    def fetch(self, digests: Sequence[str]) -> dict[str, bytes]:
-        """Bytes of images by digest.
-
-        Raises:
-            FailedWork: an image has changed since the batch was read.
-        """
-        found = dict(check_all(self.folder, [("image", self.images[name]) for name in digests], self.bounds))
-        content = {file.digest: file.content for file in found.values() if isinstance(file, MediaFile)}
-        for name in digests:
-            if name not in content:
-                raise FailedWork(f"{self.folder.path(self.images[name])}: changed while it was being scored; score the posts again")
-        return content
-
-
-def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> Batch:
+def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools) -> Batch:
     """Read a JSON file that holds one post.
 
     Args:
-        path: the file; the post's image paths are relative to its folder.
+        path: the file; the post's media paths are relative to its folder.
         rules: policies and bounds.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        tools: the extractors that the model learned from.
 
     Raises:
         BadUse: there is no such file, it is no JSON object, or the post breaks the contract.
@@ -71,16 +44,17 @@ def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> Bat
     if not isinstance(post, dict):
         raise BadUse(f"{path}: expected a JSON object, one post, found {type(post).__name__}; many posts go through --posts")
     raw = RawBatch({name: [value] for name, value in post.items()}, [0], lambda row: json.dumps(post), header=False)
-    return _featured(_checked(path, raw, rules), folder, rules.bounds, prior_removals)
+    return featured(_checked(path, raw, rules), folder, rules.bounds, prior_removals, tools)
 
 
-def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> Iterator[Batch]:
+def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools) -> Iterator[Batch]:
     """Read a Parquet, JSONL or CSV file of posts, a bounded number at a time.
 
     Args:
-        path: the file; image paths are relative to its folder, or to the delivery where the file lies in its folder `posts`.
+        path: the file; media paths are relative to its folder, or to the delivery where the file lies in its folder `posts`.
         rules: policies and bounds.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        tools: the extractors that the model learned from.
 
     Raises:
         BadUse: there is no such file, a column is missing, a row breaks the contract, or a post_id comes twice.
@@ -93,7 +67,8 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int]) -> It
         for raw in read_batches(folder, file, limits):
             posts = _checked(path, raw, rules)
             _refuse_repeated(path, posts["post_id"].to_pylist(), raw.row_numbers, seen)
-            yield _featured(posts, folder, rules.bounds, prior_removals)
+            for some in _portions(posts):
+                yield featured(some, folder, rules.bounds, prior_removals, tools)
     except FileRejected as error:
         raise BadUse(f"{path}: {error} ({error.reason})") from error
 
@@ -128,32 +103,9 @@ def _refuse_repeated(path: Path, post_ids: Sequence[str], row_numbers: Sequence[
         seen.add(post_id)
 
 
-def _featured(posts: pa.Table, folder: Delivery, bounds: Ingest, prior_removals: Mapping[str, int]) -> Batch:
-    rows: list[dict[str, Any]] = posts.to_pylist()
-    wanted = dict.fromkeys((item["kind"], item["uri"]) for row in rows for item in row["media"] if item["kind"] == "image")
-    digests: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    for (_, uri), found in check_all(folder, wanted, bounds):
-        if isinstance(found, MediaFile):
-            digests[uri] = found.digest
-        else:
-            refused[uri] = f"{found.detail} ({found.reason})"
-    features = [_features(row, digests, prior_removals) for row in rows]
-    uses = [(row["post_id"], item["uri"]) for row in rows for item in row["media"] if item["uri"] in refused]
-    notes = tuple(f"post {post_id}: image counted as missing: {refused[uri]}" for post_id, uri in uses)
-    columns = ["post_id", "language", "text", "num_hashtags", "has_link", "image_digests", "prior_removals"]
-    return Batch(pd.DataFrame(features, columns=columns), folder, {digest: uri for uri, digest in digests.items()}, notes, bounds)
-
-
-def _features(row: dict[str, Any], digests: Mapping[str, str], prior_removals: Mapping[str, int]) -> dict[str, Any]:
-    """What the snapshot would say of the post; an image that cannot be used is not there."""
-    usable = [item | {"digest": digests[item["uri"]]} for item in row["media"] if item["uri"] in digests]
-    return {
-        "post_id": row["post_id"],
-        "language": row["language"],
-        "text": post_features.merged_text(row["text"], row["hashtags"]),
-        "num_hashtags": post_features.num_hashtags(row["text"], row["hashtags"]),
-        "has_link": post_features.has_link(row["text"]),
-        "image_digests": post_features.image_digests(usable),
-        "prior_removals": prior_removals.get(row["author_id"], 0),
-    }
+def _portions(posts: pa.Table) -> Iterator[pa.Table]:
+    """The posts in their order, cut where more than MOVING_AT_ONCE of them have video or sound."""
+    moving = np.array([any(item["kind"] != "image" for item in media) for media in posts["media"].to_pylist()], np.int64)
+    portion = np.maximum(np.cumsum(moving) - 1, 0) // MOVING_AT_ONCE
+    cuts = [0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(posts)]
+    return (posts.slice(start, end - start) for start, end in pairwise(cuts))

@@ -1,6 +1,6 @@
-"""Stage `predict`: stage-1 probabilities of the posts that neither classifier was trained on, and the champion's scores.
+"""Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and the champion's scores.
 
-usage: python -m training.predict     in a workspace that holds data/inputs.json, data/snapshot and both models
+usage: python -m training.predict     in a workspace that holds data/inputs.json, data/snapshot and the models
 """
 
 import json
@@ -9,24 +9,27 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store import contents
 from feature_store import params as parameters
 from feature_store.atomic import replacing
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from feature_store.inputs import Inputs, read_inputs
-from feature_store.ledger import Ledger
 from training import pipeline, progress, score_table, stage1
 from training.data import read_snapshot
 
 INPUTS = Path("data/inputs.json")
 SNAPSHOT = Path("data/snapshot")
-TEXT, IMAGE = Path("models/text"), Path("models/image")
+MODELS = Path("models")  # its folders text, image and audio
 STAGE1 = Path("data/stage1.parquet")
 CHAMPION_SCORES = Path("data/champion_scores.parquet")
+Content = TypeVar("Content")  # bytes, or a spectrogram
 UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
 
 
@@ -38,19 +41,16 @@ class Result:
     num_champion_scores: int
 
 
-def run(
-    params: parameters.Params, store: Path, inputs: Path, snapshot: Path, text: Path, image: Path, stage1_out: Path, champion_out: Path
-) -> Result:
+def run(params: parameters.Params, store: Path, inputs: Path, snapshot: Path, models: Path, stage1_out: Path, champion_out: Path) -> Result:
     """Apply stage 1, and the champion as a whole, to posts that they have not learned from.
 
     Args:
         params: `predict` and `policies` are read.
-        store: folder with the ledger's media and the champion's bundle.
+        store: folder with the ledger's media, the features and the champion's bundle.
         inputs: inputs.json, which names the ledger's versions and the champion.
         snapshot: folder of posts.parquet, examples.parquet and manifest.json.
-        text: folder of the text model.
-        image: folder of the image model.
-        stage1_out: table to write: post_id, split, has_text, has_image, prob_text_{policy}, prob_image_{policy}.
+        models: folder with the models' folders text, image and audio.
+        stage1_out: table to write: post_id, split, and for text, image and audio has_{modality} and prob_{modality}_{policy}.
         champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
             where there is no champion.
 
@@ -59,22 +59,22 @@ def run(
 
     Raises:
         BadUse: inputs.json is missing or malformed.
-        FailedWork: a model or the champion's bundle cannot be loaded, or an image of the snapshot has left the ledger.
+        FailedWork: a model or the champion's bundle cannot be loaded, or a picture or sound of the snapshot has left the store.
     """
     pinned = read_inputs(inputs)
     data = read_snapshot(snapshot)
     posts = data.posts[data.posts["split"].isin(UNSEEN)].sort_values("post_id", ignore_index=True)
     test = posts[posts["split"] == "test"]
-    fetch = image_source(store)
+    media = media_of(store, posts, pinned)
     champion = load_champion(store, pinned)
     with progress.bars() as bars:
-        models = stage1.load(text, image)
+        classifiers = stage1.load(models / "text", models / "image", models / "audio")
         report = progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
-        probs = stage1.predict(models, posts, params.policies, fetch, size.batch_size, size.chunk_size, report)
+        probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
         scores = score_table.SCORES.empty_table()
         if champion is not None:
-            of_champion = champion.predict(test, fetch, progress.reporter(bars, "champion", len(test)))
+            of_champion = champion.predict(test, media, progress.reporter(bars, "champion", len(test)))
             scores, _ = score_table.build(of_champion, test, data.examples, data.manifest["synthetic"])
     probs.insert(1, "split", posts["split"].to_numpy())
     _write(pa.Table.from_pandas(probs, preserve_index=False).replace_schema_metadata(None), stage1_out)
@@ -96,27 +96,29 @@ def load_champion(store: Path, pinned: Inputs) -> pipeline.Pipeline | None:
     return pipeline.load(bundle)
 
 
-def image_source(store: Path) -> stage1.FetchImages:
-    """Reader of image bytes from the ledger, which is opened when the first image is asked for.
-
-    The ledger is read as it is now, not at its pinned version: a digest names its bytes for ever, and what was erased
-    since the pin must not be read.
+def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
+    """Pictures and sounds of a snapshot's posts out of the store, which is opened when the first is asked for.
 
     Args:
-        store: folder with the ledger.
+        store: folder with ledger and features.
+        posts: of the snapshot.
+        pinned: says which version of each extractor is meant.
 
     Returns:
-        digests -> bytes of each; raises FailedWork naming a digest that the ledger does not hold.
+        digests -> content of each; raises FailedWork naming a digest that the store does not hold.
     """
+    read_images, read_sounds = contents.pictures_of(store, posts, pinned), contents.sounds_of(store, pinned)
+    return stage1.Media(
+        lambda names: _whole("image", dict(read_images(names)), names, store),
+        lambda names: _whole("sound", dict(read_sounds(names)), names, store),
+    )
 
-    def fetch(digests: Sequence[str]) -> dict[str, bytes]:
-        found = dict(Ledger(store).media_bytes(digests))
-        missing = sorted(set(digests) - found.keys())
-        if missing:
-            raise FailedWork(f"{store}/ledger: image {missing[0]} of the snapshot is gone; start a new run from the ledger as it is now")
-        return found
 
-    return fetch
+def _whole(kind: str, found: dict[str, Content], wanted: Sequence[str], store: Path) -> dict[str, Content]:
+    missing = sorted(set(wanted) - found.keys())
+    if missing:
+        raise FailedWork(f"{store}: {kind} {missing[0]} of the snapshot is gone; start a new run from the ledger as it is now")
+    return found
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -135,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Apply stage 1 and the champion to the posts that they have not learned from."""
         loaded = parameters.load(params, set_)
-        result = run(loaded, store, INPUTS, SNAPSHOT, TEXT, IMAGE, STAGE1, CHAMPION_SCORES)
+        result = run(loaded, store, INPUTS, SNAPSHOT, MODELS, STAGE1, CHAMPION_SCORES)
         if as_json:
             print(json.dumps(asdict(result)))
         else:

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from feature_store import contracts, digest
 from feature_store.atomic import replacing
 from feature_store.errors import BadUse
+from feature_store.features_at_hand import Tools
 from feature_store.ingest_findings import Rules
-from feature_store.params_data import Ingest
+from feature_store.params import Params
 from training import pipeline, post_reader, progress, routing
+from training.post_media import Batch
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Result:
-    """How many posts were decided, how many got each action, and which images could not be used."""
+    """How many posts were decided, how many got each action, and which media could not be used."""
 
     num_posts: int
     actions: dict[str, int]
@@ -64,23 +66,24 @@ def appoint(
     )
 
 
-def one(judge: Judge, post: Path, bounds: Ingest, prior_removals: Mapping[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Decide on one post.
 
     Args:
         judge: model and rules.
-        post: JSON file with one post in the contract; its images lie below the file's folder.
-        bounds: the params section `ingest`.
+        post: JSON file with one post in the contract; its media lie below the file's folder.
+        params: read are `ingest`, `snapshot`, `features` and the sections of the extractors that the model learned from.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
 
     Returns:
-        {post_id, model_version, thresholds_version, action, categories: {c: {prob, action}}}, and notes on images that
+        {post_id, model_version, thresholds_version, action, categories: {c: {prob, action}}}, and notes on media that
         could not be used and count as missing.
 
     Raises:
         BadUse: the file is missing, no JSON, or breaks the contract.
     """
-    batch = post_reader.read_one(post, Rules(judge.model.policies, bounds), prior_removals)
+    tools = Tools(params, judge.model.features)
+    batch = post_reader.read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools)
     rows = decide(judge, batch)
     categories = {row.category: {"prob": row.score, "action": row.action} for row in rows.itertuples()}
     answer = {
@@ -90,17 +93,17 @@ def one(judge: Judge, post: Path, bounds: Ingest, prior_removals: Mapping[str, i
         "action": routing.strongest(rows["action"].tolist()),
         "categories": categories,
     }
-    return answer, batch.notes
+    return answer, (*tools.notes, *batch.notes)
 
 
-def run(judge: Judge, posts: Path, out: Path, bounds: Ingest, prior_removals: Mapping[str, int], decided_at: datetime) -> Result:
+def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Mapping[str, int], decided_at: datetime) -> Result:
     """Decide on every post of a file, a bounded number at a time.
 
     Args:
         judge: model and rules.
-        posts: Parquet, JSONL or CSV file in the posts contract; images lie below its folder.
+        posts: Parquet, JSONL or CSV file in the posts contract; media lie below its folder.
         out: Parquet to write in the decisions contract, one row per post and category; whole or not at all.
-        bounds: the params section `ingest`.
+        params: read are `ingest`, `snapshot`, `features` and the sections of the extractors that the model learned from.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
         decided_at: time that the decisions carry, with a time zone.
 
@@ -112,23 +115,24 @@ def run(judge: Judge, posts: Path, out: Path, bounds: Ingest, prior_removals: Ma
     """
     actions: Counter[str] = Counter(dict.fromkeys(contracts.ACTIONS, 0))
     notes: list[str] = []
+    tools = Tools(params, judge.model.features)
     with replacing(out) as partial, pq.ParquetWriter(partial, contracts.DECISIONS, compression="zstd") as writer, progress.bars() as bars:
         report = progress.reporter(bars, "score", _num_rows(posts))
-        for batch in post_reader.read_many(posts, Rules(judge.model.policies, bounds), prior_removals):
+        for batch in post_reader.read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools):
             rows = decide(judge, batch, report)
             writer.write_table(_decisions(judge, rows, decided_at))
             actions.update(rows.groupby("post_id")["action"].agg(routing.strongest).tolist())
             notes += batch.notes
-    return Result(actions.total(), dict(actions), tuple(notes))
+    return Result(actions.total(), dict(actions), (*tools.notes, *notes))
 
 
-def decide(judge: Judge, batch: post_reader.Batch, report: progress.Report = progress.silent) -> pd.DataFrame:
+def decide(judge: Judge, batch: Batch, report: progress.Report = progress.silent) -> pd.DataFrame:
     """Score a batch and route it.
 
     Returns:
         post_id, category, score (calibrated probability), action; a post's categories together, posts in their order.
     """
-    probs = judge.model.predict(batch.posts, batch.fetch, report)
+    probs = judge.model.predict(batch.posts, batch.media, report)
     languages = batch.posts["language"].tolist()
     parts = []
     for policy, rule in judge.rules.items():

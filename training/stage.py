@@ -1,4 +1,4 @@
-"""What the stages `text` and `image` share: from labelled posts to a trained model and its record."""
+"""What the stages `text`, `image` and `audio` share: from labelled posts to a trained model and its record."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def checkpoint_folder(store: Path, stage: str, *parts: Any) -> Path:
 
     Args:
         store: the store folder.
-        stage: `text` or `image`.
+        stage: `text`, `image` or `audio`.
         parts: JSON values: params, digests of data and of the model started from. The digest of this package's code is added.
     """
     code = [[path.name, digest.of_file(path)] for path in sorted(Path(__file__).parent.glob("*.py"))]

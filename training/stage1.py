@@ -1,4 +1,4 @@
-"""Stage 1 applied: both classifiers over a table of posts, null where a modality is missing."""
+"""Stage 1 applied: the classifiers over a table of posts, null where a modality is missing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,32 +8,47 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.image_model import ImageModel, load_image, predict_image
+from feature_store.contents import Spectrogram
+from training.audio_model import AudioModel, load_audio, predict_audio
+from training.image_model import ImageModel, batches, load_image, predict_image
 from training.progress import Report, silent
 from training.text_model import TextModel, load_text, predict_text
 
 Array = NDArray[np.float32]
-FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of accepted images -> the bytes of each
+FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictures -> the bytes of each
+FetchSounds = Callable[[Sequence[str]], Mapping[str, Spectrogram]]  # digests of sounds -> the spectrogram of each
+
+
+@dataclass(frozen=True)
+class Media:
+    """Where the pictures and sounds of posts come from, by digest."""
+
+    images: FetchImages
+    sounds: FetchSounds
+
+
+NO_MEDIA = Media(lambda names: {}, lambda names: {})  # of posts that are nothing but text
 
 
 @dataclass(frozen=True)
 class Stage1:
-    """The two classifiers; `image` is None where no image had been reviewed when it should have been trained."""
+    """The classifiers; `image` and `audio` are None where none of their kind had been reviewed when they should have been trained."""
 
     text: TextModel
     image: ImageModel | None
+    audio: AudioModel | None
 
 
-def load(text: Path, image: Path) -> Stage1:
-    """Load both classifiers from their folders, ready to predict on the best device here."""
-    return Stage1(load_text(text), load_image(image))
+def load(text: Path, image: Path, audio: Path) -> Stage1:
+    """Load the classifiers from their folders, ready to predict on the best device here."""
+    return Stage1(load_text(text), load_image(image), load_audio(audio))
 
 
 def predict(
     models: Stage1,
     posts: pd.DataFrame,
     policies: Sequence[str],
-    fetch_images: FetchImages,
+    media: Media,
     batch_size: int,
     chunk_size: int,
     report: Report = silent,
@@ -42,32 +57,41 @@ def predict(
 
     Args:
         models: the classifiers.
-        posts: post_id, text (str or null), image_digests (list of str; empty or null: no image).
+        posts: post_id, text (str or null), image_digests and audio_digests (list of str; empty or null: none), num_frames (int, how
+            many of image_digests, the last ones, are frames of videos). Posts that are nothing but text may lack the last two columns.
         policies: which probabilities to give; one that a classifier does not know is null.
-        fetch_images: gives the bytes of images by digest; asked for the images of `batch_size` posts at a time.
-        batch_size: posts in one forward pass.
+        media: gives pictures and sounds by digest; asked for those of one batch at a time.
+        batch_size: texts, pictures or posts with sound in one forward pass.
         chunk_size: posts between two calls of `report`; texts of like length are batched within a chunk.
         report: is told how many posts have been done since its last call.
 
     Returns:
-        post_id, has_text, has_image (bool), prob_text_{policy} and prob_image_{policy} (float32 in [0, 1], null where the
-        modality is missing), in the order of `posts`.
+        post_id, has_text, has_image, has_audio (bool), prob_text_{policy}, prob_image_{policy} and prob_audio_{policy} (float32 in
+        [0, 1], null where the modality is missing), in the order of `posts`.
     """
     starts = range(0, max(len(posts), 1), chunk_size)
-    chunks = [posts.iloc[start : start + chunk_size] for start in starts]
     parts = []
-    for chunk in chunks:
+    for chunk in (posts.iloc[start : start + chunk_size] for start in starts):
         text, has_text = _of_texts(models.text, chunk["text"].fillna("").tolist(), batch_size)
-        image, has_image = _of_images(models.image, [list(_listed(images)) for images in chunk["image_digests"]], fetch_images, batch_size)
-        columns = {"post_id": chunk["post_id"].to_numpy(), "has_text": has_text, "has_image": has_image}
-        columns |= _named("text", text, models.text.setup.policies, policies)
-        parts.append(pd.DataFrame(columns | _named("image", image, models.image.setup.policies if models.image else (), policies)))
+        images, sounds = _listed(chunk, "image_digests"), _listed(chunk, "audio_digests")
+        num_frames = chunk["num_frames"].tolist() if "num_frames" in chunk else [0] * len(chunk)
+        columns = {"post_id": chunk["post_id"].to_numpy(), "has_text": has_text, "has_image": _any(images), "has_audio": _any(sounds)}
+        columns |= _named("text", text, models.text, policies)
+        columns |= _named("image", _of_images(models.image, images, num_frames, media.images, batch_size), models.image, policies)
+        columns |= _named("audio", _of_sounds(models.audio, sounds, media.sounds, batch_size), models.audio, policies)
+        parts.append(pd.DataFrame(columns))
         report(len(chunk))
     return pd.concat(parts, ignore_index=True)
 
 
-def _listed(images: Sequence[str] | None) -> Sequence[str]:
-    return [] if images is None else images
+def _listed(posts: pd.DataFrame, column: str) -> list[list[str]]:
+    if column not in posts:
+        return [[] for _ in range(len(posts))]
+    return [[] if names is None else list(names) for names in posts[column]]
+
+
+def _any(lists: list[list[str]]) -> NDArray[np.bool_]:
+    return np.array([bool(names) for names in lists], bool)
 
 
 def _of_texts(model: TextModel, texts: list[str], batch_size: int) -> tuple[Array, NDArray[np.bool_]]:
@@ -78,22 +102,38 @@ def _of_texts(model: TextModel, texts: list[str], batch_size: int) -> tuple[Arra
     return probs, has_text
 
 
-def _of_images(model: ImageModel | None, posts: list[list[str]], fetch: FetchImages, batch_size: int) -> tuple[Array, NDArray[np.bool_]]:
-    has_image = np.array([bool(digests) for digests in posts], bool)
+def _of_images(model: ImageModel | None, posts: list[list[str]], num_frames: list[int], fetch: FetchImages, batch_size: int) -> Array:
     if model is None:
-        return np.empty((len(posts), 0), np.float32), has_image
+        return np.empty((len(posts), 0), np.float32)
     probs = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
-    shown = np.flatnonzero(has_image)
-    for start in range(0, len(shown), batch_size):
-        rows = shown[start : start + batch_size]
+    shown = [row for row, names in enumerate(posts) if names]
+    for part in batches([len(posts[row]) for row in shown], batch_size):
+        rows = [shown[place] for place in part]
         wanted = [posts[row] for row in rows]
-        content = fetch(sorted({digest for digests in wanted for digest in digests}))
-        probs[rows] = predict_image(model, wanted, content.__getitem__, batch_size)
-    return probs, has_image
+        content = fetch(_distinct(wanted))
+        probs[rows] = predict_image(model, wanted, content.__getitem__, [num_frames[row] for row in rows], batch_size)
+    return probs
 
 
-def _named(modality: str, probs: Array, known: Sequence[str], policies: Sequence[str]) -> dict[str, Array]:
+def _of_sounds(model: AudioModel | None, posts: list[list[str]], fetch: FetchSounds, batch_size: int) -> Array:
+    if model is None:
+        return np.empty((len(posts), 0), np.float32)
+    probs = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
+    heard = [row for row, names in enumerate(posts) if names]
+    for start in range(0, len(heard), batch_size):
+        rows = heard[start : start + batch_size]
+        wanted = [posts[row] for row in rows]
+        content = fetch(_distinct(wanted))
+        probs[rows] = predict_audio(model, wanted, content.__getitem__, batch_size)
+    return probs
+
+
+def _distinct(lists: list[list[str]]) -> list[str]:
+    return sorted({name for names in lists for name in names})
+
+
+def _named(modality: str, probs: Array, model: TextModel | ImageModel | AudioModel | None, policies: Sequence[str]) -> dict[str, Array]:
     """Columns by policy name, so that a classifier's order never matters; NaN for a policy that it does not know."""
     unknown = np.full(len(probs), np.nan, np.float32)
-    by_policy = {policy: probs[:, column] for column, policy in enumerate(known)}
+    by_policy = {policy: probs[:, column] for column, policy in enumerate(model.setup.policies if model else ())}
     return {f"prob_{modality}_{policy}": by_policy.get(policy, unknown) for policy in policies}

@@ -52,9 +52,14 @@ class Toy:
         return done.returncode, json.loads(answer.read_text())
 
     def prepare(self, run_id: str, params: dict[str, Any] | None = None, **facts: str) -> tuple[int, dict[str, Any]]:
-        """Run the task `prepare`."""
+        """Run the tasks `prepare`, `features` and `pin`, up to the first that fails; exit code and result of `prepare`, or of that one."""
         asked = ["--params", json.dumps(params or {}), "--facts", json.dumps(facts)]
-        return self.runner("prepare", "--root", str(self.root), "--run-id", run_id, *asked)
+        code, result = self.runner("prepare", "--root", str(self.root), "--run-id", run_id, *asked)
+        for task in ("features", "pin"):
+            if code == 0:
+                code, told = self.runner(task, "--workspace", str(self.workspace(run_id)))
+                result = told if code else result
+        return code, result
 
     def workspace(self, run_id: str) -> Path:
         return self.store / "runs" / run_id
@@ -66,7 +71,7 @@ class Toy:
 
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy of what the runner needs; pin, register and ingest are replaced by stand-ins."""
+    """Copy of what the runner needs; pin, register, ingest and features are replaced by stand-ins."""
     root = tmp_path_factory.mktemp("toy_repository")
     without_caches = shutil.ignore_patterns("__pycache__")
     for package in ("dags", "evaluation", "feature_store", "registry"):
@@ -75,7 +80,8 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "toy" / "dvc.yaml").rename(root / "dvc.yaml")
     for name in ("pin.py", "register.py"):
         (root / "toy" / name).replace(root / "registry" / name)
-    (root / "toy" / "ingest.py").replace(root / "feature_store" / "ingest.py")
+    for name in ("ingest.py", "features.py"):
+        (root / "toy" / name).replace(root / "feature_store" / name)
     (root / "toy" / "weekly.py").replace(root / "evaluation" / "weekly.py")
     shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
     shutil.copy(REPOSITORY / ".dvcignore", root / ".dvcignore")

@@ -49,9 +49,10 @@ def test_airflow_lists_no_import_errors(airflow_environment: dict[str, str]) -> 
 def test_edges_are_outs_among_deps_between_pinning_and_registering(loaded: dict[str, Any]) -> None:
     raw = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     between = [[a, b] for a, before in raw.items() for b, after in raw.items() if set(before["outs"]) & set(after["deps"])]
-    first = [["prepare", name] for name in raw if not any(edge[1] == name for edge in between)]
+    before = [["features", "pin"], ["prepare", "features"]]
+    first = [["pin", name] for name in raw if not any(edge[1] == name for edge in between)]
     last = [[name, "register"] for name in raw if not any(edge[0] == name for edge in between)]
-    assert loaded["dags"]["retrain"]["edges"] == sorted(between + first + last)
+    assert loaded["dags"]["retrain"]["edges"] == sorted(before + between + first + last)
 
 
 def test_stage_tasks_carry_the_meta_of_their_stage(loaded: dict[str, Any]) -> None:

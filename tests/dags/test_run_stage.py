@@ -93,6 +93,7 @@ def test_a_rerun_takes_inputs_and_params_of_the_earlier_run(toy: Any) -> None:
     toy.values(9)
     assert toy.prepare("two", rerun_of="one")[0] == 0
     assert json.loads((toy.workspace("two") / "data/inputs.json").read_text()) == {"values": [1, 2, 3]}
+    assert (toy.store / "extractions").read_text() == "extracted\n"  # what is pinned already needs nothing new
     assert _seed(toy.workspace("two")) == 7
     code, result = toy.prepare("three", rerun_of="none")
     assert (code, result["error"]) == (2, "there is no run none; `upheld runs` lists them")

@@ -35,6 +35,8 @@ def test_a_live_scheduler_takes_the_run(toy: Any) -> None:
             finished = json.loads(done.stdout)
             assert {name: result["status"] for name, result in finished["tasks"].items()} == {
                 "prepare": "executed",
+                "features": "executed",
+                "pin": "executed",
                 "copy": "executed",
                 "double": "executed",
                 "total": "executed",

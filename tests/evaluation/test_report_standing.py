@@ -61,7 +61,9 @@ def test_a_freeze_is_on_the_first_screen_of_both_reports_until_it_is_lifted(week
     assert not any("Frozen" in text for text in (*lifted, *report(week, tmp_path)[:2]))
 
 
-def test_the_stage_shows_the_freezes_that_were_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_posts_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("data", "data/calibration"):
         Path(folder).mkdir()
@@ -72,8 +74,14 @@ def test_the_stage_shows_the_freezes_that_were_pinned(tmp_path: Path, monkeypatc
     pinned = {"tables": {"posts": 1, "review_outcomes": 1}, "as_of": "2026-10-25T00:00:00Z", "ledger_digest": "d", "champion": None,
               "synthetic": False, "frozen": [EVENT.model_dump(mode="json")]}  # fmt: skip
     Path("data/inputs.json").write_text(json.dumps(pinned))
+    counts = {"posts": 400, "present": 300, "quarantined": 100, "missing": 0, "share": 0.75, "reasons": {"no_sound": 100}}
+    covered = {"coverage": [{"feature": "transcript", "language": "all", **counts}], "drift": []}
+    Path("data/features.json").write_text(json.dumps(covered))
     assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 0
-    assert all(part in Path("data/evaluation/report.html").read_text() for part in SHOWN)
+    page, mail = (Path(f"data/evaluation/report.{kind}").read_text() for kind in ("html", "md"))
+    assert all(part in page for part in SHOWN)
+    assert "\n\n- transcript: 75.0 % of 400 posts, 100 refused\n\n" in mail.partition("## Features of the posts")[2]
+    assert "no sound: 100" in page.partition('id="features"')[2]
 
 
 def test_behaviour_that_nobody_tested_names_the_command(week: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from feature_store.post_features import has_link, image_digests, merged_text, num_hashtags
+from feature_store.post_features import has_link, image_digests, merged_text, num_hashtags, spread, whole_text
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,24 @@ def test_image_digests_in_order_and_once() -> None:
     media = [{"kind": kind, "uri": "u", "digest": name} for kind, name in (("image", "b"), ("audio", "c"), ("image", "a"), ("image", "b"))]
     assert image_digests(media) == ["b", "a"]
     assert image_digests(None) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "written", "expected"),
+    [
+        ([], [], "a caption"),
+        (["", ""], [""], "a caption"),
+        (["hello", "", "you"], [], "a cap | speech: hello"),
+        ([], ["SALE", "SALE", " 50\u202e%"], "a cap | picture: SALE "),
+        (["hi"], ["x"], "a cap | speech: hi | picture: x"),
+    ],
+)
+def test_whole_text_tells_its_parts_apart(said, written, expected) -> None:
+    assert whole_text("a caption", said, written, 5) == expected
+    assert whole_text("", said, written, 5) == expected.removeprefix("a caption").removeprefix("a cap | ")
+
+
+def test_frames_spread_evenly_with_both_ends() -> None:
+    assert spread(list("aabca"), 5) == list("abc")
+    assert spread([str(number) for number in range(101)], 5) == ["0", "25", "50", "75", "100"]
+    assert spread(list("abc"), 1) == ["a"]

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import av
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,10 +121,18 @@ def test_media_are_small_pictures_inside_the_delivery_without_metadata(world) ->
     uris = [item["uri"] for media in posts.media for item in media]
     assert len(set(uris)) == len(uris) > 50
     assert {path.relative_to(world).as_posix() for path in world.glob("media/*/*")} == set(uris)
-    for uri in uris:
+    kinds = {item["uri"]: item["kind"] for media in posts.media for item in media}
+    assert set(kinds.values()) == {"image", "video", "audio"}
+    for uri in (uri for uri, kind in kinds.items() if kind == "image"):
         image = Image.open(io.BytesIO((world / uri).read_bytes()))
         image.load()
         assert max(image.size) <= 160 and "exif" not in image.info and "comment" not in image.info
+    for uri in (uri for uri, kind in kinds.items() if kind != "image"):
+        assert (world / uri).stat().st_size < 200_000
+        with av.open(str(world / uri)) as container:
+            kind = {stream.type for stream in container.streams}
+            seconds = container.duration / av.time_base
+        assert kind == ({"video", "audio"} if uri.endswith(".mp4") else {"audio"}) and 1.5 < seconds < 4.5
 
 
 def test_every_language_and_policy_is_there_with_breaches(world) -> None:

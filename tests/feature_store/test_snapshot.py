@@ -192,8 +192,8 @@ def write_inputs(path: Path, store: Path, **changes: object) -> Path:
 
 def test_the_stage_writes_the_same_bytes_twice(store: Path, tmp_path: Path, params: parameters.Params) -> None:
     inputs = write_inputs(tmp_path / "inputs.json", store)
-    first = snapshot.run(params, inputs, store, tmp_path / "one")
-    snapshot.run(params, inputs, store, tmp_path / "two")
+    first = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json")
+    snapshot.run(params, inputs, store, tmp_path / "two", tmp_path / "features.json")
     assert digest.of_folder(tmp_path / "one") == digest.of_folder(tmp_path / "two")
     files = {path.name for path in first.folder.iterdir()}
     assert files == {"examples.parquet", "posts.parquet", "membership.parquet", "manifest.json"}
@@ -211,26 +211,28 @@ def test_the_stage_writes_the_same_bytes_twice(store: Path, tmp_path: Path, para
 
 def test_other_params_or_content_give_another_digest(store: Path, tmp_path: Path, params: parameters.Params) -> None:
     inputs = write_inputs(tmp_path / "inputs.json", store)
-    plain = snapshot.run(params, inputs, store, tmp_path / "one").manifest["digest"]
-    seeded = snapshot.run(params.model_copy(update={"seed": 1}), inputs, store, tmp_path / "two").manifest["digest"]
+    plain = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json").manifest["digest"]
+    seeded = snapshot.run(params.model_copy(update={"seed": 1}), inputs, store, tmp_path / "two", tmp_path / "features.json").manifest[
+        "digest"
+    ]
     later = write_inputs(tmp_path / "later.json", store, as_of="2026-10-26T00:00:01+00:00", ledger_digest="e")
     assert seeded != plain
-    assert snapshot.run(params, later, store, tmp_path / "three").manifest["digest"] == plain
+    assert snapshot.run(params, later, store, tmp_path / "three", tmp_path / "features.json").manifest["digest"] == plain
 
 
 def test_the_champion_s_membership_comes_from_its_bundle(store: Path, tmp_path: Path, params: parameters.Params) -> None:
     inputs = write_inputs(tmp_path / "inputs.json", store)
-    first = snapshot.run(params, inputs, store, tmp_path / "one").folder
+    first = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json").folder
     bundle = store / "bundles" / "abc"
     bundle.mkdir(parents=True)
     (bundle / "membership.parquet").write_bytes((first / "membership.parquet").read_bytes())
     again = write_inputs(tmp_path / "again.json", store, champion={"version": 1, "digest": "abc"})
-    second = snapshot.run(params.model_copy(update={"seed": 1}), again, store, tmp_path / "two").folder
+    second = snapshot.run(params.model_copy(update={"seed": 1}), again, store, tmp_path / "two", tmp_path / "features.json").folder
     before, after = (pq.read_table(folder / "membership.parquet").to_pandas().set_index("post_id")["split"] for folder in (first, second))
     assert after.loc[before.index].equals(before)
     missing = write_inputs(tmp_path / "missing.json", store, champion={"version": 2, "digest": "gone"})
     with pytest.raises(BadUse, match=r"gone/membership\.parquet: not readable"):
-        snapshot.run(params, missing, store, tmp_path / "three")
+        snapshot.run(params, missing, store, tmp_path / "three", tmp_path / "features.json")
     assert not (tmp_path / "three").exists()
 
 

@@ -21,8 +21,8 @@ class Keywords:
     policies = ("spam",)
     synthetic = True
 
-    def predict(self, posts, fetch_images, report):
-        assert fetch_images(["x"]) == {}
+    def predict(self, posts, media, report):
+        assert media.images(["x"]) == media.sounds(["x"]) == {}
         assert {"post_id", "language", "text", "image_digests", "num_hashtags", "has_link", "prior_removals"} == set(posts)
         report(len(posts))
         loud = np.where(posts["language"] == "de", 0.3, 0.9)

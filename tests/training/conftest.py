@@ -15,12 +15,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from feature_store.backbones.image import empty_image_backbone
+from feature_store.contents import NUM_BANDS, Spectrogram
+from training.audio_model import AudioModel, AudioSetup, save_audio
 from training.fusion_model import FEATURES
 from training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
 from training.text_model import TextModel, TextSetup, save_text
 
 POLICIES = ("hate_speech", "spam")
 WORDS = ("[PAD]", "[UNK]", "buy", "now", "cheap", "hello", "friend", "hate", "them", "query", ":")
+FEATURES_PINNED = {"spectrogram": {"lance_version": 2, "extractor_version": "1-abc", "kind": "audio"}}
 BACKBONE = "test_efficientnet"  # timm's smallest: 0.1 M weights
 
 
@@ -39,6 +42,19 @@ def image_model(policies: tuple[str, ...] = POLICIES) -> ImageModel:
     return ImageModel(backbone, ImageSetup(BACKBONE, "0" * 64, policies, 32, backbone.mean, backbone.std)).eval()
 
 
+def audio_model(policies: tuple[str, ...] = POLICIES) -> AudioModel:
+    torch.manual_seed(5)
+    return AudioModel(AudioSetup(policies, (4, 8), (-5.0,) * NUM_BANDS, (2.0,) * NUM_BANDS)).eval()
+
+
+def sound(pitch: int, num_frames: int = 60, seed: int = 0) -> Spectrogram:
+    """Noise, louder in the band `pitch`."""
+    random = np.random.default_rng([seed, pitch, num_frames])
+    noise = random.normal(-5, 1, (num_frames, NUM_BANDS))
+    noise[:, pitch] += 4
+    return noise.astype(np.float16)
+
+
 def picture(colour: str) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (40, 30), colour).save(stream, "PNG")
@@ -46,13 +62,14 @@ def picture(colour: str) -> bytes:
 
 
 def save_models(workspace: Path, *, with_image: bool = True) -> None:
-    for name in ("text", "image"):
+    for name in ("text", "image", "audio"):
         (workspace / "models" / name).mkdir(parents=True)
     save_text(text_model(), workspace / "models/text", {})
     if with_image:
         save_image(image_model(), workspace / "models/image", {})
     else:
         save_untrained_image(workspace / "models/image", "no labelled post has an image", POLICIES)
+    save_audio(audio_model(), workspace / "models/audio", {})
 
 
 def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, digests: tuple[str, ...] = ()) -> None:
@@ -68,6 +85,8 @@ def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, di
     posts["text"] = [" ".join(random.choice(WORDS[2:5] if is_spam else WORDS[5:9], 3)) for is_spam in spam]
     posts.loc[posts.index % 10 == 9, "text"] = None
     posts["image_digests"] = [[digests[row // 4 % len(digests)]] if digests and row % 4 == 0 else [] for row in range(num_posts)]
+    posts["num_frames"] = 0
+    posts["video_digests"] = posts["audio_digests"] = [[] for _ in range(num_posts)]
     posts["num_hashtags"] = random.integers(0, 4, num_posts)
     posts["has_link"] = spam & (random.random(num_posts) < 0.5)
     posts["prior_removals"] = random.integers(0, 3, num_posts)
@@ -87,7 +106,7 @@ def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, di
     posts.to_parquet(folder / "posts.parquet")
     said.drop(columns="truth").to_parquet(folder / "examples.parquet")
     posts.loc[posts["split"] == "train", ["post_id", "split"]].to_parquet(folder / "membership.parquet")
-    (folder / "manifest.json").write_text(json.dumps({"digest": "e" * 64, "synthetic": synthetic}))
+    (folder / "manifest.json").write_text(json.dumps({"digest": "e" * 64, "synthetic": synthetic, "features": FEATURES_PINNED}))
 
 
 def save_calibration(folder: Path) -> None:
@@ -118,7 +137,7 @@ def workspace(tmp_path: Path) -> Path:
         "coefficients": dict.fromkeys(FEATURES, 0.0) | {"text_logit": 3.0, "has_link": 0.7},
         "base_rate_logit": -1.0,
     }
-    learnt["coefficients"]["image_logit"] = 0.5
+    learnt["coefficients"] |= {"image_logit": 0.5, "audio_logit": 0.25}
     learnt |= {"num_positive": 30, "num_negative": 30, "reason": None}
     (folder / "models/fusion").mkdir(parents=True)
     (folder / "models/fusion/fusion.json").write_text(json.dumps({"l2": 1.0, "policies": dict.fromkeys(POLICIES, learnt)}))

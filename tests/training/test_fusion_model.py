@@ -19,6 +19,8 @@ def rows(num: int = 400, seed: int = 1) -> pd.DataFrame:
     table = pd.DataFrame({"post_id": [f"p{n}" for n in range(num)]})
     table["prob_text_spam"] = random.uniform(0.01, 0.99, num)
     table["prob_image_spam"] = random.uniform(0.01, 0.99, num)
+    table["prob_audio_spam"] = random.uniform(0.01, 0.99, num)
+    table.loc[random.random(num) < 0.7, "prob_audio_spam"] = np.nan
     table.loc[random.random(num) < 0.3, "prob_image_spam"] = np.nan
     table.loc[random.random(num) < 0.2, "prob_text_spam"] = np.nan
     table["prior_removals"] = random.integers(0, 6, num)
@@ -35,13 +37,13 @@ def logit(prob: float) -> float:
 
 
 def features_of(row) -> tuple[list[float], float | None]:
-    """One row by hand: the seven features, and the mean of the logits that are there."""
-    there = [logit(prob) for prob in (row.prob_text_spam, row.prob_image_spam) if not math.isnan(prob)]
-    no_text, no_image = math.isnan(row.prob_text_spam), math.isnan(row.prob_image_spam)
-    text = 0.0 if no_text else logit(row.prob_text_spam)
-    image = 0.0 if no_image else logit(row.prob_image_spam)
+    """One row by hand: the nine features, and the mean of the logits that are there."""
+    probs = (row.prob_text_spam, row.prob_image_spam, row.prob_audio_spam)
+    there = [logit(prob) for prob in probs if not math.isnan(prob)]
+    logits = [0.0 if math.isnan(prob) else logit(prob) for prob in probs]
+    missing = [float(math.isnan(prob)) for prob in probs]
     context = [math.log(1 + row.prior_removals), math.log(1 + row.num_hashtags), float(row.has_link)]
-    return [text, image, float(no_text), float(no_image), *context], sum(there) / len(there) if there else None
+    return [*logits, *missing, *context], sum(there) / len(there) if there else None
 
 
 def oracle(table: pd.DataFrame, l2: float) -> np.ndarray:
@@ -50,14 +52,14 @@ def oracle(table: pd.DataFrame, l2: float) -> np.ndarray:
     mean_weight = sum(weight for *_, weight in used) / len(used)
 
     def loss(beta):
-        total = 0.5 * l2 * sum((b - centre) ** 2 for b, centre in zip(beta[1:], [1, 1, 0, 0, 0, 0, 0], strict=True))
+        total = 0.5 * l2 * sum((b - centre) ** 2 for b, centre in zip(beta[1:], [1, 1, 1, 0, 0, 0, 0, 0, 0], strict=True))
         for x, _, label, weight in used:
             z = beta[0] + sum(b * v for b, v in zip(beta[1:], x, strict=True))
             prob = 1 / (1 + math.exp(-z))
             total -= weight / mean_weight * (label * math.log(prob) + (1 - label) * math.log(1 - prob))
         return total
 
-    return minimize(loss, np.zeros(8), method="BFGS", options={"gtol": 1e-4}).x
+    return minimize(loss, np.zeros(10), method="BFGS", options={"gtol": 1e-4}).x
 
 
 @pytest.mark.filterwarnings("ignore:Desired error not necessarily achieved")
@@ -75,8 +77,9 @@ def test_unknown_labels_and_unseen_posts_teach_nothing() -> None:
     table = rows()
     noise = rows(50, seed=9).assign(post_id=lambda t: "x" + t.post_id)
     unknown = noise.iloc[:25].assign(label=np.nan)
-    unseen = noise.iloc[25:].assign(prob_text_spam=np.nan, prob_image_spam=np.nan)
-    plain = fusion_model.fit(table[table.prob_text_spam.notna() | table.prob_image_spam.notna()], "spam", 1.0, 5)
+    unseen = noise.iloc[25:].assign(prob_text_spam=np.nan, prob_image_spam=np.nan, prob_audio_spam=np.nan)
+    seen = table[table[["prob_text_spam", "prob_image_spam", "prob_audio_spam"]].notna().any(axis=1)]
+    plain = fusion_model.fit(seen, "spam", 1.0, 5)
     more = fusion_model.fit(pd.concat([table, unknown, unseen], ignore_index=True), "spam", 1.0, 5)
     assert more.coefficients == plain.coefficients
     assert (more.intercept, more.num_positive, more.num_negative) == (plain.intercept, plain.num_positive, plain.num_negative)
@@ -112,18 +115,30 @@ def test_no_labels_at_all() -> None:
 def test_a_post_of_which_nothing_was_seen_gets_the_base_rate() -> None:
     table = rows(100).assign(label=[1.0] * 20 + [0.0] * 80, weight=1.0)
     learnt = fusion_model.fit(table, "spam", 1.0, 5)
-    unseen = table.head(1).assign(prob_text_spam=np.nan, prob_image_spam=np.nan)
+    unseen = table.head(1).assign(prob_text_spam=np.nan, prob_image_spam=np.nan, prob_audio_spam=np.nan)
     assert fusion_model.apply({"spam": learnt}, unseen).prob_spam.item() == pytest.approx(21 / 102, abs=1e-8)
 
 
-def test_a_modality_absent_from_the_fusion_split_still_speaks() -> None:
-    table = rows().assign(prob_image_spam=np.nan)
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_a_modality_absent_from_the_fusion_split_still_speaks(modality: str) -> None:
+    table = rows().assign(**{f"prob_{modality}_spam": np.nan})
     table = table[table.prob_text_spam.notna()]
     learnt = fusion_model.fit(table, "spam", 1.0, 5)
     post = table.head(1)
-    probs = [fusion_model.apply({"spam": learnt}, post.assign(prob_image_spam=p)).prob_spam.item() for p in (0.1, 0.5, 0.9)]
+    probs = [fusion_model.apply({"spam": learnt}, post.assign(**{f"prob_{modality}_spam": p})).prob_spam.item() for p in (0.1, 0.5, 0.9)]
     assert probs == sorted(probs) and probs[0] < probs[2]
-    assert learnt.coefficients["image_missing"] == pytest.approx(0, abs=1e-8)
+    assert learnt.coefficients[f"{modality}_missing"] == pytest.approx(0, abs=1e-8)
+
+
+def test_a_layer_from_before_sound_was_heard_scores_as_it_did() -> None:
+    table = rows().assign(prob_audio_spam=np.nan)
+    learnt = fusion_model.fit(table, "spam", 1.0, 5)
+    silent = {name: value for name, value in learnt.coefficients.items() if not name.startswith("audio")}
+    old = learnt.model_copy(update={"coefficients": silent})
+    now = fusion_model.apply(
+        {"spam": learnt.model_copy(update={"coefficients": silent | {"audio_logit": 1.0, "audio_missing": 0.0}})}, table
+    )
+    pd.testing.assert_frame_equal(fusion_model.apply({"spam": old}, table), now)
 
 
 def test_order_of_rows_and_json_change_nothing() -> None:
@@ -141,12 +156,13 @@ def test_order_of_rows_and_json_change_nothing() -> None:
 @given(
     text=st.none() | st.floats(0, 1),
     image=st.none() | st.floats(0, 1),
-    slopes=st.lists(st.floats(-50, 50), min_size=7, max_size=7),
+    audio=st.none() | st.floats(0, 1),
+    slopes=st.lists(st.floats(-50, 50), min_size=9, max_size=9),
     removals=st.integers(0, 10**9),
 )
-def test_any_input_gives_a_probability_inside_the_score_grid(text, image, slopes, removals) -> None:
-    row = {"post_id": ["p"], "prob_text_spam": [text], "prob_image_spam": [image], "prior_removals": [removals]}
-    table = pd.DataFrame(row | {"num_hashtags": [0], "has_link": [True]})
+def test_any_input_gives_a_probability_inside_the_score_grid(text, image, audio, slopes, removals) -> None:
+    row = {"post_id": ["p"], "prob_text_spam": [text], "prob_image_spam": [image], "prob_audio_spam": [audio]}
+    table = pd.DataFrame(row | {"prior_removals": [removals], "num_hashtags": [0], "has_link": [True]})
     learnt = PolicyFusion(
         intercept=0.5,
         coefficients=dict(zip(FEATURES, slopes, strict=True)),

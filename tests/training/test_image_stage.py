@@ -15,6 +15,7 @@ from feature_store import digest
 from feature_store import params as parameters
 from feature_store.backbones.image import empty_image_backbone
 from feature_store.errors import FailedWork
+from feature_store.extractors import image_decoding
 from feature_store.extractors.image_decoding import decode_square
 from training import image, image_model
 from training.image_augmentation import augmented
@@ -73,6 +74,52 @@ def test_same_inputs_same_bytes(world: Path, tiny: ModuleType) -> None:
     assert digest.of_folder(world / "image") == digest.of_folder(world / "again")
 
 
+def test_a_second_run_decodes_nothing_and_a_killed_one_goes_on_with_the_same_batches(
+    world: Path, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: dict[str, list[Any]] = {"whole": [], "part": []}
+    collate = image_model.ImageModel.collate
+    stop_at: int | None = None
+
+    def watched(model: Any, pictures: Any, num_frames: Any = None) -> Any:
+        if model.training:
+            if len(batches[run_now]) == stop_at:
+                raise KeyboardInterrupt
+            batches[run_now].append(digest.of_bytes(b"".join(picture.tobytes() for post in pictures for picture in post)))
+        return collate(model, pictures, num_frames)
+
+    monkeypatch.setattr(image_model.ImageModel, "collate", watched)
+    run_now = "whole"
+    run(world, tiny, checkpoint_steps=3)
+    monkeypatch.setattr(image_decoding, "decode_square", lambda content, size: 1 / 0)  # from now on everything comes out of the shards
+    run_now, stop_at = "part", 8
+    with pytest.raises(KeyboardInterrupt):
+        run(world, tiny, out="again", checkpoint_steps=3)
+    stop_at = None
+    run(world, tiny, out="again", checkpoint_steps=3)
+    assert batches["part"][:8] == batches["whole"][:8]
+    assert batches["part"][8:] == batches["whole"][6:]  # from the last checkpoint, after the sixth
+    assert digest.of_folder(world / "again") == digest.of_folder(world / "image")
+
+
+def test_frames_of_a_video_count_as_one_picture_the_worst(tiny: ModuleType) -> None:
+    model = tiny.image_model()
+    colours = ["green", "red", "blue", "white"]
+    single = predict_image(model, [[name] for name in colours], tiny.picture)
+    together = predict_image(model, [colours, colours[:1], colours[1:]], tiny.picture, [3, 0, 3], batch_size=2)
+    still, *frames = np.log(single / (1 - single))
+    expected = np.stack([(still + np.max(frames, axis=0)) / 2, still, np.max(frames, axis=0)])
+    np.testing.assert_allclose(np.log(together / (1 - together)), expected, atol=1e-5)
+
+
+def test_a_step_draws_some_frames_and_every_still() -> None:
+    names = ["still", *(f"f{number}" for number in range(9))]
+    drawn = [image._drawn(names, 9, 3, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(post[0] == "still" and len(post) == 4 and post[1:] == sorted(set(post[1:])) for post in drawn)
+    assert {name for post in drawn for name in post} == set(names)
+    assert image._drawn(names, 3, 3, np.random.default_rng(0)) == names
+
+
 def test_no_image_no_model_and_says_so(world: Path, tiny: ModuleType) -> None:
     path = world / "snapshot/posts.parquet"
     pd.read_parquet(path).assign(image_digests=None).to_parquet(path)
@@ -87,10 +134,10 @@ def test_missing_image_is_failed_work_and_leaves_nothing(world: Path, tiny: Modu
     posts = pd.read_parquet(path)
     posts["image_digests"] = posts["image_digests"].map(lambda names: names if names is None else [*names, "gone"])
     posts.to_parquet(path)
-    with pytest.raises(FailedWork, match="image gone: not in the store's media table"):
+    with pytest.raises(FailedWork, match="picture gone: not in the store"):
         run(world, tiny)
     assert not (world / "image").exists()
-    assert not [path for path in (world / "store").rglob("*") if path.is_file()]
+    assert not (world / "store/checkpoints").exists()
 
 
 def test_damaged_model_is_failed_work(world: Path, tiny: ModuleType) -> None:

@@ -23,7 +23,7 @@ from training.metrics import validation_figures
 DROPOUT = 0.1
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS: dict[str, Any] = {
-    "backbone": "tiny", "batch_size": 8, "epochs": 3, "patience": 3, "learning_rate": 0.01, "head_learning_rate": 0.02,
+    "batch_size": 8, "epochs": 3, "patience": 3, "learning_rate": 0.01, "head_learning_rate": 0.02,
     "layer_decay": 0.9, "weight_decay": 0.01, "warmup_share": 0.1, "dropout": 0.1, "class_weight": "none",
     "category_balance": 0.0, "focal_gamma": 0.0, "checkpoint_steps": 4,
 }  # fmt: skip

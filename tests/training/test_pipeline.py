@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,21 @@ import pytest
 from feature_store import digest
 from feature_store.errors import FailedWork
 from training import pipeline
+from training.stage1 import NO_MEDIA, Media
 
 READER = """
 import json, sys
 from pathlib import Path
 import pandas as pd
 from training import pipeline
+from training.stage1 import Media
 folder = Path(sys.argv[1])
+sys.path.insert(0, sys.argv[2])
+import conftest
 images = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+media = Media(lambda names: {name: images[name] for name in names}, lambda names: {name: conftest.sound(int(name)) for name in names})
 posts = pd.read_json(folder / "posts.json", dtype={"post_id": str})
-probs = pipeline.load(folder / "bundle").predict(posts, lambda names: {name: images[name] for name in names})
+probs = pipeline.load(folder / "bundle").predict(posts, media)
 print(json.dumps({name: [value if isinstance(value, str) else value.hex() for value in probs[name]] for name in probs}))
 """
 
@@ -32,25 +38,33 @@ def bundle(workspace, tmp_path):
 
 
 def some_posts() -> pd.DataFrame:
-    posts = pd.DataFrame({"post_id": ["a", "b", "c", "d"], "language": ["en", "de", "xx", "en"]})
-    posts["text"] = ["buy now", None, "hate them", ""]
-    posts["image_digests"] = [[], ["red"], ["red", "blue"], []]
-    posts["num_hashtags"] = [0, 1, 2, 0]
-    posts["has_link"] = [True, False, False, True]
-    posts["prior_removals"] = [0, 3, 0, 0]
+    """Text; a picture; both; nothing; a video of two frames, of which one is shown as a picture, too, and its sound."""
+    posts = pd.DataFrame({"post_id": ["a", "b", "c", "d", "e"], "language": ["en", "de", "xx", "en", "xx"]})
+    posts["text"] = ["buy now", None, "hate them", "", None]
+    posts["image_digests"] = [[], ["red"], ["red", "blue"], [], ["red", "blue", "green"]]
+    posts["num_frames"] = [0, 0, 0, 0, 2]
+    posts["audio_digests"] = [[], [], [], [], ["7"]]
+    posts["num_hashtags"] = [0, 1, 2, 0, 0]
+    posts["has_link"] = [True, False, False, True, False]
+    posts["prior_removals"] = [0, 3, 0, 0, 0]
     return posts
 
 
+def media_of(tiny) -> Media:
+    return Media(lambda names: {name: tiny.picture(name) for name in names}, lambda names: {name: tiny.sound(int(name)) for name in names})
+
+
 def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
+    from training.audio_model import predict_audio
     from training.image_model import predict_image
     from training.text_model import predict_text
 
-    images = {"red": tiny.picture("red"), "blue": tiny.picture("blue")}
     loaded = pipeline.load(bundle)
     assert (loaded.policies, loaded.synthetic) == (tiny.POLICIES, True)
-    probs = loaded.predict(some_posts(), lambda names: {name: images[name] for name in names}).set_index("post_id")
+    probs = loaded.predict(some_posts(), media_of(tiny)).set_index("post_id")
     text = predict_text(tiny.text_model(), ["buy now", "hate them"])
-    image = predict_image(tiny.image_model(), [["red"], ["red", "blue"]], images.__getitem__)
+    image = predict_image(tiny.image_model(), [["red"], ["red", "blue"], ["blue"], ["green"]], tiny.picture)
+    audio = predict_audio(tiny.audio_model(), [["7"]], lambda name: tiny.sound(7))
 
     def logit(prob: float) -> float:
         return math.log(prob / (1 - prob))
@@ -59,7 +73,10 @@ def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
         return 1 / (1 + math.exp(-z))
 
     a, b, c = float(text[0, 0]), float(image[0, 0]), (float(text[1, 0]), float(image[1, 0]))
+    still, *frames = (logit(float(image[row, 0])) for row in (0, 2, 3))
+    video = (still + max(frames)) / 2  # the frames are one more picture: the worst of them
     fused = {
+        "e": sigmoid(0.1 + 0.5 * video + 0.25 * logit(float(audio[0, 0]))),
         "a": sigmoid(0.1 + 3 * logit(a) + 0.7),
         "b": sigmoid(0.1 + 0.5 * logit(b)),
         "c": sigmoid(0.1 + 3 * logit(c[0]) + 0.5 * logit(c[1])),
@@ -77,12 +94,15 @@ def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
 
 def test_a_clean_process_gives_the_same_bits(bundle, tiny, tmp_path) -> None:
     (tmp_path / "images").mkdir()
-    for colour in ("red", "blue"):
+    for colour in ("red", "blue", "green"):
         (tmp_path / "images" / colour).write_bytes(tiny.picture(colour))
     some_posts().to_json(tmp_path / "posts.json", orient="records")
-    images = {colour: tiny.picture(colour) for colour in ("red", "blue")}
-    here = pipeline.load(bundle).predict(some_posts(), lambda names: {name: images[name] for name in names})
-    run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", READER, str(tmp_path)], capture_output=True, text=True)
+    here = pipeline.load(bundle).predict(some_posts(), media_of(tiny))
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", READER, str(tmp_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     there = pd.DataFrame({name: [v if name == "post_id" else float.fromhex(v) for v in vs] for name, vs in json.loads(run.stdout).items()})
     assert list(there) == ["post_id", "prob_hate_speech", "prob_spam"]
@@ -90,7 +110,7 @@ def test_a_clean_process_gives_the_same_bits(bundle, tiny, tmp_path) -> None:
 
 
 def test_no_posts_give_no_probabilities(bundle) -> None:
-    probs = pipeline.load(bundle).predict(some_posts().head(0), lambda names: {})
+    probs = pipeline.load(bundle).predict(some_posts().head(0), NO_MEDIA)
     assert list(probs) == ["post_id", "prob_hate_speech", "prob_spam"]
     assert len(probs) == 0
 
@@ -108,8 +128,24 @@ def test_without_an_image_model_images_are_not_read(workspace, tiny, tmp_path) -
     (workspace / "models/fusion").mkdir()
     learnt = {"intercept": 0.0, "coefficients": {}, "base_rate_logit": 0.0, "num_positive": 0, "num_negative": 0, "reason": "no labels"}
     (workspace / "models/fusion/fusion.json").write_text(json.dumps({"l2": 1.0, "policies": {"spam": learnt}}))
-    probs = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle")).predict(some_posts(), lambda names: 1 / 0)
+    probs = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle")).predict(
+        some_posts(), Media(lambda names: 1 / 0, media_of(tiny).sounds)
+    )
     assert probs.prob_spam.between(0, 1).all()
+
+
+def test_a_bundle_from_before_sound_was_heard_scores_as_it_did(bundle, workspace, tiny, tmp_path) -> None:
+    import shutil
+
+    now = pipeline.load(bundle).predict(some_posts().head(4), media_of(tiny))
+    shutil.rmtree(bundle / "audio")
+    said = json.loads((bundle / "pipeline.json").read_text())
+    said |= {"format": 1, "files": {name: value for name, value in said["files"].items() if not name.startswith("audio")}}
+    del said["features"]
+    (bundle / "pipeline.json").write_text(json.dumps(said))
+    old = pipeline.load(bundle)
+    assert old.features == {}
+    pd.testing.assert_frame_equal(old.predict(some_posts().head(4), media_of(tiny)), now)
 
 
 @pytest.mark.parametrize(

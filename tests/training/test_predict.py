@@ -7,11 +7,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import digest
+from feature_store import contents, digest
 from feature_store import params as parameters
 from feature_store.contracts import SCORES
 from feature_store.errors import BadUse, FailedWork
 from training import fusion, pipeline, predict
+from training.stage1 import Media
 
 
 class Ledger:
@@ -37,7 +38,7 @@ def pictured(workspace, tiny, monkeypatch):
     """The workspace with pictures in its posts, and a ledger that holds them."""
     pictures = {digest.of_bytes(content): content for content in (tiny.picture("red"), tiny.picture("blue"))}
     monkeypatch.setattr(Ledger, "pictures", pictures, raising=False)
-    monkeypatch.setattr(predict, "Ledger", Ledger)
+    monkeypatch.setattr(contents, "Ledger", Ledger)
     shutil.rmtree(workspace / "data/snapshot")
     tiny.save_snapshot(workspace / "data/snapshot", digests=tuple(pictures))
     inputs(workspace, None)
@@ -56,8 +57,7 @@ def inputs(workspace, champion) -> None:
 
 
 def run(workspace, params, out):
-    models = workspace / "models"
-    files = (workspace / "data/inputs.json", workspace / "data/snapshot", models / "text", models / "image")
+    files = (workspace / "data/inputs.json", workspace / "data/snapshot", workspace / "models")
     return predict.run(params, workspace / "store", *files, out / "stage1.parquet", out / "champion.parquet")
 
 
@@ -107,7 +107,9 @@ def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, p
     assert set(scores.item_id) <= set(test.post_id)
     assert (scores.split == "test").all()
     assert set(scores.category) == {"hate_speech", "spam"}
-    probs = pipeline.load(bundle).predict(test, lambda names: {name: Ledger.pictures[name] for name in names}).set_index("post_id")
+    probs = (
+        pipeline.load(bundle).predict(test, Media(lambda names: {name: Ledger.pictures[name] for name in names}, dict)).set_index("post_id")
+    )
     for row in scores.itertuples():
         assert row.score == probs.loc[row.item_id, f"prob_{row.category}"]
 

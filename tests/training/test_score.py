@@ -11,6 +11,7 @@ from feature_store import contracts
 from feature_store import params as parameters
 from feature_store.errors import BadUse, FailedWork
 from training import pipeline, score
+from training.stage1 import NO_MEDIA
 
 NOW = datetime(2026, 11, 2, 8, tzinfo=UTC)
 POST = {
@@ -21,7 +22,7 @@ POST = {
     "hashtags": ["cheap"],
     "author_id": "a1",
 }
-BOUNDS = parameters.load(score.Path(__file__).parents[2] / "params.yaml").ingest
+PARAMS = parameters.load(score.Path(__file__).parents[2] / "params.yaml")
 
 
 @pytest.fixture
@@ -44,12 +45,16 @@ def written(path, content) -> score.Path:
     return path
 
 
+def bounded(limits) -> parameters.Params:
+    return PARAMS.model_copy(update={"ingest": PARAMS.ingest.model_copy(update=limits)})
+
+
 def many(judge, path, out, **settings):
-    return score.run(judge, path, out, settings.get("bounds", BOUNDS), settings.get("prior_removals", {}), NOW)
+    return score.run(judge, path, out, settings.get("params", PARAMS), settings.get("prior_removals", {}), NOW)
 
 
 def test_one_post_has_the_shape_of_the_contract(judge, tmp_path) -> None:
-    answer, notes = score.one(judge, written(tmp_path / "post.json", POST), BOUNDS, {})
+    answer, notes = score.one(judge, written(tmp_path / "post.json", POST), PARAMS, {})
     assert notes == ()
     assert list(answer) == ["post_id", "model_version", "thresholds_version", "action", "categories"]
     assert (answer["post_id"], answer["model_version"], answer["thresholds_version"]) == (
@@ -69,10 +74,10 @@ def test_one_post_has_the_shape_of_the_contract(judge, tmp_path) -> None:
 def test_one_post_is_seen_as_the_model_sees_it(judge, bundle, tmp_path) -> None:
     """The same post by hand: hashtags merged into the text, the link found, the author's removals looked up."""
     post = POST | {"text": "hello\u0007 friend https://x.example #Cheap", "hashtags": ["cheap", "now"]}
-    answer, _ = score.one(judge, written(tmp_path / "post.json", post), BOUNDS, {"a1": 4})
+    answer, _ = score.one(judge, written(tmp_path / "post.json", post), PARAMS, {"a1": 4})
     row = {"post_id": "p1", "language": "en", "text": "hello friend https://x.example #Cheap #now"}
     by_hand = pd.DataFrame([row | {"image_digests": [], "num_hashtags": 2, "has_link": True, "prior_removals": 4}])
-    probs = pipeline.load(bundle).predict(by_hand, lambda names: {})
+    probs = pipeline.load(bundle).predict(by_hand, NO_MEDIA)
     assert answer["categories"]["spam"]["prob"] == probs.prob_spam.item()
 
 
@@ -83,12 +88,12 @@ def test_images_count_and_unusable_ones_are_missing_with_a_note(judge, tiny, tmp
     (folder / "good.png").write_bytes(tiny.picture("blue"))
     (folder / "broken.png").write_bytes(tiny.picture("blue")[:40])
     (folder / "link.png").symlink_to(tmp_path / "outside.png")
-    plain, _ = score.one(judge, written(folder / "post.json", POST), BOUNDS, {})
+    plain, _ = score.one(judge, written(folder / "post.json", POST), PARAMS, {})
     uris = ["good.png", "broken.png", "no.png", "../outside.png", "link.png", "/etc/hostname", "https://example.org/x.png"]
     media = [{"kind": "image", "uri": uri} for uri in uris]
-    shown, notes = score.one(judge, written(folder / "post.json", POST | {"media": media}), BOUNDS, {})
-    alone, none = score.one(judge, written(folder / "post.json", POST | {"media": media[:1]}), BOUNDS, {})
-    unusable, all_notes = score.one(judge, written(folder / "post.json", POST | {"media": media[1:]}), BOUNDS, {})
+    shown, notes = score.one(judge, written(folder / "post.json", POST | {"media": media}), PARAMS, {})
+    alone, none = score.one(judge, written(folder / "post.json", POST | {"media": media[:1]}), PARAMS, {})
+    unusable, all_notes = score.one(judge, written(folder / "post.json", POST | {"media": media[1:]}), PARAMS, {})
     assert shown == alone != plain == unusable
     assert none == () and notes == all_notes
     reasons = ["media_corrupt", "media_missing", *["media_path_unsafe"] * 4]
@@ -100,7 +105,7 @@ def test_an_image_past_the_limits_is_missing(judge, tiny, tmp_path) -> None:
     (tmp_path / "a.png").write_bytes(tiny.picture("red"))
     post = written(tmp_path / "post.json", POST | {"media": [{"kind": "image", "uri": "a.png"}]})
     for limit in ({"max_media_bytes": 20}, {"max_media_pixels": 100}):
-        _, (note,) = score.one(judge, post, BOUNDS.model_copy(update=limit), {})
+        _, (note,) = score.one(judge, post, bounded(limit), {})
         assert "media_too_large" in note
 
 
@@ -110,7 +115,7 @@ def test_frozen_categories_never_remove(bundle, thresholds, tmp_path) -> None:
     post = written(tmp_path / "post.json", POST)
     actions = {}
     for frozen in ((), ("spam",)):
-        answer, _ = score.one(score.appoint(bundle, thresholds, "m/1", "t/1", frozen), post, BOUNDS, {})
+        answer, _ = score.one(score.appoint(bundle, thresholds, "m/1", "t/1", frozen), post, PARAMS, {})
         actions[frozen] = [answer["categories"][name]["action"] for name in ("hate_speech", "spam")]
     assert actions == {(): ["auto_remove", "auto_remove"], ("spam",): ["auto_remove", "review"]}
 
@@ -142,13 +147,13 @@ def test_unknown_frozen_category_and_foreign_thresholds_are_refused(bundle, thre
 def test_one_bad_post_is_refused_by_place(judge, tmp_path, content, message: str) -> None:
     path = written(tmp_path / "post.json", content)
     with pytest.raises(BadUse, match=r"post\.json") as caught:
-        score.one(judge, path, BOUNDS, {})
+        score.one(judge, path, PARAMS, {})
     assert message in str(caught.value)
 
 
 def test_a_post_file_that_is_not_there(judge, tmp_path) -> None:
     with pytest.raises(BadUse, match=r"no\.json: no such file"):
-        score.one(judge, tmp_path / "no.json", BOUNDS, {})
+        score.one(judge, tmp_path / "no.json", PARAMS, {})
     with pytest.raises(BadUse, match=r"no\.parquet: no such file"):
         many(judge, tmp_path / "no.parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
@@ -176,7 +181,7 @@ def test_many_posts_become_decisions_and_agree_with_one_by_one(judge, tiny, tmp_
     assert decisions.decision_id.is_unique
     assert (decisions.decided_at == pd.Timestamp(NOW)).all()
     assert decisions.post_id.drop_duplicates().tolist() == [row["post_id"] for row in rows]
-    answers = [score.one(judge, written(tmp_path / "post.json", row), BOUNDS, {})[0] for row in rows]
+    answers = [score.one(judge, written(tmp_path / "post.json", row), PARAMS, {})[0] for row in rows]
     for answer in answers:
         mine = decisions[decisions.post_id == answer["post_id"]].set_index("category")
         for category, entry in answer["categories"].items():
@@ -249,7 +254,7 @@ def test_no_posts_make_an_empty_table(judge, tmp_path) -> None:
 def test_an_image_that_changes_meanwhile_stops_the_work(judge, tiny, tmp_path) -> None:
     (tmp_path / "a.png").write_bytes(tiny.picture("red"))
     post = written(tmp_path / "post.json", POST | {"media": [{"kind": "image", "uri": "a.png"}]})
-    batch = score.post_reader.read_one(post, score.Rules(judge.model.policies, BOUNDS), {})
+    batch = score.post_reader.read_one(post, score.Rules(judge.model.policies, PARAMS.ingest), {}, score.Tools(PARAMS, {}))
     (tmp_path / "a.png").write_bytes(tiny.picture("blue"))
     with pytest.raises(FailedWork, match=r"a.png: changed while it was being scored"):
         score.decide(judge, batch)

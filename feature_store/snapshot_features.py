@@ -1,0 +1,104 @@
+"""What posts get from features, in a snapshot and when scored: whole text, language, key frames, sounds. Without media nothing changes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from feature_store import digest, post_features
+from feature_store.params_data import Snapshot
+from feature_store.pinned_features import Features
+
+UNKNOWN = "und"
+VIDEOS_AT_ONCE = 64  # a key frame's row holds its JPEG, of which nothing is kept here
+KINDS = {"image": ("image",), "video": ("video",), "sound": ("audio", "video")}  # what a post's media are to the extractors
+
+
+def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.DataFrame:
+    """Add what the pinned features know of the posts.
+
+    Args:
+        posts: post_id, language, media (list of {kind, digest}) and caption (merged text), one row a post.
+        features: where features come from.
+        settings: section `snapshot`.
+
+    Returns:
+        `posts` with caption_digest, text (caption, transcripts and words in pictures), language (`und` replaced where it was
+        recognised), image_digests (stills, then num_frames key frames), video_digests, sound_digests (sounds and
+        videos), and audio_digests (those with a spectrogram).
+    """
+    media = {kind: posts["media"].map(lambda items, kinds=kinds: post_features.digests_of(items, *kinds)) for kind, kinds in KINDS.items()}
+    frames_of = _frames(features, _all(media["video"]))
+    frames = media["video"].map(
+        lambda videos: post_features.spread([frame for video in videos for frame in frames_of.get(video, [])], settings.max_frames)
+    )
+    pictures = _joined(media["image"], frames)
+    speech = features.rows("transcript", _all(media["sound"]), ["text", "language", "language_prob"])
+    written = features.rows("ocr", _all(pictures), ["text"])
+    spectrograms = features.rows("spectrogram", _all(media["sound"]), ["num_frames"])
+    found = posts.assign(
+        caption_digest=posts["caption"].map(lambda caption: digest.of_bytes(caption.encode()) if caption else None).astype(object),
+        image_digests=pictures,
+        num_frames=[len(of_post) - len(stills) for of_post, stills in zip(pictures, media["image"], strict=True)],
+        video_digests=media["video"],
+        sound_digests=media["sound"],
+        audio_digests=media["sound"].map(lambda names: [name for name in names if spectrograms.get(name, {}).get("num_frames")]),
+        text=[
+            post_features.whole_text(caption, _texts(speech, sounds), _texts(written, shown), settings.max_part_chars)
+            for caption, sounds, shown in zip(posts["caption"], media["sound"], pictures, strict=True)
+        ],
+    )
+    return found.assign(language=_languages(found, media["sound"], features, speech, settings.min_language_prob))
+
+
+def captions(posts: pd.DataFrame) -> list[tuple[str | None, Any]]:
+    """Caption and hashtags of each post as the ledger holds them, ready for `post_features`."""
+    return list(zip(posts["text"].astype(object).where(posts["text"].notna(), None), posts["hashtags"], strict=True))
+
+
+def week_of(times: "pd.Series[Any]") -> "pd.Series[str]":
+    """ISO week of each time, such as `2026-W43`."""
+    calendar = times.dt.isocalendar()
+    weeks: pd.Series[str] = calendar["year"].astype(str) + "-W" + calendar["week"].astype(str).str.zfill(2)
+    return weeks
+
+
+def _frames(features: Features, videos: Iterable[str]) -> dict[str, list[str]]:
+    """Video -> digests of its key frames in order of time; videos without any are left out."""
+    names = sorted(videos)
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(names), VIDEOS_AT_ONCE):
+        for name, row in features.rows("keyframes", names[start : start + VIDEOS_AT_ONCE], ["frames"]).items():
+            if row["frames"]:
+                found[name] = [frame["digest"] for frame in sorted(row["frames"], key=lambda frame: frame["time_s"])]
+    return found
+
+
+def _joined(stills: "pd.Series[Any]", frames: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A post's stills, then those of its frames that are none of them."""
+    joined = [[*own, *(frame for frame in moving if frame not in own)] for own, moving in zip(stills, frames, strict=True)]
+    return pd.Series(joined, index=stills.index, dtype=object)
+
+
+def _all(lists: "pd.Series[Any]") -> set[str]:
+    return {name for names in lists for name in names}
+
+
+def _texts(rows: Mapping[str, Mapping[str, Any]], names: list[str]) -> list[str]:
+    return [rows[name]["text"] for name in names if name in rows and rows[name]["text"]]
+
+
+def _languages(
+    posts: pd.DataFrame, sounds: "pd.Series[Any]", features: Features, speech: Mapping[str, Mapping[str, Any]], min_prob: float
+) -> list[str]:
+    """The post's own language; for `und` that of its caption, else that of its speech, where it was recognised surely enough."""
+    unknown = posts["language"] == UNKNOWN
+    written = features.rows("language", posts.loc[unknown, "caption_digest"].dropna(), ["language", "prob"])
+    languages = []
+    for language, caption, names in zip(posts["language"], posts["caption_digest"], sounds, strict=True):
+        heard = [speech[name] for name in names if name in speech and speech[name]["text"]]
+        told = [(row["language"], row["prob"]) for row in [written.get(caption)] if row]
+        told += [(row["language"], row["language_prob"]) for row in heard]
+        sure = [name for name, prob in told if name and (prob or 0) >= min_prob]
+        languages.append(sure[0] if language == UNKNOWN and sure else language)
+    return languages

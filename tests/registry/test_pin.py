@@ -1,0 +1,77 @@
+"""What is pinned of the feature store: the tables, and the version that each extractor has under the run's parameters."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from feature_store import params as parameters
+from feature_store.extractors import catalogue
+from feature_store.extractors.contract import Arrays, Extractor, Refused
+from feature_store.feature_table import KEYS, FeatureStore
+from feature_store.inputs import FeaturePins
+from registry import pin
+
+PARAMS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml")
+
+
+class Words(Extractor):
+    """Its version is that of the run's seed."""
+
+    name, kind, columns = "words", "text", pa.schema([("word", pa.string())])
+
+    @property
+    def version(self) -> str:
+        return f"1-{self.params.seed}"
+
+    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+        return [{"word": ""} for _ in batch]
+
+
+class Weightless(Words):
+    name = "weightless"
+
+    def unavailable(self) -> str | None:
+        return "no weights"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(catalogue, "EXTRACTORS", {"words": f"{__name__}:Words", "weightless": f"{__name__}:Weightless"})
+    monkeypatch.setattr(catalogue, "load_class", lambda path: {"Words": Words, "Weightless": Weightless}[path.rpartition(":")[2]])
+    for name in ("words", "weightless", "forgotten"):
+        write(tmp_path, name)
+    return tmp_path
+
+
+def write(store: Path, name: str, digest: str = "a") -> None:
+    row = {"digest": digest, "extractor_version": "1-7", "extracted_at": datetime(2026, 11, 1, tzinfo=UTC), "word": "w"}
+    FeatureStore(store / "features").write(name, pa.Table.from_pylist([row], pa.schema([*KEYS, ("word", pa.string())])))
+
+
+def test_tables_of_extractors_that_can_run_are_pinned_at_the_run_s_version(store: Path) -> None:
+    found = pin.pinned_features(store, PARAMS.model_copy(update={"seed": 7}))
+    assert list(found.features) == ["words"]
+    words = found.features["words"]
+    assert (words.extractor_version, words.kind) == ("1-7", "text")
+    assert words.lance_version == FeatureStore(store / "features").versions["words"]
+    assert pin.pinned_features(store, PARAMS.model_copy(update={"seed": 8})).features["words"].extractor_version == "1-8"
+
+
+def test_nothing_new_pins_the_same_and_something_new_does_not(store: Path) -> None:
+    first = pin.pinned_features(store, PARAMS)
+    assert pin.pinned_features(store, PARAMS) == first
+    write(store, "words", "b")
+    assert pin.pinned_features(store, PARAMS) != first
+
+
+def test_nothing_extracted_pins_nothing(tmp_path: Path) -> None:
+    found = pin.pinned_features(tmp_path, PARAMS)
+    assert found.features == {}
+    assert FeaturePins.model_validate(json.loads(found.model_dump_json())) == found
+    assert found.location(tmp_path) == tmp_path / "features"
+    assert list(tmp_path.iterdir()) == []

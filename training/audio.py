@@ -1,0 +1,158 @@
+"""Stage `audio`: train the sound classifier on the snapshot's labels of posts with sound.
+
+usage: python -m training.audio     in a workspace that holds data/snapshot
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from feature_store import digest
+from feature_store import params as parameters
+from feature_store.atomic import replacing_folder
+from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.contents import Spectrogram, sounds_of
+from feature_store.shards import Shards
+from training import stage
+from training.audio_model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
+from training.data import Array, Examples, Rows, labelled_posts, pins_of, read_snapshot, targets_of
+from training.decoded import filled
+
+SNAPSHOT = Path("data/snapshot")
+MODEL = Path("models/audio")
+ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
+MAX_SCALED = 2000  # sounds, evenly picked, from which the scale of the bands is taken
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the stage did; `reason` says why there is no model where there is none."""
+
+    trained: bool
+    reason: str | None
+    num_train_posts: int
+    best_epoch: int | None = None
+    val: dict[str, Any] | None = None
+    samples_per_s: float | None = None
+
+
+def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, model: Path, store: Path) -> Result:
+    """Train the sound classifier on the posts of split train that have sound, choose its epoch on split val, and write it.
+
+    Args:
+        params: `audio`, `policies` and `seed` are read.
+        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        read_sounds: gives the spectrograms of sounds by digest.
+        model: folder to write; replaced as a whole. Without a labelled sound it says so, and holds no weights.
+        store: holds decoded sounds, and the progress of runs that were killed.
+
+    Raises:
+        FailedWork: a sound of the snapshot is not in the store.
+    """
+    data = read_snapshot(snapshot)
+    train, val = (_with_sound(labelled_posts(data, split, params.policies)) for split in ("train", "val"))
+    if train.empty:
+        reason = "no labelled post of split train has sound"
+        with replacing_folder(model) as unfinished:
+            save_untrained_audio(unfinished, reason, params.policies)
+        return Result(trained=False, reason=reason, num_train_posts=0)
+    version = pins_of(data).features["spectrogram"].extractor_version
+    names = {name for digests in (*train.audio_digests, *val.audio_digests) for name in digests}
+    shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
+    classifier = prepare(params, train, shards)
+    parts = [params.audio.model_dump(), params.policies, params.seed, digest.of_folder(snapshot)]
+    folder = stage.checkpoint_folder(store, "audio", *parts)
+    fitted, samples_per_s = fit_audio(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
+    with stage.publishing(model, folder) as unfinished:
+        if unfinished:
+            save_audio(classifier, unfinished, {**fitted, "spectrogram": version, "synthetic": bool(data.manifest["synthetic"])})
+    return Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
+
+
+def prepare(params: parameters.Params, train: pd.DataFrame, shards: Shards) -> AudioModel:
+    """An untrained classifier as the params want it, its weights drawn from the seed, its scale taken from the training sounds."""
+    torch.manual_seed(params.seed)
+    names = sorted({name for digests in train.audio_digests for name in digests})
+    picked = names[:: -(-len(names) // MAX_SCALED)]
+    return build_audio(params.policies, params.audio.channels, params.audio.dropout, (shards[name] for name in picked))
+
+
+def fit_audio(
+    model: AudioModel,
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    examples: pd.DataFrame,
+    params: parameters.Params,
+    shards: Shards,
+    checkpoint: Path,
+) -> tuple[dict[str, Any], float | None]:
+    """Train a prepared classifier in place.
+
+    Args:
+        model: from `prepare`.
+        train: posts to learn from: post_id, audio_digests (never empty).
+        val: posts to choose the epoch on; may be empty.
+        examples: labels: post_id, category, label, weight.
+        params: `audio`, `policies` and `seed` are read.
+        shards: the spectrograms of both.
+        checkpoint: file for progress.
+
+    Returns:
+        the record for metadata.json, and samples/s.
+    """
+    names, val_names = train.audio_digests.tolist(), val.audio_digests.map(list).tolist()
+    longest = params.audio.step_frames
+
+    def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
+        random = np.random.default_rng(seed)
+        return model.collate([[_stretch(shards[name], longest, random) for name in names[row]] for row in rows])
+
+    def predict_val() -> Array:
+        return predict_audio(model, val_names, shards.__getitem__)
+
+    costs = np.array([sum(min(shards.length(name), longest) for name in post) for post in names], np.int64)
+    rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
+    val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
+    task = stage.Task(model, params.policies, params.audio, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=False)
+    return stage.train(task, checkpoint)
+
+
+def _stretch(sound: Spectrogram, longest: int, random: np.random.Generator) -> Spectrogram:
+    """At most `longest` frames of a sound, from a random place on."""
+    start = int(random.integers(max(len(sound) - longest, 0) + 1))
+    return sound[start : start + longest]
+
+
+def _with_sound(posts: pd.DataFrame) -> pd.DataFrame:
+    return posts[posts.audio_digests.map(len) > 0].reset_index(drop=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage in the working directory. Returns the exit code."""
+    here = Path(os.environ.get("UPHELD_STORE", "store"))
+
+    def audio(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = here, as_json: AsJson = False) -> None:  # noqa: B006
+        """Train the sound classifier on the snapshot's labels."""
+        read_sounds = sounds_of(store, pins_of(read_snapshot(SNAPSHOT)))
+        result = run(parameters.load(params, set_), SNAPSHOT, read_sounds, MODEL, store)
+        if as_json:
+            print(json.dumps(asdict(result)))
+        elif result.trained:
+            speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
+            console().print(f"audio: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}")
+        else:
+            console().print(f"audio: untrained, {result.reason}")
+
+    return execute(audio, "audio", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
