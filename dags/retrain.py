@@ -40,6 +40,7 @@ def retrain() -> None:
     """The graph of `dvc.yaml` between tasks of ours: make a workspace, extract features, pin the inputs; register the outcome."""
 
     def in_workspace(name: str) -> dict[str, Any]:
+        """Run one of our commands on the workspace of this run."""
         prepared = get_current_context()["ti"].xcom_pull(task_ids="prepare")
         return run_task(ROOT, [name, "--workspace", prepared["workspace"]])
 

@@ -104,6 +104,7 @@ def _ledger(store: Path) -> tuple[Scan, bool, str]:
     book = Ledger(store)
 
     def scan(table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Those columns of a table, part by part."""
         yield from (pa.Table.from_batches([batch]) for batch in book.scan(table, columns))
 
     return scan, book.synthetic, str(store)
@@ -111,6 +112,7 @@ def _ledger(store: Path) -> tuple[Scan, bool, str]:
 
 def _delivery(folder: Path) -> tuple[Scan, bool, str]:
     def scan(table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Those columns of a table, part by part."""
         for file in score_files.find(folder / table):
             there = score_files.column_names(file)
             absent = [name for name in columns if name not in there]

@@ -72,6 +72,7 @@ def run(
     entries = [week_drift.advance(before, week, one.model, one.cubes[None], one.now, one.metrics, settings) for one in served]
 
     def read_rows(earlier: str) -> pd.DataFrame:
+        """The score table of an earlier week; no row where it had no decision."""
         found = inputs.source.find(earlier)
         return rows[:0] if found is None else week_scores.build(found, earlier, as_of)
 

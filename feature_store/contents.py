@@ -32,6 +32,7 @@ def pictures_of(store: Path, posts: pd.DataFrame, pins: FeaturePins) -> Callable
     """
 
     def read(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Media files first, then key frames."""
         wanted = set(names)
         for name, content in Ledger(store).media_bytes(names):
             wanted.discard(name)
@@ -66,6 +67,7 @@ def sounds_of(store: Path, pins: FeaturePins) -> Callable[[Sequence[str]], Itera
     """
 
     def read(names: Sequence[str]) -> Iterator[tuple[str, Spectrogram]]:
+        """Spectrograms of the pinned version."""
         if "spectrogram" not in pins.features:
             return
         table = FeatureStore(pins.location(store))

@@ -106,6 +106,7 @@ def _directory(content: bytes) -> Iterator[tuple[str, bool, int, int]]:
     position = 44  # the header's end
 
     def read(layout: str) -> tuple[Any, ...]:
+        """The next values, laid out as `struct` says."""
         nonlocal position
         values = struct.unpack_from("<" + layout, content, position)
         position += struct.calcsize("<" + layout)

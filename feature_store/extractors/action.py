@@ -95,6 +95,7 @@ class _Clips:
         self._start_s = 0.0
 
     def see(self, frame: Frame) -> None:
+        """Take the next frame of the video."""
         if self.picks.wants(frame.time_s):
             self._clip, self._start_s = [], frame.time_s
             self.picks.keep(frame.time_s, self._clip)
