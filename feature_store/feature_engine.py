@@ -29,6 +29,7 @@ from feature_store.params import Params, check
 GONE: Final = "content_gone"  # erased while it waited for its turn
 _DONE: Final = ""  # in place of a reason
 _AT_ONCE: Final = 2  # portions: while one is extracted, the next is being decoded
+_turn = threading.Lock()  # of the process: the engine may make several instances of the UDF, and one portion may be at stake, not one each
 _live: "weakref.WeakSet[Portions]" = weakref.WeakSet()  # in this process
 
 
@@ -131,7 +132,6 @@ class Portions:
         self._size = checked.features.model_batch[kind]
         self._pool = DecodePool(path, checked, checked.features.decode_timeout_s[kind], num_cpus())
         self._next = threading.Semaphore(_AT_ONCE)
-        self._turn = threading.Lock()
         self._stopped = False
         _live.add(self)
 
@@ -149,7 +149,7 @@ class Portions:
                 raise FailedWork("the extraction has been stopped")
             decoded = self._decoded(contents)
             first = list(islice(decoded, 1))  # starts the decoders while another portion is extracted
-            with self._turn:
+            with _turn:
                 outcomes = self._outcomes(chain(first, decoded))
                 kept = {digest: outcome for digest, outcome in outcomes.items() if not (isinstance(outcome, Refused) and outcome.passing)}
                 self._features.write(self._extractor.name, self._rows(list(kept), list(kept.values())))

@@ -149,7 +149,7 @@ def text_bomb():
 
 def test_a_note_that_unpacks_without_end_is_refused(folder, look):
     (folder / "media" / "a.png").write_bytes(text_bomb())
-    assert look("media/a.png").reason == "media_corrupt"
+    assert look("media/a.png").reason == "media_too_large"
 
 
 def test_files_that_fell_their_decoder_are_quarantined_and_the_others_taken(tmp_path, monkeypatch, without_expectations):

@@ -12,7 +12,7 @@ from weeks import deliver, tables
 
 from evaluation import behaviour_files, weekly
 from evaluation.operating_point import load_thresholds
-from feature_store import freeze_log, ingest, inputs
+from feature_store import freeze_log, ingest, inputs, params
 from feature_store.errors import BadUse
 from registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
 
@@ -132,8 +132,8 @@ def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: 
 def test_a_retrain_pins_what_is_frozen(store: Path, tmp_path: Path) -> None:
     event = freeze_log.Event(category="hate_speech", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="quotes")
     freeze_log.append(store, event)
-    pin.run(store, tmp_path / "inputs.json")
+    pin.run(store, tmp_path / "inputs.json", params.load(PARAMS))
     assert event in inputs.read_inputs(tmp_path / "inputs.json").frozen
     freeze_log.append(store, event.model_copy(update={"event": "unfreeze"}))
-    pin.run(store, tmp_path / "inputs.json")
+    pin.run(store, tmp_path / "inputs.json", params.load(PARAMS))
     assert event not in inputs.read_inputs(tmp_path / "inputs.json").frozen
