@@ -10,4 +10,4 @@ if options["--week"] == "2020-W01":
 out = Path(options["--out"])
 out.mkdir(parents=True, exist_ok=True)
 for name in ("state.json", "weekly.json"):
-    (out / name).write_text(json.dumps({"week": options["--week"], "state": options.get("--state")}))
+    (out / name).write_text(json.dumps({"week": options["--week"], "models": [], "state": options.get("--state")}))
