@@ -90,6 +90,7 @@ def test_a_worker_sees_no_keys(monkeypatch):
 
 
 @pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
+@pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
 @pytest.mark.parametrize(("deed", "path"), [("parent", "environ"), ("reads", "/..")])
 def test_a_worker_can_read_neither_its_owner_nor_foreign_files(pool, deed, path):
     (found,) = decode(pool, deed.encode())
