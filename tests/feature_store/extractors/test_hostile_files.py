@@ -56,6 +56,13 @@ def with_tag(content: bytes, name: bytes, offset: int, value: int) -> bytes:
     return content[:at] + struct.pack(">I", value) + content[at + 4 :]
 
 
+def matroska_of(stated_ms: float) -> bytes:
+    """A Matroska video of a second whose header states another duration."""
+    content = clips.video(clips.distinct_scenes(np.random.default_rng(0), [25]), container="matroska")
+    at = content.index(b"\x44\x89\x88") + 3  # element Duration, of 8 bytes. Source: RFC 9559, section 5.1.2.10
+    return content[:at] + struct.pack(">d", stated_ms) + content[at + 8 :]
+
+
 PICTURE = blobs(1)
 PHOTO, DRAWING, WEBP = (encoded(PICTURE, kind) for kind in ("JPEG", "PNG", "WEBP"))
 SOUND = clips.melody(0, 1.5)
@@ -92,7 +99,8 @@ VIDEOS = {
     "photo": (PHOTO, "video_unknown_format"),
     "sound_alone": (wav(SOUND), "video_no_stream"),
     "truncated": (CLIP[: len(CLIP) // 2], "video_corrupt"),
-    "endless": (with_tag(CLIP, b"stts", 16, 2**30), "video_too_long"),
+    "stated_years": (matroska_of(1e12), "video_too_long"),
+    "endless": (with_tag(CLIP, b"stts", 16, 2**30), "video_too_long"),  # of each frame's duration
     "giant": (clips.video([np.zeros((16, 5000, 3), np.uint8)]), "video_too_large"),
     "flood_of_frames": (clips.video([np.zeros((16, 16, 3), np.uint8)] * 60, frames_per_s=100), "video_too_many_frames"),
     "too_long": (clips.video([np.zeros((16, 16, 3), np.uint8)] * 25, frames_per_s=1), "video_too_long"),
