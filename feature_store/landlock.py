@@ -43,7 +43,8 @@ def restrict_files() -> bool:
 
 def _readable() -> set[str]:
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    named = {*_SYSTEM, *(path or os.curdir for path in sys.path), sys.prefix, sys.base_prefix, *filter(None, libraries)}
+    package = str(Path(__file__).resolve().parent)  # an editable installation is found without being in the path
+    named = {*_SYSTEM, package, *(path or os.curdir for path in sys.path), sys.prefix, sys.base_prefix, *filter(None, libraries)}
     return {path for path in named if Path(path).exists()}
 
 
