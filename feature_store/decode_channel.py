@@ -75,7 +75,12 @@ class Channel:
         if self._num_sent == 0:
             self._deadline = time.monotonic() + self._timeout_s
         for content in contents[self._num_sent :]:
-            self._write(pack({}, [content]))
+            try:
+                self._write(pack({}, [content]))
+            except WorkerDied:
+                if self._num_sent:  # it may have answered before it ended, which `receive` finds out
+                    return
+                raise
             self._num_sent += 1
 
     def receive(self) -> Arrays | Refused:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feature_store.decode_channel import Channel
 from feature_store.decode_pool import DecodePool
 from feature_store.errors import FailedWork
 from feature_store.extractors.contract import Refused
@@ -106,6 +107,17 @@ def test_the_numbers_of_system_calls_are_the_kernels():
     assert {name: int(numbers[name]) for name in ours if name in numbers} == {name: ours[name].x86_64 for name in ours if name in numbers}
 
 
+def test_the_last_answer_of_a_worker_counts_though_it_has_ended():
+    channel = Channel(HOSTILE, PARAMS, 30)
+    channel.send([b"hog"])
+    time.sleep(1)  # by now it has answered and is gone
+    channel.send([b"hog", b"after"])
+    answer = channel.receive()
+    channel.kill()
+    assert isinstance(answer, Refused)
+    assert answer.reason == "decode_memory"
+
+
 def test_what_a_library_prints_disturbs_nobody(pool):
     assert decode(pool, b"prints")[0]["n"] == 1
 
@@ -147,6 +159,7 @@ def test_closing_does_not_wait_for_a_decoder():
 def test_workers_die_with_their_owner():
     script = f"""
 import os, signal
+from feature_store.decode_channel import Channel
 from feature_store.decode_pool import DecodePool
 from tests.feature_store.deliveries import parameters
 pool = DecodePool({HOSTILE!r}, parameters(), 300, 1)
