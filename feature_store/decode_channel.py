@@ -21,6 +21,9 @@ _F_SETPIPE_SZ: Final = 1031  # Source: linux/fcntl.h
 _PIPE_BYTES: Final = 1 << 20  # as much as a process may ask for: a picture's pixels cross in one go
 _START_S: Final = 120.0  # a worker imports its libraries in a second or two where nobody else is at work
 _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
+# What a worker inherits: what Python and its libraries need to start. Keys of services and clouds are not among it.
+_INHERITED: Final = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONHOME", "VIRTUAL_ENV")
+_INHERITED_PREFIXES: Final = ("LC_", "MALLOC_")
 
 
 class WorkerDied(Exception):
@@ -54,8 +57,7 @@ class Channel:
         self._max_bytes = params.features.decode_memory_bytes
         self._num_sent = 0  # of the contents that wait for an answer
         command = [sys.executable, "-c", "from feature_store.decode_worker import main; main()"]
-        environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), bufsize=0)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
         for pipe in (self._requests, self._answers):
@@ -73,7 +75,12 @@ class Channel:
         if self._num_sent == 0:
             self._deadline = time.monotonic() + self._timeout_s
         for content in contents[self._num_sent :]:
-            self._write(pack({}, [content]))
+            try:
+                self._write(pack({}, [content]))
+            except WorkerDied:
+                if self._num_sent:  # it may have answered before it ended, which `receive` finds out
+                    return
+                raise
             self._num_sent += 1
 
     def receive(self) -> Arrays | Refused:
@@ -162,6 +169,11 @@ class Channel:
     def _ending(self) -> str:
         code = self._process.wait()
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)}
+    return kept | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
 
 
 def _refused(reason: str, detail: str) -> Refused:

@@ -97,11 +97,11 @@ def _media(posts: Iterable[pa.RecordBatch], kinds: list[str]) -> pa.Table:
 def _keyframes(features: FeatureStore, videos: Iterable[str]) -> pa.Table:
     """The keyframes of videos, as contents; each once, under one of the videos that it was found in."""
     found: dict[str, str] = {}
-    wanted = sorted(videos) if KEYFRAMES in features.versions else []
-    for start in range(0, len(wanted), _AT_ONCE):
-        for row in features.read(KEYFRAMES, wanted[start : start + _AT_ONCE], ["frames"]).sort_by("digest").to_pylist():
-            for frame in row["frames"] or []:
-                found.setdefault(frame["digest"], row["digest"])
+    # The extractor's first version had no such column; its videos are looked at again.
+    if KEYFRAMES in features.versions and "frame_digests" in features.columns(KEYFRAMES):
+        for row in features.read(KEYFRAMES, videos, ["frame_digests"]).sort_by("digest").to_pylist():
+            for frame in row["frame_digests"] or []:
+                found.setdefault(frame, row["digest"])
     frames, owners = (pa.array(values, pa.string()) for values in (found.keys(), found.values()))
     return pa.table([frames, pa.nulls(len(found), pa.string()), owners], schema=CONTENTS)
 

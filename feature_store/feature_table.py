@@ -81,6 +81,14 @@ class FeatureStore:
         rows = pa.Table.from_batches(_matching(handle, needed, digests, _conditions(version, as_of)), needed)
         return _latest(rows).select(wanted.names)
 
+    def columns(self, name: str) -> list[str]:
+        """Names of a table's columns, in order.
+
+        Raises:
+            BadUse: no such table.
+        """
+        return list(self._open(name).schema.names)
+
     def missing(self, name: str, version: str, digests: Iterable[str]) -> list[str]:
         """Those contents of which a table has no row of an extractor version, refused ones included; each once, in order."""
         wanted = pa.array(dict.fromkeys(digests), pa.string())

@@ -1,6 +1,6 @@
 """Media of a delivery: each file is found inside it, read within bounds and decoded once before a post may refer to it.
 
-Images are decoded in worker processes, so that a hostile file cannot take the ingest down.
+Images are decoded in worker processes, so that a hostile file can take down neither the ingest nor `upheld score`.
 """
 
 import posixpath
@@ -15,9 +15,8 @@ from typing import IO, Any
 
 from feature_store import digest
 from feature_store.decode_pool import DecodePool, num_cpus
-from feature_store.extractors.contract import Arrays, Refused, Undecodable
+from feature_store.extractors.contract import Arrays, Refused
 from feature_store.ingest_files import Delivery
-from feature_store.ingest_image_check import check_image
 from feature_store.params import Params
 from feature_store.params_data import Ingest
 
@@ -62,7 +61,7 @@ def image_decoders(params: Params) -> DecodePool:
 
 
 def check_all(
-    delivery: Delivery, media: Iterable[Pair], bounds: Ingest, decoders: DecodePool | None = None
+    delivery: Delivery, media: Iterable[Pair], bounds: Ingest, decoders: DecodePool
 ) -> Iterator[tuple[Pair, MediaFile | MediaRefused]]:
     """Check files a few at a time, so that memory stays bounded.
 
@@ -70,7 +69,7 @@ def check_all(
         delivery: where they must lie.
         media: (kind, uri) pairs.
         bounds: bytes, pixels, hosts.
-        decoders: as `image_decoders` makes them; None decodes in this process, where the few files of one request are looked at.
+        decoders: as `image_decoders` makes them.
 
     Yields:
         each pair with its file, or a refusal: `media_path_unsafe`, `media_missing`, `media_too_large`, `media_corrupt`; in order.
@@ -81,20 +80,12 @@ def check_all(
             contents = list(pool.map(lambda pair: _content(delivery, pair[1], bounds), some))
             both = list(zip(some, contents, strict=True))
             images = [content for (kind, _), content in both if kind == "image" and isinstance(content, bytes)]
-            decoded = decoders.decode(images, _FILES_AT_ONCE) if decoders else _decoded_here(images, bounds.max_media_pixels)
+            decoded = decoders.decode(images, _FILES_AT_ONCE)
             for (kind, uri), content in both:
                 if isinstance(content, MediaRefused):
                     yield (kind, uri), content
                 else:
                     yield (kind, uri), _image(content, next(decoded)) if kind == "image" else _other(kind, uri, content)
-
-
-def _decoded_here(images: Iterable[bytes], max_pixels: int) -> Iterator[Arrays | Refused]:
-    for content in images:
-        try:
-            yield check_image(content, max_pixels)
-        except Undecodable as error:
-            yield error.refused
 
 
 def _content(delivery: Delivery, uri: str, bounds: Ingest) -> bytes | MediaRefused:

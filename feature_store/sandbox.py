@@ -9,19 +9,21 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from feature_store import landlock
+from feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING, Numbers
+
 # Source: linux/prctl.h, linux/seccomp.h, linux/audit.h, linux/filter.h.
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JGE|K, BPF_RET|K
+# BPF_LD|W|ABS, and BPF_JMP|K with JEQ, JGE, JSET, then BPF_RET|K
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _DENY = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; arguments have 8 bytes, the low half first
 _X32: Final = 0x40000000  # numbers from here on are x86-64's second set of system calls
+_AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_WRITING: Final = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
 
-# machine -> (AUDIT_ARCH, number of seccomp, numbers of socket, connect, execve, execveat, ptrace, io_uring_setup).
-# Source: the kernel's system call tables.
-_SYSCALLS: Final = {
-    "x86_64": (0xC000003E, 317, (41, 42, 59, 322, 101, 425)),
-    "aarch64": (0xC00000B7, 277, (198, 203, 221, 281, 117, 425)),
-}
+_Rule = tuple[int, int, int, int]  # code, rules to skip if true and if false, constant
 
 
 def die_with_parent() -> None:
@@ -44,22 +46,41 @@ def confine(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file grows
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    landlock.restrict_files()
     _forbid_calls()
 
 
 def _forbid_calls() -> None:
-    """Sockets, other programs and debugging fail with EPERM, in every thread of the process and for good."""
-    if platform.machine() not in _SYSCALLS:
-        raise OSError(f"no list of system calls for {platform.machine()}; decoders run on x86_64 and aarch64")
-    arch, number_of_seccomp, denied = _SYSCALLS[platform.machine()]
-    rules = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, arch), (_RETURN, 0, 0, _DENY), (_LOAD, 0, 0, 0)]  # of struct seccomp_data: arch, nr
-    rules.append((_AT_LEAST, len(denied) + 1, 0, _X32))  # a jump counts the rules it skips: all up to the last one
-    rules += [(_EQUAL, len(denied) - nth, 0, number) for nth, number in enumerate(denied)]
-    rules += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _DENY)]
+    """What `feature_store/system_calls.py` lists fails with EPERM, in every thread of the process and for good."""
+    machine = platform.machine()
+    if machine not in _AUDIT_ARCH:
+        raise OSError(f"no list of system calls for {machine}; decoders run on x86_64 and aarch64")
+    rules = _rules(machine)
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *rule) for rule in rules))
     program = ctypes.create_string_buffer(struct.pack("@HP", len(rules), ctypes.addressof(code)))
-    _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    number_of_seccomp = getattr(SECCOMP, machine)
     _checked(_libc().syscall(number_of_seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, program))
+
+
+def _rules(machine: str) -> list[_Rule]:
+    """The filter: each call's rules end with an answer, or are skipped."""
+    rules: list[_Rule] = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, _AUDIT_ARCH[machine]), (_RETURN, 0, 0, _DENY)]
+    rules += [(_LOAD, 0, 0, _NUMBER), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _DENY)]
+    for numbers in FORBIDDEN.values():
+        rules += _on(machine, numbers, [(_RETURN, 0, 0, _DENY)])
+    answers: list[_Rule] = [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _DENY)]
+    for numbers, place in OPENING.values():
+        rules += _on(machine, numbers, [(_LOAD, 0, 0, _ARGUMENTS + 8 * place), (_ANY_BIT, 1, 0, _WRITING), *answers])
+    for numbers in SIGNALLING.values():
+        rules += _on(machine, numbers, [(_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 0, 1, os.getpid()), *answers])
+    return [*rules, (_RETURN, 0, 0, _ALLOW)]
+
+
+def _on(machine: str, numbers: Numbers, then: list[_Rule]) -> list[_Rule]:
+    """What is done on one call; nothing where the machine has no such call."""
+    number = getattr(numbers, machine)
+    return [] if number is None else [(_EQUAL, 0, len(then), number), *then]
 
 
 def _libc() -> ctypes.CDLL:

@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 
 from feature_store import digest, post_features
+from feature_store.ocr_scripts import readable
 from feature_store.params_data import Snapshot
 from feature_store.pinned_features import Features
 
 UNKNOWN = "und"
-VIDEOS_AT_ONCE = 64  # a key frame's row holds its JPEG, of which nothing is kept here
 KINDS = {"image": ("image",), "video": ("video",), "sound": ("audio", "video")}  # what a post's media are to the extractors
 
 
@@ -23,9 +23,9 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
         settings: section `snapshot`.
 
     Returns:
-        `posts` with caption_digest, text (caption, transcripts and words in pictures), language (`und` replaced where it was
-        recognised), image_digests (stills, then num_frames key frames), video_digests, sound_digests (sounds and
-        videos), and audio_digests (those with a spectrogram).
+        `posts` with caption_digest, text (caption, transcripts and, where the script of the language can be read there, words in
+            pictures), language (`und` replaced where it was recognised), image_digests (stills, then num_frames key frames),
+            video_digests, sound_digests (sounds and videos), and audio_digests (those with a spectrogram).
     """
     media = {kind: posts["media"].map(lambda items, kinds=kinds: post_features.digests_of(items, *kinds)) for kind, kinds in KINDS.items()}
     frames_of = _frames(features, _all(media["video"]))
@@ -43,12 +43,16 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
         video_digests=media["video"],
         sound_digests=media["sound"],
         audio_digests=media["sound"].map(lambda names: [name for name in names if spectrograms.get(name, {}).get("num_frames")]),
-        text=[
-            post_features.whole_text(caption, _texts(speech, sounds), _texts(written, shown), settings.max_part_chars)
-            for caption, sounds, shown in zip(posts["caption"], media["sound"], pictures, strict=True)
-        ],
     )
-    return found.assign(language=_languages(found, media["sound"], features, speech, settings.min_language_prob))
+    found["language"] = _languages(found, media["sound"], features, speech, settings.min_language_prob)
+    shown = [names if readable(language) else [] for names, language in zip(pictures, found["language"], strict=True)]
+    texts = zip(posts["caption"], media["sound"], shown, strict=True)
+    return found.assign(
+        text=[
+            post_features.whole_text(caption, _texts(speech, sounds), _texts(written, names), settings.max_part_chars)
+            for caption, sounds, names in texts
+        ]
+    )
 
 
 def captions(posts: pd.DataFrame) -> list[tuple[str | None, Any]]:
@@ -65,13 +69,8 @@ def week_of(times: "pd.Series[Any]") -> "pd.Series[str]":
 
 def _frames(features: Features, videos: Iterable[str]) -> dict[str, list[str]]:
     """Video -> digests of its key frames in order of time; videos without any are left out."""
-    names = sorted(videos)
-    found: dict[str, list[str]] = {}
-    for start in range(0, len(names), VIDEOS_AT_ONCE):
-        for name, row in features.rows("keyframes", names[start : start + VIDEOS_AT_ONCE], ["frames"]).items():
-            if row["frames"]:
-                found[name] = [frame["digest"] for frame in sorted(row["frames"], key=lambda frame: frame["time_s"])]
-    return found
+    rows = features.rows("keyframes", videos, ["frame_digests"])
+    return {name: row["frame_digests"] for name, row in rows.items() if row["frame_digests"]}
 
 
 def _joined(stills: "pd.Series[Any]", frames: "pd.Series[Any]") -> "pd.Series[Any]":

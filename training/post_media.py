@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from feature_store import digest, post_features
 from feature_store.contents import Spectrogram, spectrogram
+from feature_store.decode_pool import DecodePool
 from feature_store.errors import FailedWork
 from feature_store.features_at_hand import FeaturesAtHand, Tools
 from feature_store.ingest_files import Delivery
@@ -34,11 +35,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Files:
-    """Media files of posts at hand, read again when they are wanted: `uris` says where the content of each digest lies, and its kind."""
+    """Media files of posts at hand, read again when they are wanted: `uris` says where the content of each digest lies, and its kind;
+    `decoders` look at images."""
 
     folder: Delivery
     uris: Mapping[str, Pair]
     bounds: Ingest
+    decoders: DecodePool
 
     def fetch(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Bytes of files by digest.
@@ -46,7 +49,7 @@ class Files:
         Raises:
             FailedWork: a file has changed since the batch was read.
         """
-        found = dict(check_all(self.folder, [self.uris[name] for name in digests], self.bounds))
+        found = dict(check_all(self.folder, [self.uris[name] for name in digests], self.bounds, self.decoders))
         content = {file.digest: file.content for file in found.values() if isinstance(file, MediaFile)}
         for name in digests:
             if name not in content:
@@ -54,7 +57,9 @@ class Files:
         return content
 
 
-def featured(posts: pa.Table, folder: Delivery, bounds: Ingest, prior_removals: Mapping[str, int], tools: Tools) -> Batch:
+def featured(
+    posts: pa.Table, folder: Delivery, bounds: Ingest, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool
+) -> Batch:
     """What the snapshot would say of posts; media that cannot be used are not there.
 
     Args:
@@ -63,11 +68,12 @@ def featured(posts: pa.Table, folder: Delivery, bounds: Ingest, prior_removals: 
         bounds: of media files.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
         tools: the extractors that the model learned from.
+        decoders: of images, as `ingest_media.image_decoders` makes them; they must last as long as the batch is used.
     """
     rows: list[dict[str, Any]] = posts.to_pylist()
     kinds = ("image", "video", "audio") if tools.versions else ("image",)
-    digests, refused = _looked_at([item for row in rows for item in row["media"] if item["kind"] in kinds], folder, bounds)
-    files = Files(folder, {name: pair for pair, name in digests.items()}, bounds)
+    digests, refused = _looked_at([item for row in rows for item in row["media"] if item["kind"] in kinds], folder, bounds, decoders)
+    files = Files(folder, {name: pair for pair, name in digests.items()}, bounds, decoders)
     features = [_features(row, digests, prior_removals) for row in rows]
     captions = {digest.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
     found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else files.fetch([name])[name] for name in names})
@@ -82,11 +88,13 @@ def featured(posts: pa.Table, folder: Delivery, bounds: Ingest, prior_removals: 
     return Batch(table, Media(lambda names: _pictures(found, files, names), lambda names: _sounds(found, names)), tuple(notes))
 
 
-def _looked_at(media: list[dict[str, Any]], folder: Delivery, bounds: Ingest) -> tuple[dict[Pair, str], dict[Pair, str]]:
+def _looked_at(
+    media: list[dict[str, Any]], folder: Delivery, bounds: Ingest, decoders: DecodePool
+) -> tuple[dict[Pair, str], dict[Pair, str]]:
     """Digest of every file that can be used, and why not of every other."""
     digests: dict[Pair, str] = {}
     refused: dict[Pair, str] = {}
-    for pair, found in check_all(folder, dict.fromkeys(map(_pair, media)), bounds):
+    for pair, found in check_all(folder, dict.fromkeys(map(_pair, media)), bounds, decoders):
         if isinstance(found, MediaFile):
             digests[pair] = found.digest
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from feature_store.decode_pool import DecodePool
 from feature_store.errors import BadUse
 from feature_store.features_at_hand import Tools
 from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
@@ -20,7 +21,7 @@ POSTS_AT_ONCE = 2048  # held in memory with their features; their images are rea
 MOVING_AT_ONCE = 16  # posts with video or sound, whose frames and spectrograms are held, too
 
 
-def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools) -> Batch:
+def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool) -> Batch:
     """Read a JSON file that holds one post.
 
     Args:
@@ -28,6 +29,7 @@ def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools:
         rules: policies and bounds.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
         tools: the extractors that the model learned from.
+        decoders: of images; they must last as long as what is returned is used.
 
     Raises:
         BadUse: there is no such file, it is no JSON object, or the post breaks the contract.
@@ -44,10 +46,10 @@ def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools:
     if not isinstance(post, dict):
         raise BadUse(f"{path}: expected a JSON object, one post, found {type(post).__name__}; many posts go through --posts")
     raw = RawBatch({name: [value] for name, value in post.items()}, [0], lambda row: json.dumps(post), header=False)
-    return featured(_checked(path, raw, rules), folder, rules.bounds, prior_removals, tools)
+    return featured(_checked(path, raw, rules), folder, rules.bounds, prior_removals, tools, decoders)
 
 
-def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools) -> Iterator[Batch]:
+def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool) -> Iterator[Batch]:
     """Read a Parquet, JSONL or CSV file of posts, a bounded number at a time.
 
     Args:
@@ -55,6 +57,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
         rules: policies and bounds.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
         tools: the extractors that the model learned from.
+        decoders: of images; they must last as long as what is returned is used.
 
     Raises:
         BadUse: there is no such file, a column is missing, a row breaks the contract, or a post_id comes twice.
@@ -68,7 +71,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
             posts = _checked(path, raw, rules)
             _refuse_repeated(path, posts["post_id"].to_pylist(), raw.row_numbers, seen)
             for some in _portions(posts):
-                yield featured(some, folder, rules.bounds, prior_removals, tools)
+                yield featured(some, folder, rules.bounds, prior_removals, tools, decoders)
     except FileRejected as error:
         raise BadUse(f"{path}: {error} ({error.reason})") from error
 

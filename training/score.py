@@ -16,6 +16,7 @@ from feature_store.atomic import replacing
 from feature_store.errors import BadUse
 from feature_store.features_at_hand import Tools
 from feature_store.ingest_findings import Rules
+from feature_store.ingest_media import image_decoders
 from feature_store.params import Params
 from training import pipeline, post_reader, progress, routing
 from training.post_media import Batch
@@ -83,8 +84,9 @@ def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, i
         BadUse: the file is missing, no JSON, or breaks the contract.
     """
     tools = Tools(params, judge.model.features)
-    batch = post_reader.read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools)
-    rows = decide(judge, batch)
+    with image_decoders(params) as decoders:
+        batch = post_reader.read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders)
+        rows = decide(judge, batch)
     categories = {row.category: {"prob": row.score, "action": row.action} for row in rows.itertuples()}
     answer = {
         "post_id": batch.posts["post_id"].iloc[0],
@@ -116,9 +118,14 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
     actions: Counter[str] = Counter(dict.fromkeys(contracts.ACTIONS, 0))
     notes: list[str] = []
     tools = Tools(params, judge.model.features)
-    with replacing(out) as partial, pq.ParquetWriter(partial, contracts.DECISIONS, compression="zstd") as writer, progress.bars() as bars:
+    with (
+        image_decoders(params) as decoders,
+        replacing(out) as partial,
+        pq.ParquetWriter(partial, contracts.DECISIONS, compression="zstd") as writer,
+        progress.bars() as bars,
+    ):
         report = progress.reporter(bars, "score", _num_rows(posts))
-        for batch in post_reader.read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools):
+        for batch in post_reader.read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
             rows = decide(judge, batch, report)
             writer.write_table(_decisions(judge, rows, decided_at))
             actions.update(rows.groupby("post_id")["action"].agg(routing.strongest).tolist())

@@ -30,6 +30,7 @@ class Keyframes(Extractor):
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("frames", pa.list_(FRAME)),
+            ("frame_digests", pa.list_(pa.string())),  # of the frames, in order of time: to be read without their JPEGs
             ("num_frames", pa.int32()),
             ("num_cuts", pa.int32()),
             ("has_audio", pa.bool_()),
@@ -39,7 +40,7 @@ class Keyframes(Extractor):
     @property
     def version(self) -> str:
         """Number of the code's version, digest of the params."""
-        return "1-" + digest.of_json([self.params.keyframes.model_dump(), self.params.video_bounds.model_dump()])[:12]
+        return "2-" + digest.of_json([self.params.keyframes.model_dump(), self.params.video_bounds.model_dump()])[:12]
 
     def decode(self, content: bytes) -> Arrays:
         """Pick the frames and encode them.
@@ -108,14 +109,16 @@ def _jpeg(pixels: Picture, quality: int) -> bytes:
 
 def _row(arrays: Arrays) -> dict[str, Any]:
     files = [part.tobytes() for part in np.split(arrays["jpeg"], arrays["ends"][:-1])]
+    digests = [digest.of_bytes(file) for file in files]
     return {
         "duration_s": float(arrays["duration_s"]),
         "width": int(arrays["width"]),
         "height": int(arrays["height"]),
         "frames": [
-            {"digest": digest.of_bytes(file), "time_s": float(time_s), "picked": "scene" if at_cut else "uniform", "jpeg": file}
-            for file, time_s, at_cut in zip(files, arrays["times"], arrays["at_cut"], strict=True)
+            {"digest": name, "time_s": float(time_s), "picked": "scene" if at_cut else "uniform", "jpeg": file}
+            for name, file, time_s, at_cut in zip(digests, files, arrays["times"], arrays["at_cut"], strict=True)
         ],
+        "frame_digests": digests,
         "num_frames": len(files),
         "num_cuts": int(arrays["num_cuts"]),
         "has_audio": bool(arrays["has_audio"]),

@@ -67,7 +67,10 @@ def read_video(content: bytes, bounds: VideoBounds, see: Callable[[Frame], None]
         if walk.last is None or num_broken > walk.num_frames:
             raise Undecodable("video_corrupt", f"{walk.num_frames} frames can be decoded, {num_broken} packets cannot")
         check_whole(container, end_s, "video")
-        return VideoFacts(*shown_size(walk.last.picture), walk.num_frames, walk.last.time_s + walk.frame_s, bool(container.streams.audio))
+        duration_s = walk.last.time_s + walk.frame_s
+        if duration_s > bounds.max_duration_s:  # a single frame that claims to last for a day
+            raise Undecodable("video_too_long", f"the last frame ends at {duration_s:.1f} s, at most {bounds.max_duration_s:g} s")
+        return VideoFacts(*shown_size(walk.last.picture), walk.num_frames, duration_s, bool(container.streams.audio))
 
 
 def rgb(picture: Any, max_side: int) -> Picture:

@@ -1,14 +1,19 @@
 """Decoders that do what a hostile file may make a real one do; the content says what."""
 
 import ctypes
+import errno
+import json
 import os
+import platform
 import socket
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
 from feature_store.extractors.contract import Undecodable
+from feature_store.system_calls import FORBIDDEN, OPENING, SIGNALLING
 
 
 def endless():
@@ -44,6 +49,45 @@ def file():
         written.flush()
 
 
+def parent():
+    Path(f"/proc/{os.getppid()}/environ").read_bytes()
+
+
+def reads():
+    Path(__file__).read_bytes()
+    Path("/proc/self/statm").read_bytes()
+    os.listdir(f"/proc/{os.getpid()}/..")
+
+
+def signals():
+    os.kill(os.getppid(), 0)
+
+
+def environment():
+    return {"names": np.frombuffer(json.dumps(dict(os.environ)).encode(), np.uint8)}
+
+
+def refused_calls():
+    """Which of the forbidden calls fail with EPERM, whatever their arguments; and those that must not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def refused(numbers, *arguments):
+        number = getattr(numbers, platform.machine())
+        return number is None or (libc.syscall(number, *arguments) == -1 and ctypes.get_errno() == errno.EPERM)
+
+    bad = (-1, -1, -1, -1)  # even if one were let through, it would do nothing
+    found = {name: refused(numbers, *bad) for name, numbers in FORBIDDEN.items()}
+    for name, (numbers, place) in OPENING.items():
+        for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC, os.O_RDONLY | os.O_CREAT):
+            found[f"{name} {flags}"] = refused(numbers, *[-1] * place, flags)
+    found |= {f"{name} other": refused(numbers, 1, 0, 0) for name, numbers in SIGNALLING.items()}
+    allowed = refused(SIGNALLING["kill"], os.getpid(), 0) or not Path(os.__file__).read_bytes()
+    return {
+        "let_through": np.frombuffer(" ".join(name for name, no in found.items() if not no).encode(), np.uint8),
+        "allowed": np.array(allowed),
+    }
+
+
 def text():
     return {"text": np.array(["a"])}
 
@@ -53,8 +97,10 @@ def undecodable():
 
 
 DEEDS = {f"{deed.__name__}": deed for deed in (endless, hog, leak, segfault, network, program, file, text, undecodable)}
+DEEDS |= {deed.__name__: deed for deed in (parent, reads, signals, environment, refused_calls)}
 DEEDS |= {
     "wrong": lambda: {}[1],
+    "abort": os.abort,
     "exit": lambda: os._exit(3),
     "prints": lambda: print("to standard output") or {"n": np.int64(1).reshape(())},
     "nonsense": lambda: os.write(3, b"\xff" * 64) and endless(),

@@ -1,6 +1,9 @@
 """Foreign bytes are decoded in processes that may be killed; the others go on."""
 
+import ctypes
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feature_store.decode_channel import Channel
 from feature_store.decode_pool import DecodePool
 from feature_store.errors import FailedWork
 from feature_store.extractors.contract import Refused
+from feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 from tests.feature_store.deliveries import ROOT, parameters
 
 HOSTILE = "tests.feature_store.hostile_decoders:Hostile"
 PARAMS = parameters("features.decode_memory_bytes=268435456")
+LANDLOCK = ctypes.CDLL(None).syscall(444, None, 0, 1) > 0  # its version. Source: landlock_create_ruleset(2)
+HEADERS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +58,9 @@ def test_arrays_come_back_as_they_were_and_in_order():
         ("undecodable", "image_truncated", "ends in the middle"),
         ("network", "decode_failed", "PermissionError"),
         ("program", "decode_failed", "PermissionError"),
-        ("file", "decode_failed", "File too large"),
+        ("file", "decode_failed", "PermissionError"),
+        ("signals", "decode_failed", "PermissionError"),
+        ("abort", "decode_crashed", "killed by signal 6"),
         ("nonsense", "decode_crashed", "spoke nonsense"),
     ],
 )
@@ -62,6 +71,51 @@ def test_a_hostile_content_is_refused_and_the_others_are_decoded(pool, deed, rea
     assert told in found.detail
     assert before["bytes"].tobytes() == b"before"
     assert after["bytes"].tobytes() == b"after"
+
+
+def test_system_calls_that_decoding_does_not_need_are_refused(pool):
+    (found,) = decode(pool, b"refused_calls")
+    assert found["let_through"].tobytes().decode() == ""
+    assert not found["allowed"]
+
+
+def test_a_worker_sees_no_keys(monkeypatch):
+    monkeypatch.setenv("UPHELD_VISION_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("LC_TIME", "C")
+    with DecodePool(HOSTILE, PARAMS, 30, 1) as pool:
+        (found,) = decode(pool, b"environment")
+    environment = json.loads(found["names"].tobytes())
+    assert "secret" not in environment.values()
+    assert (environment["LC_TIME"], environment["OMP_NUM_THREADS"]) == ("C", "1")
+
+
+@pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
+@pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
+@pytest.mark.parametrize(("deed", "path"), [("parent", "environ"), ("reads", "/..")])
+def test_a_worker_can_read_neither_its_owner_nor_foreign_files(pool, deed, path):
+    (found,) = decode(pool, deed.encode())
+    assert isinstance(found, Refused)
+    assert "PermissionError" in found.detail
+    assert path in found.detail
+
+
+@pytest.mark.skipif(not HEADERS.exists(), reason="no kernel headers here")
+def test_the_numbers_of_system_calls_are_the_kernels():
+    numbers = dict(re.findall(r"#define __NR_(\w+) (\d+)", HEADERS.read_text()))
+    ours = FORBIDDEN | SIGNALLING | {name: call for name, (call, _) in OPENING.items()} | {"seccomp": SECCOMP}
+    assert {name: int(numbers[name]) for name in ours if name in numbers} == {name: ours[name].x86_64 for name in ours if name in numbers}
+
+
+def test_the_last_answer_of_a_worker_counts_though_it_has_ended():
+    channel = Channel(HOSTILE, PARAMS, 30)
+    channel.send([b"hog"])
+    time.sleep(1)  # by now it has answered and is gone
+    channel.send([b"hog", b"after"])
+    answer = channel.receive()
+    channel.kill()
+    assert isinstance(answer, Refused)
+    assert answer.reason == "decode_memory"
 
 
 def test_what_a_library_prints_disturbs_nobody(pool):
@@ -105,6 +159,7 @@ def test_closing_does_not_wait_for_a_decoder():
 def test_workers_die_with_their_owner():
     script = f"""
 import os, signal
+from feature_store.decode_channel import Channel
 from feature_store.decode_pool import DecodePool
 from tests.feature_store.deliveries import parameters
 pool = DecodePool({HOSTILE!r}, parameters(), 300, 1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from feature_store import digest, features, ledger
 from feature_store.errors import BadUse, FailedWork
 from feature_store.extractors import catalogue
-from feature_store.feature_table import FeatureStore
+from feature_store.feature_table import KEYS, FeatureStore
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
@@ -154,6 +155,17 @@ def test_the_forgotten_leave_the_feature_store(tmp_path):
         assert digest.of_bytes(content).encode() not in left
     assert shared[:8] in left
     assert run(store)["erased"] == {}
+
+
+def test_keyframes_of_an_extractor_without_digests_are_looked_at_again(tmp_path):
+    """A store that was filled before the column came."""
+    store = world(tmp_path, post(media=[{"kind": "video", "uri": "media/a.mp4"}]), media={"a.mp4": b"picture 1picture 2"})
+    run(store, "keyframes")
+    table = FeatureStore(store / "features")
+    older = table.read("keyframes", columns=[*KEYS.names, "frames"]).drop(["extractor_version"])
+    shutil.rmtree(store / "features")
+    table.write("keyframes", older.append_column("extractor_version", pa.array(["0-toy"])))
+    assert run(store)["extractors"]["brightness"]["computed"] == 2
 
 
 SCRIPT = """

@@ -17,10 +17,9 @@ from feature_store.pinned_features import NO_FEATURES, PinnedFeatures
 from feature_store.snapshot_features import enriched
 
 SETTINGS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml").snapshot
-FRAME = pa.struct([("digest", pa.string()), ("time_s", pa.float32()), ("picked", pa.string()), ("jpeg", pa.large_binary())])
 TABLES = {
     "language": ("text", [("language", pa.string()), ("prob", pa.float32())]),
-    "keyframes": ("video", [("frames", pa.list_(FRAME))]),
+    "keyframes": ("video", [("frame_digests", pa.list_(pa.string()))]),
     "ocr": ("image", [("text", pa.string())]),
     "transcript": ("audio", [("text", pa.string()), ("language", pa.string()), ("language_prob", pa.float32())]),
     "spectrogram": ("audio", [("log_mel", pa.large_binary()), ("num_frames", pa.int32())]),
@@ -37,7 +36,7 @@ def write(store: Path, name: str, rows: dict[str, dict[str, Any]], version: str 
 
 
 def frames(*names: str) -> dict[str, Any]:
-    return {"frames": [{"digest": name, "time_s": 9.0 - place, "picked": "uniform", "jpeg": b"x"} for place, name in enumerate(names)]}
+    return {"frame_digests": list(names)}
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def store(tmp_path: Path) -> Path:
     sure, unsure = ({"language": "fr", "prob": 0.9}, {"language": "ga", "prob": 0.2})
     said = {"text": "good evening", "language": "en", "language_prob": 0.99}
     write(tmp_path, "language", {digest.of_bytes(b"bonjour"): sure, digest.of_bytes(b"xyz"): unsure})
-    write(tmp_path, "keyframes", {"v1": frames("f3", "f2", "f1"), "v2": {"reason": "video_truncated", "detail": "x"}})
+    write(tmp_path, "keyframes", {"v1": frames("f1", "f2", "f3"), "v2": {"reason": "video_truncated", "detail": "x"}})
     write(tmp_path, "ocr", {name: {"text": text} for name, text in (("i1", "SALE 50%"), ("f1", "News"), ("f2", "News"), ("f3", ""))})
     write(tmp_path, "transcript", {"v1": said, "a1": {"text": "", "language": "nn"}})
     sounds = {"v1": {"log_mel": b"", "num_frames": 0}, "a1": {"log_mel": b"12", "num_frames": 3}, "v2": {"reason": "no_sound"}}
@@ -110,11 +109,35 @@ def test_what_is_extracted_after_the_pin_or_by_another_version_is_not_seen(store
 
 
 def test_frames_are_spread_and_parts_are_bounded(store: Path) -> None:
-    write(store, "keyframes", {"v1": frames(*(f"f{number:02}" for number in range(99, -1, -1)))})
+    write(store, "keyframes", {"v1": frames(*(f"f{number:02}" for number in range(100)))})
     short = SETTINGS.model_copy(update={"max_frames": 4, "max_part_chars": 4})
     found = rows(enriched(POSTS, pinned(store), short))["video"]
     assert found["image_digests"] == ["i1", "f00", "f33", "f66", "f99"]
     assert found["text"] == "speech: good | picture: SALE"
+
+
+def test_words_in_pictures_count_where_their_script_can_be_read(store: Path) -> None:
+    picture = [{"kind": "image", "digest": "i1"}]
+    languages = {
+        "en": True,
+        "fr": True,
+        "zh-Hans": True,
+        "sr-Latn": True,
+        "und": True,
+        "ru": False,
+        "el": False,
+        "th": False,
+        "uz-Cyrl": False,
+    }
+    posts = pd.DataFrame([(name, name, "hello", picture) for name in languages], columns=list(POSTS))
+    found = rows(enriched(posts, pinned(store), SETTINGS))
+    assert {name: "SALE" in found[name]["text"] for name in languages} == languages
+
+
+def test_a_recognised_language_decides_whether_words_in_pictures_count(store: Path) -> None:
+    write(store, "language", {digest.of_bytes(b"privet"): {"language": "ru", "prob": 0.9}})
+    posts = pd.DataFrame([("p", "und", "privet", [{"kind": "image", "digest": "i1"}])], columns=list(POSTS))
+    assert rows(enriched(posts, pinned(store), SETTINGS))["p"]["text"] == "privet"
 
 
 def test_coverage_counts_every_post_once_with_reasons(store: Path) -> None:

@@ -63,14 +63,20 @@ class Halves(Extractor):
     """Two pictures of a video: its bytes' halves."""
 
     name, kind = "keyframes", "video"
-    columns = pa.schema([("frames", pa.list_(pa.struct([("digest", pa.string()), ("jpeg", pa.large_binary())])))])
+    columns = pa.schema(
+        [
+            ("frames", pa.list_(pa.struct([("digest", pa.string()), ("jpeg", pa.large_binary())]))),
+            ("frame_digests", pa.list_(pa.string())),
+        ]
+    )
     version = "1-toy"
 
     def extract(self, batch):
         from feature_store.digest import of_bytes
 
         halves = [[arrays["bytes"][: len(arrays["bytes"]) // 2], arrays["bytes"][len(arrays["bytes"]) // 2 :]] for arrays in batch]
-        return [{"frames": [{"digest": of_bytes(half.tobytes()), "jpeg": half.tobytes()} for half in two]} for two in halves]
+        frames = [[{"digest": of_bytes(half.tobytes()), "jpeg": half.tobytes()} for half in two] for two in halves]
+        return [{"frames": two, "frame_digests": [frame["digest"] for frame in two]} for two in frames]
 
 
 class Sizes(Extractor):

@@ -43,7 +43,7 @@ class Keyframes(Medium):
     def row(self, part: Any) -> dict[str, Any]:
         files = [picture(colour) for colour in part]
         frames = [{"digest": digest.of_bytes(file), "time_s": float(place), "jpeg": file} for place, file in enumerate(files)]
-        return {"frames": frames, "num_frames": len(frames)}
+        return {"frames": frames, "frame_digests": [frame["digest"] for frame in frames], "num_frames": len(frames)}
 
 
 class Transcript(Medium):

@@ -254,7 +254,9 @@ def test_no_posts_make_an_empty_table(judge, tmp_path) -> None:
 def test_an_image_that_changes_meanwhile_stops_the_work(judge, tiny, tmp_path) -> None:
     (tmp_path / "a.png").write_bytes(tiny.picture("red"))
     post = written(tmp_path / "post.json", POST | {"media": [{"kind": "image", "uri": "a.png"}]})
-    batch = score.post_reader.read_one(post, score.Rules(judge.model.policies, PARAMS.ingest), {}, score.Tools(PARAMS, {}))
-    (tmp_path / "a.png").write_bytes(tiny.picture("blue"))
-    with pytest.raises(FailedWork, match=r"a.png: changed while it was being scored"):
-        score.decide(judge, batch)
+    tools = score.Tools(PARAMS, {})
+    with score.image_decoders(PARAMS) as decoders:
+        batch = score.post_reader.read_one(post, score.Rules(judge.model.policies, PARAMS.ingest), {}, tools, decoders)
+        (tmp_path / "a.png").write_bytes(tiny.picture("blue"))
+        with pytest.raises(FailedWork, match=r"a.png: changed while it was being scored"):
+            score.decide(judge, batch)

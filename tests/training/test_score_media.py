@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from feature_store import decode_pool
 from feature_store import params as parameters
+from feature_store.decode_pool import DecodePool
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
+from feature_store.ingest_media import image_decoders
 from training import pipeline, post_media, post_reader, score
 from training.stage1 import Media
 
@@ -98,9 +101,31 @@ def test_many_are_decided_as_each_alone_and_in_portions(judge, tmp_path, monkeyp
 def test_a_video_that_changes_meanwhile_stops_the_work(judge, tmp_path) -> None:
     post = written(tmp_path, "p1", ("image", "a.png", b""), ("video", "v.mp4", CLIP))
     (tmp_path / "post.json").write_text(json.dumps(post))
-    files = post_media.Files(post_reader.open_delivery(str(tmp_path)), {"0" * 64: ("video", "v.mp4")}, PARAMS.ingest)
-    with pytest.raises(FailedWork, match=r"v.mp4: changed while it was being scored"):
+    with (
+        image_decoders(PARAMS) as decoders,
+        pytest.raises(FailedWork, match=r"v.mp4: changed while it was being scored"),
+    ):
+        files = post_media.Files(post_reader.open_delivery(str(tmp_path)), {"0" * 64: ("video", "v.mp4")}, PARAMS.ingest, decoders)
         files.fetch(["0" * 64])
+
+
+@pytest.mark.parametrize(("deed", "reason"), [("segfault", "decode_crashed"), ("hog", "decode_memory"), ("endless", "decode_timeout")])
+def test_a_picture_that_fells_its_decoder_is_missing_and_the_post_is_decided(judge, tiny, tmp_path, monkeypatch, deed, reason) -> None:
+    hostile = "tests.feature_store.hostile_decoders:HostileImages"
+    few = parameters.load(ROOT / "params.yaml", ["features.decode_memory_bytes=268435456"])
+    monkeypatch.setattr(score, "image_decoders", lambda params: DecodePool(hostile, few, 3, 1))
+    good = ("image", "good.png", tiny.picture("green"))
+    plain, _ = score_one(judge, tmp_path, written(tmp_path, "p1", good))
+    answer, notes = score_one(judge, tmp_path, written(tmp_path, "p1", ("image", "bad.png", deed.encode()), good))
+    assert answer == plain
+    assert len(told := [note for note in notes if note.startswith("post p1")]) == 1
+    assert reason in told[0]
+
+
+def test_posts_without_pictures_start_no_decoder(judge, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(decode_pool, "Channel", None)  # which starts a process
+    answer, _ = score_one(judge, tmp_path, written(tmp_path, "p1"))
+    assert answer["post_id"] == "p1"
 
 
 def test_text_alone_imports_no_decoder() -> None:

@@ -25,6 +25,13 @@ def keyframes(content: bytes, *overrides: str) -> dict:
     return row
 
 
+def test_digests_are_there_without_the_pictures() -> None:
+    row = keyframes(clips.video(clips.distinct_scenes(np.random.default_rng(3), [20, 20, 20])))
+    in_order = sorted(row["frames"], key=lambda frame: frame["time_s"])
+    assert row["frame_digests"] == [digest.of_bytes(frame["jpeg"]) for frame in in_order]
+    assert len(row["frame_digests"]) == row["num_frames"] > 2
+
+
 def times(row: dict, picked: str) -> list[float]:
     return [round(frame["time_s"], 3) for frame in row["frames"] if frame["picked"] == picked]
 
