@@ -37,7 +37,7 @@ from feature_store.extractors.contract import Extractor
 from feature_store.extractors.image_decoding import decode_square
 from feature_store.extractors.image_embedding import ImageEmbedding
 from feature_store.extractors.text_embedding import TextEmbedding
-from feature_store.feature_contents import ContentReader, contents, location
+from feature_store.feature_contents import ContentReader, PostContents, location
 from feature_store.feature_table import FeatureStore
 
 SIZE = 224
@@ -98,7 +98,7 @@ def _medium(name: str) -> dict[str, str]:
 def loader_per_s(params: parameters.Params, store: Path, extractor: Extractor) -> float:
     """Contents a second that are read and decoded as the engine does, and tokenised if texts; workers already started."""
     where = location(params, store)
-    rows = contents(ledger.Ledger(store), FeatureStore(where), extractor.kind)
+    rows = PostContents(ledger.Ledger(store), FeatureStore(where)).of(extractor.kind)
     ahead = 2 * params.features.model_batch[extractor.kind]
     with DecodePool(catalogue.EXTRACTORS[extractor.name], params, params.features.decode_timeout_s[extractor.kind], num_cpus()) as pool:
         decoded = pool.decode((content for _, content in ContentReader(store, where).read(rows)), ahead)
