@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 N, W, W2, WP = 0, 1, 2, 3
 NUM_GROUPS = 15
 NUM_BOOTSTRAPS = 400
+GROUP_ROWS = 20  # labelled rows that a group holds at least, where there are that many; of two or three, one verdict would be the error
+MIN_ROWS = 30  # fewer say nothing of calibration: a dozen rows once put an error of .66 into a report, from a single group of two
 
 
 class Reliability(NamedTuple):
@@ -53,18 +55,19 @@ def brier(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Float
 
 
 def reliability(pos: Floats, neg: Floats, alpha: float, num_groups: int = NUM_GROUPS) -> Reliability:
-    """Observed rates in groups of rows in order of probability, about equally many labelled rows each.
+    """Observed rates in groups of rows in order of probability, about equally many labelled rows each, GROUP_ROWS or more.
 
     Args:
         pos: (N, bins, 4), see the module.
         neg: (N, bins, 4).
         alpha: two-sided error of the band, in (0, 1).
-        num_groups: at least 1.
+        num_groups: at least 1, of the cells with many rows; the groups that a cell does not fill are empty.
     """
     both = pos + neg
     count = both[..., N]
     rank = (np.cumsum(count, axis=-1) - count / 2) / np.maximum(count.sum(-1, keepdims=True), 1)
-    group = np.minimum((rank * num_groups).astype(int), num_groups - 1) + num_groups * np.arange(len(pos))[:, None]
+    filled = np.clip(count.sum(-1, keepdims=True) // GROUP_ROWS, 1, num_groups)
+    group = np.minimum(rank * filled, filled - 1).astype(int) + num_groups * np.arange(len(pos))[:, None]
     sums = {name: _grouped(both[..., i], group, num_groups) for name, i in (("n", N), ("w", W), ("w2", W2), ("wp", WP))}
     events = _grouped(pos[..., W], group, num_groups)
     known = sums["w"] > 0
@@ -87,8 +90,9 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
         seed: of the bootstrap.
 
     Returns:
-        (value, ci_low, ci_high), float64 (N,); NaN where no group has two effective rows. The interval is the basic bootstrap's over the
-        groups' rates (the bootstrap's own mean is the plug-in error, so its deviations are used and not its values), cut at 0.
+        (value, ci_low, ci_high), float64 (N,); NaN below MIN_ROWS and where no group has two effective rows. The interval is the basic
+        bootstrap's over the groups' rates (the bootstrap's own mean is the plug-in error, so its deviations are used and not its
+        values), cut at 0.
 
     Source: STATISTICS section 4; Kumar, Liang & Ma (2019), NeurIPS, for the debiasing.
     """
@@ -113,7 +117,7 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
     deviation = draws - draws.mean(0)
     low = np.maximum(value - np.quantile(deviation, 1 - alpha / 2, axis=0), 0)
     high = np.maximum(value - np.quantile(deviation, alpha / 2, axis=0), 0)
-    known = total > 0
+    known = (total > 0) & (curve.num.sum(-1) >= MIN_ROWS)
     return tuple(np.where(known, part, np.nan) for part in (value, low, high))  # type: ignore[return-value]
 
 

@@ -103,8 +103,15 @@ def test_debiased_error_finds_what_is_wrong() -> None:
     assert value[0] == pytest.approx(0.01, abs=0.0015)
 
 
-def test_three_rows_that_agree_leave_the_error_open() -> None:
-    pos, neg = sides([0, 0, 0], np.array([3, 3, 3]), np.ones(3))
+def test_rows_that_agree_leave_the_error_open() -> None:
+    pos, neg = sides([0] * 30, np.full(30, 3), np.ones(30))
     curve = calibration_error.reliability(pos, neg, 0.1, num_groups=1)
     _, low, high = calibration_error.ce2_debiased(curve, 0.1, seed=1)
-    assert high[0] - low[0] > 0.01
+    assert high[0] - low[0] > 0.001
+
+
+def test_a_dozen_rows_say_nothing_of_calibration() -> None:
+    pos, neg = sides([0, 1] * 6, np.linspace(1, 60, 12).astype(int), np.ones(12))
+    curve = calibration_error.reliability(pos, neg, 0.1)
+    assert (curve.num > 0).sum() == 1  # no group of two or three, whose verdicts would be the error
+    assert np.isnan(calibration_error.ce2_debiased(curve, 0.1, seed=1)).all()
