@@ -111,12 +111,6 @@ def test_detect_names_what_it_cannot_read(world, trained, tmp_path, params) -> N
 
 
 @pytest.mark.slow
-def test_squares_are_learned(world, params) -> None:
-    result = run(small(params, epochs=12, patience=12), world, "learned")
-    assert result.map_50 > 0.6
-
-
-@pytest.mark.slow
 def test_yolo_is_trained_killed_and_loaded_without_a_pickle(world, params) -> None:
     settings = small(params, detector="yolo", epochs=2, yolo_weights="yolov8n.yaml")
     result = run(settings, world, "yolo")
