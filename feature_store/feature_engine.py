@@ -88,6 +88,7 @@ def _program(size: int) -> Any:
     class Extraction(Portions):
         @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=size)  # type: ignore[untyped-decorator]
         def reasons(self, digests: daft.Series, texts: daft.Series, videos: daft.Series) -> list[str]:
+            """As `take`, for the columns of `CONTENTS`."""
             columns = [series.to_arrow().cast(pa.string()) for series in (digests, texts, videos)]
             return self.take(pa.table(columns, schema=CONTENTS))
 
@@ -169,6 +170,7 @@ class Portions:
         digests: list[str] = []
 
         def read() -> Iterator[bytes]:
+            """Bytes for the decoders; notes whose they are."""
             for digest, content in self._reader.read(contents):
                 digests.append(digest)
                 yield content

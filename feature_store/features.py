@@ -97,6 +97,7 @@ class _Rate(ProgressColumn):
     """Contents a second."""
 
     def render(self, task: Task) -> Text:
+        """The speed so far; nothing before there is one."""
         return Text("" if task.finished_speed is None and task.speed is None else f"{task.finished_speed or task.speed:,.1f}/s")
 
 

@@ -122,6 +122,7 @@ class ChatEndpoint:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
         return None
 
 

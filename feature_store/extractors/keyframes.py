@@ -81,6 +81,7 @@ class _Picks:
         self._at_cuts: list[tuple[float, float, Picture]] = []  # strength, time, pixels
 
     def see(self, frame: Frame) -> None:
+        """Take the next frame of the video."""
         if self._uniform.wants(frame.time_s):
             self._uniform.keep(frame.time_s, (frame.time_s, rgb(frame.picture, self.settings.max_side)))
         if (strength := self._cuts.strength(frame.picture)) is not None:

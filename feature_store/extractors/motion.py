@@ -114,6 +114,7 @@ class _Pairs:
         self._waiting: list[Any] | None = None
 
     def see(self, frame: Frame) -> None:
+        """Take the next frame of the video."""
         wanted = self.picks.wants(frame.time_s)
         if self._waiting is None and not wanted:
             return

@@ -79,6 +79,7 @@ def _bounded(recognise: Any, max_length: float) -> Any:
     """
 
     def read(crops: list[Picture], word_boxes: bool = False) -> tuple[list[tuple[str, float]], float]:
+        """Text and probability of each line, empty beyond `max_length`, and seconds taken."""
         lengths = np.cumsum([crop.shape[1] / crop.shape[0] for crop in crops])
         num = int(np.searchsorted(lengths, max_length, side="right"))
         found, seconds = recognise(crops[:num], word_boxes) if num else ([], 0.0)

@@ -113,6 +113,7 @@ class _Walk:
         self._first_s: float | None = None
 
     def step(self, picture: Any, bounds: VideoBounds) -> Frame:
+        """Count a decoded picture and give it its time."""
         _check_size(picture.width, picture.height, bounds)
         self.num_frames += 1
         if self.num_frames > bounds.max_frames:
