@@ -49,7 +49,7 @@ def _precision_rows(
     """mAP, its value per brand and per size of the mark. Only photos are resampled, whole groups of near-duplicates at a time."""
     whole = average_precision(photos["image"].tolist(), marks, finds, brands)
     num_marks = marks["brand"].value_counts()
-    drawn = [average_precision(*_resampled(photos, marks, finds, [seed, number]), brands).at for number in range(NUM_RESAMPLES)]
+    drawn = [average_precision(*resampled(photos, marks, finds, [seed, number]), brands).at for number in range(NUM_RESAMPLES)]
     for name, iou_50 in (("map_50", True), ("map_50_95", False)):
         low, high = _ends([_mean(table, iou_50) for table in drawn], alpha)
         yield ALL, ALL, name, whole.mean(iou_50), low, high, len(marks), "" if len(marks) else "no mark"
@@ -65,10 +65,19 @@ def _precision_rows(
         yield "size", size, "map_50", whole.mean(True, size), low, high, int(inside[size].sum()), "" if inside[size].any() else "no mark"
 
 
-def _resampled(
+def resampled(
     photos: pd.DataFrame, marks: pd.DataFrame, finds: pd.DataFrame, seed: list[int]
 ) -> tuple[list[str], pd.DataFrame, pd.DataFrame]:
-    """Groups of photos drawn with replacement; a photo drawn twice is two photos."""
+    """Draw groups of photos with replacement; a photo drawn twice is two photos.
+
+    Args:
+        photos: image, group_id.
+        marks, finds: of `compute`.
+        seed: of numpy's generator; an equal seed draws the same groups.
+
+    Returns:
+        names of the photos drawn, and their marks and finds.
+    """
     random = np.random.default_rng(seed)
     groups = photos["group_id"].unique()
     drawn = pd.DataFrame({"group_id": random.choice(groups, len(groups)), "copy": np.arange(len(groups)).astype(str)})

@@ -16,7 +16,8 @@ from feature_store.logo_precision import average_precision
 from feature_store.params_training import Logo
 from training.data import Examples, Rows
 from training.logo_detector import BATCH, DETECTIONS
-from training.logo_faster_rcnn import FasterRcnn, FasterRcnnBackend, to_images
+from training.logo_faster_rcnn import FasterRcnnBackend, to_images
+from training.logo_network import FasterRcnn
 from training.logo_photos import PhotoMap, Pixels, moved, padded
 from training.loop import Fitted, fit
 
@@ -38,7 +39,9 @@ def fit_faster_rcnn(
         the detector at its best epoch, and the training record.
     """
     torch.manual_seed(seed)
-    arguments: dict[str, Any] = {"backbone": settings.backbone, "num_classes": len(brands), "min_confidence": settings.min_confidence}
+    arguments: dict[str, Any] = {
+        "backbone": settings.backbone, "num_classes": len(brands), "size": settings.size, "min_confidence": settings.min_confidence,
+    }  # fmt: skip
     network = FasterRcnn(**arguments, pretrained=True)
 
     def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 import torch
 from torch import nn
 
-HEAD_PREFIXES = ("head.", "norm.", "network.backbone.neck.", "network.rpn.", "network.roi_heads.")
+HEAD_PREFIXES = ("head.", "norm.", "network.backbone.neck.", "network.rpn.", "network.roi_heads.box_predictor.")
 BLOCK = re.compile(r"\.(?:layer|layers|blocks|h)\.(\d+)\.")  # names of transformer blocks and stages in transformers, timm, torchvision
 
 

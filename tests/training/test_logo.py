@@ -120,3 +120,9 @@ def test_yolo_is_trained_killed_and_loaded_without_a_pickle(world, params) -> No
     assert detector.brands == tuple(sorted(logo_world.BRANDS))
     assert len(detector.backend.detect(np.zeros((2, 96, 96, 3), np.uint8))) == 2
     assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_squares_are_learned(world, params) -> None:
+    result = run(small(params, epochs=30, patience=30, batch_size=4), world, "learned")
+    assert result.map_50 is not None and result.map_50 > 0.8
