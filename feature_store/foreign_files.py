@@ -34,6 +34,7 @@ def within(folder: Path, path: Path) -> bool:
     """True if `path`, links followed, lies in `folder` and its name can be written down as UTF-8."""
     try:
         str(path).encode()
+        path.exists()  # which fails where no file can be
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # too long; with a null character; a link to itself
         return False

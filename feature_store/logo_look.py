@@ -17,6 +17,7 @@ from feature_store.foreign_files import ordinary_bytes
 from feature_store.logo_image import MIN_PDQ_QUALITY, Unreadable, unreadable
 from feature_store.params_logo import LogoData
 
+_DECODER: Final = "feature_store.logo_look:PhotoDecoder"
 _TIMEOUT_S: Final = 30.0  # of one photo; one of 50 million pixels takes two
 _AHEAD: Final = 8  # photos in memory
 _HASHED_PX: Final = 512  # the PDQ paper, section 3.1, shrinks to this side before anything else
@@ -79,7 +80,7 @@ def look(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: LogoData) ->
             if isinstance(content, bytes):
                 yield content
 
-    with DecodePool(f"{__name__}:{PhotoDecoder.__name__}", rules, _TIMEOUT_S, num_cpus()) as pool:
+    with DecodePool(_DECODER, rules, _TIMEOUT_S, num_cpus()) as pool:
         for answer in pool.decode(readable(), _AHEAD):
             while isinstance(refused := waiting[0][1], Unreadable):
                 yield waiting.popleft()[0], refused

@@ -30,8 +30,6 @@ def read(folder: Path) -> Source:
         raise BadUse(f"{folder / 'Annotations'}: no .xml file here; expected one for each photo")
     lists = (folder / name for name in ("classes.txt", "labels.txt"))
     listed = next((path for path in lists if is_file(path) and within(folder, path)), None)
-        (folder / name for name in ("classes.txt", "labels.txt") if is_file(folder / name) and within(folder, folder / name)), None
-    )
     known = check_brands([line for line in list_text(listed).splitlines() if line], listed) if listed else None
     splits = _splits(folder)
     source = Source(known or ())

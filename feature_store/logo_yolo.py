@@ -38,7 +38,8 @@ def read(folder: Path) -> Source:
             if file not in seen:  # a photo listed for two splits belongs to the first of them
                 seen.add(file)
                 _take(source, folder, file, split_named(key))
-    _refuse_orphans(source, folder, seen)
+    lists = {Path(str(place)).name for places in splits.values() for place in (places if isinstance(places, list) else [places])}
+    _refuse_orphans(source, folder, seen, lists | {"classes.txt"})
     return source
 
 
@@ -136,10 +137,10 @@ def _take_mark(source: Source, photo: Path, position: str, words: list[str]) -> 
     return None
 
 
-def _refuse_orphans(source: Source, folder: Path, photos: set[Path]) -> None:
+def _refuse_orphans(source: Source, folder: Path, photos: set[Path], no_labels: set[str]) -> None:
     """Label files in the folders of known ones that belong to no photo: their boxes would vanish unseen."""
-    known = {_labels_of(folder, photo) for photo in photos if within(folder, photo)}
-    for place in sorted({labels.parent for labels in known if labels.parent.is_dir()}):
+    known = {_labels_of(folder, photo) for photo in photos}
+    for place in sorted({labels.parent for labels in known if within(folder, labels.parent) and labels.parent.is_dir()}):
         for labels in sorted(place.glob("*.txt")):
-            if labels not in known and labels.name != "classes.txt":
+            if labels not in known and labels.name not in no_labels:
                 source.refuse("photo", labels, str(labels), "photo_missing", "a label file without its photo")
