@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from fcntl import fcntl
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from feature_store.decode_protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
 from feature_store.errors import FailedWork
 from feature_store.extractors.contract import Arrays, Refused
-from feature_store.params import Params
 
 _F_SETPIPE_SZ: Final = 1031  # Source: linux/fcntl.h
 _PIPE_BYTES: Final = 1 << 20  # as much as a process may ask for: a picture's pixels cross in one go
@@ -24,6 +23,17 @@ _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 # What a worker inherits: what Python and its libraries need to start. Keys of services and clouds are not among it.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONHOME", "VIRTUAL_ENV")
 _INHERITED_PREFIXES: Final = ("LC_", "MALLOC_")
+
+
+class Settings(Protocol):
+    """What a decoder is made with: a model of parameters that says how much memory its worker may take beyond its own, in bytes."""
+
+    @property
+    def decode_memory_bytes(self) -> int:
+        """Of a worker, beyond what it takes by itself."""
+
+    def model_dump_json(self) -> str:
+        """As pydantic writes it."""
 
 
 class WorkerDied(Exception):
@@ -39,7 +49,7 @@ class Channel:
 
     Args:
         decoder: `module:Class` in it.
-        params: what the decoder is made with.
+        params: what the decoder is made with; also bounds the worker's memory.
         timeout_s: for one content.
 
     Attributes:
@@ -50,11 +60,11 @@ class Channel:
         FailedWork: it does not start.
     """
 
-    def __init__(self, decoder: str, params: Params, timeout_s: float) -> None:
+    def __init__(self, decoder: str, params: Settings, timeout_s: float) -> None:
         self.num_done = 0
         self.gone = False
         self._timeout_s = timeout_s
-        self._max_bytes = params.features.decode_memory_bytes
+        self._max_bytes = params.decode_memory_bytes
         self._num_sent = 0  # of the contents that wait for an answer
         command = [sys.executable, "-c", "from feature_store.decode_worker import main; main()"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), bufsize=0)
@@ -116,8 +126,9 @@ class Channel:
             if pipe is not None:
                 pipe.close()
 
-    def _begin(self, decoder: str, params: Params) -> None:
-        first = {"decoder": decoder, "params": params.model_dump(mode="json"), "memory_bytes": params.features.decode_memory_bytes}
+    def _begin(self, decoder: str, params: Settings) -> None:
+        model = f"{type(params).__module__}:{type(params).__qualname__}"
+        first = {"decoder": decoder, "model": model, "params": params.model_dump_json(), "memory_bytes": self._max_bytes}
         self._deadline = time.monotonic() + _START_S
         try:
             self._write(pack(first))

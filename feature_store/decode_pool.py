@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from feature_store.decode_channel import Channel, WorkerDied, WorkerLate
+from feature_store.decode_channel import Channel, Settings, WorkerDied, WorkerLate
 from feature_store.errors import FailedWork
 from feature_store.extractors.contract import Arrays, Refused
-from feature_store.params import Params
 
 _AHEAD = 2  # contents sent to a worker: while it decodes one, the next is on its way
 _CLOSED = "the decoders have been stopped"
@@ -38,12 +37,12 @@ class DecodePool:
 
     Args:
         decoder: `module:Class` of what is made with the parameters and has `decode(content) -> Arrays`.
-        params: handed to the decoder; `features.decode_memory_bytes` bounds a worker's memory.
+        params: handed to the decoder; their `decode_memory_bytes` bounds a worker's memory.
         timeout_s: time allowed for one content.
         num_workers: of processes.
     """
 
-    def __init__(self, decoder: str, params: Params, timeout_s: float, num_workers: int) -> None:
+    def __init__(self, decoder: str, params: Settings, timeout_s: float, num_workers: int) -> None:
         self._decoder = decoder
         self._params = params
         self._timeout_s = timeout_s

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from feature_store import params, sandbox
+from feature_store import sandbox
 from feature_store.decode_protocol import LENGTHS, BadFrame, pack, pack_arrays
 from feature_store.extractors.catalogue import load_class
 from feature_store.extractors.contract import Undecodable
@@ -28,7 +28,8 @@ def main() -> None:
     if first is None:
         return
     try:
-        decoder = load_class(first[0]["decoder"])(params.check(first[0]["params"], "params"))
+        settings = load_class(first[0]["model"]).model_validate_json(first[0]["params"])
+        decoder = load_class(first[0]["decoder"])(settings)
         sandbox.confine(first[0]["memory_bytes"])
     except Exception as error:
         _write(answers, pack({"broken": f"{type(error).__name__}: {error}"}))
@@ -61,7 +62,7 @@ def _answer(decoder: Any, content: bytes) -> tuple[list[memoryview], bool]:
     except Undecodable as error:
         return pack({"refused": [error.refused.reason, error.refused.detail]}), False
     except MemoryError:
-        return pack({"refused": ["decode_memory", "needs more memory than params features.decode_memory_bytes"], "last": True}), True
+        return pack({"refused": ["decode_memory", "needs more than its decode_memory_bytes (params, features)"], "last": True}), True
     except BadFrame as error:
         return pack({"broken": str(error)}), True
     except Exception as error:

@@ -8,13 +8,18 @@ from typing import Final
 from PIL import Image
 from rich.progress import track
 
-from feature_store import digest, logo_dataset, logo_image
+from feature_store import logo_dataset, logo_image
 from feature_store.command import console
 from feature_store.errors import BadUse, FailedWork
+from feature_store.logo_contents import checked_bytes
+from feature_store.logo_image import Unreadable
+from feature_store.logo_look import look, photo_bytes
 from feature_store.logo_source import Corners, Refusal
 from feature_store.params_logo import LogoData
 
-_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+_Place = tuple[str, Path]  # what a photo is called in reports, and where it lies
+
+_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,13 @@ class Background:
     boxes: list[tuple[str, Corners]]
 
     def open(self, max_pixels: int) -> Image.Image:
-        """The photo, upright."""
+        """The photo, upright.
+
+        Raises:
+            FailedWork: it is gone, or is no longer the one that was looked at.
+        """
         if self.where.is_file():
-            return logo_image.upright(self.where.read_bytes(), max_pixels)
+            return logo_image.upright(checked_bytes(self.where, self.digest), max_pixels)
         return logo_image.upright(next(_stored(self.where, [self.digest]))[1], max_pixels)
 
 
@@ -80,37 +89,32 @@ def _of_dataset(folder: Path, store: Path) -> Backgrounds:
 
 
 def _checked(photos: str, store: Path, rules: LogoData) -> Backgrounds:
-    found, known = Backgrounds([]), set()
-    given = _ledger(store) if photos == "ledger" else _files(Path(photos))
-    for position, where, content in track(given, "photos", console=console(), transient=True):
-        name = digest.of_bytes(content)
-        if name in known:
-            continue  # the same photo under another name would only be drawn more often
-        known.add(name)
-        try:
-            image = logo_image.upright(content, rules.max_pixels)
-        except logo_image.Unreadable as error:
-            found.refused.append(Refusal("photo", position, position, error.reason, error.detail))
-            continue
-        found.photos.append(Background(name, logo_image.pdq(image), where, []))
-    return found
+    found: dict[str, Background] = {}
+    refused = []
+    given = _ledger(store) if photos == "ledger" else _files(Path(photos), rules)
+    for (position, where), seen in track(look(given, rules), "photos", console=console(), transient=True):
+        if isinstance(seen, Unreadable):
+            refused.append(Refusal("photo", position, position, seen.reason, seen.detail))
+        else:  # the same photo under another name would only be drawn more often
+            found.setdefault(seen.digest, Background(seen.digest, seen.pdq, where, []))
+    return Backgrounds(list(found.values()), refused=refused)
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path, bytes]]:
+def _files(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unreadable]]:
     if not folder.is_dir():
         raise BadUse(f"--photos {folder}: no such folder; name one with photos, one of a logo dataset, or `ledger`")
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and path.is_file():
-            yield str(path), path, path.read_bytes()
+        if path.suffix.lower() in _SUFFIXES and not path.is_dir():
+            yield (str(path), path), photo_bytes(path, rules)
 
 
-def _ledger(store: Path) -> Iterator[tuple[str, Path, bytes]]:
+def _ledger(store: Path) -> Iterator[tuple[_Place, bytes]]:
     from feature_store.ledger import Ledger  # LanceDB: only where photos lie in it
 
     ledger = Ledger(store)
     names = ledger.read("media", ["digest"], where="kind = 'image'")["digest"].to_pylist()
     for name, content in ledger.media_bytes(names):
-        yield f"ledger:{name}", store, content
+        yield (f"ledger:{name}", store), content
 
 
 def _stored(store: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:

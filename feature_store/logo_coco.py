@@ -8,7 +8,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from feature_store.errors import BadUse
-from feature_store.logo_source import Mark, Photo, Source, check_brands, split_named, within
+from feature_store.foreign_files import is_file, within
+from feature_store.logo_source import Mark, Photo, Source, check_brands, label_text, split_named
+
+_MAX_BYTES = 1 << 30  # of a file; COCO's own 860,000 boxes take half of it
 
 
 class _Image(BaseModel):
@@ -47,7 +50,7 @@ def read(folder: Path) -> Source:
         BadUse: no such file, one that is no COCO file, image ids that are not unique, or categories that differ between files.
     """
     files = sorted({*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob("*/*.coco.json")})
-    contents = {path: _parse(path) for path in files if path.name not in ("dataset.json", "report.json")}
+    contents = {path: _parse(folder, path) for path in files if path.name not in ("dataset.json", "report.json")}
     if not contents:
         raise BadUse(f"{folder}: no COCO file here; expected annotations/instances_train.json or the like")
     names: dict[int, str] = {}
@@ -61,9 +64,11 @@ def read(folder: Path) -> Source:
     return source
 
 
-def _parse(path: Path) -> _File:
+def _parse(folder: Path, path: Path) -> _File:
+    if not within(folder, path):
+        raise BadUse(f"{path}: leads outside {folder}; put a file there")
     try:
-        content = _File.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = _File.model_validate(json.loads(label_text(path, _MAX_BYTES)))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -82,7 +87,7 @@ def _take(source: Source, folder: Path, path: Path, content: _File, names: dict[
     photos: dict[int, Path] = {}
     for number, image in enumerate(content.images):
         position = f"{path}:images[{number}]"
-        file = next((place / image.file_name for place in places if (place / image.file_name).is_file()), places[0] / image.file_name)
+        file = next((place / image.file_name for place in places if is_file(place / image.file_name)), places[0] / image.file_name)
         photos[image.id] = file
         if not within(folder, file):
             source.refuse("photo", file, position, "photo_path_unsafe", f"{image.file_name!r}: expected a file inside {folder}")

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pandas as pd
 import typer
 from rich.progress import track
 
-from feature_store import digest, logo_dataset, logo_groups, params
-from feature_store.atomic import replacing, write_json
+from feature_store import digest, logo_dataset, params
+from feature_store.atomic import write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-from feature_store.logo_backgrounds import Background, backgrounds
+from feature_store.logo_backgrounds import backgrounds
+from feature_store.logo_composites import dataset_of, one
 from feature_store.logo_mark import OURS, Mark, load
-from feature_store.logo_paste import compose
 from feature_store.params import Params
 
 
@@ -62,9 +60,9 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
     making = made_of[:16]
     write_json(out / "making.json", {"made_of": made_of})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        numbers = pool.map(lambda number: _one(number, given, seed, brands, grounds.photos, out, making), range(num))
+        numbers = pool.map(lambda number: one(number, given, seed, brands, grounds.photos, out, making), range(num))
         rows = list(track(numbers, "composites", total=num, console=console(), transient=True))
-    dataset = _dataset(rows, {mark.brand for mark in brands} | set(grounds.brands), out, given, grounds.synthetic)
+    dataset = dataset_of(rows, {mark.brand for mark in brands} | set(grounds.brands), out, given, grounds.synthetic)
     refused = [vars(refusal) for refusal in [*refused_marks, *grounds.refused]]
     report = {
         "marks": {"used": len(brands), "refused": len(refused_marks)},
@@ -90,54 +88,6 @@ def _remove_others(out: Path, making: str) -> None:
         for folder in (out / kind).iterdir():
             if folder.name != making:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, making: str) -> dict[str, Any]:
-    """Make composite `number`, unless it is there; what is known of it is written after its picture."""
-    part = out / "parts" / making / f"{number:07d}.json"
-    if part.is_file():
-        known: dict[str, Any] = json.loads(part.read_text(encoding="utf-8"))
-        return known
-    rng = np.random.default_rng([seed, number])
-    photo = photos[rng.integers(len(photos))]
-    settings = given.logo_compose
-    made = compose(photo.open(given.logo_data.max_pixels), photo.boxes, _chosen(number, marks, rng, given), rng, settings)
-    file = f"images/{making}/{number:07d}.jpg"
-    with replacing(out / file) as partial:
-        partial.write_bytes(made.jpeg)
-    row = {
-        "digest": digest.of_bytes(made.jpeg),
-        "file": file,
-        "width": made.width,
-        "height": made.height,
-        "photo": photo.digest,
-        "pdq": photo.pdq,
-        "boxes": [[brand, *box, share] for brand, box, share in zip(made.brands, made.boxes, made.visible, strict=True)],
-    }
-    write_json(part, row)
-    return row
-
-
-def _chosen(number: int, marks: list[Mark], rng: np.random.Generator, given: Params) -> list[Mark]:
-    """Marks for one composite: the brands take turns at being the first, so that each gets as many composites."""
-    if rng.random() < given.logo_compose.empty_share:
-        return []
-    brands = sorted({mark.brand for mark in marks})
-    wanted = [brands[number % len(brands)], *rng.choice(brands, int(rng.integers(given.logo_compose.max_marks)))]
-    of_brand = [[mark for mark in marks if mark.brand == brand] for brand in wanted]
-    return [some[rng.integers(len(some))] for some in of_brand]
-
-
-def _dataset(rows: list[dict[str, Any]], brands: set[str], out: Path, given: Params, synthetic: bool) -> logo_dataset.Dataset:
-    """Tables of composites; all on near-duplicate photos are in one split, and none is in the test split."""
-    images = pd.DataFrame(rows).drop(columns="boxes").assign(source="composite")
-    photos = images[["photo", "pdq"]].drop_duplicates("photo").rename(columns={"photo": "digest"})
-    group_of = photos.assign(group_id=logo_groups.groups(photos, given.logo_data.max_hash_distance)).set_index("digest")["group_id"]
-    images["group_id"] = images["photo"].map(group_of)
-    marks = [(row["digest"], *box[:5]) for row in rows for box in row["boxes"]]
-    boxes = pd.DataFrame(marks, columns=["digest", "brand", *logo_dataset.CORNERS])
-    images["split"] = logo_groups.spread(images, boxes, {"val": given.logo_data.val_share, "test": 0.0}, f"{given.seed}/logo")
-    return logo_dataset.assemble(out, brands, images.drop_duplicates("digest"), boxes, boxes.iloc[:0], synthetic)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

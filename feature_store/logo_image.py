@@ -1,18 +1,18 @@
-"""Photos of logo datasets: opened within bounds, turned as a viewer shows them, and hashed by what they show."""
+"""Photos of logo datasets as pictures: decoded as everywhere else, and hashed by what they show."""
 
-import io
-import warnings
 from typing import Final
 
 import numpy as np
 import pdqhash
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-# Decoders that we let near foreign bytes; Pillow knows dozens more.
-FORMATS: Final = ("BMP", "JPEG", "PNG", "WEBP")
+from feature_store.extractors.contract import Refused, Undecodable
+from feature_store.extractors.image_decoding import Picture, decode_whole
+
 # Below it PDQ has too little texture to go by. Source: Facebook, ThreatExchange, "The TMK+PDQF Video-Hashing Algorithm and the PDQ
 # Image-Hashing Algorithm" (2019), section "PDQ quality metric": discard hashes of quality 49 and less.
 MIN_PDQ_QUALITY: Final = 50
+_TOO_LARGE: Final = ("image_bomb", "decode_memory")
 
 
 class Unreadable(ValueError):
@@ -29,10 +29,10 @@ class Unreadable(ValueError):
 
 
 def upright(content: bytes, max_pixels: int) -> Image.Image:
-    """Decode a photo, whole, and turn it by its EXIF rotation.
+    """Decode a photo, whole and turned by its EXIF rotation, in this process: for photos that a worker has decoded before (`logo_look`).
 
     Args:
-        content: bytes of a BMP, JPEG, PNG or WebP file.
+        content: bytes of a file; of an animation, the first frame is the photo.
         max_pixels: a larger photo is refused by its header, before any pixel is made.
 
     Returns:
@@ -42,27 +42,19 @@ def upright(content: bytes, max_pixels: int) -> Image.Image:
         Unreadable: too large, truncated, or no image of a known format.
     """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            warnings.simplefilter("ignore")  # of odd metadata; what counts is whether it decodes within bounds
-            if image.width * image.height > max_pixels:
-                raise Unreadable("image_too_large", f"{image.width} x {image.height} pixels, at most {max_pixels}")
-            return _flat(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise Unreadable("image_too_large", str(error)) from error
-    except Unreadable:
-        raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
-        raise Unreadable("image_corrupt", f"not a readable image: {type(error).__name__}") from error
+        return Image.fromarray(decode_whole(content, max_pixels))
+    except Undecodable as error:
+        raise unreadable(error.refused) from error
 
 
-def _flat(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layered = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+def unreadable(refused: Refused) -> Unreadable:
+    """What a decoder's refusal is called in a quarantine: `image_too_large`, or `image_corrupt` with the decoder's own reason."""
+    if refused.reason in _TOO_LARGE:
+        return Unreadable("image_too_large", refused.detail)
+    return Unreadable("image_corrupt", f"not a readable image: {refused.reason}: {refused.detail}")
 
 
-def pdq(image: Image.Image) -> str | None:
+def pdq(image: Image.Image | Picture) -> str | None:
     """PDQ hash of an RGB image, 64 hexadecimal digits, or None where it is too flat for one."""
     bits, quality = pdqhash.compute(np.asarray(image))
     return np.packbits(bits.astype(np.uint8)).tobytes().hex() if quality >= MIN_PDQ_QUALITY else None

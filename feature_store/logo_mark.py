@@ -1,5 +1,7 @@
-"""Brand marks: the pictures of a folder, each checked, drawn and cut to what is seen of it."""
+"""Brand marks: the pictures of a folder, each checked and drawn in a confined worker, and cut to what is seen of it."""
 
+import unicodedata
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,22 +9,27 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.progress import track
 
-from feature_store import logo_svg
 from feature_store.command import console
+from feature_store.decode_pool import DecodePool, num_cpus
 from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_image import FORMATS
+from feature_store.extractors.contract import Arrays, Refused
+from feature_store.foreign_files import ordinary_bytes
+from feature_store.logo_drawing import MarkBounds
 from feature_store.logo_source import Refusal, is_brand
-from feature_store.logo_svg import MarkRefused
+from feature_store.logo_svg_checks import MAX_RATIO
 
 OURS: Final = Path(__file__).with_name("logo_marks")  # fictitious brands, drawn by us
 SIDE_PX: Final = 320  # longer side of a mark as it is kept: as large as any is pasted
 MAX_PIXELS: Final = 16_000_000  # of a picture file
 MAX_BYTES: Final = 8 << 20
+_BOUNDS: Final = MarkBounds(side_px=SIDE_PX, max_pixels=MAX_PIXELS, decode_memory_bytes=1 << 29)
+_TIMEOUT_S: Final = 20.0  # of one mark; drawing one takes hundredths
+_AHEAD: Final = 8  # marks in memory
 _SEEN: Final = 8  # of 255: what is more transparent is cut off
 _ONE_COLOUR: Final = 12.0  # of 255: standard deviation of the opaque pixels up to which a mark has one colour
+_AS_MARK: Final = {"decode_memory": "mark_too_large", "decode_timeout": "mark_too_large"}  # what a worker's end means
 
 Rgba = NDArray[np.uint8]
 
@@ -52,14 +59,15 @@ def load(folder: Path) -> tuple[list[Mark], list[Refusal]]:
     if not folder.is_dir():
         raise BadUse(f"--marks {folder}: no such folder; expected one with a picture for each brand")
     marks, refused = [], []
-    for brand, path in track(list(_files(folder)), "marks", console=console(), transient=True):
-        try:
-            marks.append(_mark(brand, path))
-        except MarkRefused as error:
-            refused.append(Refusal("mark", str(path), str(path), error.reason, error.detail))
+    files = list(_files(folder))
+    for path, found in track(_drawn(files), "marks", total=len(files), console=console(), transient=True):
+        if isinstance(found, Mark):
+            marks.append(found)
+        else:
+            refused.append(Refusal("mark", str(path), str(path), found.reason, found.detail))
     if not marks:
-        found = f"; the first: {refused[0].file}: {refused[0].detail}" if refused else ""
-        raise FailedWork(f"{folder}: {len(refused)} pictures and no mark that can be used{found}")
+        told = f"; the first: {refused[0].file}: {refused[0].detail}" if refused else ""
+        raise FailedWork(f"{folder}: {len(refused)} pictures and no mark that can be used{told}")
     return marks, refused
 
 
@@ -68,38 +76,55 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            yield from ((path.name, file) for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith("."))
+            yield from ((path.name, file) for file in sorted(path.iterdir()) if not file.name.startswith("."))
         else:
             yield path.stem, path
 
 
-def _mark(brand: str, path: Path) -> Mark:
+def _drawn(files: list[tuple[str, Path]]) -> Iterator[tuple[Path, Mark | Refused]]:
+    """Each file with its mark, or why there is none."""
+    waiting: deque[tuple[str, Path, Refused | None]] = deque()
+
+    def contents() -> Iterator[bytes]:
+        for name, path in files:
+            brand = unicodedata.normalize("NFC", name)
+            content = _content(brand, path)
+            waiting.append((brand, path, content if isinstance(content, Refused) else None))
+            if isinstance(content, bytes):
+                yield content
+
+    with DecodePool("feature_store.logo_drawing:MarkDrawer", _BOUNDS, _TIMEOUT_S, num_cpus()) as pool:
+        for answer in pool.decode(contents(), _AHEAD):
+            while (refused := waiting[0][2]) is not None:
+                yield waiting.popleft()[1], refused
+            brand, path, _ = waiting.popleft()
+            yield path, _mark(brand, answer)
+    yield from ((path, refused) for _, path, refused in waiting if refused is not None)
+
+
+def _content(brand: str, path: Path) -> bytes | Refused:
     if not is_brand(brand):
-        raise MarkRefused("brand_name", f"{brand[:80]!r}: expected printable characters")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise MarkRefused("mark_too_large", f"more than {MAX_BYTES} bytes")
-    drawn = logo_svg.draw(content, SIDE_PX) if path.suffix.lower() == ".svg" else _opened(path)
-    seen = drawn.getchannel("A").point(lambda alpha: 255 if alpha > _SEEN else 0).getbbox()
-    if seen is None:
-        raise MarkRefused("mark_empty", "nothing of it is seen")
-    rgba = np.asarray(drawn.crop(seen))
-    if max(rgba.shape[:2]) > logo_svg.MAX_RATIO * min(rgba.shape[:2]):
-        raise MarkRefused("mark_size", f"{rgba.shape[1]} x {rgba.shape[0]} pixels of it are seen; it is too thin to be told apart")
+        return Refused("brand_name", f"{brand[:80]!r}: expected printable characters")
+    try:
+        return ordinary_bytes(path, MAX_BYTES)
+    except ValueError as error:
+        return Refused("mark_too_large", str(error))
+    except OSError as error:
+        return Refused("mark_corrupt", f"cannot be read: {error.strerror}")
+
+
+def _mark(brand: str, answer: Arrays | Refused) -> Mark | Refused:
+    """The mark that a worker drew, cut; what comes from there is looked at before it is believed."""
+    if isinstance(answer, Refused):
+        return Refused(_AS_MARK.get(answer.reason, answer.reason), answer.detail)
+    rgba = answer.get("rgba", np.zeros(0))
+    if rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4 or max(rgba.shape) > SIDE_PX:
+        return Refused("mark_corrupt", "its decoder spoke nonsense")
+    rows, columns = (np.flatnonzero((rgba[..., 3] > _SEEN).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return Refused("mark_empty", "nothing of it is seen")
+    rgba = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if max(rgba.shape[:2]) > MAX_RATIO * min(rgba.shape[:2]):
+        return Refused("mark_size", f"{rgba.shape[1]} x {rgba.shape[0]} pixels of it are seen; it is too thin to be told apart")
     opaque = rgba[rgba[..., 3] > 128][:, :3]
     return Mark(brand, rgba, bool(len(opaque)) and float(opaque.std(axis=0).max()) <= _ONE_COLOUR)
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise MarkRefused("mark_too_large", f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}")
-            picture = image.convert("RGBA")
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, Image.DecompressionBombError) as error:
-        if isinstance(error, MarkRefused):
-            raise
-        raise MarkRefused("mark_corrupt", f"no readable picture: {type(error).__name__}; expected SVG, PNG or WebP") from error
-    picture.thumbnail((SIDE_PX, SIDE_PX))
-    return picture

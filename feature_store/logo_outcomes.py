@@ -11,16 +11,13 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
-from rich.progress import track
 
-from feature_store import logo_dataset, logo_groups, logo_image, params
+from feature_store import logo_dataset, logo_groups, params
 from feature_store.atomic import replacing, write_json
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
-from feature_store.logo_checks import Rejected, judge_box
-from feature_store.logo_dataset import CORNERS
-from feature_store.logo_source import is_brand
+from feature_store.logo_outcome_rows import judged
 from feature_store.logo_verdicts import agreed
 from feature_store.params_logo import LogoData
 from feature_store.verdicts import standing
@@ -55,10 +52,7 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
     ledger, at = Ledger(store), versions or {}
     outcomes: pd.DataFrame = ledger.read("logo_outcomes", version=at.get("logo_outcomes")).to_pandas()
     rows = standing(outcomes, pd.Timestamp.max.tz_localize("UTC") if ledger.as_of is None else pd.Timestamp(ledger.as_of))
-    rows = rows.reset_index(drop=True)
-    rows["digest"] = _digests(ledger, rows, at.get("posts"))
-    images, broken = _images(ledger, sorted(set(rows["digest"].dropna())), rules, at.get("media"))
-    rows = _judged(rows, images, broken, rules)
+    rows, images = judged(ledger, rows, rules, at)
     regions = agreed(rows[rows["reason"].isna()])
     if regions["is_mark"].dropna().empty:
         why = rows["reason"].value_counts().to_dict() or "reviewers said nothing of logos yet"
@@ -72,57 +66,6 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
     return Result(dataset, report)
-
-
-def _digests(ledger: Ledger, rows: pd.DataFrame, version: int | None) -> "pd.Series[str]":
-    """Digest of the image that each outcome is about, null where its post has none of that name."""
-    posts = ledger.read("posts", ["post_id", "media"], version=version).to_pylist()
-    wanted = set(rows["post_id"])
-    known = {
-        (post["post_id"], media["uri"]): media["digest"]
-        for post in posts
-        if post["post_id"] in wanted
-        for media in post["media"] or []
-        if media["kind"] == "image"
-    }
-    found = [known.get(key) for key in zip(rows["post_id"], rows["media_uri"], strict=True)]
-    return pd.Series(found, index=rows.index, dtype=object)
-
-
-def _images(ledger: Ledger, digests: list[str], rules: LogoData, version: int | None) -> tuple[pd.DataFrame, dict[str, Rejected]]:
-    """Photos that decode, and why others do not."""
-    rows, broken = [], {}
-    given = ledger.media_bytes(digests, version)
-    for name, content in track(given, "photos", total=len(digests), console=console(), transient=True):
-        try:
-            image = logo_image.upright(content, rules.max_pixels)
-        except logo_image.Unreadable as error:
-            broken[name] = Rejected(error.reason, error.detail)
-            continue
-        rows.append((name, None, image.width, image.height, logo_image.pdq(image), "outcome"))
-    return pd.DataFrame(rows, columns=["digest", "file", "width", "height", "pdq", "source"]), broken
-
-
-def _judged(rows: pd.DataFrame, images: pd.DataFrame, broken: dict[str, Rejected], rules: LogoData) -> pd.DataFrame:
-    """Outcomes with their boxes inside the photo, or with a reason and a detail."""
-    sizes: dict[str, tuple[int, int]] = {row["digest"]: (row["width"], row["height"]) for row in images.to_dict("records")}
-    judged = []
-    for row in rows.itertuples():
-        found: Any = _judge(row, sizes, broken, rules)
-        refused = isinstance(found, Rejected)
-        judged.append((None, None, *found) if not refused else (found.reason, found.detail, row.x1, row.y1, row.x2, row.y2))
-    columns = pd.DataFrame(judged, columns=["reason", "detail", *CORNERS], index=rows.index)
-    return rows.drop(columns=list(CORNERS)).join(columns.astype({"reason": object, "detail": object}))
-
-
-def _judge(row: Any, sizes: dict[str, tuple[int, int]], broken: dict[str, Rejected], rules: LogoData) -> Any:
-    if not isinstance(row.digest, str):
-        return Rejected("media_unknown", f"post {row.post_id} has no image {row.media_uri!r}")
-    if row.digest not in sizes:
-        return broken.get(row.digest, Rejected("media_missing", "the ledger holds no bytes of this image"))
-    if not is_brand(row.brand):
-        return Rejected("brand_name", f"{row.brand[:80]!r}: expected printable characters")
-    return judge_box((row.x1, row.y1, row.x2, row.y2), *sizes[row.digest], rules)
 
 
 def _dataset(regions: pd.DataFrame, images: pd.DataFrame, rules: LogoData, seed: int, out: Path, synthetic: bool) -> logo_dataset.Dataset:

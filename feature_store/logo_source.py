@@ -1,10 +1,13 @@
 """What a reader of a foreign logo dataset hands over: photos, the marks claimed on them, and what it could not read."""
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from feature_store.errors import BadUse
+from feature_store.foreign_files import ordinary_bytes
 from feature_store.logo_dataset import SPLITS
 
 MAX_LABEL_BYTES: Final = 4 << 20  # of one photo's labels; a thousand boxes need a hundredth of it
@@ -64,11 +67,12 @@ def split_named(name: str) -> str | None:
 
 
 def check_brands(names: list[str], origin: Path) -> tuple[str, ...]:
-    """The brands of a class list, in its order.
+    """The brands of a class list, in its order, each in Unicode's composed form: é is one character however it was typed.
 
     Raises:
         BadUse: one is empty, too long, has control characters or occurs twice.
     """
+    names = [unicodedata.normalize("NFC", name) for name in names]
     for place, name in enumerate(names):
         if not is_brand(name):
             raise BadUse(f"{origin}: class {place} is called {name!r}; expected 1 to {MAX_BRAND_CHARS} printable characters")
@@ -82,22 +86,32 @@ def is_brand(name: str) -> bool:
     return 0 < len(name) <= MAX_BRAND_CHARS and name.isprintable() and name == name.strip()
 
 
-def label_text(path: Path) -> str:
+def most_held_out(splits: Iterable[str | None]) -> str | None:
+    """The split that says most loudly that nobody may learn from a photo; None where none is named."""
+    return max((split for split in splits if split), key=SPLITS.index, default=None)
+
+
+def label_text(path: Path, max_bytes: int = MAX_LABEL_BYTES) -> str:
     """Text of a label file.
 
     Raises:
-        ValueError: larger than MAX_LABEL_BYTES, or not UTF-8.
+        ValueError: missing, no ordinary file, larger than `max_bytes`, or not UTF-8.
     """
-    with path.open("rb") as file:
-        content = file.read(MAX_LABEL_BYTES + 1)
-    if len(content) > MAX_LABEL_BYTES:
-        raise ValueError(f"more than {MAX_LABEL_BYTES} bytes")
     try:
-        return content.decode("utf-8-sig")
+        return ordinary_bytes(path, max_bytes).decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from error
 
 
-def within(folder: Path, path: Path) -> bool:
-    """True if `path`, links followed, lies in `folder`."""
-    return path.resolve().is_relative_to(folder.resolve())
+def list_text(path: Path) -> str:
+    """Text of a file that the whole dataset hangs on.
+
+    Raises:
+        BadUse: as `label_text`.
+    """
+    try:
+        return label_text(path)
+    except ValueError as error:
+        raise BadUse(f"{path}: {error}; expected a text file") from error

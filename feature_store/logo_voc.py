@@ -1,6 +1,7 @@
 """Reads logo datasets in Pascal VOC's layout: Annotations/*.xml, JPEGImages/, and splits in ImageSets/Main/*.txt."""
 
 import glob
+import unicodedata
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -9,8 +10,9 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from feature_store.errors import BadUse
+from feature_store.foreign_files import is_file, within
 from feature_store.logo_dataset import SPLITS
-from feature_store.logo_source import Mark, Photo, Source, check_brands, is_brand, label_text, within
+from feature_store.logo_source import Mark, Photo, Source, check_brands, is_brand, label_text, list_text
 
 
 def read(folder: Path) -> Source:
@@ -26,8 +28,9 @@ def read(folder: Path) -> Source:
     files = sorted((folder / "Annotations").glob("*.xml"))
     if not files:
         raise BadUse(f"{folder / 'Annotations'}: no .xml file here; expected one for each photo")
-    listed = next((folder / name for name in ("classes.txt", "labels.txt") if (folder / name).is_file()), None)
-    known = check_brands([line for line in label_text(listed).splitlines() if line], listed) if listed else None
+    lists = (folder / name for name in ("classes.txt", "labels.txt"))
+    listed = next((path for path in lists if is_file(path) and within(folder, path)), None)
+    known = check_brands([line for line in list_text(listed).splitlines() if line], listed) if listed else None
     splits = _splits(folder)
     source = Source(known or ())
     for path in files:
@@ -46,11 +49,13 @@ def _splits(folder: Path) -> dict[str, str]:
     for split in SPLITS:
         path = folder / "ImageSets" / "Main" / f"{split}.txt"
         if path.is_file():
-            splits |= {line.split()[0]: split for line in label_text(path).splitlines() if line.strip()}
+            splits |= {line.split()[0]: split for line in list_text(path).splitlines() if line.strip()}
     return splits
 
 
 def _take(source: Source, folder: Path, path: Path, split: str | None, known: tuple[str, ...] | None) -> None:
+    if not within(folder, path):
+        return source.refuse("photo", path, str(path), "label_path_unsafe", f"expected a file inside {folder}")
     try:
         root = ElementTree.fromstring(label_text(path), forbid_dtd=True)
     except DefusedXmlException as error:
@@ -59,7 +64,7 @@ def _take(source: Source, folder: Path, path: Path, split: str | None, known: tu
         return source.refuse("photo", path, str(path), "label_malformed", str(error))
     name = root.findtext("filename") or f"{path.stem}.jpg"
     file = folder / "JPEGImages" / name
-    if not file.is_file():  # tools that rename photos leave the old name in the label
+    if not is_file(file):  # tools that rename photos leave the old name in the label
         file = next(iter(sorted((folder / "JPEGImages").glob(f"{glob.escape(path.stem)}.*"))), file)
     if not within(folder, file):
         return source.refuse("photo", file, str(path), "photo_path_unsafe", f"filename {name!r}: expected a file in JPEGImages")
@@ -79,7 +84,7 @@ def _size(root: Any) -> tuple[int, int] | None:
 
 
 def _take_mark(source: Source, file: Path, position: str, found: Any, known: tuple[str, ...] | None) -> None:
-    name = (found.findtext("name") or "").strip()
+    name = unicodedata.normalize("NFC", (found.findtext("name") or "").strip())
     if not is_brand(name) or (known is not None and name not in known):
         return source.refuse("box", file, position, "unknown_class", f"name {name[:80]!r} is no brand of this dataset")
     try:

@@ -1,5 +1,6 @@
 """Reads logo datasets in YOLO's layout: data.yaml, images/…, and beside them labels/… with one text file a photo."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import yaml
 
 from feature_store.errors import BadUse
-from feature_store.logo_source import Mark, Photo, Source, check_brands, label_text, split_named, within
+from feature_store.foreign_files import is_file, within
+from feature_store.logo_source import Mark, Photo, Source, check_brands, label_text, list_text, split_named
 
+_MAX_DEPTH = 8  # of lists and mappings in each other in data.yaml
 _NO_PHOTOS = frozenset({".txt", ".cache", ".json", ".yaml", ".yml", ".xml", ".md"})  # what tools leave among photos; all else is tried
 
 
@@ -35,7 +38,8 @@ def read(folder: Path) -> Source:
             if file not in seen:  # a photo listed for two splits belongs to the first of them
                 seen.add(file)
                 _take(source, folder, file, split_named(key))
-    _refuse_orphans(source, folder, seen)
+    lists = {Path(str(place)).name for places in splits.values() for place in (places if isinstance(places, list) else [places])}
+    _refuse_orphans(source, folder, seen, lists | {"classes.txt"})
     return source
 
 
@@ -44,20 +48,33 @@ def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
     path = next((file for file in found if file.stem in ("data", "dataset")), found[0] if found else None)
     if path is None:
         raise BadUse(f"{folder}: no data.yaml here; expected the names of the classes and where train, val and test lie")
+    if not within(folder, path):
+        raise BadUse(f"{path}: leads outside {folder}; put a file there")
+    text = list_text(path)
     try:
-        about = yaml.safe_load(label_text(path))
-    except (yaml.YAMLError, ValueError) as error:
+        _refuse_bombs(text, path)
+        about = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise BadUse(f"{path}: not valid YAML: {error}") from error
     if not isinstance(about, dict):
         raise BadUse(f"{path}: expected a mapping with names, train and val")
     return path, about
 
 
+def _refuse_bombs(text: str, path: Path) -> None:
+    """Aliases can make a few lines as large as memory, and nesting as deep as the stack."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+            raise BadUse(f"{path}: has aliases (*name), or more than {_MAX_DEPTH} lists in each other; write the names out")
+
+
 def _names(names: Any, path: Path) -> list[str]:
     """Class names in order of number, from a list or a mapping number -> name."""
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or not all(isinstance(name, str | int | float) for name in names):
         raise BadUse(f"{path}: key names: expected a list of class names, or a mapping of 0, 1, … to them")
     return [str(name) for name in names]
 
@@ -68,16 +85,21 @@ def _photos(folder: Path, origin: Path, root: Any, places: Any) -> list[Path]:
         # Exporters write ../train/images and mean train/images.
         name = re.sub(r"^(\.\./)+", "", str(place))
         options = [folder / str(root) / name, folder / name] if root else [folder / name]
-        path = next((option for option in options if option.exists() and within(folder, option)), None)
+        path = next((option for option in options if within(folder, option) and (option.is_dir() or is_file(option))), None)
         if path is None:
             raise BadUse(f"{origin}: {place}: no such folder or list inside {folder}")
-        files += sorted(path.rglob("*")) if path.is_dir() else [folder / line for line in label_text(path).splitlines() if line.strip()]
-    return [file for file in files if not file.is_dir() and not file.name.startswith(".") and file.suffix.lower() not in _NO_PHOTOS]
+        files += _in_folder(path) if path.is_dir() else [folder / line for line in list_text(path).splitlines() if line.strip()]
+    return files
+
+
+def _in_folder(path: Path) -> list[Path]:
+    found = sorted(file for file in path.rglob("*") if not file.is_dir())
+    return [file for file in found if not file.name.startswith(".") and file.suffix.lower() not in _NO_PHOTOS]
 
 
 def _labels_of(folder: Path, photo: Path) -> Path:
     """Label file of a photo: the last folder called images becomes labels; without one, the file beside it."""
-    parts = list(photo.relative_to(folder).parts)
+    parts = list(Path(os.path.relpath(photo.absolute(), folder.absolute())).parts)
     places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
     if places:
         parts[places[-1]] = "labels"
@@ -88,7 +110,9 @@ def _take(source: Source, folder: Path, photo: Path, split: str | None) -> None:
     if not within(folder, photo):
         return source.refuse("photo", photo, str(photo), "photo_path_unsafe", f"expected a file inside {folder}")
     labels = _labels_of(folder, photo)
-    if not labels.is_file():
+    if not within(folder, labels):
+        return source.refuse("photo", photo, str(labels), "label_path_unsafe", f"expected a file inside {folder}")
+    if not is_file(labels):
         return source.refuse("photo", photo, str(labels), "label_missing", "no label file; an empty one says that there is no logo")
     try:
         lines = label_text(labels).splitlines()
@@ -113,10 +137,10 @@ def _take_mark(source: Source, photo: Path, position: str, words: list[str]) -> 
     return None
 
 
-def _refuse_orphans(source: Source, folder: Path, photos: set[Path]) -> None:
+def _refuse_orphans(source: Source, folder: Path, photos: set[Path], no_labels: set[str]) -> None:
     """Label files in the folders of known ones that belong to no photo: their boxes would vanish unseen."""
-    known = {_labels_of(folder, photo) for photo in photos if within(folder, photo)}
-    for place in sorted({labels.parent for labels in known if labels.parent.is_dir()}):
+    known = {_labels_of(folder, photo) for photo in photos}
+    for place in sorted({labels.parent for labels in known if within(folder, labels.parent) and labels.parent.is_dir()}):
         for labels in sorted(place.glob("*.txt")):
-            if labels not in known and labels.name != "classes.txt":
+            if labels not in known and labels.name not in no_labels:
                 source.refuse("photo", labels, str(labels), "photo_missing", "a label file without its photo")

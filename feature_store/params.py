@@ -87,6 +87,11 @@ class Params(Section):
     audit_sample: AuditSample
     sample_data: SampleData
 
+    @property
+    def decode_memory_bytes(self) -> int:
+        """Of a process that decodes foreign bytes, beyond what it takes by itself."""
+        return self.features.decode_memory_bytes
+
 
 def load(path: Path, overrides: list[str] | None = None) -> Params:
     """Read and check the params file.

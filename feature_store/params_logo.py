@@ -1,10 +1,13 @@
 """Sections of params.yaml that the logo detector and its data read."""
 
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
 from feature_store.params_section import Section, Share
+
+# Of a photo being decoded: four copies at most, with four channels of 8 bits, and a codec's own state (progressive JPEG: 6).
+BYTES_PER_PIXEL: Final = 24
 
 Quality = Annotated[int, Field(ge=1, le=95)]  # of JPEG; Pillow advises against more
 
@@ -25,6 +28,11 @@ class LogoData(Section):
         if self.val_share + self.test_share >= 1:
             raise ValueError("val_share + test_share must be below 1")
         return self
+
+    @property
+    def decode_memory_bytes(self) -> int:
+        """Of a process that decodes photos: what a picture of so many pixels takes at most, and what a decoder takes for any."""
+        return BYTES_PER_PIXEL * self.max_pixels + (256 << 20)
 
     @property
     def shares(self) -> dict[str, float]:

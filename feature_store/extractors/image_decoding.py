@@ -100,6 +100,33 @@ def decode_within(content: bytes, longest: int, max_pixels: int | None = None) -
         return Decoded(picture, *((height, width) if sideways else (width, height)))
 
 
+def decode_whole(content: bytes, max_pixels: int | None = None) -> Picture:
+    """Decode an image with all its pixels.
+
+    Returns:
+        uint8 (height, width, 3), RGB; height and width are the upright ones.
+
+    Raises:
+        Undecodable: as `opened`.
+    """
+    with opened(content, max_pixels) as image:
+        return _scaled(image, image.size)[0]
+
+
+def decode_transparent(content: bytes, max_pixels: int | None = None) -> Picture:
+    """Decode an image with all its pixels and what shows through them: of marks, which lie on whatever is behind.
+
+    Returns:
+        uint8 (height, width, 4), RGB and straight alpha.
+
+    Raises:
+        Undecodable: as `opened`.
+    """
+    with opened(content, max_pixels) as image:
+        image.load()
+        return np.asarray(_turned(_in_full_colour(image), _orientation(image)).convert("RGBA"), np.uint8)
+
+
 def _scaled(image: Image.Image, size: tuple[int, int]) -> tuple[Picture, bool]:
     """Resize, then turn and lay on white what is small by then; and whether the turn made width of height."""
     image.draft("RGB", size)  # JPEG decodes at 1/2, 1/4 or 1/8 where that suffices: twice as fast
@@ -108,8 +135,7 @@ def _scaled(image: Image.Image, size: tuple[int, int]) -> tuple[Picture, bool]:
     shrinks = size[0] <= image.width and size[1] <= image.height
     how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR  # averages over areas: as smooth, and a fifth of the time less
     small = _in_full_colour(image).resize(size, how, reducing_gap=2.0)
-    if orientation in _UPRIGHT:
-        small = small.transpose(_UPRIGHT[orientation])
+    small = _turned(small, orientation)
     if small.mode == "RGBA":
         small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
     return np.asarray(small, np.uint8), orientation in _SIDEWAYS
@@ -121,6 +147,10 @@ def _in_full_colour(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
     mode = "RGBA" if image.has_transparency_data else "RGB"
     return image if image.mode == mode else image.convert(mode)  # which copies in any case
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cli
-from feature_store import logo_compose, logo_dataset, logo_groups, logo_paste
+from feature_store import logo_compose, logo_composites, logo_dataset, logo_groups, logo_paste
 from feature_store.errors import BadUse, FailedWork
 from feature_store.logo_checks import intersection_over_union
 from feature_store.logo_mark import OURS, Mark, load
@@ -132,12 +132,12 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
         done.append(0)
         return logo_paste.compose(*args)
 
-    monkeypatch.setattr(logo_compose, "compose", tired)
+    monkeypatch.setattr(logo_composites, "compose", tired)
     with pytest.raises(OSError, match="No space"):
         make(tmp_path)
     assert not (tmp_path / "out" / "dataset.json").exists()
     num_before = len(list((tmp_path / "out" / "parts").glob("*/*.json")))
-    monkeypatch.setattr(logo_compose, "compose", lambda *args: done.append(1) or logo_paste.compose(*args))
+    monkeypatch.setattr(logo_composites, "compose", lambda *args: done.append(1) or logo_paste.compose(*args))
     assert make(tmp_path).dataset.digest == whole.digest
     assert 0 < num_before < 12 and done.count(1) == 12 - num_before  # threads: some more than five may have been at work
 
