@@ -72,7 +72,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, about: 
             of_ours = dataset.images["file"].map(lambda file: isinstance(file, str) and not Path(file).is_absolute())
             logo_composites.publish(made, dataset.images.loc[of_ours, "digest"], folder)
         logo_dataset.write(dataset)
-        report = {"outcomes": outcomes, "datasets": pinned.logo_datasets, "composites": composites, "merged": account}
+        report: dict[str, Any] = {"outcomes": outcomes, "datasets": pinned.logo_datasets, "composites": composites, "merged": account}
         report |= {"counts": logo_dataset.counts(dataset), "digest": dataset.digest, "synthetic": dataset.synthetic}
         write_json(told / "report.json", report)
     if made:

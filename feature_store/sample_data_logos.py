@@ -93,7 +93,7 @@ def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewer
     created = posts.set_index("post_id")["created_at"]
     people = reviewers.loc[reviewers["role"] == "reviewer", "reviewer_id"].tolist()
     rows: list[dict[str, Any]] = []
-    for picture in pictures.to_dict("records"):
+    for picture in (dict(zip(PICTURES, row, strict=True)) for row in pictures[list(PICTURES)].itertuples(index=False)):
         rng = stream(seed, "logo outcome", picture["post_id"])
         if rng.random() < share:
             said = _said(picture, people, rng)
@@ -128,8 +128,8 @@ def _opinions(
         drawn = [min(max(corner + rng.gauss(0, _HAND_PX), 0.0), float(limit)) for corner, limit in zip(box, limits, strict=True)]
         errs = right != "missed" and rng.random() < _PROB_ERROR
         verdict = {"confirmed": "wrong", "wrong": "confirmed"}[right] if errs else right
-        said = dict(zip(PICTURES[5:], drawn, strict=True)) | {"brand": brand, "verdict": verdict, "reviewer_id": reviewer, "revision": 0}
-        said["after_h"] = rng.uniform(*_HOURS)
+        said: dict[str, Any] = {"brand": brand, "verdict": verdict, "reviewer_id": reviewer, "revision": 0, "after_h": rng.uniform(*_HOURS)}
+        said |= dict(zip(PICTURES[5:], drawn, strict=True))
         yield said
         if errs and rng.random() < _PROB_CORRECTED:
             yield said | {"verdict": right, "revision": 1, "after_h": said["after_h"] + rng.uniform(1, 20)}

@@ -94,7 +94,9 @@ def test_a_photo_that_is_refused_is_named_with_its_reason(tmp_path: Path) -> Non
     store = ledger(tmp_path, outcomes=[said("1", "media/0.jpg"), said("2", "media/large.jpg")])
     put(tmp_path / "more" / "media" / "large.jpg", jpeg(picture(9, (400, 300))))
     more = [{"kind": "image", "uri": "media/large.jpg"}]
-    take(deliver(tmp_path / "more", posts=[post("p2", media=more)], logo_outcomes=[said("9", "media/large.jpg") | {"post_id": "p2"}]), store)
+    take(
+        deliver(tmp_path / "more", posts=[post("p2", media=more)], logo_outcomes=[said("9", "media/large.jpg") | {"post_id": "p2"}]), store
+    )
     strict = parameters("logo_data.max_pixels=20000", f"logo_data.num_composites={NUM}")
     add_marks(store)
     report = run(store, tmp_path / "w", strict).report
