@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from feature_store import logo_composites, logo_dataset, logo_merge, logo_outcomes, logo_store
+from feature_store import logo_run_composites, logo_dataset, logo_merge, logo_outcomes, logo_store
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder, write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
@@ -59,18 +59,18 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, about: 
     pinned = read_inputs(inputs)
     marks = logo_store.pinned_marks(store, pinned)
     datasets = logo_store.pinned_datasets(store, pinned)
-    ground = logo_composites.Ground(store, pinned.tables.model_dump()["media"], pinned.synthetic)
+    ground = logo_run_composites.Ground(store, pinned.tables.model_dump()["media"], pinned.synthetic)
     with tempfile.TemporaryDirectory() as scratch, replacing_folder(about) as told, replacing_folder(out) as folder:
         reviewed, outcomes = _reviewed(params, pinned, store, Path(scratch), told)
         real = [*([reviewed] if reviewed else []), *datasets]
         made, composites = None, None
         if marks and params.logo_data.num_composites:
-            made, composites = logo_composites.compose(params, _merged(params, real, folder)[0], marks, ground)
-        parts = [*real, logo_composites.located(made, folder)] if made else real
+            made, composites = logo_run_composites.compose(params, _merged(params, real, folder)[0], marks, ground)
+        parts = [*real, logo_run_composites.located(made, folder)] if made else real
         dataset, account = _merged(params, parts, folder)
         if made:
             of_ours = dataset.images["file"].map(lambda file: isinstance(file, str) and not Path(file).is_absolute())
-            logo_composites.publish(made, dataset.images.loc[of_ours, "digest"], folder)
+            logo_run_composites.publish(made, dataset.images.loc[of_ours, "digest"], folder)
         logo_dataset.write(dataset)
         report: dict[str, Any] = {"outcomes": outcomes, "datasets": pinned.logo_datasets, "composites": composites, "merged": account}
         report |= {"counts": logo_dataset.counts(dataset), "digest": dataset.digest, "synthetic": dataset.synthetic}

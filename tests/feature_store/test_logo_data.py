@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
-from feature_store import logo_compose, logo_data, logo_dataset, logo_paste, logo_store
+from feature_store import logo_data, logo_dataset, logo_store
 from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
+from feature_store.logo_backgrounds import Background
 from feature_store.logo_mark import OURS
 from tests import logo_world
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
@@ -222,19 +224,24 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     add_marks(store)
     whole = run(store, tmp_path / "whole")
     done: list[int] = []
+    opened = Background.open
 
-    def tired(*args: Any) -> Any:
+    def tired(photo: Background, max_pixels: int) -> Image.Image:
         if len(done) >= 2:
             raise OSError(28, "No space left on device", "disk")
         done.append(0)
-        return logo_paste.compose(*args)
+        return opened(photo, max_pixels)
 
-    monkeypatch.setattr(logo_compose, "compose", tired)
+    def counted(photo: Background, max_pixels: int) -> Image.Image:
+        done.append(1)
+        return opened(photo, max_pixels)
+
+    monkeypatch.setattr(Background, "open", tired)
     with pytest.raises(OSError, match="No space"):
         run(store, tmp_path / "w")
     assert not (tmp_path / "w" / "data" / "logo").exists()
     num_before = len(list((store / "checkpoints").glob("*/made/parts/*/*.json")))
-    monkeypatch.setattr(logo_compose, "compose", lambda *args: done.append(1) or logo_paste.compose(*args))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(Background, "open", counted)
     assert run(store, tmp_path / "again").dataset.digest == whole.dataset.digest
     assert 0 < num_before < NUM and done.count(1) == NUM - num_before
     assert contents(tmp_path / "again" / "data" / "logo") == contents(tmp_path / "whole" / "data" / "logo")
