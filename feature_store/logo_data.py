@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from feature_store import logo_run_composites, logo_dataset, logo_merge, logo_outcomes, logo_store
+from feature_store import logo_dataset, logo_merge, logo_outcomes, logo_run_composites, logo_store
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder, write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
