@@ -1,4 +1,4 @@
-"""data/inputs.json, the only thing outside the graph that its stages read: ledger and feature versions and champion, pinned."""
+"""data/inputs.json, the only thing outside the graph that its stages read: ledger and feature versions, logos and champion, pinned."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,17 @@ class FeaturePins(BaseModel):
         return self.features_location or store / "features"
 
 
-class Inputs(FeaturePins):
+class LogoPins(BaseModel):
+    """What the logo detector learns from besides the ledger; empty in stores, and in runs from before, that have none of it.
+
+    `logo_datasets` has the digest of each dataset in `logos/NAME` of the store, `logo_marks` that of the folder `marks`.
+    """
+
+    logo_datasets: dict[str, str] = {}
+    logo_marks: str | None = None
+
+
+class Inputs(FeaturePins, LogoPins):
     """data/inputs.json: where the graph starts from."""
 
     tables: Versions

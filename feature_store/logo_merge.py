@@ -54,7 +54,7 @@ def _splits(images: pd.DataFrame) -> "pd.Series[str]":
     own = pd.concat(parts).reindex(images.index)
     real = ~images["composite"]
     of_real = pd.Series(own[real].to_numpy(), index=images.loc[real, "group_id"]).groupby(level=0).first()
-    return images["group_id"].map(of_real).fillna(own)
+    return images["group_id"].map(of_real).astype(object).fillna(own)
 
 
 def _located(dataset: Dataset, number: int) -> pd.DataFrame:

@@ -23,6 +23,10 @@ from feature_store.params_logo import LogoData
 from feature_store.verdicts import standing
 
 
+class NoneUsable(FailedWork):
+    """Of the outcomes not one can be used."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The dataset that was written, and what became of every outcome."""
@@ -46,7 +50,7 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
 
     Raises:
         BadUse: there is no ledger, or `out` holds something else.
-        FailedWork: there is no outcome that can be used.
+        NoneUsable: there is no outcome that can be used.
     """
     logo_dataset.refuse_others_folder(out)
     ledger, at = Ledger(store), versions or {}
@@ -56,7 +60,7 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
     regions = agreed(rows[rows["reason"].isna()])
     if regions["is_mark"].dropna().empty:
         why = rows["reason"].value_counts().to_dict() or "reviewers said nothing of logos yet"
-        raise FailedWork(f"{store}: of {len(outcomes)} logo outcomes none can be used: {why}")
+        raise NoneUsable(f"{store}: of {len(outcomes)} logo outcomes none can be used: {why}")
     dataset = _dataset(regions, images, rules, seed, out, ledger.synthetic)
     report = _account(outcomes, rows, regions) | {"counts": logo_dataset.counts(dataset)}
     out.mkdir(parents=True, exist_ok=True)

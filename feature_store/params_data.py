@@ -111,6 +111,7 @@ class SampleData(Section):
     share_images: Share
     share_clips: Share
     share_captions: Share
+    share_logos: Share
     num_authors: int = Field(ge=1)
     share_offenders: Share
     num_reviewers: int = Field(ge=8)
@@ -119,3 +120,4 @@ class SampleData(Section):
     prob_audit_removed: Share
     prob_queue: Share
     prob_audit_passed: tuple[Share, Share, Share]
+    prob_logo_review: Share

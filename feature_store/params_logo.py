@@ -13,7 +13,8 @@ Quality = Annotated[int, Field(ge=1, le=95)]  # of JPEG; Pillow advises against 
 
 
 class LogoData(Section):
-    """What a photo and a box of a logo dataset must be, and how photos are spread over splits where none are given."""
+    """What a photo and a box of a logo dataset must be, how photos are spread over splits where none are given, and how many composites
+    a retrain makes where the store has marks."""
 
     max_pixels: int = Field(gt=0)
     min_side_px: float = Field(gt=0)
@@ -21,6 +22,7 @@ class LogoData(Section):
     max_hash_distance: int = Field(ge=0, le=256)
     val_share: Share
     test_share: Share
+    num_composites: int = Field(ge=0)
 
     @model_validator(mode="after")
     def _leave_room(self) -> Self:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import typer
 from rich.progress import track
 
-from feature_store import atomic, contracts, params, sample_data_respond
+from feature_store import atomic, contracts, params, sample_data_logos, sample_data_respond
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
 from feature_store.params_data import SampleData
@@ -44,8 +44,8 @@ def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts
     Args:
         settings: sizes, shares and audit probabilities.
         seed: of the world.
-        out: folder to write: posts/, decisions/ and review_outcomes/ with a file a week, media/, SYNTHETIC.json, and
-            truth/ with labels and reviewers, which is no part of the delivery.
+        out: folder to write: posts/, decisions/, review_outcomes/ and logo_outcomes/ with a file a week, media/, SYNTHETIC.json, and
+            truth/ with labels, logos and reviewers, which is no part of the delivery.
         weeks: consecutive weeks.
         posts_per_week: how many posts each of them has.
 
@@ -64,9 +64,11 @@ def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts
         for week in track(weeks, "sample world", console=console()):
             made = write(week, settings, posts_per_week)
             decisions, reviewed = _reviews(week, settings, made, reviewers)
-            outcomes = reviewed if late is None else pd.concat([late, reviewed]).sort_values(["reviewed_at", "outcome_id", "revision"])
+            tables = {"posts": made.posts, "decisions": decisions}
+            for table, said in reviewed.items():
+                there = said if late is None else pd.concat([late[table], said]).sort_values(["reviewed_at", "outcome_id", "revision"])
+                tables[table] = _within(there, week)
             late = reviewed
-            tables = {"posts": made.posts, "decisions": decisions, "review_outcomes": _within(outcomes, week)}
             _deliver(folder, week, tables, made)
             counts = {table: counts.get(table, 0) + len(frame) for table, frame in tables.items()}
         reviewers.to_parquet(folder / "truth" / "reviewers.parquet", index=False)
@@ -95,13 +97,15 @@ def _before(week: Week) -> Week:
     return Week(week.seed, week.number - 1, week.monday - timedelta(weeks=1))
 
 
-def _reviews(week: Week, settings: SampleData, made: Posts, reviewers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Decisions on a week's posts, and all that people said of these posts, whenever they said it."""
+def _reviews(week: Week, settings: SampleData, made: Posts, reviewers: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Decisions on a week's posts, and all that people said of these posts, whenever they said it: table -> rows."""
     decisions = decide(week, settings, made)
     answers = answer(draw(week, settings, decisions), made.truth, reviewers, week.seed)
     removed = decisions[decisions.action == "auto_remove"].merge(made.truth, on=["post_id", "category"], validate="one_to_one")
     appeals = appeal(removed, reviewers, week.seed)
-    return decisions, pd.concat([answers, appeals]).sort_values(["reviewed_at", "outcome_id", "revision"])
+    outcomes = pd.concat([answers, appeals]).sort_values(["reviewed_at", "outcome_id", "revision"])
+    logos = sample_data_logos.reviewed(made.posts, made.pictures, settings.prob_logo_review, reviewers, week.seed)
+    return decisions, {"review_outcomes": outcomes, "logo_outcomes": logos}
 
 
 def _within(outcomes: pd.DataFrame, week: Week) -> pd.DataFrame:
@@ -117,6 +121,7 @@ def _deliver(folder: Path, week: Week, tables: dict[str, pd.DataFrame], made: Po
         fields = [field for field in schema if field.name != "draw_id"]
         write_table(folder / table / name, frame, pa.schema(fields))
     write_table(folder / "truth" / name, made.truth, pa.Schema.from_pandas(made.truth, preserve_index=False))
+    atomic.write_text(folder / "truth" / "logos" / f"week={week.number:02d}.csv", made.pictures.to_csv(index=False))
     for uri, content in made.media.items():
         (folder / uri).parent.mkdir(parents=True, exist_ok=True)
         (folder / uri).write_bytes(content)

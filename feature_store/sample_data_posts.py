@@ -9,6 +9,7 @@ import pandas as pd
 
 from feature_store import sample_data_clips as clips
 from feature_store import sample_data_images as images
+from feature_store import sample_data_logos as logos
 from feature_store.params_data import SampleData
 from feature_store.sample_data_rng import identifier, stream, weighted
 from feature_store.sample_data_text import HARD_STANCES, LANGUAGES, STANCES, Writer
@@ -61,6 +62,7 @@ class Week:
 class Posts:
     """What a week brings: posts in the delivery contract, their media (uri -> bytes), and the truth aside.
 
+    `pictures` has one row a picture, columns `sample_data_logos.PICTURES`: its size, and the mark on it, if there is one.
     `truth` has one row a post and policy: post_id, category, language (the true one), label (1 violates), hard (bool),
     stance (how the text meets the policy; `image` where only a picture, clip or sound does, `none` off topic).
     """
@@ -68,6 +70,7 @@ class Posts:
     posts: pd.DataFrame
     media: dict[str, bytes]
     truth: pd.DataFrame
+    pictures: pd.DataFrame
 
 
 def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
@@ -83,18 +86,19 @@ def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
     """
     rng = stream(week.seed, "posts", week.number)
     made = [_post(week, settings, num_posts, number, rng) for number in range(num_posts)]
-    posts = pd.DataFrame([post for post, _, _ in made]).sort_values(["created_at", "post_id"], ignore_index=True)
-    truth = pd.DataFrame([row for _, _, rows in made for row in rows])
-    return Posts(posts, {uri: content for _, media, _ in made for uri, content in media.items()}, truth)
+    posts = pd.DataFrame([post for post, _, _, _ in made]).sort_values(["created_at", "post_id"], ignore_index=True)
+    truth = pd.DataFrame([row for _, _, rows, _ in made for row in rows])
+    pictures = pd.DataFrame([picture for _, _, _, picture in made if picture], columns=list(logos.PICTURES))
+    return Posts(posts, {uri: content for _, media, _, _ in made for uri, content in media.items()}, truth, pictures)
 
 
 def _post(
     week: Week, settings: SampleData, num_posts: int, number: int, rng: random.Random
-) -> tuple[dict[str, Any], dict[str, bytes], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any], dict[str, bytes], list[dict[str, Any]], dict[str, Any]]:
     post_id = identifier("p", week.seed, week.number, number)
     writer = Writer(weighted(rng, _drifted(_LANGUAGE_WEIGHTS, week.number)), week.number, rng)
     author_id, region, offends = _author(week, settings, writer.language, number, rng)
-    kind, media = _image(week, post_id, rng) if rng.random() < settings.share_images else (None, {})
+    kind, media, picture = _image(week, settings, post_id, rng) if rng.random() < settings.share_images else (None, {}, {})
     stances: dict[str, str] = {}
     text, topic = _caption(writer) if kind and rng.random() < settings.share_captions else _text(writer, offends, stances)
     broken = {images.KINDS[kind]} if kind else set()
@@ -112,7 +116,7 @@ def _post(
         "author_id": author_id,
         "author_group": None,
     }
-    return post, media, [_truth(post_id, writer.language, policy, stances, policy in broken) for policy in POLICIES]
+    return post, media, [_truth(post_id, writer.language, policy, stances, policy in broken) for policy in POLICIES], picture
 
 
 def _truth(post_id: str, language: str, policy: str, stances: dict[str, str], shown: bool) -> dict[str, Any]:
@@ -169,13 +173,15 @@ def _context(week: Week, num_posts: int, language: str, rng: random.Random) -> s
     return f"thread:{language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}" if draw < 0.8 else None
 
 
-def _image(week: Week, post_id: str, rng: random.Random) -> tuple[str, dict[str, bytes]]:
-    """A new picture, or one of the few that go round this week and the next."""
+def _image(week: Week, settings: SampleData, post_id: str, rng: random.Random) -> tuple[str, dict[str, bytes], dict[str, Any]]:
+    """A new picture, or one of the few that go round this week and the next; and the mark on it."""
     again = rng.random() < 0.12
     name = ("again", max(week.number - rng.choice((0, 1)), 1), rng.randrange(6)) if again else ("new", post_id)
     drawn = stream(week.seed, "image", *name)
     kind = weighted(drawn, _IMAGE_KINDS)
-    return kind, {f"media/week={week.number:02d}/{post_id}.jpg": images.draw(kind, drawn)}
+    uri = f"media/week={week.number:02d}/{post_id}.jpg"
+    content, shown = logos.marked(images.draw(kind, drawn), kind, settings.share_logos, week.seed, *name)
+    return kind, {uri: content}, {"post_id": post_id, "media_uri": uri} | shown
 
 
 def _moving(week: Week, settings: SampleData, post_id: str) -> tuple[dict[str, bytes], set[str | None]]:

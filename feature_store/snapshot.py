@@ -23,7 +23,7 @@ from feature_store.atomic import replacing_folder, write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.contracts import SPLITS
 from feature_store.errors import BadUse
-from feature_store.inputs import Inputs, read_inputs
+from feature_store.inputs import Inputs, LogoPins, read_inputs
 from feature_store.ledger import Ledger
 from feature_store.pinned_features import PinnedFeatures
 from feature_store.snapshot_tables import MEMBERSHIP, Tables, compose
@@ -75,7 +75,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
 
     known = PinnedFeatures(pinned.location(store), pinned.features)
     tables = compose(outcomes, about, contents_of, membership, pd.Timestamp(pinned.as_of), params, known)
-    stated = pinned.model_dump(mode="json")
+    stated = pinned.model_dump(mode="json", exclude=set(LogoPins.model_fields))  # new logo data retrains no text
     stated["features"] = {name: table for name, table in stated["features"].items() if name in READ_BY_MODELS}
     manifest = tables.account | stated | {"digest": _digest(tables)}
     with replacing_folder(out) as folder:

@@ -22,6 +22,7 @@ OLD_DATA = "--set=expectations.max_age_days=36500.0"
 # The quick size is for continuous integration: the same job, less of everything.
 QUICK_WORLD = ["--weeks", "4", "--posts-per-week", "450"]
 QUICK_TRAINING = ["text.epochs=1", "image.epochs=1", "snapshot.frame_rows=200"]
+NUM_LOGO_PHOTOS, QUICK_LOGO_PHOTOS = 240, 80
 
 
 def run(data: Path | None, store: Path, quick: bool, params_file: Path, overrides: list[str]) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
     Raises:
         BadUse, FailedWork: as the step that failed says.
     """
-    from feature_store import ingest, sample_data
+    from feature_store import ingest, logo_sample, params, sample_data
     from registry import retrain
 
     settings = [f"--params={params_file}", f"--store={store}"]
@@ -49,6 +50,8 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         data = store / "world"
         _say(f"1/3 No data given: making a synthetic world in {data}. Every figure from it is about that world, not about yours.")
         _must(sample_data.main(["--out", str(data), *(QUICK_WORLD if quick else []), *settings]), "sample-data")
+        given = params.load(params_file, changed)  # its own posts show few logos: a folder of larger pictures stands in for labelled photos
+        logo_sample.sample(store / "logos" / "sample", QUICK_LOGO_PHOTOS if quick else NUM_LOGO_PHOTOS, given, given.seed)
     else:
         _say(f"1/3 Data: {data}")
     _say("2/3 Ingest: every row accepted, duplicate, pending or quarantined")

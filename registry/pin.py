@@ -1,4 +1,4 @@
-"""Pin what a retrain starts from: versions of the ledger's and the features' tables, and the champion whose line it continues.
+"""Pin what a retrain starts from: versions of the ledger's and the features' tables, logo data, and the champion whose line goes on.
 
 usage: python -m registry.pin --store store --out data/inputs.json
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from feature_store import atomic, digest, freeze_log
+from feature_store import atomic, digest, freeze_log, logo_store
 from feature_store import params as parameters
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, ParamsFile, StoreFolder, execute
 from feature_store.errors import FailedWork
@@ -26,17 +26,17 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
     """Write the only external dependency of the graph.
 
     Args:
-        store: folder with ledger, features and registry.
-        out: `inputs.json` to write: table versions, features, as_of, ledger_digest, champion, synthetic,
+        store: folder with ledger, features, logos and registry.
+        out: `inputs.json` to write: table versions, features, logo_datasets, logo_marks, as_of, ledger_digest, champion, synthetic,
             frozen.
-            Equal content for equal ledger, features and champion, so that nothing new means nothing to do.
+            Equal content for equal ledger, features, logos and champion, so that nothing new means nothing to do.
         params: of the run; with them each extractor has the version whose rows are meant.
 
     Returns:
         what was written.
 
     Raises:
-        FailedWork: the ledger is empty, or Great Expectations refused the last batch.
+        FailedWork: the ledger is empty, Great Expectations refused the last batch, or a logo dataset of the store is not finished.
     """
     ledger = Ledger(store)
     if ledger.as_of is None:
@@ -49,6 +49,7 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
     inputs = {
         "tables": ledger.versions,
         **pinned_features(store, params).model_dump(),
+        **logo_store.pins(store).model_dump(),
         "as_of": ledger.as_of.isoformat(),
         "ledger_digest": ledger.content_digest(),
         "champion": export_champion(store),

@@ -51,6 +51,20 @@ COLUMNS = {
         "source": pa.string(),
         "inclusion_prob": pa.float64(),
     },
+    "logo_outcomes": {
+        "outcome_id": pa.string(),
+        "revision": pa.int64(),
+        "post_id": pa.string(),
+        "media_uri": pa.string(),
+        "brand": pa.string(),
+        "x1": pa.float64(),
+        "y1": pa.float64(),
+        "x2": pa.float64(),
+        "y2": pa.float64(),
+        "verdict": pa.string(),
+        "reviewer_id": pa.string(),
+        "reviewed_at": STAMP,
+    },
 }
 POLICIES = {"hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence"}
 
@@ -93,7 +107,7 @@ def plain(kind: pa.DataType) -> object:
 
 
 def test_values_keep_to_the_enumerations_and_refer_to_posts(world) -> None:
-    posts, decisions, outcomes = (read(world, table) for table in COLUMNS)
+    posts, decisions, outcomes = (read(world, table) for table in ("posts", "decisions", "review_outcomes"))
     assert posts.post_id.is_unique and decisions.decision_id.is_unique
     assert not outcomes.duplicated(["outcome_id", "revision"]).any()
     assert set(decisions.category) == set(outcomes.category) == POLICIES
@@ -108,7 +122,7 @@ def test_values_keep_to_the_enumerations_and_refer_to_posts(world) -> None:
 
 
 def test_times_lie_in_the_file_s_week_and_follow_each_other(world) -> None:
-    posts, decisions, outcomes = (read(world, table) for table in COLUMNS)
+    posts, decisions, outcomes = (read(world, table) for table in ("posts", "decisions", "review_outcomes"))
     assert (posts.created_at.dt.isocalendar().week == posts.week + 35).all()
     assert (outcomes.reviewed_at.dt.isocalendar().week == outcomes.week + 35).all()
     born = posts.set_index("post_id").created_at
@@ -168,7 +182,7 @@ def test_authors_come_back_and_some_offend_again(world) -> None:
 def test_truth_stays_out_of_the_delivery(world) -> None:
     delivered = {path: content for path, content in contents(world).items() if not path.startswith("truth/")}
     assert json.loads(delivered.pop("SYNTHETIC.json")).keys() == {"synthetic", "made_by", "seed", "as_of"}
-    assert {path.split("/")[0] for path in delivered} == {"posts", "decisions", "review_outcomes", "media"}
+    assert {path.split("/")[0] for path in delivered} == {"posts", "decisions", "review_outcomes", "logo_outcomes", "media"}
     told = re.compile("label|truth|stance|hard|gore|banner|sensitiv|specific|senior|always", re.I)
     assert not [path for path in delivered if told.search(path)]
     for frame in (read(world, table) for table in COLUMNS):
@@ -195,7 +209,7 @@ def test_a_week_s_files_do_not_depend_on_the_weeks_made_with_it(tmp_path) -> Non
     third = contents(make(tmp_path / "third", first_week="2026-W38", num_weeks=1, posts_per_week=40))
     three.pop("SYNTHETIC.json"), third.pop("SYNTHETIC.json")
     assert three.items() <= four.items() and third.items() <= four.items()
-    assert {"posts/week=03.parquet", "review_outcomes/week=03.parquet"} <= third.keys()
+    assert {"posts/week=03.parquet", "review_outcomes/week=03.parquet", "logo_outcomes/week=03.parquet"} <= third.keys()
 
 
 def test_command_writes_a_world_and_replaces_only_its_own(tmp_path, capsys) -> None:

@@ -193,7 +193,8 @@ def write_inputs(path: Path, store: Path, **changes: object) -> Path:
 def test_the_stage_writes_the_same_bytes_twice(store: Path, tmp_path: Path, params: parameters.Params) -> None:
     inputs = write_inputs(tmp_path / "inputs.json", store)
     first = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json")
-    snapshot.run(params, inputs, store, tmp_path / "two", tmp_path / "features.json")
+    with_logos = write_inputs(tmp_path / "logos.json", store, logo_datasets={"sample": "d"}, logo_marks="m")  # nothing that it reads
+    snapshot.run(params, with_logos, store, tmp_path / "two", tmp_path / "features.json")
     assert digest.of_folder(tmp_path / "one") == digest.of_folder(tmp_path / "two")
     files = {path.name for path in first.folder.iterdir()}
     assert files == {"examples.parquet", "posts.parquet", "membership.parquet", "manifest.json"}

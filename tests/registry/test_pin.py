@@ -9,12 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from feature_store import expectations, logo_store
 from feature_store import params as parameters
+from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Arrays, Extractor, Refused
 from feature_store.feature_table import KEYS, FeatureStore
-from feature_store.inputs import FeaturePins
+from feature_store.inputs import FeaturePins, LogoPins, read_inputs
 from registry import pin
+from tests import logo_world
+from tests.feature_store.deliveries import deliver, post, take
 
 PARAMS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml")
 
@@ -75,3 +79,37 @@ def test_nothing_extracted_pins_nothing(tmp_path: Path) -> None:
     assert FeaturePins.model_validate(json.loads(found.model_dump_json())) == found
     assert found.location(tmp_path) == tmp_path / "features"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_logo_datasets_and_marks_are_pinned_by_what_they_say(tmp_path: Path) -> None:
+    assert logo_store.pins(tmp_path) == LogoPins() == LogoPins(logo_datasets={}, logo_marks=None)
+    squares = logo_world.make(tmp_path / "logos" / "squares", 4)
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "logos" / "README.md").write_text("where they come from")
+    assert logo_store.pins(tmp_path) == LogoPins(logo_datasets={"squares": squares.digest}, logo_marks=None)
+    (tmp_path / "marks" / "ant.svg").write_text("<svg/>")
+    first = logo_store.pins(tmp_path)
+    assert first.logo_marks and logo_store.pins(tmp_path) == first
+    (tmp_path / "marks" / "ant.svg").write_text("<svg />")
+    assert logo_store.pins(tmp_path).logo_marks != first.logo_marks
+    logo_world.make(tmp_path / "logos" / "later", 8)
+    assert list(logo_store.pins(tmp_path).logo_datasets) == ["later", "squares"]
+
+
+def test_a_logo_dataset_that_is_not_finished_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "logos" / "half").mkdir(parents=True)
+    (tmp_path / "logos" / "half" / "making.json").write_text("{}")
+    with pytest.raises(FailedWork, match=r"half.*finish this one or take it out"):
+        logo_store.pins(tmp_path)
+
+
+def test_inputs_say_what_is_learned_from_and_older_ones_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expectations, "judge", lambda *_: {"success": True, "checks": []})
+    take(deliver(tmp_path / "d", posts=[post()]), tmp_path / "store")
+    squares = logo_world.make(tmp_path / "store" / "logos" / "squares", 4)
+    written = pin.run(tmp_path / "store", tmp_path / "inputs.json", PARAMS)
+    assert written["logo_datasets"] == {"squares": squares.digest} and written["logo_marks"] is None
+    assert read_inputs(tmp_path / "inputs.json").logo_datasets == written["logo_datasets"]
+    older = {name: value for name, value in written.items() if not name.startswith("logo_")}
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    assert (read_inputs(tmp_path / "older.json").logo_datasets, read_inputs(tmp_path / "older.json").logo_marks) == ({}, None)
