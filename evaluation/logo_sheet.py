@@ -1,7 +1,5 @@
 """Pictures for people: what the detector found, what it missed and what it took for a mark, side by side."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -72,10 +70,3 @@ def _drawn(tile: Tile, photo: Image.Image) -> Image.Image:
     colour, width = KINDS[tile.kind]
     ImageDraw.Draw(small).rectangle([corner * factor for corner in tile.box], outline=colour, width=width)
     return small
-
-
-def data_uri(sheet: Image.Image) -> str:
-    """The sheet as a JPEG inside a data URI, for a page that needs no network."""
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
