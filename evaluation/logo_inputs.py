@@ -43,7 +43,7 @@ def read_detections(path: Path, data: Dataset) -> pd.DataFrame:
     Raises:
         BadUse: the table cannot be read, lacks a column, or names a photo that is not in the dataset.
     """
-    table = _read(path, DETECTIONS, "`upheld logo train` writes one")
+    table = _detections(path, "`upheld logo train` writes one")
     if strangers := sorted(set(table["image"]) - set(data.images["digest"])):
         raise BadUse(f"{path}: column image: {strangers[0]!r} is no photo of the dataset ({len(strangers)} such)")
     return table
@@ -64,15 +64,22 @@ def read_exposure(scan: Path, snapshot: Path, brands: Sequence[str], threshold: 
     Raises:
         BadUse: a table cannot be read or lacks a column, or a detection's image has no size.
     """
-    found = _read(scan / "detections.parquet", DETECTIONS, "the stage logo_scan writes it")
+    found = _detections(scan / "detections.parquet", "the stage logo_scan writes it")
     sizes = _read(scan / "images.parquet", ("image", "width", "height"), "the stage logo_scan writes it")
     posts = _read(snapshot / "posts.parquet", ("post_id", "context_id", "created_at", "image_digests"), "the stage snapshot writes it")
     shown = posts[["post_id", "image_digests"]].explode("image_digests").rename(columns={"image_digests": "image"}).dropna()
     images = shown.astype({"image": "str"}).merge(sizes.astype({"image": "str"}), on="image", validate="many_to_one")
-    seen = found[found["image"].isin(images["image"])].astype({"image": "str", "brand": "str"})
     if strangers := sorted(set(found["image"]) - set(sizes["image"])):
         raise BadUse(f"{scan / 'detections.parquet'}: column image: {strangers[0]!r} is not in images.parquet ({len(strangers)} such)")
-    return exposure(seen, images, posts, dict.fromkeys(brands, threshold))
+    return exposure(found[found["image"].isin(images["image"])], images, posts, dict.fromkeys(brands, threshold))
+
+
+def _detections(path: Path, source: str) -> pd.DataFrame:
+    table = _read(path, DETECTIONS, source)
+    try:
+        return table.astype({"image": "str", "brand": "str", **dict.fromkeys(("confidence", *CORNERS), "float64")})
+    except (TypeError, ValueError) as error:
+        raise BadUse(f"{path}: {error}; confidence and corners are numbers; {source}") from error
 
 
 def _read(path: Path, wanted: Sequence[str], source: str) -> pd.DataFrame:

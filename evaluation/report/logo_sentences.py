@@ -48,7 +48,7 @@ def picture(logos: Logos) -> str:
 def _found(logos: Logos) -> Iterator[str]:
     recall, precision = logos["figures"]["recall"], logos["figures"]["precision"]
     if _known(recall):
-        yield f"It finds {share(recall['value'])} of the {count(recall['n'], 'mark')} on photos held out ({_between(recall)})."
+        yield f"The detector finds {share(recall['value'])} of the {count(recall['n'], 'mark')} on photos held out ({_between(recall)})."
     else:
         yield f"How many marks it finds cannot be told: {(recall or {}).get('reason') or 'no mark'} on photos held out."
     if _known(precision):

@@ -20,20 +20,11 @@ HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "a|b`c
 PICTURE = re.compile(r'<img src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)" alt="([^"]+)">')
 
 
-def reported(folder: Path, judged: Path, *arguments: str) -> Path:
+def reported(folder: Path, judged: Path) -> Path:
     """The report of scores beside logos, as a caller outside a workspace makes it."""
     table(400).to_parquet(folder / "scores.parquet")
-    given = [
-        "--scores",
-        str(folder / "scores.parquet"),
-        "--out",
-        str(folder / "out"),
-        "--params",
-        str(PARAMS),
-        "--store",
-        str(folder / "store"),
-    ]
-    assert evaluate.main([*given, "--logos", str(judged), *arguments]) == 0
+    options = {"--scores": folder / "scores.parquet", "--logos": judged, "--out": folder / "out", "--store": folder / "store"}
+    assert evaluate.main(["--params", str(PARAMS), *(str(part) for option in options.items() for part in option)]) == 0
     return folder / "out"
 
 
@@ -139,7 +130,7 @@ def test_the_layout_holds(browser: Any, request: pytest.FixtureRequest, tmp_path
     assert wide == []
     picture = page.locator("figure.sheet img")
     assert picture.evaluate("node => [node.complete, node.naturalWidth, node.naturalHeight]") == [True, 1000, 654]
-    assert picture.evaluate("node => node.clientWidth") >= 720  # on a telephone it scrolls inside its frame: tiles stay readable
+    assert picture.evaluate("node => node.offsetWidth") >= 720  # on a telephone it scrolls inside its frame: tiles stay readable
     page.locator("h2#logos").scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / f"{kind}-{width}.png", full_page=True)
     page.close()
