@@ -78,8 +78,8 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     counts = {"posts": 400, "present": 300, "quarantined": 100, "missing": 0, "share": 0.75, "reasons": {"no_sound": 100}}
     covered = {"coverage": [{"feature": "transcript", "language": "all", **counts}], "drift": []}
     Path("data/features.json").write_text(json.dumps(covered))
-    data = logo_evaluated.empty_dataset(Path("data/logo"))
-    logo_evaluated.detections(data).to_parquet("data/logo_detections.parquet")
+    logo_evaluated.empty_dataset(Path("data/logo"))
+    pd.DataFrame(columns=logo_evaluated.DETECTIONS).to_parquet("data/logo_detections.parquet")
     logo_evaluated.scanned(Path("data"))
     assert logo_evaluate.main(["--params", str(PARAMS)]) == 0
     assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 0
