@@ -70,7 +70,9 @@ def test_composites_only_stands_beside_luck(plain: Path) -> None:
     assert once["name"] == "cedar"
     assert page.count("✓ better than luck") == 1
     assert f"by luck {once['metrics']['one_shot_chance']['value']:.3f}" in page
-    assert "cedar (composites only)" in (plain / "report.md").read_text()
+    rows = (plain / "report.md").read_text().partition("## Logos")[2].partition("|---")[2].splitlines()[1:4]
+    assert rows[0].startswith("| cedar (composites only) | 12 | 0.6")
+    assert all(row.startswith("| ") and row.endswith(" |") for row in rows)  # one table, without a gap
 
 
 def test_what_is_missing_is_said_on_the_first_screen_and_in_the_checks(plain: Path) -> None:
