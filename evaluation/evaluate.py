@@ -2,33 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
 
-from evaluation import behaviour_files, examples, gate, metrics, paired, score_rows, scores
-from evaluation.cube import Cube
+from evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
 from evaluation.evaluate_inputs import STAGE_SCORES, Inputs, of_the_stage
-from evaluation.metric_rows import Settings
-from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
+from evaluation.measures import limits_of, measure, operating_points
+from evaluation.operating_point import OperatingPoint, load_thresholds
 from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
-from evaluation.report import content, features, render
-from feature_store import atomic, calibration_map, freeze_log, params
+from evaluation.report import content, features, logos
+from evaluation.report.files import Result, write
+from feature_store import calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 
 STAGE_OUT = Path("data/evaluation")
-
-
-@dataclass(frozen=True)
-class Result:
-    """The long metrics table, the gate's decision and checks, and everything the report shows."""
-
-    metrics: pd.DataFrame
-    gate: dict[str, Any]
-    report: dict[str, Any]
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:
@@ -55,7 +46,9 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     limits = limits_of(settings)
     changes = _against_champion(inputs, selection, calibration, points, limits.alpha)
     table = measure(cubes, points, settings, changes)
-    decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds)
+    marks = None if inputs.logos is None else logos.read(inputs.logos)
+    checks = logo_gate.checks(marks, settings.gate.logo_min_map_50)
+    decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
     story = content.build(
         facts=facts,
         metrics=table,
@@ -69,6 +62,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         frozen=[event.model_dump(mode="json") for event in inputs.frozen],
         examples=_examples(inputs, columns or scores.Columns(), facts, calibration, points),
         behaviour=[] if inputs.behaviour is None else behaviour_files.load(inputs.behaviour),
+        logos=marks,
     )
     if inputs.features is not None:
         story["features"] = features.read(inputs.features)
@@ -87,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply to the scores.")] = None,
         champion_scores: ChampionScores = None,
         behaviour: Annotated[Path | None, typer.Option(help="Folder that `upheld behave` wrote for the model of the scores.")] = None,
+        logos: Annotated[Path | None, typer.Option(help="Folder that `upheld logo evaluate` wrote for the detector.")] = None,
         group: Groups = [],  # noqa: B006 (Typer copies it)
         columns: ColumnNames = "",
         show_text: ShowText = False,
@@ -97,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Metrics per category and language, verdicts, gate and report."""
         settings = params.load(params_file, overrides)
-        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores, behaviour, show_text=show_text)
+        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
         inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else of_the_stage(given)
         with console().status("Evaluating"):
             result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
@@ -126,21 +121,6 @@ def _examples(
     return examples.pick(rows, points, texts)
 
 
-def limits_of(settings: params.Params) -> Settings:
-    """Error of intervals, tolerated gaps and the seed, out of the params."""
-    section = settings.fairness
-    return Settings(section.alpha, section.tau_gap, section.tau_ratio, section.level, settings.seed)
-
-
-def operating_points(cube: Cube, thresholds: Mapping[str, Any] | None, settings: params.Params) -> dict[str, OperatingPoint]:
-    """The operating point of every category of a cube, from the content of thresholds.json or None."""
-    section = settings.thresholds
-    return {
-        category: operating_point(thresholds, category, cube.languages, section.default_score, section.unknown_language)
-        for category in cube.categories
-    }
-
-
 def _against_champion(
     inputs: Inputs,
     selection: score_rows.Selection,
@@ -158,36 +138,6 @@ def _against_champion(
     challenger = score_rows.labelled(selection)
     challenger = challenger.assign(prob=score_rows.calibrated(challenger, calibration))
     return paired.compare(paired.join(challenger, champion.rename(columns={"score": "prob"})), points, alpha)
-
-
-def measure(
-    cubes: Mapping[str | None, Cube], points: Mapping[str, OperatingPoint], settings: params.Params, changes: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Everything in one long table; the languages that params expect are there even without a row.
-
-    Args:
-        cubes: by language under None, by group under the group's name.
-        points: operating points.
-        settings: all params.
-        changes: paired comparison with the champion, where there is one.
-    """
-    parts = [metrics.compute(cube, points, limits_of(settings)) for cube in cubes.values()]
-    absent = sorted(set(settings.fairness.expected_languages) - set(cubes[None].languages))
-    parts += [metrics.empty_cells(list(cubes[None].categories), absent)] if absent else []
-    parts += [changes] if changes is not None else []
-    return metrics.tidy(pd.concat(parts, ignore_index=True))
-
-
-def write(out: Path, result: Result) -> None:
-    """Write metrics.parquet, report.json, report.html, report.md and gate.json."""
-    table, decision, story = result.metrics, result.gate, result.report
-    page, mail = render.html(story), render.markdown(story)
-    with atomic.replacing(out / "metrics.parquet") as partial:
-        table.to_parquet(partial, index=False)
-    atomic.write_json(out / "report.json", story)
-    atomic.write_text(out / "report.html", page)
-    atomic.write_text(out / "report.md", mail)
-    atomic.write_json(out / "gate.json", decision)  # last: where it is, everything is
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from feature_store.inputs import read_inputs
 STAGE_SCORES = Path("data/scores.parquet")
 STAGE_THRESHOLDS, STAGE_CALIBRATION = Path("data/calibration/thresholds.json"), Path("data/calibration/calibration.json")
 STAGE_CHAMPION, STAGE_INPUTS = Path("data/champion_scores.parquet"), Path("data/inputs.json")
-STAGE_FEATURES = Path("data/features.json")
+STAGE_FEATURES, STAGE_LOGOS = Path("data/features.json"), Path("data/logo_evaluation")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Inputs:
     scores: table in the scores contract.
     thresholds, calibration: what to apply to them.
     champion_scores: the champion's scores on the same rows, calibrated already.
-    features: coverage and drift of features, as the stage snapshot wrote them.
     behaviour: folder that `upheld behave` wrote for the model of the scores.
+    logos: folder that `upheld logo evaluate` wrote for the logo detector.
+    features: coverage and drift of features, as the stage snapshot wrote them.
     frozen: categories in which a person has stopped automatic removal.
     show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
     """
@@ -29,8 +30,9 @@ class Inputs:
     thresholds: Path | None = None
     calibration: Path | None = None
     champion_scores: Path | None = None
-    features: Path | None = None
     behaviour: Path | None = None
+    logos: Path | None = None
+    features: Path | None = None
     frozen: tuple[freeze_log.Event, ...] = ()
     show_text: bool = False
 
@@ -46,6 +48,7 @@ def of_the_stage(given: Inputs) -> Inputs:
         thresholds=given.thresholds or STAGE_THRESHOLDS,
         calibration=given.calibration or STAGE_CALIBRATION,
         champion_scores=given.champion_scores or STAGE_CHAMPION,
+        logos=given.logos or STAGE_LOGOS,
         features=STAGE_FEATURES,
         frozen=read_inputs(STAGE_INPUTS).frozen,
     )

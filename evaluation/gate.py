@@ -1,7 +1,7 @@
 """May this model be promoted? Every bound is checked on an interval, never on a point, and missing evidence fails."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import pandas as pd
@@ -14,7 +14,13 @@ Cell = tuple[str, str]
 
 
 def decide(
-    metrics: pd.DataFrame, params: Gate, *, has_champion: bool, thresholds: dict[str, Any] | None, must_show: bool = True
+    metrics: pd.DataFrame,
+    params: Gate,
+    *,
+    has_champion: bool,
+    thresholds: dict[str, Any] | None,
+    must_show: bool = True,
+    further: Iterable[Check] = (),
 ) -> dict[str, Any]:
     """Check every bound of the params against the metrics.
 
@@ -25,6 +31,7 @@ def decide(
         thresholds: content of thresholds.json, None where none was given.
         must_show: whether the cells of `required_cells` must show evidence, as a model that is to be promoted must; a week's report on a
             model that serves already asks only what its labels contradict.
+        further: checks of what the metrics do not hold; a failed one holds like any other.
 
     Returns:
         {"decision": "promote" or "hold", "checks": [{name, scope, value, bound, status, reason}]}. One failed check
@@ -42,53 +49,63 @@ def decide(
         *_against_champion(table, cells, required, params, has_champion),
         *_fairness(metrics, params),
         *_certificates(thresholds),
+        *further,
     ]
     if must_show and not required:
-        checks.append(_check("required_cells", "all", None, None, "fail", "gate.required_cells names no cell, so nothing is shown"))
-    held = any(check["status"] == "fail" for check in checks)
+        checks.append(check("required_cells", "all", None, None, "fail", "gate.required_cells names no cell, so nothing is shown"))
+    held = any(one["status"] == "fail" for one in checks)
     return {"decision": "hold" if held else "promote", "checks": checks}
 
 
 def _absent(metrics: pd.DataFrame) -> Iterator[Check]:
     """Languages that params expect (`fairness.expected_languages`) and the data does not have."""
     for row in metrics[(metrics.metric == "rows") & (metrics.verdict == "INSUFFICIENT")].itertuples():
-        yield _check("rows", f"{row.category}/{row.language}", 0.0, None, "fail", _reason(row))
+        yield check("rows", f"{row.category}/{row.language}", 0.0, None, "fail", _reason(row))
 
 
 def _absolute(table: dict[Any, Any], cells: list[Cell], required: list[Cell], params: Gate) -> Iterator[Check]:
     for cell in cells:
         for metric, bound in params.minimums.items():
-            yield _bounded(metric, cell, table.get((*cell, metric)), bound, at_least=True, must_show=cell in required)
+            yield bounded(metric, cell, table.get((*cell, metric)), bound, at_least=True, must_show=cell in required)
         for metric, bound in params.maximums.items():
-            yield _bounded(metric, cell, table.get((*cell, metric)), bound, at_least=False, must_show=cell in required)
+            yield bounded(metric, cell, table.get((*cell, metric)), bound, at_least=False, must_show=cell in required)
 
 
 def _against_champion(table: dict[Any, Any], cells: list[Cell], required: list[Cell], params: Gate, has_champion: bool) -> Iterator[Check]:
     for metric, loss in params.max_loss.items():
         name = f"{metric}_change"
         if not has_champion:
-            yield _check(name, "all", None, -loss, "not_applicable", "there is no champion to compare with")
+            yield check(name, "all", None, -loss, "not_applicable", "there is no champion to compare with")
             continue
         for cell in cells:
-            yield _bounded(name, cell, table.get((*cell, name)), -loss, at_least=True, must_show=cell in required)
+            yield bounded(name, cell, table.get((*cell, name)), -loss, at_least=True, must_show=cell in required)
 
 
-def _bounded(name: str, cell: Cell, row: Any, bound: float, *, at_least: bool, must_show: bool) -> Check:
-    """One bound on one cell: met where the whole interval meets it, broken where the whole interval misses it."""
+def bounded(name: str, cell: Cell, row: Any, bound: float, *, at_least: bool, must_show: bool) -> Check:
+    """One bound on one cell: met where the whole interval meets it, broken where the whole interval misses it.
+
+    Args:
+        name: of the check.
+        cell: category and language.
+        row: with value, ci_low, ci_high, n and reason; None where the evaluation has no such cell.
+        bound: that the value must reach.
+        at_least: whether the value must lie above the bound, or below it.
+        must_show: whether doubt fails, or is listed as insufficient.
+    """
     scope = "/".join(cell)
     unshown: Status = "fail" if must_show else "insufficient"
     if row is None:
-        return _check(name, scope, None, bound, unshown, "the evaluation has no such cell")
+        return check(name, scope, None, bound, unshown, "the evaluation has no such cell")
     if not _known(row.value):
-        return _check(name, scope, None, bound, unshown, f"undefined: {_reason(row) or 'no reason was given'}")
+        return check(name, scope, None, bound, unshown, f"undefined: {_reason(row) or 'no reason was given'}")
     if not (_known(row.ci_low) and _known(row.ci_high)):
-        return _check(name, scope, row.value, bound, unshown, f"no interval: {_reason(row) or 'no reason was given'}")
+        return check(name, scope, row.value, bound, unshown, f"no interval: {_reason(row) or 'no reason was given'}")
     between = f"interval {row.ci_low:.4f} to {row.ci_high:.4f}, {'at least' if at_least else 'at most'} {bound:g} is wanted"
     if row.ci_low >= bound if at_least else row.ci_high <= bound:
-        return _check(name, scope, row.value, bound, "pass", between)
+        return check(name, scope, row.value, bound, "pass", between)
     if row.ci_high < bound if at_least else row.ci_low > bound:
-        return _check(name, scope, row.value, bound, "fail", between)
-    return _check(name, scope, row.value, bound, unshown, f"{between}: {int(row.n)} labelled rows do not settle it")
+        return check(name, scope, row.value, bound, "fail", between)
+    return check(name, scope, row.value, bound, unshown, f"{between}: {int(row.n)} labelled rows do not settle it")
 
 
 def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
@@ -96,10 +113,10 @@ def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
     for metric in params.fairness:
         rows = metrics[(metrics.metric == metric) & metrics.verdict.notna()]
         if rows.empty:
-            yield _check(metric, "all", None, None, "not_applicable", "one language and no group: there is nothing to compare")
+            yield check(metric, "all", None, None, "not_applicable", "one language and no group: there is nothing to compare")
         for row in rows.itertuples():
             value = float(row.value) if _known(row.value) else None  # type: ignore[arg-type]
-            yield _check(
+            yield check(
                 metric,
                 where(row.category, row.language, row.group_column, row.group_value),
                 value,
@@ -120,13 +137,13 @@ def _certificates(thresholds: dict[str, Any] | None) -> Iterator[Check]:
         removal = actions["auto_remove"]
         value, outcome = removal.get("threshold"), removal.get("outcome")
         if value is None:
-            yield _check(
+            yield check(
                 "certificate", category, None, removal.get("target"), "not_applicable", f"{outcome}: nothing is removed automatically"
             )
         elif outcome in ("certified", "kept"):
-            yield _check("certificate", category, removal.get("bound"), removal.get("target"), "pass", f"{outcome} at {value:.4f}")
+            yield check("certificate", category, removal.get("bound"), removal.get("target"), "pass", f"{outcome} at {value:.4f}")
         else:
-            yield _check("certificate", category, value, removal.get("target"), "fail", f"a threshold whose outcome is {outcome!r}")
+            yield check("certificate", category, value, removal.get("target"), "fail", f"a threshold whose outcome is {outcome!r}")
 
 
 def _reason(row: Any) -> str:
@@ -137,6 +154,7 @@ def _known(value: Any) -> bool:
     return value is not None and not pd.isna(value) and math.isfinite(value)
 
 
-def _check(name: str, scope: str, value: float | None, bound: float | None, status: Status, reason: str) -> Check:
+def check(name: str, scope: str, value: float | None, bound: float | None, status: Status, reason: str) -> Check:
+    """One entry of gate.json."""
     value = float(value) if value is not None else None
     return {"name": name, "scope": scope, "value": value, "bound": bound, "status": status, "reason": reason}

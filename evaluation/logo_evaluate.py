@@ -1,6 +1,7 @@
-"""Evaluate logo detections against a logo dataset: certified confidence threshold, metrics, confusion, pictures.
+"""Stage `logo_evaluate`: how good the logo detector is on photos held out, from which confidence it is believed, and where it saw brands.
 
-usage: upheld logo evaluate DETECTIONS --dataset D --out D
+usage: python -m evaluation.logo_evaluate     in a workspace that holds data/logo and data/logo_detections.parquet
+       upheld logo evaluate DETECTIONS --dataset D --out D
 """
 
 import json
@@ -11,39 +12,51 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 
-from evaluation import logo_matches, logo_metrics, logo_sheet, metrics, score_rows, scores, thresholds
+from evaluation import logo_certificate, logo_inputs, logo_matches, logo_metrics, logo_one_shot, logo_sheet, metrics
+from evaluation.logo_inputs import STAGE_DATASET, Inputs
+from evaluation.logo_sheet import Tile
 from evaluation.metric_rows import ALL
 from feature_store import atomic, logo_dataset, params
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
-from feature_store.logo_dataset import CORNERS, Dataset
+from feature_store.logo_dataset import Dataset
 from feature_store.logo_image import upright
 
-DATASET, DETECTIONS, OUT = Path("data/logo"), Path("data/logo_detections.parquet"), Path("data/logo_evaluation")
+OUT = Path("data/logo_evaluation")
 TILES = 5  # of each kind in the sheet
 
 
 @dataclass(frozen=True)
 class Result:
-    """The certificate of the confidence threshold, every metric, and who was taken for whom."""
+    """What was found out; `untrained` says why there is no detector where there is none, and the tables are empty then.
 
+    certificate: of the confidence threshold.
+    threshold: at which the metrics were taken.
+    metrics: every metric.
+    confusion: who was taken for whom.
+    tiles: of the sheet.
+    one_shot: brands known from composites alone.
+    """
+
+    untrained: str | None
     certificate: dict[str, Any]
+    threshold: float
     metrics: pd.DataFrame
     confusion: pd.DataFrame
+    tiles: tuple[Tile, ...] = ()
+    one_shot: tuple[str, ...] = ()
 
 
-def run(settings: params.Params, dataset: Path, detections: Path, out: Path, store: Path) -> Result:
-    """Certify a threshold on split val, measure on split test, and write metrics.parquet, confusion.parquet, logo.json, sheet.jpg.
+def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Result:
+    """Certify a threshold on split val, measure on split test, and count appearances on the snapshot's posts.
 
     Args:
         settings: read are seed, thresholds, fairness.alpha, ingest.max_media_pixels.
-        dataset: a logo dataset.
-        detections: image, brand, confidence, x1, y1, x2, y2 of the photos of splits val and test.
-        out: folder to write; logo.json holds the certificate and the threshold that the metrics were taken at.
+        inputs: the files. A dataset without anything to learn from, and no detection, gives the same files without rows.
+        out: folder to write: metrics.parquet, confusion.parquet, scores.parquet, exposure.parquet (where there are a scan and a snapshot),
+            sheet.jpg (where there is something to show), and logo.json with the certificate and the threshold.
         store: the ledger's photos.
 
     Returns:
@@ -51,71 +64,71 @@ def run(settings: params.Params, dataset: Path, detections: Path, out: Path, sto
 
     Raises:
         BadUse: a file breaks its contract.
+        FailedWork: a photo of the sheet is gone.
     """
-    data = logo_dataset.read(dataset)
-    finds = _read(detections, data)
-    photos = data.images.rename(columns={"digest": "image"})
-    marks = logo_metrics.boxes_of(data.boxes)
-    decided = _certificate(settings, photos, marks, finds, data.synthetic, out)
-    threshold = settings.thresholds.default_score if decided["threshold"] is None else float(decided["threshold"])
-    test = photos[photos["split"] == "test"]
-    of_test, found = (table[table["image"].isin(test["image"])].reset_index(drop=True) for table in (marks, finds))
-    table = logo_metrics.compute(test, of_test, found, data.brands, threshold, settings.fairness.alpha, settings.seed)
-    confused = logo_matches.confusion(of_test, logo_matches.match(of_test, found), threshold, data.brands)
-    result = Result(decided, metrics.tidy(table), confused)
-    _write(out, result, threshold, data)
-    _draw(out, data, of_test, found, threshold, settings, store)
+    data = logo_dataset.read(inputs.dataset)
+    finds = logo_inputs.read_detections(inputs.detections, data)
+    (out / "sheet.jpg").unlink(missing_ok=True)
+    result = _judge(settings, data, finds, out)
+    for name, table in (("metrics", result.metrics), ("confusion", result.confusion), ("exposure", _exposure(inputs, data, result))):
+        if table is not None:
+            with atomic.replacing(out / f"{name}.parquet") as partial:
+                table.to_parquet(partial, index=False)
+    _draw(out, data, result.tiles, settings, store)
+    atomic.write_json(out / "logo.json", _told(data, result))  # last: where it is, everything is
     return result
 
 
-def _read(path: Path, data: Dataset) -> pd.DataFrame:
-    wanted = ("image", "brand", "confidence", *CORNERS)
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise BadUse(f"{path}: not a readable table of detections ({error}); `upheld logo train` writes one") from error
-    if missing := [name for name in wanted if name not in table]:
-        raise BadUse(f"{path}: no column {missing[0]!r}; detections have {', '.join(wanted)}")
-    if strangers := sorted(set(table["image"]) - set(data.images["digest"])):
-        raise BadUse(f"{path}: column image: {strangers[0]!r} is no photo of the dataset ({len(strangers)} such)")
-    return table[list(wanted)]
+def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Path) -> Result:
+    photos = data.images.rename(columns={"digest": "image"})
+    marks = logo_metrics.boxes_of(data.boxes)
+    untrained = _untrained(data, finds)
+    decided = logo_certificate.certify(settings, photos, marks, finds, data.synthetic, out / "scores.parquet")
+    threshold = settings.thresholds.default_score if decided["threshold"] is None else float(decided["threshold"])
+    if untrained:
+        nothing = logo_matches.confusion(marks.iloc[:0], logo_matches.match(marks.iloc[:0], finds), threshold)
+        decided = logo_certificate.abstained(settings.thresholds, untrained)
+        return Result(untrained, decided, threshold, metrics.tidy(logo_metrics.table_of([])), nothing)
+    test = photos[photos["split"] == "test"]
+    of_test, found = (table[table["image"].isin(test["image"])].reset_index(drop=True) for table in (marks, finds))
+    one_shot, alpha, seed = logo_one_shot.brands_of(data.boxes), settings.fairness.alpha, settings.seed
+    table = logo_metrics.compute(test, of_test, found, data.brands, threshold, alpha, seed)
+    beside = logo_one_shot.compute(test, of_test, found, one_shot, alpha, seed)
+    confused = logo_matches.confusion(of_test, logo_matches.match(of_test, found), threshold)
+    tiles = tuple(logo_sheet.choose(of_test, found, threshold, TILES, seed))
+    measured = metrics.tidy(pd.concat([table, beside] if one_shot else [table], ignore_index=True))
+    return Result(None, decided, threshold, measured, confused, tiles, one_shot)
 
 
-def _certificate(
-    settings: params.Params, photos: pd.DataFrame, marks: pd.DataFrame, finds: pd.DataFrame, synthetic: bool, out: Path
-) -> dict[str, Any]:
-    """The certificate of policies, for the question "is this detection a mark of that brand"."""
-    rows = logo_matches.scores(logo_matches.match(marks, finds), photos.set_index("image")["split"], synthetic)
-    with atomic.replacing(out / "scores.parquet") as partial:
-        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial)
-    if not (rows["split"] == "calib").any():
-        return {
-            "threshold": None,
-            "outcome": "abstained",
-            "n": 0,
-            "bound": None,
-            "need_n": None,
-            "reason": "no detection on a photo of split val",
-        }
-    selection = score_rows.select(out / "scores.parquet", scores.Columns(), (), wanted="calib", other="test")
-    cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
-    decided = thresholds.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
-    certificate: dict[str, Any] = decided[logo_matches.CATEGORY]["auto_remove"]
-    return {name: value for name, value in certificate.items() if name != "languages"}
+def _untrained(data: Dataset, finds: pd.DataFrame) -> str | None:
+    """Why there is no detector: it had no box to learn from, and found nothing. The detections of another dataset's are judged."""
+    if len(finds) or (data.boxes["split"] == "train").any():
+        return None
+    if data.images.empty:
+        return "nothing to learn from: no logo dataset, no mark and no review of a logo"
+    return f"no box of split train among {len(data.images)} photos"
 
 
-def _write(out: Path, result: Result, threshold: float, data: Dataset) -> None:
-    for name, table in (("metrics", result.metrics), ("confusion", result.confusion.reset_index(names="mark"))):
-        with atomic.replacing(out / f"{name}.parquet") as partial:
-            table.to_parquet(partial, index=False)
-    about = {"certificate": result.certificate, "threshold": threshold, "synthetic": data.synthetic, "counts": logo_dataset.counts(data)}
-    atomic.write_json(out / "logo.json", about)
+def _exposure(inputs: Inputs, data: Dataset, result: Result) -> pd.DataFrame | None:
+    if inputs.scan is None or inputs.snapshot is None:
+        return None
+    return logo_inputs.read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
 
 
-def _draw(
-    out: Path, data: Dataset, marks: pd.DataFrame, finds: pd.DataFrame, threshold: float, settings: params.Params, store: Path
-) -> None:
-    tiles = logo_sheet.choose(marks, finds, threshold, TILES, settings.seed)
+def _told(data: Dataset, result: Result) -> dict[str, Any]:
+    """Content of logo.json."""
+    return {
+        "certificate": result.certificate,
+        "threshold": result.threshold,
+        "untrained": result.untrained,
+        "synthetic": data.synthetic,
+        "one_shot": result.one_shot,
+        "tiles": [{"kind": tile.kind, "caption": tile.caption} for tile in result.tiles],
+        "counts": logo_dataset.counts(data),
+    }
+
+
+def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Params, store: Path) -> None:
     if not tiles:
         return
     wanted = {tile.image for tile in tiles}
@@ -125,31 +138,36 @@ def _draw(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
+    """Judge as the stage of the graph, or any table of detections. Returns the exit code."""
     here = Path(os.environ.get("UPHELD_STORE", "store"))
 
     def logo_evaluate(
-        detections: Annotated[Path, typer.Argument(help="Table of detections.")] = DETECTIONS,
-        dataset: Annotated[Path, typer.Option(help="Folder of the logo dataset that they are judged by.")] = DATASET,
-        out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate and pictures.")] = OUT,
+        detections: Annotated[Path | None, typer.Argument(help="Table of detections; without it the stage's own files.")] = None,
+        dataset: Annotated[Path, typer.Option(help="Folder of the logo dataset that they are judged by.")] = STAGE_DATASET,
+        scan: Annotated[Path | None, typer.Option(help="Folder with the detections on posts' images; with --snapshot.")] = None,
+        snapshot: Annotated[Path | None, typer.Option(help="Folder with the posts; with both, exposure.parquet is written.")] = None,
+        out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate, exposure and pictures.")] = OUT,
         params_file: ParamsFile = PARAMS_FILE,
         set_: Overrides = [],  # noqa: B006  (Typer reads the default)
         store: StoreFolder = here,
         as_json: AsJson = False,
     ) -> None:
         """Certify a confidence threshold, and measure the detector on the photos held out."""
-        result = run(params.load(params_file, set_), dataset, detections, out, store)
+        if (scan is None) != (snapshot is None):
+            raise BadUse("--scan and --snapshot go together: exposure needs the detections and the posts that they are on")
+        inputs = logo_inputs.of_the_stage() if detections is None else Inputs(dataset, detections, scan, snapshot)
+        result = run(params.load(params_file, set_), inputs, out, store)
         if as_json:
             print(json.dumps({"out": str(out), "certificate": result.certificate}))
         else:
-            console().print(_told(result, out), markup=False, soft_wrap=True)
+            console().print(_said(result, out), markup=False, soft_wrap=True)
 
     return execute(logo_evaluate, "logo evaluate", argv)
 
 
-def _told(result: Result, out: Path) -> str:
+def _said(result: Result, out: Path) -> str:
     pooled = result.metrics[result.metrics["group_column"] == ALL]
-    lines = []
+    lines = [f"No detector: {result.untrained}"] if result.untrained else []
     columns = ["metric", "value", "ci_low", "ci_high", "reason"]
     for metric, value, low, high, reason in pooled[columns].itertuples(index=False, name=None):
         lines.append(f"{metric}: undefined ({reason})" if pd.isna(value) else f"{metric}: {value:.3f} [{low:.3f}, {high:.3f}]")

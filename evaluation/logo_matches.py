@@ -1,7 +1,5 @@
 """Which detections are marks: matching by overlap, and the table of scores that certificates and rates are computed from."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -89,18 +87,20 @@ def scores(matched: pd.DataFrame, split_of: pd.Series, synthetic: bool) -> pd.Da
     )
 
 
-def confusion(marks: pd.DataFrame, matched: pd.DataFrame, threshold: float, brands: Sequence[str]) -> pd.DataFrame:
-    """Counts of what was said of what: rows are brands of marks and `nothing`, columns brands of detections and `missed`.
+def confusion(marks: pd.DataFrame, matched: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Counts of what was said of what.
 
     Args:
-        marks: what is there.
+        marks: what is there: image, brand, x1, y1, x2, y2.
         matched: from `match` with these marks.
         threshold: detections below do not count.
-        brands: the brands, in order.
+
+    Returns:
+        mark (the brand that is there; null: nothing is), said (the brand of the detection; null: the mark was not found as what it is),
+        count; by mark and said. A mark that was taken for another brand only is in two rows: as that brand, and as not found.
     """
     kept = matched[matched["confidence"] >= threshold]
-    table = pd.crosstab(kept["over"].fillna("nothing"), kept["brand"]).reindex(index=[*brands, "nothing"], columns=[*brands], fill_value=0)
-    missed = marks["brand"].value_counts() - marks.iloc[kept.loc[kept["mark"] >= 0, "mark"]]["brand"].value_counts().reindex(
-        marks["brand"].unique(), fill_value=0
-    )
-    return table.assign(missed=missed.reindex(table.index, fill_value=0).astype(int))
+    said = pd.DataFrame({"mark": kept["over"], "said": kept["brand"]}, dtype="str")
+    missed = marks["brand"].reset_index(drop=True).drop(index=kept.loc[kept["mark"] >= 0, "mark"].tolist())
+    rows = pd.concat([said, pd.DataFrame({"mark": missed, "said": None}, dtype="str")])
+    return rows.groupby(["mark", "said"], dropna=False).size().rename("count").reset_index()

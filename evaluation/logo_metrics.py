@@ -36,11 +36,18 @@ def compute(
     """
     rows = [*_precision_rows(photos, marks, finds, brands, alpha, seed), *_rate_rows(marks, finds, brands, threshold, alpha)]
     rows += _false_alarms(photos, marks, finds, threshold, alpha)
-    table = pd.DataFrame(rows, columns=["group_column", "group_value", "metric", "value", "ci_low", "ci_high", "n", "reason"])
-    return table.assign(category=CATEGORY, language=ALL, n_eff=table["n"].astype(float), verdict="", need_n=None)[COLUMNS]
+    return table_of(rows)
 
 
 Row = tuple[str, str, str, float | None, float | None, float | None, int, str]
+
+
+def table_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows of group_column, group_value, metric, value, ci_low, ci_high, n and reason in the columns of metrics.parquet."""
+    table = pd.DataFrame(rows, columns=["group_column", "group_value", "metric", "value", "ci_low", "ci_high", "n", "reason"])
+    reason = table["reason"].astype(object).where(table["reason"] != "", None)
+    full = table.assign(category=CATEGORY, language=ALL, n_eff=table["n"].astype(float), verdict=None, need_n=None, reason=reason)
+    return full[COLUMNS]
 
 
 def _precision_rows(
@@ -51,17 +58,17 @@ def _precision_rows(
     num_marks = marks["brand"].value_counts()
     drawn = [average_precision(*resampled(photos, marks, finds, [seed, number]), brands).at for number in range(NUM_RESAMPLES)]
     for name, iou_50 in (("map_50", True), ("map_50_95", False)):
-        low, high = _ends([_mean(table, iou_50) for table in drawn], alpha)
+        low, high = ends([_mean(table, iou_50) for table in drawn], alpha)
         yield ALL, ALL, name, whole.mean(iou_50), low, high, len(marks), "" if len(marks) else "no mark"
     for place, brand in enumerate(brands):
         value = _finite(whole.at[0, place, 0])
-        low, high = _ends([_finite(table[0, place, 0]) for table in drawn], alpha)
+        low, high = ends([_finite(table[0, place, 0]) for table in drawn], alpha)
         count = int(num_marks.get(brand, 0))
         yield "brand", brand, "ap_50", value, low if count else None, high if count else None, count, "" if count else "no mark"
     area = (marks["x2"] - marks["x1"]) * (marks["y2"] - marks["y1"])
     inside = {"small": area < 32**2, "medium": (area >= 32**2) & (area < 96**2), "large": area >= 96**2}
     for size in SIZES[1:]:
-        low, high = _ends([_mean(table[..., SIZES.index(size)][..., None], True) for table in drawn], alpha)
+        low, high = ends([_mean(table[..., SIZES.index(size)][..., None], True) for table in drawn], alpha)
         yield "size", size, "map_50", whole.mean(True, size), low, high, int(inside[size].sum()), "" if inside[size].any() else "no mark"
 
 
@@ -97,7 +104,7 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _ends(values: Sequence[float | None], alpha: float) -> tuple[float | None, float | None]:
+def ends(values: Sequence[float | None], alpha: float) -> tuple[float | None, float | None]:
     """Percentile interval (Efron 1979) of the resamples in which the figure is defined."""
     known = [value for value in values if value is not None]
     if not known:
@@ -110,13 +117,12 @@ def _rate_rows(marks: pd.DataFrame, finds: pd.DataFrame, brands: Sequence[str], 
     """Precision of the detections from the threshold on, and the share of marks that they found."""
     kept = match(marks, finds[finds["confidence"] >= threshold])
     hits = kept["mark"] >= 0
-    for brand in (ALL, *brands):
-        of_brand = slice(None) if brand == ALL else kept["brand"] == brand
-        num_marks = len(marks) if brand == ALL else int((marks["brand"] == brand).sum())
-        found, said = int(hits[of_brand].sum()), len(kept[of_brand])
-        column = ALL if brand == ALL else "brand"
-        yield _rate(column, brand, "precision", found, said, alpha, "no detection")
-        yield _rate(column, brand, "recall", found, num_marks, alpha, "no mark")
+    cells = [(ALL, ALL, kept["brand"].notna(), len(marks))]
+    cells += [("brand", brand, kept["brand"] == brand, int((marks["brand"] == brand).sum())) for brand in brands]
+    for column, value, of_cell, num_marks in cells:
+        found, said = int(hits[of_cell].sum()), int(of_cell.sum())
+        yield _rate(column, value, "precision", found, said, alpha, "no detection")
+        yield _rate(column, value, "recall", found, num_marks, alpha, "no mark")
 
 
 def _rate(column: str, value: str, metric: str, events: int, trials: int, alpha: float, missing: str) -> Row:

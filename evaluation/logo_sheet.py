@@ -1,7 +1,5 @@
 """Pictures for people: what the detector found, what it missed and what it took for a mark, side by side."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -13,6 +11,8 @@ from evaluation.logo_matches import match
 from feature_store.logo_dataset import CORNERS
 
 SIDE: Final = 200  # pixels of a tile
+LINE: Final = 18  # and of the line below it
+GAP: Final = 8  # pixels between photos
 COLUMNS: Final = 5
 # Kind of tile -> colour of its frame (Okabe & Ito 2008, told apart by colour-blind readers) and width; the caption says it in words too.
 KINDS: Final = {"found": ("#009E73", 3), "missed": ("#E69F00", 5), "false alarm": ("#D55E00", 5)}
@@ -58,24 +58,22 @@ def draw(tiles: Sequence[Tile], photos: Mapping[str, Image.Image]) -> Image.Imag
         photos: upright RGB photo of every tile.
     """
     rows = -(-len(tiles) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + 18)), "white")
+    sheet = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + LINE)), "white")
     for number, tile in enumerate(tiles):
-        place = (number % COLUMNS * SIDE, number // COLUMNS * (SIDE + 18))
-        sheet.paste(_drawn(tile, photos[tile.image]), place)
-        ImageDraw.Draw(sheet).text((place[0] + 4, place[1] + SIDE + 3), f"{tile.kind}: {tile.caption}", fill="black")
+        sheet.paste(_drawn(tile, photos[tile.image]), (number % COLUMNS * SIDE, number // COLUMNS * (SIDE + LINE)))
     return sheet
 
 
 def _drawn(tile: Tile, photo: Image.Image) -> Image.Image:
-    factor = SIDE / max(photo.size)
+    """The photo with its frame, and below it one line that is cut where the tile ends."""
+    factor = (SIDE - GAP) / max(photo.size)
     small = photo.resize((max(1, round(photo.width * factor)), max(1, round(photo.height * factor))))
     colour, width = KINDS[tile.kind]
     ImageDraw.Draw(small).rectangle([corner * factor for corner in tile.box], outline=colour, width=width)
-    return small
-
-
-def data_uri(sheet: Image.Image) -> str:
-    """The sheet as a JPEG inside a data URI, for a page that needs no network."""
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    drawn = Image.new("RGB", (SIDE, SIDE + LINE), "white")
+    drawn.paste(small, ((SIDE - small.width) // 2, SIDE - GAP // 2 - small.height))
+    pen, text = ImageDraw.Draw(drawn), f"{tile.kind}: {tile.caption}"
+    while pen.textlength(text) > SIDE - GAP:
+        text = text.removesuffix("…")[:-1] + "…"
+    pen.text((GAP // 2, SIDE), text, fill="black")
+    return drawn

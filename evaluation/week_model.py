@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import evaluate, score_rows, scores, thresholds, week_drift, week_scores
+from evaluation import measures, score_rows, scores, thresholds, week_drift, week_scores
 from evaluation.cube import Cube
 from evaluation.operating_point import OperatingPoint
 from feature_store import atomic, digest, params
@@ -62,9 +62,9 @@ def serve(
     selection = score_rows.select(folder / "scores.parquet", scores.Columns(), groups, wanted="test", other="calib")
     cubes, facts = score_rows.build_cubes(selection, groups, None, settings.thresholds.frame_min_inclusion_prob)
     in_force = given or week_scores.shown_thresholds(rows)
-    points = evaluate.operating_points(cubes[None], in_force, settings)
+    points = measures.operating_points(cubes[None], in_force, settings)
     proposed = thresholds.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed)
-    return Served(model, rows, cubes, facts, in_force, points, evaluate.measure(cubes, points, settings), proposed)
+    return Served(model, rows, cubes, facts, in_force, points, measures.measure(cubes, points, settings), proposed)
 
 
 def certified(settings: params.Params, week: str, one: Served) -> dict[str, Any]:

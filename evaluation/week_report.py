@@ -10,9 +10,9 @@ import pandas as pd
 
 from evaluation import (
     behaviour_files,
-    evaluate,
     examples,
     gate,
+    measures,
     week_changes,
     week_drift,
     week_model,
@@ -21,6 +21,7 @@ from evaluation import (
     week_window,
 )
 from evaluation.report import content, week_story
+from evaluation.report.files import Result
 from evaluation.week_model import Served
 from evaluation.week_source import Tables
 from feature_store import atomic, freeze_log, params
@@ -56,7 +57,7 @@ class Week:
     thresholds_from: str
 
 
-def build(week: Week, one: Served, entry: week_drift.Entry) -> evaluate.Result:
+def build(week: Week, one: Served, entry: week_drift.Entry) -> Result:
     """The report on one model.
 
     A week proposes thresholds for a model that serves already: what its labels contradict holds the proposal, and what they cannot show is
@@ -71,14 +72,14 @@ def build(week: Week, one: Served, entry: week_drift.Entry) -> evaluate.Result:
         thresholds=certified,
         cube=one.cubes[None],
         points=one.now,
-        limits=evaluate.limits_of(week.settings),
+        limits=measures.limits_of(week.settings),
         calibrated=False,
         has_champion=False,
     )
-    return evaluate.Result(one.metrics, decision, week_story.extend(story, _told(week, one, entry)))
+    return Result(one.metrics, decision, week_story.extend(story, _told(week, one, entry)))
 
 
-def write_together(out: Path, week: str, results: Mapping[str, evaluate.Result], entries: Sequence[week_drift.Entry]) -> None:
+def write_together(out: Path, week: str, results: Mapping[str, Result], entries: Sequence[week_drift.Entry]) -> None:
     """Write metrics.parquet of all models, state.json for the next week, and weekly.json, which names the reports."""
     table = pd.concat([result.metrics.assign(model_version=name) for name, result in results.items()], ignore_index=True)
     with atomic.replacing(out / "metrics.parquet") as partial:
@@ -101,7 +102,7 @@ def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:
     settings, cube = week.settings, one.cubes[None]
     wrongful = {name: week_drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
     corrected = week_people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
-    proposed = evaluate.operating_points(cube, {"categories": one.proposed}, settings)
+    proposed = measures.operating_points(cube, {"categories": one.proposed}, settings)
     return {
         "week": week.name,
         "model_version": one.model,

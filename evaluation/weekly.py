@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from evaluation import evaluate, week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
+from evaluation import week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
 from evaluation.operating_point import load_thresholds
 from evaluation.options import Groups, ShowText
+from evaluation.report.files import Result, write
 from evaluation.week_report import Week
 from evaluation.week_source import Source
 from feature_store import atomic, freeze_log, params
@@ -42,7 +43,7 @@ class Inputs:
 
 def run(
     settings: params.Params, week: str, inputs: Inputs, out: Path, *, as_of: pd.Timestamp, groups: Sequence[str] = ()
-) -> dict[str, evaluate.Result]:
+) -> dict[str, Result]:
     """Report on every model that served in the week.
 
     Args:
@@ -93,13 +94,13 @@ def run(
     return _write(shared, entries, out)
 
 
-def _write(week: Week, entries: Sequence[week_drift.Entry], out: Path) -> dict[str, evaluate.Result]:
+def _write(week: Week, entries: Sequence[week_drift.Entry], out: Path) -> dict[str, Result]:
     results = {}
     for one, entry in zip(week.served, entries, strict=True):
         folder = out / week_model.folder_name(one.model)
         results[one.model] = week_report.build(week, one, entry)
         atomic.write_json(folder / "thresholds.json", week_model.certified(week.settings, week.name, one))
-        evaluate.write(folder, results[one.model])
+        write(folder, results[one.model])
     week_report.write_together(out, week.name, results, week.history)
     return results
 

@@ -72,6 +72,7 @@ class Gate(Section):
     maximums: dict[str, float]
     max_loss: dict[str, float]
     fairness: tuple[str, ...]
+    logo_min_map_50: Share
 
 
 class Behave(Section):

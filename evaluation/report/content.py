@@ -32,6 +32,7 @@ def build(
     frozen: Sequence[Mapping[str, Any]] = (),
     behaviour: Sequence[Mapping[str, Any]] = (),
     examples: Mapping[str, Any] | None = None,
+    logos: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gather the report.
 
@@ -48,6 +49,7 @@ def build(
         frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
         behaviour: of `behaviour_files.load`.
         examples: of `examples.pick`.
+        logos: of `logos.read`; None where no detector was evaluated.
 
     Returns:
         JSON-ready content; numbers are numbers or null.
@@ -72,6 +74,7 @@ def build(
         "categories": categories,
         "heat_map": _heat_map(lookup, cube.languages, [category["name"] for category in categories]),
     }
+    story |= {} if logos is None else {"logos": dict(logos)}
     return {
         "headline": sentences.headline(gate),
         "changed": changes.changed(story),

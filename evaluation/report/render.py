@@ -8,13 +8,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from evaluation.report import charts, svg, week_story, words
+from evaluation.report import charts, logo_sentences, svg, week_story, words
 
 FOLDER = Path(__file__).parent
 FORMATS = {
     **dict.fromkeys(("rows", "labelled"), "{:,.0f}"),
     **dict.fromkeys(("brier", "ce2_debiased"), "{:.4f}"),
-    **dict.fromkeys(("roc_auc", "pr_auc", "bpsn_auc", "bnsp_auc"), "{:.3f}"),
+    **dict.fromkeys(("roc_auc", "pr_auc", "bpsn_auc", "bnsp_auc", "map_50", "map_50_95", "ap_50", "logo_map_50"), "{:.3f}"),
+    "false_alarms_per_1000": "{:,.1f}",
     **dict.fromkeys(("fpr_ratio", "fnr_ratio", "wrongful_removal_ratio"), "{:.2f} ×"),
 }
 VERDICT_WORDS = {"PASS": "✓ within", "WARN": "! stands out", "FAIL": "✕ too far", "INSUFFICIENT": "? not enough"}
@@ -94,7 +95,10 @@ def _environment() -> Environment:
         "charts": charts,
         "bar": svg.interval_bar,
         "appeal_gap": week_story.appeal_gap,
+        "beats_luck": logo_sentences.beats_luck,
         "behave_command": behave_command,
+        "logo_picture": logo_sentences.picture,
+        "logo_summary": logo_sentences.summary,
         "number": number,
         "span": span,
         "verdicts": VERDICT_WORDS,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evaluation import gate as gates
+from evaluation.report import logo_sentences
 from evaluation.report.words import GAPS, capital, count, listed, name_of, scope, share, spaced, words
 
 Story = Mapping[str, Any]
@@ -25,7 +26,7 @@ def headline(gate: Story) -> str:
 
 def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
-    items = [*_unfair(story), *_failed(story), *_automation(story), *_evidence(story), *behaviour(story), *_remarks(story)]
+    items = [*_unfair(story), *_failed(story), *_automation(story), *_evidence(story), *behaviour(story), *_logos(story), *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
 
 
@@ -126,6 +127,10 @@ def behaviour(story: Story) -> Iterator[Item]:
             where = f"{worst['group_value']} in {spaced(worst['category'])}, {worst['language']}"
             text = f"Behaviour tests ({suite['suite']}): {suite['num_failed']} of {suite['num_slices']} functionalities and groups fail"
             yield item_of(LOOK, f"{text}, first of all {where} ({words(worst['metric'])}: {value}).", "behaviour")
+
+
+def _logos(story: Story) -> Iterator[Item]:
+    yield from (item_of(level, text, "logos") for level, text in logo_sentences.attention(story.get("logos")))
 
 
 def _present(category: Story) -> set[str]:

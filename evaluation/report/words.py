@@ -40,6 +40,11 @@ METRICS = {
     "ordered_rate": "violations that score higher than their harmless twins",
     "certificate": "certificate of automatic removal",
     "required_cells": "required cells",
+    "map_50": "marks found and placed (mAP@50)",
+    "map_50_95": "the same, placed exactly (mAP@50:95)",
+    "false_alarms_per_1000": "false alarms on 1,000 photos without a logo",
+    "logo_map_50": "logo detector (mAP@50)",
+    "logo_certificate": "certificate of the logo detector's confidence",
 }
 GAPS = {
     "fpr": ("harmless posts are flagged", "fpr_gap", "fpr_ratio"),

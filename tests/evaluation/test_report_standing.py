@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import logo_evaluated
 import numpy as np
 import pandas as pd
 import pytest
 from score_worlds import PARAMS, settings, table, thresholds
 from weeks import deliver, tables
 
-from evaluation import behaviour, behaviour_files, evaluate, weekly
+from evaluation import behaviour, behaviour_files, evaluate, logo_evaluate, weekly
 from feature_store import freeze_log
 from feature_store.errors import BadUse
 
@@ -77,11 +78,16 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     counts = {"posts": 400, "present": 300, "quarantined": 100, "missing": 0, "share": 0.75, "reasons": {"no_sound": 100}}
     covered = {"coverage": [{"feature": "transcript", "language": "all", **counts}], "drift": []}
     Path("data/features.json").write_text(json.dumps(covered))
+    logo_evaluated.empty_dataset(Path("data/logo"))
+    pd.DataFrame(columns=logo_evaluated.DETECTIONS).to_parquet("data/logo_detections.parquet")
+    logo_evaluated.scanned(Path("data"))
+    assert logo_evaluate.main(["--params", str(PARAMS)]) == 0
     assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 0
     page, mail = (Path(f"data/evaluation/report.{kind}").read_text() for kind in ("html", "md"))
     assert all(part in page for part in SHOWN)
     assert "\n\n- transcript: 75.0 % of 400 posts, 100 refused\n\n" in mail.partition("## Features of the posts")[2]
     assert "no sound: 100" in page.partition('id="features"')[2]
+    assert "There is no logo detector: nothing to learn from" in page.partition('id="logos"')[2]
 
 
 def test_behaviour_that_nobody_tested_names_the_command(week: Path, tmp_path: Path) -> None:

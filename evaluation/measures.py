@@ -1,0 +1,45 @@
+"""What an evaluation and a week measure alike: operating points, and every metric of every cube in one table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from evaluation import metrics
+from evaluation.cube import Cube
+from evaluation.metric_rows import Settings
+from evaluation.operating_point import OperatingPoint, operating_point
+from feature_store import params
+
+
+def limits_of(settings: params.Params) -> Settings:
+    """Error of intervals, tolerated gaps and the seed, out of the params."""
+    section = settings.fairness
+    return Settings(section.alpha, section.tau_gap, section.tau_ratio, section.level, settings.seed)
+
+
+def operating_points(cube: Cube, thresholds: Mapping[str, Any] | None, settings: params.Params) -> dict[str, OperatingPoint]:
+    """The operating point of every category of a cube, from the content of thresholds.json or None."""
+    section = settings.thresholds
+    return {
+        category: operating_point(thresholds, category, cube.languages, section.default_score, section.unknown_language)
+        for category in cube.categories
+    }
+
+
+def measure(
+    cubes: Mapping[str | None, Cube], points: Mapping[str, OperatingPoint], settings: params.Params, changes: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Everything in one long table; the languages that params expect are there even without a row.
+
+    Args:
+        cubes: by language under None, by group under the group's name.
+        points: operating points.
+        settings: all params.
+        changes: paired comparison with the champion, where there is one.
+    """
+    parts = [metrics.compute(cube, points, limits_of(settings)) for cube in cubes.values()]
+    absent = sorted(set(settings.fairness.expected_languages) - set(cubes[None].languages))
+    parts += [metrics.empty_cells(list(cubes[None].categories), absent)] if absent else []
+    parts += [changes] if changes is not None else []
+    return metrics.tidy(pd.concat(parts, ignore_index=True))

@@ -1,0 +1,112 @@
+"""What the report shows of the logo detector, out of the folder that `upheld logo evaluate` wrote."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from evaluation.exposure import COLUMNS
+from evaluation.metric_rows import ALL
+from feature_store.errors import BadUse
+
+FIGURES = ("map_50", "map_50_95", "recall", "precision", "false_alarms_per_1000")
+OF_BRAND = ("ap_50", "recall", "precision")
+ONE_SHOT = ("one_shot_ap_50", "one_shot_chance", "one_shot_p")
+SIZES = ("small", "medium", "large")
+MAX_PAIRS = 10  # of brands taken for others
+MAX_PLACES = 15  # of exposure; exposure.parquet has them all
+JPEG = b"\xff\xd8\xff"
+
+Row = dict[str, Any]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read what `upheld logo evaluate` wrote.
+
+    Args:
+        folder: metrics.parquet, confusion.parquet and logo.json; sheet.jpg and exposure.parquet where there are any.
+
+    Returns:
+        untrained: why there is no detector, or None; synthetic; threshold; certificate; photos, bare_photos, marks: of split test;
+        figures: metric -> row or None; sizes: [{name, map_50}]; brands: [{name, one_shot, metrics}], least found first, without marks last;
+        pairs: [{mark, said, count, marks}], a null mark is a photo's background; more_pairs; sheet: data URI or None; tiles: [{kind,
+        caption}]; exposure: None, or {places, num_places, num_brands}, the rows with most posts first.
+
+    Raises:
+        BadUse: a file is missing or holds something else.
+    """
+    try:
+        told = json.loads((folder / "logo.json").read_text(encoding="utf-8"))
+        names = ("untrained", "synthetic", "threshold", "certificate", "tiles")
+        test = told["counts"]["splits"]["test"]
+        cells = _cells(pd.read_parquet(folder / "metrics.parquet"))
+        brands = sorted(_brands(cells, told["one_shot"]), key=_least_found_first)
+        return {
+            **{name: told[name] for name in names},
+            "photos": test["photos"],
+            "bare_photos": test["photos_without_logos"],
+            "marks": test["boxes"],
+            "figures": {name: cells.get((ALL, ALL, name)) for name in FIGURES},
+            "sizes": [{"name": name, "map_50": cells.get(("size", name, "map_50"))} for name in SIZES],
+            "brands": brands,
+            **_pairs(pd.read_parquet(folder / "confusion.parquet"), {brand["name"]: brand["marks"] for brand in brands}),
+            "sheet": _sheet(folder / "sheet.jpg"),
+            "exposure": _exposure(folder / "exposure.parquet"),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise BadUse(f"{folder}: cannot be read ({error!r}); expected what `upheld logo evaluate` writes; run it again") from error
+
+
+def _cells(table: pd.DataFrame) -> dict[tuple[str, str, str], Row]:
+    """(group column, group value, metric) -> JSON-ready row."""
+    names = ["value", "ci_low", "ci_high", "n", "reason"]
+    rows = table[["group_column", "group_value", "metric", *names]].astype(object).where(table.notna(), None)
+    return {tuple(row[:3]): dict(zip(names, row[3:], strict=True)) for row in rows.itertuples(index=False, name=None)}
+
+
+def _brands(cells: Mapping[tuple[str, str, str], Row], one_shot: list[str]) -> Iterator[Row]:
+    for column, brand, metric in cells:
+        if (column, metric) == ("brand", "ap_50"):
+            known = brand in one_shot
+            metrics = {name: cells["brand", brand, name] if known or name not in ONE_SHOT else None for name in (*OF_BRAND, *ONE_SHOT)}
+            yield {"name": brand, "one_shot": known, "marks": cells[column, brand, metric]["n"], "metrics": metrics}
+
+
+def _least_found_first(brand: Row) -> tuple[bool, float, str]:
+    value = brand["metrics"]["ap_50"]["value"]
+    return value is None, value or 0.0, brand["name"]
+
+
+def _pairs(confusion: pd.DataFrame, marks: Mapping[str, int]) -> dict[str, Any]:
+    """Detections of a brand that is not there, the most frequent first."""
+    rows = confusion.astype(object).where(confusion.notna(), None)
+    wrong = [row for row in rows[["mark", "said", "count"]].to_dict("records") if row["said"] is not None and row["mark"] != row["said"]]
+    wrong.sort(key=lambda row: (-row["count"], str(row["mark"]), row["said"]))
+    shown = [row | {"marks": marks.get(row["mark"])} for row in wrong[:MAX_PAIRS]]
+    return {"pairs": shown, "more_pairs": len(wrong) - len(shown)}
+
+
+def _sheet(path: Path) -> str | None:
+    """The pictures inside a data URI, for a page that needs no network."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    if not content.startswith(JPEG):
+        raise ValueError(f"{path.name} is no JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _exposure(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    table = pd.read_parquet(path)[COLUMNS]
+    order = table.sort_values(["num_posts", "area_share_shown", "brand", "context_id", "week"], ascending=[False, False, True, True, False])
+    return {
+        "places": order.head(MAX_PLACES).astype(object).to_dict("records"),
+        "num_places": len(table),
+        "num_brands": int(table["brand"].nunique()),
+    }
