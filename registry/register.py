@@ -31,12 +31,14 @@ EVIDENCE = (
     ("data/snapshot/manifest.json", ""),
     ("data/calibration", "calibration"),
     ("data/evaluation", "evaluation"),
+    *((f"data/logo_evaluation/{name}", "logo_evaluation") for name in ("logo.json", "metrics.parquet", "confusion.parquet")),
 )
 NEEDED = (
     *(name for name, _ in EVIDENCE),
     "data/calibration/thresholds.json",
     "data/evaluation/gate.json",
     "data/evaluation/metrics.parquet",
+    "data/logo/dataset.json",
 )
 
 
@@ -87,11 +89,11 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
         with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
             files = [(workspace / name, folder) for name, folder in EVIDENCE]
             params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
-            mlflow_store.log_facts(registry, run_id, params, metrics(workspace / "data/evaluation/metrics.parquet"), files)
+            figures = [metrics(workspace / f"data/{stage}/metrics.parquet") for stage in ("evaluation", "logo_evaluation")]
+            mlflow_store.log_facts(registry, run_id, params, figures[0] | figures[1], files)
             inputs = _read(workspace / "data/inputs.json")
-            mlflow_store.log_dataset(
-                registry, run_id, "snapshot", manifest["digest"], inputs, json.dumps(manifest.get("counts", {}))[:60000]
-            )
+            for name, about in (("snapshot", manifest), ("logo", _read(workspace / "data/logo/dataset.json"))):
+                mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
             model = mlflow_store.register_bundle(registry, bundle, tags)
             thresholds = mlflow_store.register_thresholds(registry, run_id, tags | {"upheld.model_version": model.label})
     return model, thresholds
@@ -102,6 +104,7 @@ def _lineage(workspace: Path, manifest: Mapping[str, Any], lock_digest: str) -> 
     return {
         "upheld.dvc_lock_sha256": lock_digest,
         "upheld.snapshot_sha256": manifest["digest"],
+        "upheld.logo_dataset_sha256": _read(workspace / "data/logo/dataset.json")["digest"],
         "upheld.as_of": str(manifest["as_of"]),
         "upheld.gate": _read(workspace / "data/evaluation/gate.json")["decision"],
         "upheld.synthetic": str(bool(manifest["synthetic"])).lower(),

@@ -36,7 +36,7 @@ def write_workspace(
     gate: str = "hold",
     champion: int | None = None,
 ) -> Path:
-    for name in ("data/snapshot", "data/calibration", "data/evaluation"):
+    for name in ("data/snapshot", "data/calibration", "data/evaluation", "data/logo", "data/logo_evaluation"):
         (folder / name).mkdir(parents=True)
     (folder / "dvc.lock").write_text(lock)
     (folder / "dvc.yaml").write_text("stages: {}\n")
@@ -55,7 +55,18 @@ def write_workspace(
         cells.append(("roc_auc_change", "spam", "all", "all", 0.0125))
     table = pd.DataFrame(cells, columns=["metric", "category", "language", "group_column", "value"])
     table.assign(ci_low=table.value - 0.01, ci_high=table.value + 0.01, reason=None).to_parquet(folder / "data/evaluation/metrics.parquet")
+    write_logos(folder)
     return folder
+
+
+def write_logos(folder: Path) -> None:
+    """What the logo stages leave behind: a figure for all brands together, one for a brand, and one that is undefined."""
+    (folder / "data/logo/dataset.json").write_text(json.dumps({"digest": "b" * 64, "counts": {"brands": {"acme": 3}}}))
+    cells = [("map_50", "all", 0.5), ("ap_50", "brand", 0.25), ("precision", "all", None)]
+    table = pd.DataFrame(cells, columns=["metric", "group_column", "value"]).assign(category="logo", language="all")
+    table.to_parquet(folder / "data/logo_evaluation/metrics.parquet")
+    table.iloc[:0].to_parquet(folder / "data/logo_evaluation/confusion.parquet")
+    (folder / "data/logo_evaluation/logo.json").write_text(json.dumps({"threshold": 0.5, "untrained": None}))
 
 
 def assemble(workspace: Path, out: Path) -> Path:

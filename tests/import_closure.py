@@ -55,21 +55,24 @@ def code_deps(module: str) -> list[str]:
     return sorted(name for name in names - PLUMBING if not name.endswith(("__init__.py", ".airflowignore")))
 
 
-def sections_read(module: str, stages: frozenset[Path]) -> set[str]:
-    """Top-level keys of params.yaml that a stage names as an attribute of its params.
+def params_read(module: str, stages: frozenset[Path]) -> set[str]:
+    """What of params.yaml a stage names as attributes of its params: `section.key`, or `section` where it takes the section as a whole.
 
     Args:
         module: the stage's module.
         stages: files of all stages; what one imports from another one's file is a type or a constant, never its `run`.
     """
-    keys = set(yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")))
-    nodes = [
-        node
-        for file in closure(source(module), stages - {source(module)})
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-    ]
-    attributes = (node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))
-    return keys & {node.attr for node in attributes if node.value.id in HOLDERS}
+    keys = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in closure(source(module), stages - {source(module)})]
+    attributes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    sections = [node for node in attributes if isinstance(node.value, ast.Name) and node.value.id in HOLDERS and node.attr in keys]
+    below = {id(node.value): node.attr for node in attributes}
+    named = [(node.attr, below.get(id(node))) for node in sections]
+    return {f"{section}.{key}" if key in _keys(keys[section]) else section for section, key in named}
+
+
+def _keys(section: object) -> set[str]:
+    return set(section) if isinstance(section, dict) else set()
 
 
 def rewrite(path: Path) -> str:

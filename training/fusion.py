@@ -29,10 +29,12 @@ CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "
 
 @dataclass(frozen=True)
 class Result:
-    """What the stage did: labels fitted on per policy, why a policy was passed through, and the size of the score table."""
+    """What the stage did: labels fitted on per policy, why a policy was passed through, the brands whose marks each policy heeds, and
+    the size of the score table."""
 
     num_labels: dict[str, int]
     passed_through: dict[str, str]
+    brands: dict[str, list[str]]
     num_scores: int
     num_labelled_scores: int
     num_appeal_only_left_out: int
@@ -44,7 +46,7 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
     Args:
         params: `fusion` and `policies` are read.
         snapshot: folder of posts.parquet, examples.parquet and manifest.json.
-        stage1: stage-1 probabilities of the posts of the splits fusion, calib and test.
+        stage1: stage-1 probabilities and brand marks of the posts of the splits fusion, calib and test.
         model: fusion.json to write.
         scores: score table to write, uncalibrated, in the scores contract.
 
@@ -66,6 +68,7 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
     return Result(
         num_labels={policy: learnt.num_positive + learnt.num_negative for policy, learnt in fusion.policies.items()},
         passed_through={policy: learnt.reason for policy, learnt in fusion.policies.items() if learnt.reason},
+        brands={policy: fusion_model.brands_of(learnt) for policy, learnt in fusion.policies.items()},
         num_scores=table.num_rows,
         num_labelled_scores=table.num_rows - table["label"].null_count,
         num_appeal_only_left_out=num_appeal_only,
@@ -77,7 +80,7 @@ def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -
 
     Args:
         params: `fusion` and `policies` are read.
-        rows: posts of the fusion split with their stage-1 probabilities and context.
+        rows: posts of the fusion split with their stage-1 probabilities, brand marks and context.
         examples: the snapshot's examples; a post without one for a policy teaches nothing of that policy.
 
     Returns:
@@ -108,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(asdict(result)))
             return
         for policy, num in result.num_labels.items():
-            console().print(f"{policy}: {num} labels; {result.passed_through.get(policy, 'fitted')}")
+            marks = f", with the marks of {', '.join(result.brands[policy])}" if result.brands[policy] else ""
+            console().print(f"{policy}: {num} labels; {result.passed_through.get(policy, 'fitted')}{marks}", markup=False)
         left_out = f"{result.num_appeal_only_left_out} known from appeals alone left out"
         console().print(f"{result.num_scores} scores, {result.num_labelled_scores} labelled; {left_out}")
 

@@ -3,9 +3,10 @@
 A logistic regression per policy, its coefficients shrunk not towards 0 but towards adding up the stage-1 logits: little
 evidence leaves stage 1 as it is, and a modality never seen among the reviewed posts keeps its own voice. With hardly any
 evidence the mean of the stage-1 logits passes through. A post of which nothing was seen gets the policy's base rate.
+A brand mark speaks where enough reviewed posts show it; its coefficients are shrunk towards 0, for no mark is a violation by itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import expit, logit
 
 MODALITIES = ("text", "image", "audio")
 CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")
+LOGO = ("logo_count", "logo_confidence", "logo_area")  # columns {name}_{brand}; the first enters as its log1p
 FEATURES = (*(f"{name}_logit" for name in MODALITIES), *(f"{name}_missing" for name in MODALITIES), *CONTEXT)
 PRIOR = np.repeat([1.0, 0.0], [3, 6])  # as if text, image and sound were independent given the truth (naive Bayes)
 MAX_LOGIT = 12.0  # the score grid ends here; Source: STATISTICS §7
@@ -26,7 +28,8 @@ Floats = NDArray[np.float64]
 
 
 class PolicyFusion(BaseModel):
-    """What fusion learnt of one policy. Coefficients are in logits per unit of the feature, one for each of FEATURES.
+    """What fusion learnt of one policy. Coefficients are in logits per unit of the feature, one for each of FEATURES and of the columns
+    LOGO of each brand that enough reviewed posts showed.
 
     Where nothing was fitted, `coefficients` is empty, the mean of the stage-1 logits passes through and `reason` says why.
     """
@@ -50,16 +53,18 @@ class Fusion(BaseModel):
     policies: dict[str, PolicyFusion]
 
 
-def evidence(rows: pd.DataFrame, policy: str) -> tuple[Floats, Floats]:
+def evidence(rows: pd.DataFrame, policy: str, brands: Sequence[str] = ()) -> tuple[Floats, Floats]:
     """Build the features of one policy.
 
     Args:
         rows: prob_{modality}_{policy} for each of MODALITIES (float in [0, 1], null where the modality is missing),
-            prior_removals (int >= 0), num_hashtags (int >= 0), has_link (bool).
+            prior_removals (int >= 0), num_hashtags (int >= 0), has_link (bool), and for each of `brands` the columns LOGO:
+            detections (int >= 0), the surest one's confidence and the share of a picture (float in [0, 1]).
         policy: name of the policy.
+        brands: whose marks are features.
 
     Returns:
-        features, float64 (N, 9), columns as in FEATURES; a missing modality has logit 0 and its flag set.
+        features, float64 (N, 9 + 3 B), columns as in FEATURES, then LOGO of each brand; a missing modality has logit 0 and its flag set.
         mean of the logits present, float64 (N,); NaN where all are missing.
     """
     logits = np.stack([_logits(rows[f"prob_{modality}_{policy}"]) for modality in MODALITIES], axis=1)
@@ -67,26 +72,28 @@ def evidence(rows: pd.DataFrame, policy: str) -> tuple[Floats, Floats]:
     num_present = (~missing).sum(axis=1)
     mean = np.nansum(logits, axis=1) / np.where(num_present, num_present, np.nan)
     context = [np.log1p(rows["prior_removals"]), np.log1p(rows["num_hashtags"]), rows["has_link"]]
-    context_N3 = np.stack([np.asarray(column, dtype=np.float64) for column in context], axis=1)
-    return np.concatenate([np.nan_to_num(logits), missing, context_N3], axis=1), mean
+    of_brands = [np.log1p(rows[name]) if name.startswith(f"{LOGO[0]}_") else rows[name] for name in _logo_columns(brands)]
+    others = np.stack([np.asarray(column, dtype=np.float64) for column in [*context, *of_brands]], axis=1)
+    return np.concatenate([np.nan_to_num(logits), missing, others], axis=1), mean
 
 
 def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFusion:
     """Fit one policy on reviewed posts that stage 1 has not seen.
 
     Args:
-        rows: as for `evidence`, and label (float in [0, 1], probability of a violation; null = unknown, ignored)
-            and weight (float > 0; scaled to a mean of 1, so that `l2` counts in rows).
+        rows: as for `evidence`, with the columns LOGO of every brand that the detector knows, and label (float in [0, 1], probability of
+            a violation; null = unknown, ignored) and weight (float > 0; scaled to a mean of 1, so that `l2` counts in rows).
         policy: name of the policy.
         l2: inverse variance of the coefficients' Gaussian prior around PRIOR; the intercept is free.
-        min_labels: violations and non-violations needed, of each; with fewer, stage 1 passes through.
+        min_labels: violations and non-violations needed, of each; with fewer, stage 1 passes through. So many labelled posts must show a
+            brand, too, for it to be a feature.
 
     Returns:
         the minimiser of sum(weight * cross-entropy(label, sigmoid(intercept + x @ w))) + l2/2 * |w - PRIOR|^2 over posts of
         which something was seen.
     """
     labelled = rows[rows["label"].notna() & rows["weight"].notna()]
-    features, mean = evidence(labelled, policy)
+    _, mean = evidence(labelled, policy)
     label, weight = (labelled[name].to_numpy(dtype=np.float64) for name in ("label", "weight"))
     seen = ~np.isnan(mean)
     num_positive, num_negative = int((label[seen] > 0.5).sum()), int((label[seen] < 0.5).sum())
@@ -99,8 +106,10 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
         found = f"{num_positive} violations and {num_negative} others in the fusion split"
         reason = f"{found}, {min_labels} of each needed: the mean of the stage-1 logits passes through"
         return PolicyFusion(intercept=0.0, coefficients={}, reason=reason, **counts)
-    intercept, *slopes = _minimise(features[seen], label[seen], weight[seen] / weight[seen].mean(), l2)
-    coefficients = dict(zip(FEATURES, slopes, strict=True))
+    brands = _shown(labelled[seen], min_labels)
+    features, _ = evidence(labelled[seen], policy, brands)
+    intercept, *slopes = _minimise(features, label[seen], weight[seen] / weight[seen].mean(), l2)
+    coefficients = dict(zip((*FEATURES, *_logo_columns(brands)), slopes, strict=True))
     return PolicyFusion(intercept=intercept, coefficients=coefficients, reason=None, **counts)
 
 
@@ -116,12 +125,33 @@ def apply(policies: Mapping[str, PolicyFusion], rows: pd.DataFrame) -> pd.DataFr
     """
     fused = {"post_id": rows["post_id"].to_numpy()}
     for policy, learnt in policies.items():
-        features, mean = evidence(rows, policy)
+        brands = brands_of(learnt)
+        features, mean = evidence(rows, policy, brands)
         # A layer fitted before sound was heard knows nothing of it; its bundle's probabilities of sound are null.
-        slopes = np.array([learnt.coefficients.get(name, 0.0) for name in FEATURES]) if learnt.coefficients else None
+        names = (*FEATURES, *_logo_columns(brands))
+        slopes = np.array([learnt.coefficients.get(name, 0.0) for name in names]) if learnt.coefficients else None
         seen = mean if slopes is None else learnt.intercept + (features * slopes).sum(axis=1)
         fused[f"prob_{policy}"] = expit(np.clip(np.where(np.isnan(mean), learnt.base_rate_logit, seen), -MAX_LOGIT, MAX_LOGIT))
     return pd.DataFrame(fused)
+
+
+def brands_of(learnt: PolicyFusion) -> list[str]:
+    """Brands whose marks the policy heeds, in the order of their coefficients."""
+    return _brands_among(learnt.coefficients)
+
+
+def _brands_among(columns: Iterable[str]) -> list[str]:
+    prefix = f"{LOGO[0]}_"
+    return [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
+
+
+def _logo_columns(brands: Sequence[str]) -> list[str]:
+    return [f"{name}_{brand}" for brand in brands for name in LOGO]
+
+
+def _shown(rows: pd.DataFrame, min_posts: int) -> list[str]:
+    """Brands that enough of the posts show, by name."""
+    return sorted(brand for brand in _brands_among(rows.columns) if (rows[f"{LOGO[0]}_{brand}"] > 0).sum() >= min_posts)
 
 
 def _logits(prob: pd.Series) -> Floats:
@@ -133,8 +163,9 @@ def _logits(prob: pd.Series) -> Floats:
 def _minimise(features: Floats, label: Floats, weight: Floats, l2: float) -> list[float]:
     """Intercept and coefficients of the weighted logistic regression with a Gaussian prior (convex, by Newton steps)."""
     design = np.column_stack([np.ones(len(features)), features])
-    prior = np.array([0.0, *PRIOR])
-    penalty = np.array([0.0, *[l2] * len(PRIOR)])
+    num_brand_columns = features.shape[1] - len(PRIOR)
+    prior = np.array([0.0, *PRIOR, *[0.0] * num_brand_columns])
+    penalty = np.array([0.0, *[l2] * features.shape[1]])
 
     def loss(beta: Floats) -> float:
         z = design @ beta

@@ -1,4 +1,4 @@
-"""The assembled model: text, image, audio, fusion and calibration in one folder that loads in a clean process and never unpickles."""
+"""The assembled model in one folder that loads in a clean process and never unpickles: classifiers, logo detector, fusion, calibration."""
 
 import importlib.metadata
 import json
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import ValidationError
@@ -15,17 +15,22 @@ from pydantic import ValidationError
 from feature_store import calibration_map, digest
 from feature_store.atomic import replacing_folder, write_json
 from feature_store.errors import FailedWork
-from training import fusion_model, stage1
+from training import fusion_model, logo_signals, stage1
 from training.progress import Report, silent
 
-FORMAT = 2
-READABLE = (1, FORMAT)  # bundles of format 1 have no sound classifier and no features
+if TYPE_CHECKING:
+    from training.logo_detector import Detector
+
+FORMAT = 3
+READABLE = (1, 2, FORMAT)  # bundles of format 1 have no sound classifier and no features, those up to format 2 no logo detector
 DESCRIPTION = "pipeline.json"
 # Where a finished workspace keeps what a bundle holds.
 PARTS = {
     "text": "models/text",
     "image": "models/image",
     "audio": "models/audio",
+    "logo": "models/logo",
+    "logo_evaluation.json": "data/logo_evaluation/logo.json",
     "fusion": "models/fusion",
     "calibration/calibration.json": "data/calibration/calibration.json",
     "thresholds.json": "data/calibration/thresholds.json",
@@ -37,13 +42,31 @@ CHUNK_SIZE = 2048
 
 
 @dataclass(frozen=True)
+class Logos:
+    """A logo detector, and the confidence from which what it detects counts (None: nothing does)."""
+
+    detector: "Detector"
+    threshold: float | None
+
+    def of_posts(self, posts: pd.DataFrame, fetch: stage1.FetchImages) -> pd.DataFrame:
+        """What `logo_signals.of_posts` says of posts, from their pictures, which `fetch` gives by digest."""
+        from training import logo_pictures  # OpenCV: only where there are pictures to look at
+
+        shown = pd.DataFrame({"post_id": posts["post_id"].to_numpy(), "image_digests": stage1.listed(posts, "image_digests")})
+        found = logo_pictures.look(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
+        return logo_signals.of_posts(shown, found.detections, found.sizes, found.brands, self.threshold)
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """A loaded bundle. `policies` are in alphabetical order; `synthetic`: trained on generated posts.
 
-    `features` says which extractor versions its posts' texts, frames and sounds came from: name -> version.
+    `features` says which extractor versions its posts' texts, frames and sounds came from: name -> version. `logos` is None where there
+    was nothing to train a detector on, and in bundles from before there was one.
     """
 
     models: stage1.Stage1
+    logos: Logos | None
     fusion: fusion_model.Fusion
     calibration: Mapping[str, Any]
     policies: tuple[str, ...]
@@ -62,9 +85,11 @@ class Pipeline:
         Returns:
             post_id and prob_{policy} (float64 in (0, 1)), in the order of `posts`.
         """
+        rows = posts[["post_id", "language", "num_hashtags", "has_link", "prior_removals"]]
+        if self.logos is not None:
+            rows = rows.merge(self.logos.of_posts(posts, media.images), on="post_id", how="left", validate="1:1")
         first = stage1.predict(self.models, posts, self.policies, media, BATCH_SIZE, CHUNK_SIZE, report)
-        context = posts[["post_id", "language", "num_hashtags", "has_link", "prior_removals"]]
-        rows = context.merge(first, on="post_id", how="left", validate="1:1")
+        rows = rows.merge(first, on="post_id", how="left", validate="1:1")
         fused = fusion_model.apply(self.fusion.policies, rows)
         for policy in self.policies:
             entry = self.calibration["categories"].get(policy)
@@ -76,7 +101,7 @@ def assemble(workspace: Path, out: Path) -> Path:
     """Copy what a finished workspace has made into one folder, with the digest of every file in pipeline.json.
 
     Args:
-        workspace: folder in which the graph has run up to the stage calibrate.
+        workspace: folder in which the graph has run up to the stage calibrate, and the stage logo_evaluate.
         out: folder to make; an existing one is replaced.
 
     Returns:
@@ -130,6 +155,7 @@ def load(bundle: Path) -> Pipeline:
             )
     return Pipeline(
         models=stage1.load(bundle / "text", bundle / "image", bundle / "audio"),
+        logos=_logos(bundle) if (bundle / "logo").is_dir() else None,
         fusion=_fusion(bundle),
         calibration=calibration_map.load(bundle / "calibration/calibration.json"),
         policies=tuple(description["policies"]),
@@ -146,6 +172,13 @@ def _described(bundle: Path) -> dict[str, Any]:
     if description.get("format") not in READABLE:
         raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {READABLE}; use the matching code")
     return description
+
+
+def _logos(bundle: Path) -> Logos | None:
+    from training import logo_detector  # OpenCV
+
+    detector = logo_detector.load(bundle / "logo")
+    return None if detector is None else Logos(detector, logo_signals.read_threshold(bundle / "logo_evaluation.json"))
 
 
 def _fusion(bundle: Path) -> fusion_model.Fusion:

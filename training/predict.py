@@ -1,6 +1,6 @@
 """Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and the champion's scores.
 
-usage: python -m training.predict     in a workspace that holds data/inputs.json, data/snapshot and the models
+usage: python -m training.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and what the logo detector found
 """
 
 import json
@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -21,15 +20,17 @@ from feature_store.atomic import replacing
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from feature_store.inputs import Inputs, read_inputs
-from training import pipeline, progress, score_table, stage1
+from training import logo_pictures, logo_signals, pipeline, progress, score_table, stage1
 from training.data import read_snapshot
+from training.snapshot_media import whole
 
 INPUTS = Path("data/inputs.json")
 SNAPSHOT = Path("data/snapshot")
 MODELS = Path("models")  # its folders text, image and audio
+LOGO_SCAN = Path("data/logo_scan")
+LOGO_EVALUATION = Path("data/logo_evaluation")
 STAGE1 = Path("data/stage1.parquet")
 CHAMPION_SCORES = Path("data/champion_scores.parquet")
-Content = TypeVar("Content")  # bytes, or a spectrogram
 UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
 
 
@@ -41,16 +42,16 @@ class Result:
     num_champion_scores: int
 
 
-def run(params: parameters.Params, store: Path, inputs: Path, snapshot: Path, models: Path, stage1_out: Path, champion_out: Path) -> Result:
+def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Path, champion_out: Path) -> Result:
     """Apply stage 1, and the champion as a whole, to posts that they have not learned from.
 
     Args:
         params: `predict` and `policies` are read.
         store: folder with the ledger's media, the features and the champion's bundle.
-        inputs: inputs.json, which names the ledger's versions and the champion.
-        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
-        models: folder with the models' folders text, image and audio.
-        stage1_out: table to write: post_id, split, and for text, image and audio has_{modality} and prob_{modality}_{policy}.
+        workspace: folder with INPUTS (which names the ledger's versions and the champion), SNAPSHOT, MODELS, LOGO_SCAN and
+            LOGO_EVALUATION (of which logo.json says from which confidence on a detection counts).
+        stage1_out: table to write: post_id, split, for text, image and audio has_{modality} and prob_{modality}_{policy}, and
+            the columns of `logo_signals.of_posts`.
         champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
             where there is no champion.
 
@@ -61,14 +62,15 @@ def run(params: parameters.Params, store: Path, inputs: Path, snapshot: Path, mo
         BadUse: inputs.json is missing or malformed.
         FailedWork: a model or the champion's bundle cannot be loaded, or a picture or sound of the snapshot has left the store.
     """
-    pinned = read_inputs(inputs)
-    data = read_snapshot(snapshot)
+    pinned = read_inputs(workspace / INPUTS)
+    data = read_snapshot(workspace / SNAPSHOT)
     posts = data.posts[data.posts["split"].isin(UNSEEN)].sort_values("post_id", ignore_index=True)
     test = posts[posts["split"] == "test"]
     media = media_of(store, posts, pinned)
     champion = load_champion(store, pinned)
+    logos = _logos(posts, workspace)
     with progress.bars() as bars:
-        classifiers = stage1.load(models / "text", models / "image", models / "audio")
+        classifiers = stage1.load(*(workspace / MODELS / name for name in ("text", "image", "audio")))
         report = progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
         probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
@@ -77,7 +79,8 @@ def run(params: parameters.Params, store: Path, inputs: Path, snapshot: Path, mo
             of_champion = champion.predict(test, media, progress.reporter(bars, "champion", len(test)))
             scores, _ = score_table.build(of_champion, test, data.examples, data.manifest["synthetic"])
     probs.insert(1, "split", posts["split"].to_numpy())
-    _write(pa.Table.from_pandas(probs, preserve_index=False).replace_schema_metadata(None), stage1_out)
+    rows = probs.merge(logos, on="post_id", validate="1:1")
+    _write(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), stage1_out)
     _write(scores, champion_out)
     return Result(len(posts), scores.num_rows)
 
@@ -107,18 +110,16 @@ def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
     Returns:
         digests -> content of each; raises FailedWork naming a digest that the store does not hold.
     """
-    read_images, read_sounds = contents.pictures_of(store, posts, pinned), contents.sounds_of(store, pinned)
     return stage1.Media(
-        lambda names: _whole("image", dict(read_images(names)), names, store),
-        lambda names: _whole("sound", dict(read_sounds(names)), names, store),
+        whole("image", store, contents.pictures_of(store, posts, pinned)),
+        whole("sound", store, contents.sounds_of(store, pinned)),
     )
 
 
-def _whole(kind: str, found: dict[str, Content], wanted: Sequence[str], store: Path) -> dict[str, Content]:
-    missing = sorted(set(wanted) - found.keys())
-    if missing:
-        raise FailedWork(f"{store}: {kind} {missing[0]} of the snapshot is gone; start a new run from the ledger as it is now")
-    return found
+def _logos(posts: pd.DataFrame, workspace: Path) -> pd.DataFrame:
+    looked = logo_pictures.read(workspace / LOGO_SCAN)
+    threshold = logo_signals.read_threshold(workspace / LOGO_EVALUATION / "logo.json") if looked.brands else None
+    return logo_signals.of_posts(posts, looked.detections, looked.sizes, looked.brands, threshold)
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Apply stage 1 and the champion to the posts that they have not learned from."""
         loaded = parameters.load(params, set_)
-        result = run(loaded, store, INPUTS, SNAPSHOT, MODELS, STAGE1, CHAMPION_SCORES)
+        result = run(loaded, store, Path(), STAGE1, CHAMPION_SCORES)
         if as_json:
             print(json.dumps(asdict(result)))
         else:

@@ -73,7 +73,7 @@ def predict(
     parts = []
     for chunk in (posts.iloc[start : start + chunk_size] for start in starts):
         text, has_text = _of_texts(models.text, chunk["text"].fillna("").tolist(), batch_size)
-        images, sounds = _listed(chunk, "image_digests"), _listed(chunk, "audio_digests")
+        images, sounds = listed(chunk, "image_digests"), listed(chunk, "audio_digests")
         num_frames = chunk["num_frames"].tolist() if "num_frames" in chunk else [0] * len(chunk)
         columns = {"post_id": chunk["post_id"].to_numpy(), "has_text": has_text, "has_image": _any(images), "has_audio": _any(sounds)}
         columns |= _named("text", text, models.text, policies)
@@ -84,7 +84,8 @@ def predict(
     return pd.concat(parts, ignore_index=True)
 
 
-def _listed(posts: pd.DataFrame, column: str) -> list[list[str]]:
+def listed(posts: pd.DataFrame, column: str) -> list[list[str]]:
+    """Digests of each post's media of a kind; none where the column, or what it should hold, is missing."""
     if column not in posts:
         return [[] for _ in range(len(posts))]
     return [[] if names is None else list(names) for names in posts[column]]

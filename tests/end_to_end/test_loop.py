@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from registry import mlflow_store
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,7 @@ class Upheld:
         content = yaml.safe_load((ROOT / "params.yaml").read_text())
         content["text"] |= {"backbone": str(tiny_encoder(folder / "encoder")), "epochs": 1, "max_tokens": 32, "batch_size": 32}
         content["image"] |= {"size": 64, "epochs": 1}
+        content["logo"] |= {"size": 64, "epochs": 1}
         content["snapshot"]["frame_rows"] = 200
         content["expectations"]["max_age_days"] = 36500.0  # the world's weeks lie in the past
         self.params.write_text(yaml.safe_dump(content))
@@ -147,6 +150,20 @@ def test_each_week_is_scored_by_the_model_that_the_week_before_trained(turns) ->
         [f"upheld-moderation/{1 + number}"] for number in range(NUM_WEEKS)
     ]
     assert [one.retrained["registered"]["model"] for one in turns] == [f"upheld-moderation/{2 + number}" for number in range(NUM_WEEKS)]
+
+
+def test_each_retrain_makes_one_mlflow_run_with_the_figures_of_its_logo_detector(upheld, turns) -> None:
+    registry = mlflow_store.connect(upheld.folder / "store")
+    runs = registry.client.search_runs([registry.experiment_id])
+    assert sorted(run.info.run_id for run in runs) == sorted(
+        version.run_id for version in mlflow_store.versions(registry, mlflow_store.MODEL)
+    )
+    assert len(runs) == 1 + len(turns)
+    for one in turns:
+        logged = mlflow_store.run_data(registry, one.retrained["registered"]["run_id"])[1]
+        cells = pd.read_parquet(Path(one.retrained["workspace"]) / "data/logo_evaluation/metrics.parquet")
+        defined = cells[cells.value.notna() & (cells.group_column == "all")]
+        assert {name for name in logged if "/logo/" in name} == set(defined.metric + "/logo/all")
 
 
 def test_every_draw_is_answered_and_keeps_its_probability(turns) -> None:

@@ -28,6 +28,8 @@ def test_a_run_becomes_one_model_and_its_thresholds_at_alias_challenger(tmp_path
     assert model.tags["upheld.code_commit"] == "abc123"
     assert model.tags["upheld.dag_id"] == "retrain"
     assert model.tags["upheld.synthetic"] == "true"
+    assert model.tags["upheld.logo_dataset_sha256"] == "b" * 64
+    assert len(registry.client.search_runs([registry.experiment_id])) == 1
     assert (mlflow_store.bundle_path(registry, model) / "pipeline.json").exists()
     assert mlflow_store.thresholds_path(registry, thresholds).exists()
 
@@ -37,10 +39,10 @@ def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, m
     registry = mlflow_store.connect(tmp_path)
     params, metrics = mlflow_store.run_data(registry, run_id)
     assert params == {"seed": "1", "text.learning_rate": "0.1"}
-    assert metrics == {"roc_auc/spam/en": 0.75}  # undefined stays out, group cells stay in the table
-    dataset = registry.client.get_run(run_id).inputs.dataset_inputs[0].dataset
-    assert dataset.digest == "e" * 36
-    for name in ("dvc.lock", "params.yaml", "manifest.json", "inputs.json", "evaluation/gate.json"):
+    assert metrics == {"roc_auc/spam/en": 0.75, "map_50/logo/all": 0.5}  # undefined stays out, group cells stay in the tables
+    datasets = [given.dataset for given in registry.client.get_run(run_id).inputs.dataset_inputs]
+    assert {dataset.name: dataset.digest for dataset in datasets} == {"snapshot": "e" * 36, "logo": "b" * 36}
+    for name in ("dvc.lock", "params.yaml", "manifest.json", "inputs.json", "evaluation/gate.json", "logo_evaluation/logo.json"):
         assert mlflow_store.run_artifact(registry, run_id, name).exists()
 
 
@@ -52,7 +54,10 @@ def test_the_same_content_registers_once(tmp_path: Path, make_workspace: MakeWor
     assert len(mlflow_store.versions(mlflow_store.connect(tmp_path), mlflow_store.MODEL)) == 1
 
 
-@pytest.mark.parametrize("lost", ["dvc.lock", "data/evaluation/gate.json", "data/snapshot/manifest.json"])
+@pytest.mark.parametrize(
+    "lost",
+    ["dvc.lock", "data/evaluation/gate.json", "data/snapshot/manifest.json", "data/logo/dataset.json", "data/logo_evaluation/logo.json"],
+)
 def test_without_its_lineage_nothing_is_registered(tmp_path: Path, make_workspace: MakeWorkspace, lost: str) -> None:
     workspace = make_workspace("run-1")
     (workspace / lost).unlink()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from transformers import BertConfig, BertModel
 
 from feature_store.backbones.image import empty_image_backbone
 from feature_store.contents import NUM_BANDS, Spectrogram
+from training import logo_detector, logo_pictures
 from training.audio_model import AudioModel, AudioSetup, save_audio
 from training.fusion_model import FEATURES
 from training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
@@ -25,6 +27,8 @@ POLICIES = ("hate_speech", "spam")
 WORDS = ("[PAD]", "[UNK]", "buy", "now", "cheap", "hello", "friend", "hate", "them", "query", ":")
 FEATURES_PINNED = {"spectrogram": {"lance_version": 2, "extractor_version": "1-abc", "kind": "audio"}}
 BACKBONE = "test_efficientnet"  # timm's smallest: 0.1 M weights
+BRANDS = {"blue": (0, 0, 255), "green": (0, 128, 0), "red": (255, 0, 0)}  # what `Colours` calls a brand
+SIDE = 40  # of its input, pixels
 
 
 def text_model(policies: tuple[str, ...] = POLICIES) -> TextModel:
@@ -58,6 +62,61 @@ def sound(pitch: int, num_frames: int = 60, seed: int = 0) -> Spectrogram:
 def picture(colour: str) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (40, 30), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+class Colours:
+    """A logo detector that finds the pixels of each of BRANDS, the surer the more there are."""
+
+    def detect(self, pictures):
+        return [self._found(picture) for picture in pictures]
+
+    def _found(self, picture):
+        boxes, classes, confidences = [], [], []
+        for number, colour in enumerate(BRANDS.values()):
+            y, x = np.nonzero((picture == colour).all(2))
+            if len(x):
+                boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
+                classes.append(number)
+                confidences.append(0.2 + 0.8 * len(x) / (SIDE * SIDE * 0.75))
+        return logo_detector.Found(
+            np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int64), np.array(confidences, np.float32)
+        )
+
+
+def patch_detector(patch: pytest.MonkeyPatch) -> None:
+    """Folders that `save_colours` wrote load as `Colours`, all others as before."""
+    load = logo_detector.load
+
+    def loaded(folder):
+        about = json.loads((folder / "metadata.json").read_text())
+        return logo_detector.Detector(Colours(), tuple(BRANDS), SIDE) if about.get("kind") == "colours" else load(folder)
+
+    patch.setattr(logo_detector, "load", loaded)
+
+
+def save_colours(workspace: Path, threshold: float | None = 0.3) -> None:
+    """What the logo stages leave behind, up to the certificate of the threshold."""
+    (workspace / "models/logo/metadata.json").write_text(json.dumps({"kind": "colours"}))
+    (workspace / "data/logo_evaluation/logo.json").write_text(json.dumps({"threshold": threshold, "untrained": None}))
+
+
+def save_no_logos(workspace: Path) -> None:
+    """The same where there was nothing to learn from."""
+    for name in ("models/logo", "data/logo_evaluation"):
+        (workspace / name).mkdir(parents=True)
+    logo_detector.save_untrained(workspace / "models/logo", "no box of split train among 0 photos")
+    logo_pictures.save(logo_pictures.NOTHING, workspace / "data/logo_scan")
+    (workspace / "data/logo_evaluation/logo.json").write_text(json.dumps({"threshold": 0.5, "untrained": "no box"}))
+
+
+def marked(*colours: str) -> bytes:
+    """A grey picture of 40 x 30 with a 10 x 10 square of each colour."""
+    image = Image.new("RGB", (40, 30), (110, 110, 110))
+    for place, colour in enumerate(colours):
+        image.paste(BRANDS[colour], (12 * place, 5, 12 * place + 10, 15))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -119,6 +178,16 @@ def save_calibration(folder: Path) -> None:
     (folder / "thresholds.json").write_text(json.dumps({"categories": {"spam": rule, "hate_speech": rule}}))
 
 
+def before_logos(bundle: Path) -> Path:
+    """Make of a bundle one of format 2, in place."""
+    shutil.rmtree(bundle / "logo")
+    (bundle / "logo_evaluation.json").unlink()
+    said = json.loads((bundle / "pipeline.json").read_text())
+    said |= {"format": 2, "files": {name: value for name, value in said["files"].items() if not name.startswith("logo")}}
+    (bundle / "pipeline.json").write_text(json.dumps(said))
+    return bundle
+
+
 @pytest.fixture
 def tiny() -> ModuleType:
     """This module: test modules cannot import it by name."""
@@ -130,6 +199,7 @@ def workspace(tmp_path: Path) -> Path:
     """A workspace with models, snapshot, fusion and calibration, without images in its posts."""
     folder = tmp_path / "workspace"
     save_models(folder)
+    save_no_logos(folder)
     save_snapshot(folder / "data/snapshot")
     save_calibration(folder / "data/calibration")
     learnt = {

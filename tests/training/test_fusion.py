@@ -110,3 +110,18 @@ def test_a_policy_without_labels_passes_through_with_its_reason(workspace, param
     shared = scores.index.intersection(given.index)
     assert scores[shared].to_numpy() == pytest.approx(given[shared].to_numpy(), abs=1e-6)
     assert (scores[scores.index.difference(given.index)] == 0.5).all()
+
+
+def test_marks_that_go_with_spam_speak_for_spam_alone(workspace, params, stage1, tmp_path) -> None:
+    before = run(workspace, params, tmp_path / "before")
+    assert before.brands == {"hate_speech": [], "spam": []}
+    posts = pd.read_parquet(workspace / "data/snapshot/posts.parquet").set_index("post_id")
+    spam = posts.loc[stage1.post_id, "text"].fillna("").str.contains("buy|now|cheap").to_numpy()
+    table = stage1.assign(logo_count_fake=spam.astype(int), logo_confidence_fake=0.9 * spam, logo_area_fake=0.2 * spam)
+    table = table.assign(logo_count_rare=[1, 1, 1, 1] + [0] * (len(table) - 4), logo_confidence_rare=0.0, logo_area_rare=0.0)
+    table["prob_text_spam"] = stage1["prob_text_spam"].where(stage1["prob_text_spam"].isna(), 0.5)  # the text tells nothing any more
+    table.to_parquet(workspace / "data/stage1.parquet")
+    assert run(workspace, params, tmp_path).brands == {"hate_speech": ["fake"], "spam": ["fake"]}
+    learnt = json.loads((tmp_path / "fusion.json").read_text())["policies"]
+    pushes = {name: sum(learnt[name]["coefficients"][f"logo_{kind}_fake"] for kind in ("count", "confidence")) for name in learnt}
+    assert pushes["spam"] > 0.5 > -0.5 > pushes["hate_speech"]  # what is no spam is hate speech in this world

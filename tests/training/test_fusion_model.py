@@ -173,3 +173,79 @@ def test_any_input_gives_a_probability_inside_the_score_grid(text, image, audio,
     )
     prob = fusion_model.apply({"spam": learnt}, table).prob_spam.item()
     assert 6e-6 < prob < 1 - 6e-6
+
+
+def with_marks(table: pd.DataFrame, seed: int = 4, **shares: float) -> pd.DataFrame:
+    """Marks of brands: each on that share of the posts, whatever they say."""
+    random = np.random.default_rng(seed)
+    for brand, share in shares.items():
+        count = np.where(random.random(len(table)) < share, random.integers(1, 4, len(table)), 0)
+        table = table.assign(
+            **{
+                f"logo_count_{brand}": count,
+                f"logo_confidence_{brand}": np.where(count > 0, random.uniform(0.5, 1, len(table)), 0.0),
+                f"logo_area_{brand}": np.where(count > 0, random.uniform(0.01, 0.5, len(table)), 0.0),
+            }
+        )
+    return table
+
+
+@pytest.mark.filterwarnings("ignore:Desired error not necessarily achieved")
+def test_marks_enter_the_penalised_likelihood_shrunk_towards_nothing() -> None:
+    table = with_marks(rows(120), acme=0.3)
+    learnt = fusion_model.fit(table, "spam", 2.0, min_labels=5)
+    marks = np.column_stack([np.log(1 + table.logo_count_acme), table.logo_confidence_acme, table.logo_area_acme])
+    seen = [features_of(row)[1] is not None for row in table.itertuples()]
+    plain = np.array([features_of(row)[0] for row in table.itertuples()])
+    x, label, weight = (values[seen] for values in (np.hstack([plain, marks]), table.label.to_numpy(), table.weight.to_numpy()))
+
+    def loss(beta):
+        prob = 1 / (1 + np.exp(-(beta[0] + x @ beta[1:])))
+        likelihood = (weight / weight.mean()) @ (label * np.log(prob) + (1 - label) * np.log(1 - prob))
+        return ((beta[1:] - np.array([1, 1, 1] + [0] * 9)) ** 2).sum() - likelihood
+
+    expected = minimize(loss, np.zeros(13), method="BFGS", options={"gtol": 1e-4}).x
+    names = [*FEATURES, "logo_count_acme", "logo_confidence_acme", "logo_area_acme"]
+    assert list(learnt.coefficients) == names
+    assert [learnt.intercept, *learnt.coefficients.values()] == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_brand_that_predicts_a_policy_pushes_its_way_and_one_that_says_nothing_hardly_moves(sign: int) -> None:
+    table = with_marks(rows(600), fake=0.3, plain=0.3)
+    shown = table.logo_count_fake > 0
+    table["label"] = np.where(shown == (sign > 0), 0.95, 0.05)
+    learnt = fusion_model.fit(table, "spam", 3.0, 5)
+
+    def push(brand: str) -> float:
+        return sum(learnt.coefficients[f"logo_{name}_{brand}"] * value for name, value in (("count", math.log(2)), ("confidence", 0.8)))
+
+    assert sign * push("fake") > 1 > 5 * abs(push("plain"))
+    one = table[table.prob_text_spam.notna()].head(1).assign(logo_area_fake=0.1, logo_confidence_fake=0.8)
+    prob = [fusion_model.apply({"spam": learnt}, one.assign(logo_count_fake=count)).prob_spam.item() for count in (0, 1)]
+    assert sign * (prob[1] - prob[0]) > 0
+
+
+def test_a_brand_too_few_labelled_posts_show_is_no_feature_and_changes_no_bit() -> None:
+    table = rows(200)
+    table.loc[150:, "label"] = np.nan
+    plain = fusion_model.fit(table, "spam", 1.0, min_labels=5)
+    rare = with_marks(table, rare=0.0, often=0.0)
+    known = rare.index[rare.label.notna() & rare.prob_text_spam.notna()]
+    unknown = rare.index[rare.label.isna()]
+    columns = [f"logo_{name}_rare" for name in ("count", "confidence", "area")]
+    rare.loc[[*known[:4], *unknown], columns] = [2, 0.9, 0.1]  # four reviewed posts, and all that nobody has reviewed
+    assert fusion_model.fit(rare, "spam", 1.0, min_labels=5) == plain
+    pd.testing.assert_frame_equal(fusion_model.apply({"spam": plain}, rare), fusion_model.apply({"spam": plain}, table), check_exact=True)
+    rare.loc[known[4], columns] = [1, 0.5, 0.1]
+    assert fusion_model.brands_of(fusion_model.fit(rare, "spam", 1.0, min_labels=5)) == ["rare"]
+
+
+def test_each_policy_heeds_its_own_brands_in_any_order_of_columns() -> None:
+    table = with_marks(rows(), **{"b": 0.3, "a c": 0.2, "d": 0.0})
+    table = table.assign(**{f"prob_{name}_hate": table[f"prob_{name}_spam"] for name in ("text", "image", "audio")})
+    learnt = {"spam": fusion_model.fit(table, "spam", 1.0, 5), "hate": fusion_model.fit(table.iloc[:0], "hate", 1.0, 5)}
+    assert [fusion_model.brands_of(one) for one in learnt.values()] == [["a c", "b"], []]
+    assert fusion_model.fit(table[sorted(table)[::-1]], "spam", 1.0, 5) == learnt["spam"]
+    again = Fusion.model_validate_json(json.dumps(Fusion(l2=1.0, policies=learnt).model_dump(), sort_keys=True))
+    pd.testing.assert_frame_equal(fusion_model.apply(again.policies, table), fusion_model.apply(learnt, table), check_like=True)

@@ -1,5 +1,10 @@
 """The logo detector: trained on a small world, saved, loaded, killed, and without anything to learn."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import logo_world
@@ -7,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_store import logo_dataset
+from feature_store import digest, logo_dataset
 from feature_store.errors import BadUse
 from feature_store.params import Params, load
 from training import logo, logo_detect, logo_detector, logo_fit
@@ -82,6 +87,51 @@ def test_a_killed_run_goes_on_to_the_same_detector(world, trained, params, monke
     assert resumed.best_epoch == trained.best_epoch
     frames = [pd.read_parquet(world / name / "detections.parquet") for name in ("a", "b")]
     assert np.allclose(frames[0]["confidence"], frames[1]["confidence"], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_detector_whose_trainer_was_killed_has_as_many_epochs_and_the_same_weights(world, params) -> None:
+    """SIGKILL in the middle of a step of the second epoch; the next process ends with the same bytes as one that was left alone."""
+    script = f"""
+import os, signal, sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+import test_logo
+from pathlib import Path
+import training.loop as loop
+step, count = loop._step, 0
+def counted(*arguments):
+    global count
+    count += 1
+    if count == int(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)
+    step(*arguments)
+loop._step = counted
+settings = test_logo.small(test_logo.load(test_logo.ROOT / "params.yaml"), epochs=2, checkpoint_steps=1)
+test_logo.run(settings, Path(sys.argv[2]), sys.argv[3])
+print(count)
+"""
+    done = []
+    for kill_at, out in ((5, "killed"), (99, "killed"), (99, "alone")):  # all with as many threads: sums depend on them
+        command = [sys.executable, "-c", script, str(kill_at), str(world), out]
+        done.append(subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}))
+    assert [one.returncode for one in done] == [-signal.SIGKILL, 0, 0], done[-1].stderr
+    assert 4 + int(done[1].stdout) == int(done[2].stdout)  # no step was done twice
+    about = [json.loads((world / name / "model/metadata.json").read_text()) for name in ("killed", "alone")]
+    assert [len(one["history"]) for one in about] == [2, 2]
+    assert digest.of_folder(world / "killed" / "model") == digest.of_folder(world / "alone" / "model")
+    assert (world / "killed/detections.parquet").read_bytes() == (world / "alone/detections.parquet").read_bytes()
+    assert not list((world / "store/checkpoints").iterdir())
+
+
+def test_without_a_single_photo_nothing_is_trained_and_the_next_stage_goes_on(tmp_path, params) -> None:
+    empty = pd.DataFrame(columns=["digest", "file", "width", "height", "split", "group_id", "source", "pdq"])
+    boxes = pd.DataFrame(columns=["digest", "brand", *logo_dataset.CORNERS])
+    (tmp_path / "data").mkdir()
+    logo_dataset.write(logo_dataset.assemble(tmp_path / "data", [], empty, boxes, boxes, synthetic=False))
+    result = run(params, tmp_path)
+    assert (result.trained, result.reason) == (False, "no box of split train among 0 photos")
+    assert logo_detector.load(tmp_path / "a" / "model") is None
+    table = pd.read_parquet(tmp_path / "a" / "detections.parquet")
+    assert table.empty and list(table) == list(logo_detector.DETECTIONS)
 
 
 def test_without_a_box_nothing_is_trained_and_it_says_so(tmp_path, params) -> None:

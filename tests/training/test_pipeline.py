@@ -123,9 +123,9 @@ def test_nothing_in_a_bundle_is_pickled_and_the_same_workspace_gives_the_same_bu
 def test_without_an_image_model_images_are_not_read(workspace, tiny, tmp_path) -> None:
     import shutil
 
-    shutil.rmtree(workspace / "models")
+    for name in ("text", "image", "audio"):
+        shutil.rmtree(workspace / "models" / name)
     tiny.save_models(workspace, with_image=False)
-    (workspace / "models/fusion").mkdir()
     learnt = {"intercept": 0.0, "coefficients": {}, "base_rate_logit": 0.0, "num_positive": 0, "num_negative": 0, "reason": "no labels"}
     (workspace / "models/fusion/fusion.json").write_text(json.dumps({"l2": 1.0, "policies": {"spam": learnt}}))
     probs = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle")).predict(
@@ -138,6 +138,7 @@ def test_a_bundle_from_before_sound_was_heard_scores_as_it_did(bundle, workspace
     import shutil
 
     now = pipeline.load(bundle).predict(some_posts().head(4), media_of(tiny))
+    tiny.before_logos(bundle)
     shutil.rmtree(bundle / "audio")
     said = json.loads((bundle / "pipeline.json").read_text())
     said |= {"format": 1, "files": {name: value for name, value in said["files"].items() if not name.startswith("audio")}}
@@ -148,8 +149,55 @@ def test_a_bundle_from_before_sound_was_heard_scores_as_it_did(bundle, workspace
     pd.testing.assert_frame_equal(old.predict(some_posts().head(4), media_of(tiny)), now)
 
 
+def test_a_bundle_from_before_there_were_logos_scores_as_it_did(bundle, tiny) -> None:
+    now = pipeline.load(bundle).predict(some_posts(), media_of(tiny))
+    old = pipeline.load(tiny.before_logos(bundle))
+    assert old.logos is None
+    pd.testing.assert_frame_equal(old.predict(some_posts(), media_of(tiny)), now, check_exact=True)
+
+
+def test_marks_on_pictures_and_frames_move_the_policy_that_heeds_them(workspace, tiny, tmp_path, monkeypatch) -> None:
+    tiny.patch_detector(monkeypatch)
+    plain = pipeline.load(pipeline.assemble(workspace, tmp_path / "plain")).predict(some_posts(), media_of(tiny)).set_index("post_id")
+    tiny.save_colours(workspace)
+    path = workspace / "models/fusion/fusion.json"
+    learnt = json.loads(path.read_text())
+    learnt["policies"]["hate_speech"]["coefficients"] |= {"logo_count_red": 2.0, "logo_confidence_red": -1.0, "logo_area_red": 0.5}
+    path.write_text(json.dumps(learnt))
+    loaded = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle"))
+    probs = loaded.predict(some_posts().iloc[::-1], media_of(tiny)).set_index("post_id")
+    assert list(probs.index) == list("edcba")
+
+    def moved(post_id: str) -> float:
+        return sum(
+            sign * math.log(p / (1 - p)) for sign, p in ((1, probs.prob_hate_speech[post_id]), (-1, plain.prob_hate_speech[post_id]))
+        )
+
+    seen = 2 * math.log(2) - 1.0 + 0.5  # one mark, of confidence 1, over the whole picture
+    assert [moved(post_id) for post_id in "abce"] == pytest.approx([0, seen, seen, seen], abs=1e-5)
+    assert moved("d") == 0
+    pd.testing.assert_series_equal(probs.prob_spam.sort_index(), plain.prob_spam, rtol=1e-6)
+
+
+def test_text_needs_no_columns_of_pictures(workspace, tiny, tmp_path, monkeypatch) -> None:
+    tiny.patch_detector(monkeypatch)
+    tiny.save_colours(workspace)
+    loaded = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle"))
+    bare = some_posts()[["post_id", "language", "text", "num_hashtags", "has_link", "prior_removals"]]
+    assert loaded.predict(bare, NO_MEDIA).prob_spam.between(0, 1).all()
+
+
 @pytest.mark.parametrize(
-    "name", ["text/model.safetensors", "text/tokenizer.json", "image/metadata.json", "fusion/fusion.json", "calibration/calibration.json"]
+    "name",
+    [
+        "text/model.safetensors",
+        "text/tokenizer.json",
+        "image/metadata.json",
+        "logo/metadata.json",
+        "logo_evaluation.json",
+        "fusion/fusion.json",
+        "calibration/calibration.json",
+    ],
 )
 def test_a_changed_file_is_refused_by_name(bundle, name: str) -> None:
     path = bundle / name

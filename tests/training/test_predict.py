@@ -11,7 +11,7 @@ from feature_store import contents, digest
 from feature_store import params as parameters
 from feature_store.contracts import SCORES
 from feature_store.errors import BadUse, FailedWork
-from training import fusion, pipeline, predict
+from training import fusion, logo_pictures, logo_scan, logo_signals, pipeline, predict
 from training.stage1 import Media
 
 
@@ -57,8 +57,7 @@ def inputs(workspace, champion) -> None:
 
 
 def run(workspace, params, out):
-    files = (workspace / "data/inputs.json", workspace / "data/snapshot", workspace / "models")
-    return predict.run(params, workspace / "store", *files, out / "stage1.parquet", out / "champion.parquet")
+    return predict.run(params, workspace / "store", workspace, out / "stage1.parquet", out / "champion.parquet")
 
 
 def test_one_row_per_post_outside_training_with_nulls_where_a_modality_is_missing(pictured, params, tmp_path) -> None:
@@ -112,6 +111,97 @@ def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, p
     )
     for row in scores.itertuples():
         assert row.score == probs.loc[row.item_id, f"prob_{row.category}"]
+
+
+@pytest.fixture
+def marked(pictured, tiny, monkeypatch):
+    """Marks on the pictures, and a detector that finds and judges them."""
+    drawn = (tiny.marked("red"), tiny.marked("green", "blue"), tiny.marked(), tiny.picture("red"))
+    monkeypatch.setattr(Ledger, "pictures", {digest.of_bytes(content): content for content in drawn})
+    shutil.rmtree(pictured / "data/snapshot")
+    tiny.save_snapshot(pictured / "data/snapshot", digests=tuple(Ledger.pictures))
+    tiny.patch_detector(monkeypatch)
+    return pictured
+
+
+def scan(workspace, tiny, threshold=0.25) -> None:
+    tiny.save_colours(workspace, threshold)
+    logo_scan.run(workspace / "store", workspace / "data/snapshot", workspace / "models/logo", workspace / "data/logo_scan")
+
+
+def test_marks_that_count_are_columns_beside_the_same_probabilities(marked, tiny, params, tmp_path) -> None:
+    (marked / "data/logo_evaluation/logo.json").unlink()  # without a detector nobody asks for a threshold
+    run(marked, params, tmp_path)
+    without = pd.read_parquet(tmp_path / "stage1.parquet")
+    assert not [column for column in without if column.startswith("logo")]
+    scan(marked, tiny)
+    run(marked, params, tmp_path / "with")
+    table = pd.read_parquet(tmp_path / "with/stage1.parquet")
+    pd.testing.assert_frame_equal(table[list(without)], without, check_exact=True)
+    assert len(table.columns) == len(without.columns) + 9
+    shown = pd.read_parquet(marked / "data/snapshot/posts.parquet").set_index("post_id")["image_digests"]
+    red, _, _, full = Ledger.pictures
+    for row in table.itertuples():
+        expected = {red: (1, 0.2 + 0.8 / 12, 1 / 12), full: (1, 1.0, 1.0)}.get("".join(shown[row.post_id]), (0, 0.0, 0.0))
+        assert (row.logo_count_red, row.logo_confidence_red, row.logo_area_red) == pytest.approx(expected)
+    scan(marked, tiny, threshold=0.9)
+    run(marked, params, tmp_path / "strict")
+    assert pd.read_parquet(tmp_path / "strict/stage1.parquet")["logo_count_green"].eq(0).all()
+
+
+def heed_red(workspace) -> None:
+    """A fusion layer that calls red marks spam."""
+    path = workspace / "models/fusion/fusion.json"
+    learnt = json.loads(path.read_text())
+    learnt["policies"]["spam"]["coefficients"] |= {"logo_count_red": 1.5, "logo_confidence_red": 0.5, "logo_area_red": -0.25}
+    path.write_text(json.dumps(learnt))
+
+
+def put_in_force(bundle, workspace) -> None:
+    name = digest.of_folder(bundle)
+    shutil.copytree(bundle, workspace / "store/bundles" / name)
+    inputs(workspace, {"version": 2, "digest": name})
+
+
+def test_a_champion_sees_marks_as_the_stages_before_it_did(marked, tiny, params, tmp_path) -> None:
+    scan(marked, tiny)
+    heed_red(marked)
+    put_in_force(pipeline.assemble(marked, tmp_path / "bundle"), marked)
+    scan(marked, tiny, threshold=0.9)  # the challenger's is not the champion's
+    run(marked, params, tmp_path)
+    scores = pd.read_parquet(tmp_path / "champion.parquet").query("category == 'spam'").set_index("item_id")["score"]
+    posts = pd.read_parquet(marked / "data/snapshot/posts.parquet")
+    test = posts[posts.split == "test"].reset_index(drop=True)
+    looked = logo_pictures.read(marked / "data/logo_scan")
+    marks = logo_signals.of_posts(test, looked.detections, looked.sizes, looked.brands, 0.25)
+    first = pd.read_parquet(tmp_path / "stage1.parquet").drop(columns=[*marks.columns[1:], "split"])
+    rows = test.merge(first, on="post_id").merge(marks, on="post_id")
+    loaded = pipeline.load(tmp_path / "bundle")
+    fused = pipeline.fusion_model.apply(loaded.fusion.policies, rows)["prob_spam"].to_numpy()
+    expected = pipeline.calibration_map.apply(loaded.calibration["categories"]["spam"], fused, rows["language"].to_numpy())
+    of_post = dict(zip(rows["post_id"], expected, strict=True))
+    assert len(scores) > 0
+    assert scores.to_numpy() == pytest.approx([of_post[name] for name in scores.index], abs=1e-6)
+
+
+def test_a_champion_from_before_there_were_logos_competes_with_a_model_that_has_them(marked, tiny, params, tmp_path) -> None:
+    bundle = pipeline.assemble(marked, tmp_path / "bundle")
+    old = tiny.before_logos(bundle)
+    put_in_force(old, marked)
+    run(marked, params, tmp_path / "without")
+    scan(marked, tiny)
+    run(marked, params, tmp_path / "with")
+    scores = [(tmp_path / name / "champion.parquet").read_bytes() for name in ("without", "with")]
+    assert scores[0] == scores[1]
+    assert "logo_count_red" in pd.read_parquet(tmp_path / "with/stage1.parquet")
+
+
+@pytest.mark.parametrize("lost", ["logo_scan/scan.json", "logo_evaluation/logo.json"])
+def test_what_the_logo_stages_should_have_written_is_named(marked, tiny, params, tmp_path, lost) -> None:
+    scan(marked, tiny)
+    (marked / "data" / lost).unlink()
+    with pytest.raises(FailedWork, match=f"{lost.split('/')[0]}.*not readable"):
+        run(marked, params, tmp_path)
 
 
 def test_a_champion_whose_bundle_is_gone_is_an_error(pictured, params, tmp_path) -> None:

@@ -1,0 +1,78 @@
+"""Stage `logo_scan`: find brand marks on every picture of the snapshot's posts, for fusion and for the table of appearances.
+
+usage: python -m training.logo_scan     in a workspace that holds data/snapshot and models/logo
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from feature_store import contents
+from feature_store.command import STORE_FOLDER, AsJson, StoreFolder, console, execute
+from training import logo_detector, logo_pictures, progress
+from training.data import pins_of, read_snapshot
+from training.snapshot_media import whole
+
+SNAPSHOT = Path("data/snapshot")
+MODEL = Path("models/logo")
+OUT = Path("data/logo_scan")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Pictures looked at (0 without a detector), marks found on them, and brands looked for."""
+
+    num_images: int
+    num_detections: int
+    num_brands: int
+
+
+def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
+    """Apply the detector to all pictures of the snapshot, media files and key frames of videos alike.
+
+    Args:
+        store: folder with the ledger's media and the features.
+        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        model: folder of the detector.
+        out: folder to write, as `logo_pictures.save` does; its tables are empty where the detector was left untrained.
+
+    Returns:
+        counts.
+
+    Raises:
+        FailedWork: the snapshot or the detector cannot be read, or a picture of the snapshot has left the store.
+    """
+    data = read_snapshot(snapshot)
+    detector = logo_detector.load(model)
+    looked = logo_pictures.NOTHING
+    if detector is not None:
+        names = {name for names in data.posts["image_digests"] for name in names}
+        fetch = whole("image", store, contents.pictures_of(store, data.posts, pins_of(data)))
+        with progress.bars() as bars:
+            looked = logo_pictures.look(detector, names, fetch, progress.reporter(bars, "logos", len(names)))
+    logo_pictures.save(looked, out)
+    return Result(len(looked.sizes), len(looked.detections), len(looked.brands))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage in the working directory. Returns the exit code."""
+
+    def logo_scan(
+        store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008  (Typer reads the default)
+        as_json: AsJson = False,
+    ) -> None:
+        """Find brand marks on every picture of the snapshot's posts."""
+        result = run(store, SNAPSHOT, MODEL, OUT)
+        if as_json:
+            print(json.dumps(asdict(result)))
+        else:
+            console().print(f"{result.num_detections} marks of {result.num_brands} brands on {result.num_images} pictures")
+
+    return execute(logo_scan, "logo_scan", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
