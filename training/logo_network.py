@@ -72,7 +72,7 @@ class Trunk(nn.Module):
         return {**self.neck(maps), SHARED: maps["8"]}
 
 
-class Proposals(RegionProposalNetwork):
+class Proposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvision has no types
     """torchvision's, over the pyramid alone."""
 
     def forward(
