@@ -33,7 +33,7 @@ RPN_SAMPLED, RPN_POSITIVE = 256, 0.5  # anchors a photo to learn from, and how m
 BEFORE_NMS, NMS_IOU = {"training": 500, "testing": 300}, 0.7
 PROPOSED = {"training": 100, "testing": 50}  # regions a photo: it holds a mark or two, not the dozens of things of COCO
 MARK_IOU = 0.5  # from which a region is learned as a mark
-SAMPLED, POSITIVE = 24, 0.35  # regions a photo to learn from, and how many of them may be marks
+SAMPLED, POSITIVE = 12, 0.5  # regions a photo to learn from, and how many of them may be marks
 OVERLAP, DETECTIONS = 0.5, 50  # detections of a brand that overlap more are one; most detections on a photo
 
 
