@@ -11,7 +11,7 @@ from rich.progress import track
 from feature_store import logo_dataset, logo_image
 from feature_store.command import console
 from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_contents import checked_bytes
+from feature_store.logo_contents import checked_bytes, from_ledger
 from feature_store.logo_image import Unreadable
 from feature_store.logo_look import look, photo_bytes
 from feature_store.logo_source import Corners, Refusal
@@ -39,7 +39,7 @@ class Background:
         """
         if self.where.is_file():
             return logo_image.upright(checked_bytes(self.where, self.digest), max_pixels)
-        return logo_image.upright(next(_stored(self.where, [self.digest]))[1], max_pixels)
+        return logo_image.upright(next(from_ledger(self.where, [self.digest]))[1], max_pixels)
 
 
 @dataclass
@@ -115,9 +115,3 @@ def _ledger(store: Path) -> Iterator[tuple[_Place, bytes]]:
     names = ledger.read("media", ["digest"], where="kind = 'image'")["digest"].to_pylist()
     for name, content in ledger.media_bytes(names):
         yield (f"ledger:{name}", store), content
-
-
-def _stored(store: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    from feature_store.ledger import Ledger
-
-    return Ledger(store).media_bytes(names)

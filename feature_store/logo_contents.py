@@ -26,7 +26,7 @@ def contents(dataset: Dataset, digests: Iterable[str], store: Path | None = None
     files = rows["file"].dropna()
     for name, file in files.items():
         yield str(name), checked_bytes(dataset.folder / file, str(name))
-    yield from _from_ledger(store, sorted(set(map(str, rows.index)) - set(map(str, files.index))))
+    yield from from_ledger(store, sorted(set(map(str, rows.index)) - set(map(str, files.index))))
 
 
 def checked_bytes(path: Path, name: str) -> bytes:
@@ -48,7 +48,19 @@ def checked_bytes(path: Path, name: str) -> bytes:
     return content
 
 
-def _from_ledger(store: Path | None, digests: list[str]) -> Iterator[tuple[str, bytes]]:
+def from_ledger(store: Path | None, digests: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Photos of the ledger.
+
+    Args:
+        store: holds it.
+        digests: wanted photos, each once.
+
+    Yields:
+        (digest, bytes).
+
+    Raises:
+        FailedWork: no store is named, or its ledger lacks a photo.
+    """
     if not digests:
         return
     if store is None:
