@@ -7,6 +7,7 @@ the brands: pretrained layers, as in the original, tell 27 brands apart after a 
 Source: Ren et al. (2015), Faster R-CNN; Lin et al. (2017), Feature Pyramid Networks for Object Detection.
 """
 
+import math
 from copy import deepcopy
 
 import torch
@@ -27,6 +28,7 @@ SHARED = "shared"  # the map, eight times smaller than the picture, that regions
 ANCHORS = {"8": (24, 40), "16": (64, 96), "32": (144, 240)}  # by stride; sides in pixels: half of all marks are 4 % to 33 % of a photo
 RATIOS = (0.5, 1.0, 2.0)
 CHANNELS = 128  # of the pyramid
+PLACE = 32  # channels that say where in a region something lies: the backbone's own features are averages over all of it
 REGION = 14  # cells of a region's map: what the upper part gets of a picture of 112 pixels
 RPN_IOU = (0.7, 0.3)  # from which an anchor is a mark, and up to which it is none; Source: Ren et al. (2015)
 RPN_SAMPLED, RPN_POSITIVE = 256, 0.5  # anchors a photo to learn from, and how many of them may be marks; ditto
@@ -96,8 +98,14 @@ class Upper(nn.Module):
         super().__init__()
         self.blocks = deepcopy(backbone.blocks[_end(backbone, 8) :])
         self.conv_head, self.bn2, self.pool = backbone.conv_head, backbone.bn2, backbone.global_pool
+        self.place = nn.Conv2d(backbone.conv_head.in_channels, PLACE, 1)
         for module in self._norms():
             module.requires_grad_(False)
+
+    @property
+    def num_features(self) -> int:
+        """Length of the vectors: the backbone's own features, and PLACE channels of a map four times smaller than the region's."""
+        return int(self.conv_head.out_channels) + PLACE * math.ceil(REGION / 4) ** 2
 
     def _norms(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -110,9 +118,9 @@ class Upper(nn.Module):
         return self
 
     def forward(self, regions: torch.Tensor) -> torch.Tensor:
-        """float32 (R, C, REGION, REGION) maps to (R, F) vectors."""
-        vectors: torch.Tensor = self.pool(self.bn2(self.conv_head(self.blocks(regions))))
-        return vectors
+        """float32 (R, C, REGION, REGION) maps to (R, `num_features`) vectors: what the region shows, and where in it."""
+        maps = self.blocks(regions)
+        return torch.cat([self.pool(self.bn2(self.conv_head(maps))), self.place(maps).flatten(1)], dim=1)
 
 
 class FasterRcnn(nn.Module):
@@ -135,7 +143,7 @@ class FasterRcnn(nn.Module):
         if not isinstance(loaded.network, EfficientNet):
             raise BadUse(f"logo.backbone: {backbone!r} is no EfficientNet of timm; name one, such as efficientnet-lite0")
         upper = Upper(loaded.network)
-        head = FastRCNNPredictor(upper.conv_head.out_channels, num_classes + 1)
+        head = FastRCNNPredictor(upper.num_features, num_classes + 1)
         self.network = GeneralizedRCNN(
             Trunk(loaded.network),
             _proposals(),

@@ -6,7 +6,10 @@ from collections import defaultdict
 import torch
 from torch import nn
 
-HEAD_PREFIXES = ("head.", "norm.", "network.backbone.neck.", "network.rpn.", "network.roi_heads.box_predictor.")
+HEAD_PREFIXES = (
+    "head.", "norm.",
+    "network.backbone.neck.", "network.rpn.", "network.roi_heads.box_predictor.", "network.roi_heads.box_head.place.",
+)  # fmt: skip
 BLOCK = re.compile(r"\.(?:layer|layers|blocks|h)\.(\d+)\.")  # names of transformer blocks and stages in transformers, timm, torchvision
 
 
@@ -16,7 +19,7 @@ def build_optimizer(
     """AdamW over the trainable parameters.
 
     Args:
-        model: parameters under `head.` and `norm.` are new, all others pretrained.
+        model: parameters under HEAD_PREFIXES are new, all others pretrained.
         learning_rate: of the topmost pretrained block.
         head_learning_rate: of the new parameters.
         layer_decay: in (0, 1], factor of the learning rate from each block to the one below; what lies below all blocks
