@@ -62,14 +62,15 @@ def _precision_rows(
         yield ALL, ALL, name, whole.mean(iou_50), low, high, len(marks), "" if len(marks) else "no mark"
     for place, brand in enumerate(brands):
         value = _finite(whole.at[0, place, 0])
-        low, high = ends([_finite(table[0, place, 0]) for table in drawn], alpha)
         count = int(num_marks.get(brand, 0))
-        yield "brand", brand, "ap_50", value, low if count else None, high if count else None, count, "" if count else "no mark"
+        spread = _spread([_finite(table[0, place, 0]) for table in drawn], alpha, count)
+        yield "brand", brand, "ap_50", value, spread[0], spread[1], count, spread[2]
     area = (marks["x2"] - marks["x1"]) * (marks["y2"] - marks["y1"])
     inside = {"small": area < 32**2, "medium": (area >= 32**2) & (area < 96**2), "large": area >= 96**2}
     for size in SIZES[1:]:
-        low, high = ends([_mean(table[..., SIZES.index(size)][..., None], True) for table in drawn], alpha)
-        yield "size", size, "map_50", whole.mean(True, size), low, high, int(inside[size].sum()), "" if inside[size].any() else "no mark"
+        count = int(inside[size].sum())
+        spread = _spread([_mean(table[..., SIZES.index(size)][..., None], True) for table in drawn], alpha, count)
+        yield "size", size, "map_50", whole.mean(True, size), spread[0], spread[1], count, spread[2]
 
 
 def resampled(
@@ -102,6 +103,16 @@ def _mean(table: NDArray[np.float64], iou_50: bool) -> float | None:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _spread(values: Sequence[float | None], alpha: float, num_marks: int) -> tuple[float | None, float | None, str]:
+    """Interval, or why there is none: marks that are all found, or all missed, give the same in every resample and say nothing of spread."""
+    low, high = ends(values, alpha)
+    if not num_marks:
+        return None, None, "no mark"
+    if low == high:
+        return None, None, f"no interval from {num_marks} mark{'s' if num_marks > 1 else ''}"
+    return low, high, ""
 
 
 def ends(values: Sequence[float | None], alpha: float) -> tuple[float | None, float | None]:

@@ -87,3 +87,13 @@ def test_nothing_found_is_a_precision_of_zero() -> None:
     table = logo_metrics.compute(photos, marks, nothing, ["a"], 0.5, 0.1, 1).set_index(["group_column", "metric"])
     assert table.loc[("all", "map_50"), "value"].item() == 0.0
     assert pd.isna(table.loc[("all", "precision"), "value"].item())
+
+
+def test_marks_that_are_all_found_have_no_interval() -> None:
+    """Resampling them gives 1 each time: three marks would look like certainty."""
+    marks = pd.DataFrame([(f"p{n}", "a", 0.0, 0.0, 50.0, 50.0) for n in range(3)], columns=["image", "brand", "x1", "y1", "x2", "y2"])
+    photos = pd.DataFrame({"image": ["p0", "p1", "p2"], "group_id": ["p0", "p1", "p2"]})
+    table = logo_metrics.compute(photos, marks, marks.assign(confidence=0.9), ["a"], 0.5, 0.05, seed=0)
+    row = table[(table.group_column == "brand") & (table.metric == "ap_50")].iloc[0]
+    assert row["value"] == pytest.approx(1) and pd.isna(row["ci_low"]) and pd.isna(row["ci_high"])
+    assert row["reason"] == "no interval from 3 marks"
