@@ -53,7 +53,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
     """Certify a threshold on split val, measure on split test, and count appearances on the snapshot's posts.
 
     Args:
-        settings: read are seed, thresholds, fairness.alpha, ingest.max_media_pixels.
+        settings: read are seed, thresholds, fairness.alpha, logo_data.max_pixels.
         inputs: the files. A dataset without anything to learn from, and no detection, gives the same files without rows.
         out: folder to write: metrics.parquet, confusion.parquet, scores.parquet, exposure.parquet (where there are a scan and a snapshot),
             sheet.jpg (where there is something to show), and logo.json with the certificate and the threshold.
@@ -132,7 +132,7 @@ def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Para
     if not tiles:
         return
     wanted = {tile.image for tile in tiles}
-    photos = {name: upright(content, settings.ingest.max_media_pixels) for name, content in logo_dataset.contents(data, wanted, store)}
+    photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in logo_dataset.contents(data, wanted, store)}
     with atomic.replacing(out / "sheet.jpg") as partial:
         logo_sheet.draw(tiles, photos).save(partial, "JPEG", quality=80)
 

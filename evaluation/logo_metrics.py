@@ -106,7 +106,7 @@ def _finite(value: float) -> float | None:
 
 
 def _spread(values: Sequence[float | None], alpha: float, num_marks: int) -> tuple[float | None, float | None, str]:
-    """Interval, or why there is none: marks that are all found, or all missed, give the same in every resample and say nothing of spread."""
+    """Interval, or why there is none: marks that are all found, or all missed, are so in every resample, which says nothing of spread."""
     low, high = ends(values, alpha)
     if not num_marks:
         return None, None, "no mark"

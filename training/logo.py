@@ -48,7 +48,7 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
     """Train a detector on split train, choose its epoch on split val, write it, and what it finds on splits val and test.
 
     Args:
-        params: `logo`, `ingest.max_media_pixels` and `seed` are read.
+        params: `logo`, `logo_data.max_pixels` and `seed` are read.
         dataset: a logo dataset.
         model: folder to write; replaced as a whole. Without a box to learn from it says so, and holds no weights.
         detections: table to write, columns of `logo_detector.DETECTIONS`.
@@ -69,7 +69,7 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
     backend, history = _fit(data, params, store, folder)
     detector = Detector(backend, data.brands, settings.size)
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
-    found = logo_detector.detect(detector, logo_dataset.contents(data, held_out, store), params.ingest.max_media_pixels)
+    found = logo_detector.detect(detector, logo_dataset.contents(data, held_out, store), params.logo_data.max_pixels)
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
             record = {"params": settings.model_dump(), "seed": params.seed, "history": history, "dataset": data.digest}
@@ -114,7 +114,7 @@ def _photos(data: Dataset, split: str, params: parameters.Params, store: Path, f
         for name, rows in zip(digests, marks, strict=True)
     ]
     side = round(params.logo.size * STORED)
-    return photo_map(photos, logo_dataset.contents(data, digests, store), side, params.ingest.max_media_pixels, folder)
+    return photo_map(photos, logo_dataset.contents(data, digests, store), side, params.logo_data.max_pixels, folder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,9 @@ from feature_store import params as parameters
 from feature_store.atomic import replacing
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_image import Unreadable, upright
+from feature_store.logo_contents import checked_bytes
+from feature_store.logo_image import Unreadable
+from feature_store.logo_look import look, photo_bytes
 from training import logo_detector
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -36,14 +38,14 @@ def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Resu
     """Write detections.parquet and refused.parquet (image, reason, detail).
 
     Args:
-        params: `ingest.max_media_pixels` and `ingest.max_media_bytes` are read.
+        params: `logo_data.max_pixels` is read.
         images: a photo, or a folder that is searched for photos.
         model: folder of a trained detector.
         out: folder to write.
 
     Raises:
         BadUse: there is no photo.
-        FailedWork: the detector is missing, damaged or was left untrained.
+        FailedWork: the detector is missing, damaged or was left untrained, or a photo changed while it was looked at.
     """
     files = [images] if images.is_file() else sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
@@ -54,17 +56,15 @@ def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Resu
     refused: list[dict[str, str]] = []
 
     def readable() -> Iterator[tuple[str, bytes]]:
-        for file in files:
+        """Photos that decode in a confined worker; only then are they decoded here."""
+        for file, seen in look(((file, photo_bytes(file, params.logo_data)) for file in files), params.logo_data):
             name = file.name if file == images else str(file.relative_to(images))
-            content = file.read_bytes() if file.stat().st_size <= params.ingest.max_media_bytes else b""
-            try:
-                upright(content, params.ingest.max_media_pixels)
-            except Unreadable as error:
-                refused.append({"image": name, "reason": error.reason, "detail": error.detail})
+            if isinstance(seen, Unreadable):
+                refused.append({"image": name, "reason": seen.reason, "detail": seen.detail})
             else:
-                yield name, content
+                yield name, checked_bytes(file, seen.digest)
 
-    found = logo_detector.detect(detector, readable(), params.ingest.max_media_pixels)
+    found = logo_detector.detect(detector, readable(), params.logo_data.max_pixels)
     for table, name in ((found, "detections"), (pd.DataFrame(refused, columns=["image", "reason", "detail"]), "refused")):
         with replacing(out / f"{name}.parquet") as partial:
             table.to_parquet(partial, index=False)

@@ -62,7 +62,7 @@ def test_a_loaded_detector_finds_the_same(world, trained, params) -> None:
     data = logo_dataset.read(world / "data")
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
     detector = logo_detector.load(world / "a" / "model")
-    again = logo_detector.detect(detector, logo_dataset.contents(data, held_out), params.ingest.max_media_pixels)
+    again = logo_detector.detect(detector, logo_dataset.contents(data, held_out), params.logo_data.max_pixels)
     before = pd.read_parquet(world / "a" / "detections.parquet")
     assert again["confidence"].to_numpy() == pytest.approx(before["confidence"].to_numpy(), abs=1e-5)
     assert not list((world / "a" / "model").glob("*.pt"))
