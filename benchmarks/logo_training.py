@@ -1,10 +1,10 @@
 """Logo detectors on real photos: how well each way of training finds the brands of photos held out, and how it got there.
 
-usage: python benchmarks/logo_training.py ARM --dataset /tmp/flickrlogos --marks /tmp/flickrlogos.marks --out /tmp/arms --samples 10000
+usage: python benchmarks/logo_training.py ARM --dataset /tmp/flickrlogos --marks /tmp/flickrlogos.marks --out /tmp/arms --samples 4136
 
 `logo_photos.py` makes dataset and marks. Arms, each trained on the same number of samples:
   real        the training photos
-  composites  the training photos and twice as many composites: marks, and the marks cut out of training photos, on training photos
+  composites  the training photos and as many composites: marks, and the marks cut out of training photos, on training photos
   one-shot    brands of HELD_BACK as composites of their mark file alone: no photo of them is trained on or validated with
   yolo        the training photos, by YOLO from scratch
 `compare` tests the arms' difference on the photos held out, both resampled together.
@@ -31,7 +31,7 @@ from training import logo
 
 HELD_BACK = ("Apple", "DHL", "Nike", "Starbucks", "Vodafone")
 RESAMPLES = 1000
-SHARE = 2  # composites for each training photo
+SHARE = 1  # composites for each training photo
 
 
 def cut_out(data: Dataset, out: Path) -> None:
@@ -105,7 +105,8 @@ def train(arm: str, dataset: Path, marks: Path, out: Path, samples: int, overrid
     photos, boxes, finds = held_out(data, place)
     precision = average_precision(photos["image"].tolist(), boxes, finds, data.brands)
     result = {
-        "arm": arm, "photos": num_photos, "epochs": epochs, "settings": given.logo.model_dump(), "curve": record["history"],
+        "arm": arm, "photos": num_photos, "epochs": epochs, "samples": epochs * num_photos,
+        "settings": given.logo.model_dump(), "curve": record["history"],
         "test_map_50": precision.mean(True), "test_map_50_95": precision.mean(False),
         "test_ap_50": dict(zip(data.brands, precision.at[0, :, 0].round(4).tolist(), strict=True)), "cpus": os.cpu_count(),
     }  # fmt: skip
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--marks", type=Path, default=Path("marks"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=10000)
+    parser.add_argument("--samples", type=int, default=4136)  # eight epochs of FlickrLogos-27's training photos
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
     if args.arms[0] == "compare":
