@@ -55,10 +55,10 @@ def build(
         JSON-ready content; numbers are numbers or null.
     """
     lookup = _lookup(metrics)
-    categories = [_category(name, lookup, metrics, thresholds, points[name]) for name in cube.categories]
-    for category, charts in zip(categories, curves.of_categories(cube, limits.alpha), strict=True):
-        category["charts"] = charts
-    categories.sort(key=lambda category: -(category["metrics"]["labelled"] or {"value": 0})["value"])  # where the evidence is, first
+    of_each = (_category(name, lookup, metrics, thresholds, points[name]) for name in cube.categories)
+    charts = curves.of_categories(cube, limits.alpha)
+    drawn = [{**category, "charts": some} for category, some in zip(of_each, charts, strict=True)]
+    categories = sorted(drawn, key=lambda category: -(category["metrics"]["labelled"] or {"value": 0})["value"])  # most evidence first
     story: dict[str, Any] = {
         "synthetic": facts.synthetic,
         "data": {**vars(facts), "splits_used": list(facts.splits_used), "periods": list(facts.periods)},
@@ -75,12 +75,7 @@ def build(
         "heat_map": _heat_map(lookup, cube.languages, [category["name"] for category in categories]),
     }
     story |= {} if logos is None else {"logos": dict(logos)}
-    return {
-        "headline": sentences.headline(gate),
-        "changed": changes.changed(story),
-        "attention": sentences.attention(story),
-        **story,
-    }
+    return {"headline": sentences.headline(gate), "changed": changes.changed(story), "attention": sentences.attention(story), **story}
 
 
 def _category(
