@@ -1,17 +1,25 @@
-"""A repository in small: our runner, DAGs and commands around a graph of three stages that take no time."""
+"""A repository in small: our runner, DAGs and commands around a graph of three stages that take no time; Airflow's servers on it."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_servers import Airflow, start
+from finished_workspaces import register_two_that_pass_and_one_that_is_held
+from score_worlds import PARAMS
+from weeks import deliver, tables
+
+from feature_store import ingest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).parent / "toy"
+RESPONSE_TIMEOUT_H = 120 / 3600
 
 
 class Toy:
@@ -100,3 +108,30 @@ def toy(toy_root: Path, tmp_path: Path) -> Toy:
 def shared_toy(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """The toy repository with a store that the tests of a module share, in their order."""
     return Toy(toy_root, tmp_path_factory.mktemp("shared") / "store")
+
+
+@pytest.fixture(scope="session")
+def airflow(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """`upheld up` on a store with three models, two of which the gate lets pass, and a week of the first one's decisions.
+
+    Nobody waits for an answer for long.
+    """
+    folder = tmp_path_factory.mktemp("approval")
+    root, store = folder / "repository", folder / "store"
+    shutil.copytree(toy_root, root)
+    params = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(params.replace("response_timeout_h: 72.0", f"response_timeout_h: {RESPONSE_TIMEOUT_H}"))
+    shutil.copy(REPOSITORY / "evaluation" / "weekly.py", root / "evaluation" / "weekly.py")  # the real one again
+    register_two_that_pass_and_one_that_is_held(store)
+    delivery = deliver(folder / "delivery", tables(models=("upheld-moderation/1",)))
+    assert ingest.main([str(delivery), "--store", str(store), "--params", str(PARAMS), "--as-of", "2026-10-30T00:00:00Z"]) == 0
+    with start(root, store) as up:
+        try:
+            assert up.stdout is not None
+            served = Airflow(json.loads(up.stdout.readline()), store)
+            for dag in ("promote", "weekly_calibration"):
+                served.ask("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
+            yield served
+        finally:
+            up.terminate()
+            up.communicate(timeout=90)

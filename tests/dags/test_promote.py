@@ -1,106 +1,15 @@
 """The DAGs `promote` and `weekly_calibration` under Airflow's own servers: who answers is recorded, a no and silence change nothing."""
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
-from finished_workspaces import register_two_that_pass_and_one_that_is_held
-from playwright.sync_api import Page, sync_playwright
-from score_worlds import PARAMS
-from weeks import deliver, tables
+from airflow_servers import CHROMIUM, Airflow, page_of, run_path, wait_for
 
-from feature_store import ingest
 from registry import mlflow_store, promote
 
-PATIENCE_S = 180.0  # of these tests, on a busy machine
-RESPONSE_TIMEOUT_H = 120 / 3600
-CHROMIUM = Path("/usr/bin/chromium")
-REPOSITORY = Path(__file__).resolve().parents[2]
 WEEK = "2026-W43"
-
-
-class Airflow:
-    """Airflow's REST API, with the DAG `promote`."""
-
-    def __init__(self, told: dict[str, str], store: Path) -> None:
-        self.address, self.login, self.store = told["airflow"], {key: told[key] for key in ("username", "password")}, store
-        self.token = ""
-        self.token = self.ask("POST", "/auth/token", self.login)["access_token"]
-
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self.address + path, data, headers, method=method)) as answer:
-            return json.load(answer)
-
-    def trigger(self, dag: str = "promote", **conf: str) -> str:
-        """Path of a new run."""
-        return run_path(self.ask("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"], dag)
-
-    def question(self, run: str, *, patient: bool = True) -> dict[str, Any]:
-        """What the person is shown, once the task waits for an answer; where `patient`, once the scheduler knows that it does."""
-
-        def waiting() -> Any:
-            task = self.ask("GET", f"{run}/taskInstances/approve")
-            known = not patient or self._heard_of(run, task["try_number"])
-            return known and task["state"] == "awaiting_input" and self.ask("GET", f"{run}/taskInstances/approve/-1/hitlDetails")
-
-        shown: dict[str, Any] = wait_for(waiting)
-        return shown
-
-    def _heard_of(self, run: str, try_number: int) -> bool:
-        """Whether the scheduler has heard that the process which asked has ended; no page and no API says so, only its log.
-
-        Airflow 3.3 fails a task that is answered before (see the retries in dags/promote.py).
-        """
-        ended = f"TaskInstance Finished: dag_id=promote, task_id=approve, run_id={run.rpartition('/')[2]},"
-        lines = (self.store / "airflow" / "standalone.log").read_text(errors="replace").splitlines()
-        return any(ended in line and f"try_number={try_number}," in line for line in lines)
-
-    def answer(self, run: str, option: str, **said: str) -> None:
-        given = {"note": None, "despite_hold": None} | said
-        self.ask("PATCH", f"{run}/taskInstances/approve/-1/hitlDetails", {"chosen_options": [option], "params_input": given})
-
-    def ended(self, run: str) -> dict[str, str]:
-        """States of the run's tasks after its end, and its own."""
-        state = wait_for(lambda: (state := self.ask("GET", run)["state"]) in ("success", "failed") and state)
-        tasks = self.ask("GET", f"{run}/taskInstances")["task_instances"]
-        return {"run": state} | {task["task_id"]: task["state"] for task in tasks}
-
-
-def run_path(run_id: str, dag: str = "promote") -> str:
-    return f"/api/v2/dags/{dag}/dagRuns/{run_id}"
-
-
-def wait_for(happened: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            found = happened()
-        except HTTPError as error:
-            if error.code != 404:
-                raise
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def champion(store: Path) -> mlflow_store.Version | None:
@@ -110,40 +19,6 @@ def champion(store: Path) -> mlflow_store.Version | None:
 def number(store: Path) -> int | None:
     found = champion(store)
     return found.number if found else None
-
-
-@pytest.fixture(scope="module")
-def airflow(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """`upheld up` on a store with three models, two of which the gate lets pass, and a week of the first one's decisions.
-
-    Nobody waits for an answer for long.
-    """
-    folder = tmp_path_factory.mktemp("approval")
-    root, store = folder / "repository", folder / "store"
-    shutil.copytree(toy_root, root)
-    params = (root / "params.yaml").read_text()
-    (root / "params.yaml").write_text(params.replace("response_timeout_h: 72.0", f"response_timeout_h: {RESPONSE_TIMEOUT_H}"))
-    shutil.copy(REPOSITORY / "evaluation" / "weekly.py", root / "evaluation" / "weekly.py")  # the real one again
-    register_two_that_pass_and_one_that_is_held(store)
-    delivery = deliver(folder / "delivery", tables(models=("upheld-moderation/1",)))
-    assert ingest.main([str(delivery), "--store", str(store), "--params", str(PARAMS), "--as-of", "2026-10-30T00:00:00Z"]) == 0
-    with start(root, store) as up:
-        try:
-            assert up.stdout is not None
-            served = Airflow(json.loads(up.stdout.readline()), store)
-            for dag in ("promote", "weekly_calibration"):
-                served.ask("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
-            yield served
-        finally:
-            up.terminate()
-            up.communicate(timeout=90)
-
-
-def start(root: Path, store: Path) -> subprocess.Popen[str]:
-    ports = ["--airflow-port", str(free_port()), "--mlflow-port", str(free_port())]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "UPHELD"))}
-    command = [sys.executable, "-m", "registry.up", *ports, "--store", str(store), "--json"]
-    return subprocess.Popen(command, cwd=root, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
@@ -279,24 +154,11 @@ def test_a_person_approves_in_the_browser(airflow: Airflow) -> None:
 
 def in_browser(airflow: Airflow, run: str, despite_hold: str = "") -> None:
     """Log in, read the question of a run and approve."""
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(40_000)
-        approve(page, airflow, run.rpartition("/")[2], despite_hold)
-        browser.close()
-
-
-def approve(page: Page, airflow: Airflow, run_id: str, despite_hold: str) -> None:
-    page.goto(f"{airflow.address}/auth/login/")
-    page.locator("input[name=username]").fill(airflow.login["username"])
-    page.locator("input[name=password]").fill(airflow.login["password"])
-    page.locator("button[type=submit]").click()
-    page.wait_for_url(lambda url: "/auth/login" not in url)
-    page.goto(f"{airflow.address}/dags/promote/runs/{run_id}/tasks/approve/required_actions")
-    page.get_by_role("heading", name="Thresholds, old → new").wait_for()
-    assert page.locator("table").count() > 0
-    if despite_hold:
-        page.locator("#element_despite_hold").fill(despite_hold)
-    page.get_by_role("button", name="Approve").click()
-    page.get_by_text("admin", exact=False).first.wait_for()
+    with page_of(airflow) as page:
+        page.goto(f"{airflow.address}/dags/promote/runs/{run.rpartition('/')[2]}/tasks/approve/required_actions")
+        page.get_by_role("heading", name="Thresholds, old → new").wait_for()
+        assert page.locator("table").count() > 0
+        if despite_hold:
+            page.locator("#element_despite_hold").fill(despite_hold)
+        page.get_by_role("button", name="Approve").click()
+        page.get_by_text("admin", exact=False).first.wait_for()
