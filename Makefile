@@ -15,7 +15,8 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help setup demo taste test slow lint
 
 help:
-	@echo "make demo [DATA=folder] [QUICK=1]  install, then run the main job from deliveries to a registered model"
+	@echo "make demo [DATA=folder] [QUICK=1]  install, then run the main job from deliveries to a registered model;"
+	@echo "                                   its store is the folder store, or what UPHELD_STORE names"
 	@echo "make taste                         install the core alone and show a report on sample scores"
 	@echo "make setup                         install everything, run nothing"
 	@echo "make test | make slow | make lint  the tests, the long tests, ruff + mypy + import contracts"

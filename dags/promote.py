@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from dags.assets import CHALLENGER
 from dags.process import interpreter
 from dags.stages import call, store_of
-from dags.workspace import read_params
+from dags.workspace import base_params
 
 ROOT = Path(__file__).resolve().parents[1]
 FORM = {
@@ -48,7 +48,7 @@ def promote() -> None:
         subject="{{ ti.xcom_pull(task_ids='describe')['subject'] }}",
         body="{{ ti.xcom_pull(task_ids='describe')['body'] }}",
         defaults="Reject",
-        response_timeout=timedelta(hours=read_params(ROOT)["promote.response_timeout_h"]),
+        response_timeout=timedelta(hours=base_params(ROOT, store_of(ROOT))["promote.response_timeout_h"]),
         params=ANSWER,
         # Airflow 3.3 fails a task that is answered before its scheduler has heard that the asking process ended: it takes that end for
         # one of the process which resumes (SchedulerJobRunner.process_executor_events spares `scheduled` tasks, not queued ones).

@@ -39,9 +39,9 @@ def form(root: Path) -> dict[str, Param]:
         root: repository.
 
     Returns:
-        flat name -> Airflow parameter, its value in the file as default.
+        flat name -> Airflow parameter, its value in the file as default, or in the store's own.
     """
-    flat = workspace.read_params(root)
+    flat = workspace.base_params(root, store_of(root))
     return {key: Param(value, type=FORM_TYPES[type(value)], section=key.partition(".")[0]) for key, value in flat.items()}
 
 

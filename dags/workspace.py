@@ -48,8 +48,8 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
     Args:
         root: repository, whose packages, `dvc.yaml` and `params.yaml` are copied; outs and `dvc.lock` are not.
         workspace: folder to make.
-        store: folder with the shared DVC cache.
-        given: flat parameter name -> value, those equal to the repository's included.
+        store: folder with the shared DVC cache; its own parameters come over the repository's.
+        given: flat parameter name -> value, those equal to `base_params` included.
         facts: goes into `run.json` beside the code's commit; `rerun_of` names a run whose params and pinned inputs to take.
 
     Raises:
@@ -61,9 +61,10 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
     partial = Path(tempfile.mkdtemp(dir=workspace.parent, prefix=f".{workspace.name}.", suffix=".partial"))
     try:
         _copy_code(root, partial)
-        changes = _changes(root, given)
+        base = base_params(root, store)
+        changes = _changes(base, given)
         if facts.get("rerun_of"):
-            changes = _take_over(root, location(store, facts["rerun_of"]), partial) | changes
+            changes = _take_over(base, location(store, facts["rerun_of"]), partial) | changes
         _merge_params(partial, store, changes)
         _configure(partial, workspace, store)
         write_json(partial / "run.json", dict(facts) | _origin(root))
@@ -115,6 +116,12 @@ def read_params(root: Path) -> dict[str, Any]:
     return flatten(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))
 
 
+def base_params(root: Path, store: Path) -> dict[str, Any]:
+    """The flat parameters of a run that nobody changes anything for: the repository's, and over them the store's own."""
+    own = store / "params.yaml"
+    return read_params(root) | (flatten(yaml.safe_load(own.read_text(encoding="utf-8")) or {}) if own.exists() else {})
+
+
 def _copy_code(root: Path, partial: Path) -> None:
     for package in sorted(path.parent for path in root.glob("*/__init__.py")):
         shutil.copytree(package, partial / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,21 +131,19 @@ def _copy_code(root: Path, partial: Path) -> None:
     shutil.copy2(root / ".dvc" / "config", partial / ".dvc" / "config")
 
 
-def _changes(root: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs from the repository's values; JSON tells true from 1, which Python takes for equal."""
-    known = read_params(root)
-    return {key: value for key, value in given.items() if key not in known or json.dumps(value) != json.dumps(known[key])}
+def _changes(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the values of `base_params`; JSON tells true from 1, which Python takes for equal."""
+    return {key: value for key, value in given.items() if key not in base or json.dumps(value) != json.dumps(base[key])}
 
 
-def _take_over(root: Path, earlier: Path, partial: Path) -> dict[str, Any]:
+def _take_over(base: Mapping[str, Any], earlier: Path, partial: Path) -> dict[str, Any]:
     """The earlier run's pinned inputs, copied, and its values of the parameters that the code still knows."""
     if not (earlier / "run.json").is_file():
         raise Refused(f"there is no run {earlier.name}; `upheld runs` lists them", 2)
     if (earlier / graph.PINNED).exists():
         (partial / graph.PINNED).parent.mkdir(parents=True)
         shutil.copy2(earlier / graph.PINNED, partial / graph.PINNED)
-    known = read_params(root)
-    return _changes(root, {key: value for key, value in read_params(earlier).items() if key in known})
+    return _changes(base, {key: value for key, value in read_params(earlier).items() if key in base})
 
 
 def _merge_params(partial: Path, store: Path, changes: Mapping[str, Any]) -> None:

@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Draw posts for people to judge, each with a known probability."""
-        settings = params.load(params_file, overrides)
+        settings = params.load(params_file, overrides, store)
         if out.suffix not in (".parquet", ".csv"):
             raise BadUse(f"--out {out}: expected a name that ends in .parquet or .csv")
         secret = os.environ.get(SECRET_VARIABLE, "").encode()

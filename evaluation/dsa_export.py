@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Indicators per official EU language as CSV, in the columns of Implementing Regulation (EU) 2024/2835."""
-        section = params.load(params_file, overrides).dsa_export
+        section = params.load(params_file, overrides, store).dsa_export
         rows = run(section, metrics, report, out, Report(service, period, applicability))
         stated = sum(bool(row["Value"]) for row in rows)
         if as_json:

@@ -5,7 +5,6 @@ usage: python -m evaluation.logo_evaluate     in a workspace that holds data/log
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from evaluation.logo_inputs import STAGE_DATASET, Inputs
 from evaluation.logo_sheet import Tile
 from evaluation.metric_rows import ALL
 from feature_store import atomic, logo_dataset, params
-from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
 from feature_store.logo_dataset import Dataset
 from feature_store.logo_image import upright
@@ -139,7 +138,6 @@ def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Para
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge as the stage of the graph, or any table of detections. Returns the exit code."""
-    here = Path(os.environ.get("UPHELD_STORE", "store"))
 
     def logo_evaluate(
         detections: Annotated[Path | None, typer.Argument(help="Table of detections; without it the stage's own files.")] = None,
@@ -149,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate, exposure and pictures.")] = OUT,
         params_file: ParamsFile = PARAMS_FILE,
         set_: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = here,
+        store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """Certify a confidence threshold, and measure the detector on the photos held out."""

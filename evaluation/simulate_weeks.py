@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BadUse(f"--prevalence {prevalence}: expected a share between 0 and 1")
         given = {"precision_target": target, "delta": delta}
         own = [f"thresholds.{name}={value}" for name, value in given.items() if value is not None]
-        settings = params.load(params_file, [*overrides, *own])
+        settings = params.load(params_file, [*overrides, *own], store)
         with console().status("Simulating"):
             told = run(settings, out, worlds=world, posts_per_week=posts_per_week, prevalence=prevalence, budget=budget, num_weeks=weeks)
         print(json.dumps(told)) if as_json else _show(told, out)

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
-        settings = params.load(params_file, overrides)
+        settings = params.load(params_file, overrides, store)
         moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
         inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, freeze_log.frozen(store), store, show_text)
         with console().status(f"Reporting on {week}"):

@@ -13,7 +13,7 @@ from feature_store.errors import BadUse, FailedWork
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with every parameter.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="key=value over the params file; may repeat.", metavar="KEY=VALUE")]
-StoreFolder = Annotated[Path, typer.Option("--store", help="Folder that holds ledger, registry, runs and caches.")]
+StoreFolder = Annotated[Path, typer.Option("--store", envvar="UPHELD_STORE", help="Folder that holds ledger, registry, runs and caches.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 PARAMS_FILE = Path("params.yaml")

@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
-        parameters = params.load(params_file, set_)
+        parameters = params.load(params_file, set_, store)
         result = run(parameters, store, only) if explain_ is None else explain(parameters, store, explain_, only)
         if as_json:
             print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))

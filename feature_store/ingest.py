@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Take a delivery of posts, decisions and review outcomes into the ledger."""
         now = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
-        result = run(params.load(params_file, set_), delivery, store, now)
+        result = run(params.load(params_file, set_, store), delivery, store, now)
         if summary is not None:
             atomic.write_json(summary, result)
         if as_json:

@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Paste brand marks onto photos: training data for a brand before any label of it exists."""
-        given = params.load(params_file, overrides)
+        given = params.load(params_file, overrides, store)
         report = run(given, given.seed if seed is None else seed, marks, photos, out, num, store).report
         if as_json:
             print(json.dumps(report, indent=2, sort_keys=True))

@@ -4,7 +4,6 @@ usage: python -m feature_store.logo_data     in a workspace that holds data/inpu
 """
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -124,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about: Annotated[Path, typer.Option(help="Folder to write: what the dataset was made of.")] = ABOUT,
         params: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006
-        store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008
+        store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """Put together what the logo detector learns from."""

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Make a logo dataset of what reviewers said of detected logos. Photos stay in the ledger."""
-        given = params.load(params_file, overrides)
+        given = params.load(params_file, overrides, store)
         report = run(given.logo_data, given.seed, store, out).report
         if as_json:
             print(json.dumps(report, indent=2, sort_keys=True))

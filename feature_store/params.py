@@ -38,6 +38,8 @@ from feature_store.params_media import (
 from feature_store.params_section import Section
 from feature_store.params_training import Audio, Fusion, Image, Logo, Predict, Text
 
+FILE = Path("params.yaml")
+
 
 class Params(Section):
     """All sections of params.yaml. Each section is named after the stage or command that reads it."""
@@ -93,20 +95,53 @@ class Params(Section):
         return self.features.decode_memory_bytes
 
 
-def load(path: Path, overrides: list[str] | None = None) -> Params:
+def load(path: Path, overrides: list[str] | None = None, store: Path | None = None) -> Params:
     """Read and check the params file.
 
+    The stages of the graph name no store: DVC knows the values of the params file alone.
+
     Args:
-        path: YAML file.
-        overrides: `section.key=value` strings, value in YAML syntax; each replaces what the file says.
+        path: YAML file; where there is no `params.yaml` in the working folder, the repository's own is taken.
+        overrides: `section.key=value` strings, value in YAML syntax; each replaces what the files say.
+        store: its own params file, if it has one, replaces what `path` says, except where `path` is the file of a run's
+            workspace, which holds all that the run was given.
 
     Returns:
         the checked parameters.
 
     Raises:
-        BadUse: the file is missing or no YAML mapping, a key is unknown, a value has the wrong type or range,
+        BadUse: a file is missing or no YAML mapping, a key is unknown, a value has the wrong type or range,
             or an override is not of the form key=value. The message names the file and the key.
     """
+    if path == FILE and not path.exists() and (beside := Path(__file__).resolve().parents[1] / FILE).exists():
+        path = beside
+    content = _read(path)
+    kept = {} if store is None or (path.parent / "run.json").exists() else of_store(store)
+    if store is not None and kept:
+        check(content, str(path))
+        for key, value in kept.items():
+            _replace(content, key, value, f"{own_file(store)}")
+        check(content, str(own_file(store)))
+    for override in overrides or []:
+        _apply(content, override)
+    return check(content, str(path))
+
+
+def own_file(store: Path) -> Path:
+    """The params file of a store: what holds for every later command on it, where that differs from the params file."""
+    return store / FILE
+
+
+def of_store(store: Path) -> dict[str, Any]:
+    """What a store's own params file says, flat; empty where it has none. The keys are not checked.
+
+    Raises:
+        BadUse: it cannot be read, or is no YAML mapping.
+    """
+    return flatten(_read(own_file(store))) if own_file(store).exists() else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -115,9 +150,7 @@ def load(path: Path, overrides: list[str] | None = None) -> Params:
         raise BadUse(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise BadUse(f"{path}: expected a mapping of sections, found {type(content).__name__}")
-    for override in overrides or []:
-        _apply(content, override)
-    return check(content, str(path))
+    return content
 
 
 def check(content: dict[str, Any], origin: str) -> Params:
@@ -154,15 +187,18 @@ def _apply(content: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise BadUse(f"--set {override}: expected section.key=value")
+    _replace(content, key, yaml.safe_load(text), f"--set {override}")
+
+
+def _replace(content: dict[str, Any], key: str, value: Any, origin: str) -> None:
     *parents, leaf = key.split(".")
     target = content
     for parent in parents:
         target = target.get(parent)  # type: ignore[assignment]
         if not isinstance(target, dict):
-            raise BadUse(f"--set {override}: there is no section {parent!r} in the params file")
+            raise BadUse(f"{origin}: there is no section {parent!r} in the params file")
     if leaf not in target:
-        raise BadUse(f"--set {override}: unknown key {key!r}; known here: {', '.join(sorted(map(str, target)))}")
-    value = yaml.safe_load(text)
+        raise BadUse(f"{origin}: unknown key {key!r}; known here: {', '.join(sorted(map(str, target)))}")
     if isinstance(value, str) and isinstance(target[leaf], float):  # YAML takes 1e-4 for a string
         with suppress(ValueError):
             value = float(value)

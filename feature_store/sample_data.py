@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Make a synthetic multilingual world. `sample-data respond` lets its reviewers answer an audit plan."""
-        given = params.load(params_file, overrides)
+        given = params.load(params_file, overrides, store)
         settings, seed = given.sample_data, given.seed if seed is None else seed
         chosen = calendar(settings, seed, first_week or settings.origin_week, weeks or settings.weeks)
         result = run(settings, seed, out, chosen, posts_per_week or settings.posts_per_week)

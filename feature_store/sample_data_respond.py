@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Let the sample world's reviewers judge the posts that an audit drew."""
-        params.load(params_file, overrides)  # nothing here depends on it, but a wrong override is told everywhere
+        params.load(params_file, overrides, store)  # nothing here depends on it, but a wrong override is told everywhere
         _tell(run(read_plan(plan), world, out), as_json)
 
     return execute(respond, "sample-data respond", argv)

@@ -4,7 +4,6 @@ usage: python -m feature_store.snapshot     in a workspace that holds data/input
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
         params: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006
-        store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008
+        store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """Draw the snapshot that a retrain learns from."""

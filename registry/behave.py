@@ -41,7 +41,7 @@ class Model:
 
 def appoint(store: Path, reference: str) -> Model:
     """Load a registered version with the thresholds pinned to it. Raises as `serve.resolve` and `pipeline.load` do."""
-    registry = mlflow_store.connect(store)
+    registry = mlflow_store.connect(store, create=False)
     version, thresholds = serve.resolve(registry, reference)
     content = load_thresholds(mlflow_store.thresholds_path(registry, thresholds))
     return Model(pipeline.load(mlflow_store.bundle_path(registry, version)), version.label, thresholds.label, content)
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Functional and paired suites on a registered model, per language."""
-        settings = params.load(params_file, overrides)
+        settings = params.load(params_file, overrides, store)
         told = run(appoint(store, model), suite, out, settings, scores.parse_columns(columns), violation)
         behaviour_files.keep(store, out)  # for the reports on this version
         if as_json:

@@ -1,6 +1,6 @@
 """The main job from nothing to a registered challenger: deliver, ingest, retrain through Airflow, tell what happened.
 
-usage: upheld demo [--data DELIVERY] [--quick]
+usage: upheld demo [--data DELIVERY] [--quick] [--store FOLDER]
 """
 
 import json
@@ -11,18 +11,23 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
+import yaml
 from rich.console import Console
 from rich.table import Table
 
-from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, console, execute
+from feature_store import atomic, params
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse, FailedWork
+from feature_store.sample_data_files import MARK
+from registry import retrain
 
-# A demo's data may be as old as it likes; a deployment's may not.
-OLD_DATA = "--set=expectations.max_age_days=36500.0"
-# The quick size is for continuous integration: the same job, less of everything.
-QUICK_WORLD = ["--weeks", "4", "--posts-per-week", "450"]
-QUICK_TRAINING = ["text.epochs=1", "image.epochs=1", "logo.epochs=1", "snapshot.frame_rows=200"]
-DEMO_TRAINING = ["logo.epochs=4"]  # the sample world's marks are learned in half the time that real ones take
+# Parameters of a demo, written into its store, so that every later command there goes on with them.
+Settings = dict[str, dict[str, Any]]
+OLD_DATA: Settings = {"expectations": {"max_age_days": 36500.0}}  # a demo's data may be as old as it likes; a deployment's may not
+DEMO_TRAINING: Settings = {"logo": {"epochs": 4}}  # the sample world's marks are learned in half the time that real ones take
+# The quick size is for continuous integration: the same job, less of everything. Both worlds end in the same week.
+QUICK_WORLD: Settings = {"sample_data": {"origin_week": "2026-W38", "weeks": 4, "posts_per_week": 450}}
+QUICK_TRAINING: Settings = {"text": {"epochs": 1}, "image": {"epochs": 1}, "logo": {"epochs": 1}, "snapshot": {"frame_rows": 200}}
 NUM_LOGO_PHOTOS, QUICK_LOGO_PHOTOS = 160, 80
 
 
@@ -32,34 +37,58 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
     Args:
         data: a delivery folder; None makes the synthetic sample world and takes that.
         store: folder for ledger, registry, runs and caches; an existing one goes on from what it holds.
-        quick: a smaller world and shorter training.
+        quick: a smaller world and shorter training; a store that has its own parameters keeps these.
         params_file: the params file.
-        overrides: `section.key=value`, over the quick size's own.
+        overrides: `section.key=value`, for this retrain alone.
 
     Returns:
         {"run", "workspace", "registered", "tasks"} of the retrain.
 
     Raises:
-        BadUse, FailedWork: as the step that failed says.
+        BadUse: the store would mix the synthetic world with real data; or as the step that failed says.
+        FailedWork: as the step that failed says.
     """
-    from feature_store import ingest, logo_sample, params, sample_data
-    from registry import retrain
+    from feature_store import ingest, logo_sample, sample_data
 
+    _refuse_mixture(store, data is None or (data / MARK).is_file())
+    kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
+    _keep(store, kept | (QUICK_WORLD if quick and data is None else {}))
+    retrain.say_kept(store)
     settings = [f"--params={params_file}", f"--store={store}"]
-    changed = [*(QUICK_TRAINING if quick else DEMO_TRAINING if data is None else []), *overrides]
     if data is None:
         data = store / "world"
         _say(f"1/3 No data given: making a synthetic world in {data}. Every figure from it is about that world, not about yours.")
-        _must(sample_data.main(["--out", str(data), *(QUICK_WORLD if quick else []), *settings]), "sample-data")
-        given = params.load(params_file, changed)  # its own posts show few logos: a folder of larger pictures stands in for labelled photos
-        logo_sample.sample(store / "logos" / "sample", QUICK_LOGO_PHOTOS if quick else NUM_LOGO_PHOTOS, given, given.seed)
+        _must(sample_data.main(["--out", str(data), *settings]), "sample-data")
+        photos = store / "logos" / "sample"  # the world's own posts show few logos: larger pictures stand in for labelled photos
+        if not (photos / "dataset.json").exists():
+            given = params.load(params_file, overrides, store)
+            logo_sample.sample(photos, QUICK_LOGO_PHOTOS if quick else NUM_LOGO_PHOTOS, given, given.seed)
     else:
         _say(f"1/3 Data: {data}")
     _say("2/3 Ingest: every row accepted, duplicate, pending or quarantined")
-    _must(ingest.main([str(data), "--summary", str(store / "ingest.json"), OLD_DATA, *settings]), "ingest")
+    old_data = f"--set=expectations.max_age_days={OLD_DATA['expectations']['max_age_days']}"
+    _must(ingest.main([str(data), "--summary", str(store / "ingest.json"), old_data, *settings]), "ingest")
     _say("3/3 Retrain through Airflow: labels, models, fusion, calibration, thresholds, gate, registration")
-    finished = retrain.run(store, retrain.changed(params_file, changed))
+    finished = retrain.run(store, retrain.changed(params_file, overrides, store))
     return {"run": finished.name, "workspace": finished.workspace, "registered": finished.tasks["register"], "tasks": finished.tasks}
+
+
+def _refuse_mixture(store: Path, synthetic: bool) -> None:
+    from feature_store.ledger import Ledger
+    from feature_store.ledger_commit import MARKER
+
+    if not (store / "ledger" / MARKER).exists():
+        return
+    if (not synthetic) in Ledger(store).read("deliveries", ["synthetic"])["synthetic"].to_pylist():
+        holds, new = ("real data", "the synthetic world") if synthetic else ("the synthetic world", "real data")
+        raise BadUse(f"{store}: holds {holds}, which {new} must not be mixed with; name another store with UPHELD_STORE or --store")
+
+
+def _keep(store: Path, settings: Settings) -> None:
+    """Write the store's own params file, unless it has one: then this demo goes on from it."""
+    if settings and not params.own_file(store).exists():
+        head = "# Parameters that hold in this store instead of those of params.yaml; `upheld demo` wrote them. Options of a command win.\n"
+        atomic.write_text(params.own_file(store), head + yaml.safe_dump(settings, sort_keys=False))
 
 
 def _say(line: str) -> None:
@@ -86,9 +115,10 @@ def tell(store: Path, outcome: dict[str, Any]) -> None:
     out.print(f"Registered {registered['model']} and {registered['thresholds']} at alias challenger; the gate says {registered['gate']}.")
     out.print("All figures are synthetic: they come from the sample world.\n" if synthetic else "", markup=False)
     out.print(f"Report    {workspace / 'data/evaluation/report.html'}", markup=False)
-    out.print(f"Score     .venv/bin/upheld score --post POST.json --store {store}", markup=False)
-    out.print(f"Runs      .venv/bin/upheld runs --store {store}", markup=False)
-    out.print(f"Airflow   .venv/bin/upheld up --store {store}", markup=False)
+    there = retrain.named(store)
+    out.print(f"Score     .venv/bin/upheld score --post POST.json{there}", markup=False)
+    out.print(f"Runs      .venv/bin/upheld runs{there}", markup=False)
+    out.print(f"Airflow   .venv/bin/upheld up{there}", markup=False)
 
 
 def _rows(summary: Path) -> Table:
@@ -137,16 +167,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         quick: Annotated[bool, typer.Option("--quick", help="A smaller world and shorter training.")] = False,
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: Annotated[Path | None, typer.Option(help="Store folder [demo/NAME OF THE DATA].")] = None,
+        store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """The main job on given data, or on a synthetic world: ingest to registered challenger."""
-        place = store or Path("demo") / (data.resolve().name if data else "sample")
-        outcome = run(data, place, quick, params_file, overrides)
+        outcome = run(data, store, quick, params_file, overrides)
         if as_json:
             print(json.dumps(outcome))
         else:
-            tell(place, outcome)
+            tell(store, outcome)
 
     return execute(demo, "demo", argv)
 

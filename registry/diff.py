@@ -31,7 +31,7 @@ def run(store: Path, first: str, second: str) -> dict[str, list[Change]]:
     Raises:
         BadUse: no such version.
     """
-    registry = mlflow_store.connect(store)
+    registry = mlflow_store.connect(store, create=False)
     sides = [_facts(registry, mlflow_store.resolve(registry, mlflow_store.MODEL, reference)) for reference in (first, second)]
     return {section: _changes(sides[0][section], sides[1][section]) for section in sides[0]}
 

@@ -71,7 +71,7 @@ def command(event: Literal["freeze", "unfreeze"], argv: Sequence[str] | None) ->
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
-        policies = params.load(params_file, overrides).policies
+        policies = params.load(params_file, overrides, store).policies
         changed = run(store, policies, category, event, who or _user(), reason, datetime.now(UTC))
         standing = {name: json.loads(item.model_dump_json()) for name, item in freeze_log.frozen(store).items()}
         if as_json:

@@ -35,10 +35,12 @@ def run(store: Path, week: str, out: Path) -> str:
     Raises:
         BadUse: no such week.
     """
+    out.unlink(missing_ok=True)
+    if not mlflow_store.exists(store):
+        return "nothing is registered yet; the week's own decisions show the thresholds"
     registry = mlflow_store.connect(store)
     champion.settle(registry)
     now = champion.current(registry)
-    out.unlink(missing_ok=True)
     if now.model is None:
         return "nothing is in production; the week's own decisions show the thresholds"
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))

@@ -12,16 +12,17 @@ import typer
 import yaml
 
 from feature_store import atomic, params
-from feature_store.command import PARAMS_FILE, Overrides, ParamsFile, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, Overrides, ParamsFile, StoreFolder, execute
 
 
-def run(path: Path, overrides: list[str], out: Path) -> dict[str, Any]:
+def run(path: Path, overrides: list[str], out: Path, store: Path) -> dict[str, Any]:
     """Write every parameter, in its checked form.
 
     Args:
         path: params file to start from.
         overrides: `section.key=value`, value in YAML syntax.
         out: YAML file to write; may be `path` itself.
+        store: its own parameters come over those of `path`, and under the overrides.
 
     Returns:
         what was written.
@@ -29,7 +30,7 @@ def run(path: Path, overrides: list[str], out: Path) -> dict[str, Any]:
     Raises:
         BadUse: a key is unknown, or a value has the wrong type or range.
     """
-    merged = params.load(path, overrides).model_dump(mode="json")
+    merged = params.load(path, overrides, store).model_dump(mode="json")
     atomic.write_text(out, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
     return merged
 
@@ -41,9 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         out: Annotated[Path, typer.Option(help="YAML file to write.")],
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+        store: StoreFolder = STORE_FOLDER,
     ) -> None:
         """Merge params into one checked file."""
-        run(params_file, overrides, out)
+        run(params_file, overrides, out, store)
 
     return execute(merge, "merge-params", argv)
 

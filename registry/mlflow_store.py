@@ -49,12 +49,24 @@ def tracking_uri(store: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(store / 'mlflow' / 'mlflow.db').resolve()}"
 
 
-def connect(store: Path) -> Registry:
-    """Open the registry of `store`, creating it on first use.
+def exists(store: Path) -> bool:
+    """Whether there is a registry to read: one at $MLFLOW_TRACKING_URI, or the database of `store`."""
+    return "MLFLOW_TRACKING_URI" in os.environ or (store / "mlflow" / "mlflow.db").exists()
+
+
+def connect(store: Path, create: bool = True) -> Registry:
+    """Open the registry of `store`.
+
+    Args:
+        store: folder with the registry.
+        create: make it where there is none; who only reads leaves nothing behind.
 
     Raises:
+        BadUse: there is none, and it is not to be made.
         FailedWork: the tracking store cannot be reached or opened; nothing is registered then.
     """
+    if not create and not exists(store):
+        raise BadUse(f"nothing is registered in {store} yet; `upheld retrain` makes the first version")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "1")
     (store / "mlflow").mkdir(parents=True, exist_ok=True)
     import mlflow

@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         params: ParamsFile = PARAMS_FILE,
     ) -> None:
         """Pin what a retrain starts from."""
-        run(store, out, parameters.load(params))
+        run(store, out, parameters.load(params, store=store))
 
     return execute(pin, "pin", argv)
 

@@ -48,7 +48,7 @@ def run(
         BadUse: no such version, thresholds of another model, no approver, or the gate holds and no reason is given.
         FailedWork: something else went into production since `instead_of` was said.
     """
-    registry = mlflow_store.connect(store)
+    registry = mlflow_store.connect(store, create=False)
     champion.settle(registry)
     chosen, bounds = proposal.choose(registry, model, thresholds)
     now = champion.current(registry)

@@ -64,7 +64,7 @@ def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any
     Raises:
         BadUse: as `choose`.
     """
-    registry = mlflow_store.connect(store)
+    registry = mlflow_store.connect(store, create=False)
     champion.settle(registry)
     chosen, bounds = choose(registry, model, thresholds)
     now = champion.current(registry)

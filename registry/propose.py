@@ -34,10 +34,12 @@ def run(store: Path, report: Path) -> dict[str, Any]:
     Raises:
         BadUse: the folder holds no finished report, or `thresholds.run` refuses what it proposes.
     """
+    week, models = _told(report)
+    if not mlflow_store.exists(store):
+        return _nothing("nothing is registered yet, so there are no thresholds to change")
     registry = mlflow_store.connect(store)
     champion.settle(registry)
     now = champion.current(registry)
-    week, models = _told(report)
     if now.model is None:
         return _nothing("nothing is in production, so there are no thresholds to change")
     label = f"{mlflow_store.MODEL}/{now.model}"

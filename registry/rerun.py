@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `run`. Returns the exit code."""
 
     def rerun(
-        name: Annotated[str, typer.Argument(metavar="RUN", help="Run to do again; `upheld runs` lists them.")],
+        name: Annotated[str, typer.Argument(metavar="RUN", help="Run to do again, or its unique beginning; `upheld runs` lists them.")],
         stage: Annotated[str | None, typer.Option("--from", help="Stage to start from; by default the one that failed.")] = None,
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Run a retrain again from one stage on."""
-        conf = retrain.changed(params_file, overrides)
+        conf = retrain.changed(params_file, overrides, store)
         retrain.tell(store, run(store, name, stage, conf), as_json)
 
     return execute(rerun, "rerun", argv)

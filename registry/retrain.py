@@ -6,6 +6,7 @@ usage: upheld retrain --store store --set text.epochs=1
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -115,15 +116,29 @@ def _why(workspace: Path, log: Path) -> str:
     return f"{reasons[-1] if reasons else 'Airflow could not run the DAG'}; log: {log}"
 
 
-def changed(params_file: Path, overrides: list[str]) -> dict[str, Any]:
-    """What differs from the repository's own `params.yaml`, flat, for the trigger form.
+def changed(params_file: Path, overrides: list[str], store: Path) -> dict[str, Any]:
+    """What differs from the repository's own `params.yaml`, or is a parameter of the store's own, flat, for the trigger form.
 
     Raises:
         BadUse: a parameter is unknown or has a wrong value.
     """
-    asked = params.flatten(params.load(params_file, overrides).model_dump(mode="json"))
+    asked = params.flatten(params.load(params_file, overrides, store).model_dump(mode="json"))
+    kept = params.of_store(store)  # named even where nobody changes them: a scheduler's form may be older than the store's file
     own = params.flatten(yaml.safe_load((airflow_home.ROOT / "params.yaml").read_text(encoding="utf-8")))
-    return {key: value for key, value in asked.items() if key not in own or json.dumps(own[key]) != json.dumps(value)}
+    return {key: value for key, value in asked.items() if key in kept or key not in own or json.dumps(own[key]) != json.dumps(value)}
+
+
+def say_kept(store: Path) -> None:
+    """Say which parameters hold in this store without being named on the command line."""
+    if kept := params.of_store(store):
+        told = ", ".join(f"{key}={value}" for key, value in kept.items())
+        line = f"This store's own parameters apply ({params.own_file(store)}): {told}"
+        console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def named(store: Path) -> str:
+    """How a command names this store; the default one goes without saying."""
+    return "" if store == STORE_FOLDER else f" --store {shlex.quote(str(store))}"
 
 
 def tell(store: Path, finished: runs.Run, as_json: bool) -> None:
@@ -138,7 +153,7 @@ def tell(store: Path, finished: runs.Run, as_json: bool) -> None:
     out = Console(soft_wrap=True)
     out.print(table)
     out.print(f"challenger: {registered['model']} with {registered['thresholds']}; the gate says {registered['gate']}", markup=False)
-    out.print(f"report: {finished.workspace}/data/evaluation/report.html\nall runs: upheld runs --store {store}", markup=False)
+    out.print(f"report: {finished.workspace}/data/evaluation/report.html\nall runs: upheld runs{named(store)}", markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Run the whole job through Airflow: snapshot to challenger."""
-        tell(store, run(store, changed(params_file, overrides)), as_json)
+        conf = changed(params_file, overrides, store)
+        say_kept(store)
+        tell(store, run(store, conf), as_json)
 
     return execute(retrain, "retrain", argv)
 

@@ -31,7 +31,7 @@ def run(store: Path, approver: str, note: str) -> dict[str, Any]:
         BadUse: nothing was in production before, or no approver is named.
         FailedWork: alias champion was moved by other means.
     """
-    registry = mlflow_store.connect(store)
+    registry = mlflow_store.connect(store, create=False)
     champion.settle(registry)
     target = champion.before(registry)
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(target.model))

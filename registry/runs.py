@@ -10,9 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import BadUse
 
@@ -37,13 +34,20 @@ class Run:
 def folder(store: Path, name: str) -> Path:
     """Workspace of a run.
 
+    Args:
+        store: folder with the runs.
+        name: of the run, or a beginning that no other run shares.
+
     Raises:
-        BadUse: there is no such run.
+        BadUse: there is no such run, or several begin like this; the message lists them.
     """
-    workspace = store / "runs" / name
-    if Path(name).name != name or not (workspace / "run.json").is_file():
+    known = sorted(path.parent.name for path in (store / "runs").glob("*/run.json"))
+    found = [run for run in known if run == name] or [run for run in known if name and run.startswith(name)]
+    if len(found) > 1:
+        raise BadUse(f"several runs begin with {name!r}: {', '.join(found)}; name more of the one that is meant")
+    if not found:
         raise BadUse(f"there is no run {name!r} in {store / 'runs'}; `upheld runs` lists them")
-    return workspace
+    return store / "runs" / found[0]
 
 
 def read(workspace: Path) -> Run:
@@ -70,17 +74,19 @@ def run(store: Path) -> list[Run]:
 
 
 def show(runs: Sequence[Run]) -> None:
-    """Print the table of runs, and under it why the newest failed one failed."""
-    table = Table("run", "made", "state", "stopped at", "workspace", title="retrains, newest first")
+    """Print a line a run, nothing of it cut off however narrow the terminal is, and why the newest failed one failed."""
+    rows = [("run", "made", "state", "version", "stopped at")]
     for item in runs:
-        table.add_row(item.name, item.created_at, item.state, item.failed_task or "", item.workspace)
-    console = Console(soft_wrap=True)
-    console.print(table, markup=False)
+        version = item.tasks.get("register", {}).get("model", "").rpartition("/")[2]
+        rows.append((item.name, item.created_at[:16].replace("T", " "), item.state, version, item.failed_task or ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     failed = next((item for item in runs if item.failed_task), None)
     if failed:
         log = Path(failed.workspace) / "logs" / f"{failed.failed_task}.log"
-        console.print(f"{failed.name} failed: {failed.error}", markup=False)
-        console.print(f"its log: {log}\nagain from there: upheld rerun {failed.name} --from {failed.failed_task}", markup=False)
+        print(f"{failed.name} failed: {failed.error}")
+        print(f"its log: {log}\nagain from there: upheld rerun {failed.name} --from {failed.failed_task}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,7 +44,7 @@ def appoint(store: Path, reference: str | None) -> score.Judge:
 
     Raises as `resolve`, `freeze_log.frozen` and `score.appoint` do.
     """
-    registry = mlflow_store.connect(store)
+    registry = mlflow_store.connect(store, create=False)
     model, thresholds = resolve(registry, reference)
     content = json.loads(mlflow_store.thresholds_path(registry, thresholds).read_text(encoding="utf-8"))
     frozen = sorted(set(freeze_log.frozen(store)) & set(content["categories"]))  # a model removes nothing of what it does not predict
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Decide on one post or many with a registered model and its thresholds."""
         if (post is None) == (posts is None) or (posts is None) != (out is None):
             raise BadUse("expected either --post FILE, or --posts FILE with --out FILE")
-        settings = params.load(params_file, overrides)
+        settings = params.load(params_file, overrides, store)
         judge = appoint(store, model)
         console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
         if judge.frozen:

@@ -45,7 +45,7 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     missing = [name for name in REPORT if not (report / name).is_file()]
     if missing:
         raise BadUse(f"{report}: {missing[0]} is missing; whoever approves needs the report")
-    registry = mlflow_store.connect(store)
+    registry = mlflow_store.connect(store, create=False)
     pinned_to = mlflow_store.resolve(registry, mlflow_store.MODEL, model)
     _refuse_other_scale(registry, pinned_to, path, content)
     tags = {

@@ -4,7 +4,6 @@ usage: python -m training.audio     in a workspace that holds data/snapshot
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ import torch
 from feature_store import digest
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder
-from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.contents import Spectrogram, sounds_of
 from feature_store.shards import Shards
 from training import stage
@@ -137,9 +136,8 @@ def _with_sound(posts: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage in the working directory. Returns the exit code."""
-    here = Path(os.environ.get("UPHELD_STORE", "store"))
 
-    def audio(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = here, as_json: AsJson = False) -> None:  # noqa: B006
+    def audio(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
         """Train the sound classifier on the snapshot's labels."""
         read_sounds = sounds_of(store, pins_of(read_snapshot(SNAPSHOT)))
         result = run(parameters.load(params, set_), SNAPSHOT, read_sounds, MODEL, store)

@@ -4,7 +4,6 @@ usage: python -m training.image     in a workspace that holds data/snapshot
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from feature_store import digest
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder
 from feature_store.backbones.devices import best_device
-from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.contents import pictures_of
 from feature_store.extractors import image_decoding
 from feature_store.shards import Shards
@@ -167,9 +166,8 @@ def _with_images(posts: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage in the working directory. Returns the exit code."""
-    here = Path(os.environ.get("UPHELD_STORE", "store"))
 
-    def image(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = here, as_json: AsJson = False) -> None:  # noqa: B006
+    def image(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
         """Fine-tune the image classifier on the snapshot's labels."""
         data = read_snapshot(SNAPSHOT)
         read_images = pictures_of(store, data.posts, pins_of(data))

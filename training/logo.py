@@ -5,7 +5,6 @@ usage: python -m training.logo     in a workspace that holds data/logo
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -20,7 +19,7 @@ import typer
 from feature_store import logo_dataset
 from feature_store import params as parameters
 from feature_store.atomic import replacing, replacing_folder
-from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from feature_store.logo_dataset import CORNERS, Dataset
 from training import logo_detector, stage
@@ -119,14 +118,13 @@ def _photos(data: Dataset, split: str, params: parameters.Params, store: Path, f
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `run`. Returns the exit code."""
-    here = Path(os.environ.get("UPHELD_STORE", "store"))
 
     def logo(
         dataset: Annotated[Path, typer.Argument(help="Folder of a logo dataset.")] = DATASET,
         out: Annotated[Path | None, typer.Option(help="Folder for `model` and `detections.parquet`.")] = None,
         params: ParamsFile = PARAMS_FILE,
         set_: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = here,
+        store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """Train the logo detector, and apply it to the photos that it has not learned from."""

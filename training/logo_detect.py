@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Find brand marks on photos."""
-        result = run(parameters.load(params, set_), images, model, out)
+        result = run(parameters.load(params, set_, store), images, model, out)
         if as_json:
             print(json.dumps(asdict(result)))
         else:

@@ -4,7 +4,6 @@ usage: python -m training.logo_scan     in a workspace that holds data/snapshot 
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -61,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage in the working directory. Returns the exit code."""
 
     def logo_scan(
-        store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008  (Typer reads the default)
+        store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """Find brand marks on every picture of the snapshot's posts."""

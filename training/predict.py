@@ -4,7 +4,6 @@ usage: python -m training.predict     in a workspace that holds data/inputs.json
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -133,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def predict(
         params: ParamsFile = PARAMS_FILE,
         set_: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = Path(os.environ.get("UPHELD_STORE", STORE_FOLDER)),  # noqa: B008
+        store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """Apply stage 1 and the champion to the posts that they have not learned from."""

@@ -4,7 +4,6 @@ usage: python -m training.text     in a workspace that holds data/snapshot
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ import torch
 from feature_store import digest
 from feature_store import params as parameters
 from feature_store.backbones.devices import best_device
-from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from training import stage
 from training.data import Array, Examples, Rows, labelled_posts, read_snapshot, targets_of
@@ -155,9 +154,8 @@ def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, stor
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage in the working directory. Returns the exit code."""
-    here = Path(os.environ.get("UPHELD_STORE", "store"))
 
-    def text(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = here, as_json: AsJson = False) -> None:  # noqa: B006
+    def text(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
         """Fine-tune the text classifier on the snapshot's labels."""
         result = run(parameters.load(params, set_), SNAPSHOT, MODEL, store)
         if as_json:

@@ -45,3 +45,45 @@ def test_a_missing_or_broken_file_is_bad_use(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", broken):
         with pytest.raises(BadUse, match=path.name):
             params.load(path)
+
+
+def test_a_store_s_own_params_lie_between_the_file_and_the_overrides(tmp_path: Path) -> None:
+    content = yaml.safe_load(FILE.read_text())
+    (tmp_path / "params.yaml").write_text("# of a demo\ntext: {epochs: 7, learning_rate: 1e-4}\nseed: 5\n")
+    loaded = params.load(FILE, ["seed=6"], tmp_path)
+    assert (loaded.text.epochs, loaded.text.learning_rate, loaded.seed) == (7, 0.0001, 6)
+    assert loaded.text.dropout == content["text"]["dropout"]
+    assert params.load(FILE, None, tmp_path / "none") == params.load(FILE)
+
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ("text: {epoch: 1}", "text.epoch"),
+        ("txt: {epochs: 1}", "txt"),
+        ("text: {epochs: many}", "text.epochs"),
+        ("text: [", "YAML"),
+        ("- text", "mapping"),
+    ],
+)
+def test_what_is_wrong_in_a_store_s_own_params_is_named_with_that_file(tmp_path: Path, own: str, named: str) -> None:
+    (tmp_path / "params.yaml").write_text(own)
+    with pytest.raises(BadUse, match=rf"^{tmp_path}/params\.yaml: .*{named}"):
+        params.load(FILE, ["text.epochs=1"], tmp_path)
+
+
+def test_the_params_of_a_run_s_workspace_hold_as_they_are(tmp_path: Path) -> None:
+    workspace = tmp_path / "runs" / "one"
+    workspace.mkdir(parents=True)
+    (workspace / "params.yaml").write_text(FILE.read_text())
+    (workspace / "run.json").touch()
+    (tmp_path / "params.yaml").write_text("seed: 5\n")
+    assert params.load(workspace / "params.yaml", None, tmp_path) == params.load(FILE)
+
+
+def test_in_a_folder_without_params_the_repository_s_own_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert params.load(Path("params.yaml")) == params.load(FILE)
+    Path("params.yaml").write_text("text: {}")
+    with pytest.raises(BadUse, match=r"^params\.yaml: "):
+        params.load(Path("params.yaml"))

@@ -1,0 +1,87 @@
+"""Every command in a code block of the documents works as it is written, on the store of a finished demo.
+
+UPHELD_DOCS_STORE names one that nothing was done with yet; versions, approvals and draws are added to it. Without it one is made.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from registry import runs
+
+ROOT = Path(__file__).resolve().parents[2]
+# Each is read on its own, after `make demo`; in this order the fewest stages run again.
+DOCUMENTS = ("README.md", "docs/auditor.md", "docs/engineer.md", "docs/lead.md", "docs/logos.md")
+NOT_RUN = {
+    "make demo": "the store is what it made",
+    "make test": "this runs within the tests",
+    "make setup": "the tests run in what it installed",
+    ".venv/bin/upheld up": "serves until it is stopped; tests/registry/test_up.py starts and stops it",
+}
+
+
+def commands(document: str) -> list[str]:
+    """The commands of the code blocks of a document, continued lines joined, comments left out."""
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [command for line in lines if (command := re.split(r"(?:^|\s)# ?", line)[0].strip())]
+
+
+def test_nothing_is_left_out_that_no_document_says() -> None:
+    said = [command for document in DOCUMENTS for command in commands(document)]
+    assert set(NOT_RUN) <= set(said)
+    assert len([command for command in said if command.startswith(".venv/bin/upheld ")]) > 20
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which a demo has ended."""
+    if given := os.environ.get("UPHELD_DOCS_STORE"):
+        return Path(given).absolute()
+    made = tmp_path_factory.mktemp("demo") / "store"
+    subprocess.run([sys.executable, str(ROOT / "cli.py"), "demo", "--quick", "--store", str(made)], cwd=ROOT, check=True)
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_retrain_after_the_demo_has_nothing_to_do(store: Path) -> None:
+    command = [sys.executable, str(ROOT / "cli.py"), "retrain", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"UPHELD_STORE": str(store)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"This store's own parameters apply ({store}/params.yaml)" in done.stderr
+    again = json.loads(done.stdout)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert {again["tasks"][name]["status"] for name in stages} <= {"restored", "unchanged"}
+    assert (again["registered"]["model"], again["registered"]["status"]) == ("upheld-moderation/1", "unchanged")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_every_command_of_the_documents_works_after_the_demo(store: Path, tmp_path: Path) -> None:
+    assert [run.state for run in runs.run(store)][-1:] == ["registered"], f"{store}: no demo has ended here"
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "store").symlink_to(store)
+    environment = os.environ | {"UPHELD_STORE": str(store)}
+    failed = []
+    for document in DOCUMENTS:
+        exports: list[str] = []
+        for command in commands(document):
+            if command in NOT_RUN:
+                continue
+            if command.startswith("export "):
+                exports.append(command)
+                continue
+            named = re.sub(r"\bRUN\b", runs.run(store)[0].name, command)
+            script = "\n".join([*exports, named])
+            done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+            print(f"$ {command}\n{done.stdout}{done.stderr}")
+            if done.returncode:
+                failed.append(f"{document}: {command}: exit code {done.returncode}: {done.stderr[-300:]}")
+    assert failed == []
