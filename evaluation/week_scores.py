@@ -25,14 +25,15 @@ def build(tables: Tables, week: str, as_of: pd.Timestamp) -> pd.DataFrame:
     Returns:
         one row a post, category and model version, ordered by these: COLUMNS of the scores contract, action and model_version. label is the
         majority of the verdicts that count (1 violation, 0 none; null where nobody audited it, where they are split, or where an escalation
-        stands). Appeals give no label: they are no probability sample. Rows that nobody drew have no inclusion_prob; zone is the draw's,
-        else the action's.
+        stands). Appeals give no label: they are no probability sample; nor does a post that we drew as long as nobody answered our draw.
+        Rows that nobody drew have no inclusion_prob; zone is the draw's, else the action's.
     """
     key = ["post_id", "category"]
     decided = tables.decisions.sort_values("decided_at", kind="stable").drop_duplicates([*key, "model_version"], keep="last")
     known = verdicts.standing(tables.outcomes[tables.outcomes.source != contracts.APPEAL], as_of)
     share = verdicts.counting_votes(known).groupby(key).vote.mean().rename("share").reset_index()
-    audited = verdicts.evidence_of(known)[[*key, "inclusion_prob", "zone"]].merge(share, on=key, how="left", validate="1:1")
+    audited = verdicts.evidence_of(known)[[*key, "inclusion_prob", "zone"]].dropna(subset="inclusion_prob")
+    audited = audited.merge(share, on=key, how="left", validate="1:1")
     rows = decided.merge(tables.posts, on="post_id", how="left", validate="many_to_one").merge(audited, on=key, how="left", validate="m:1")
     rows = rows.assign(
         item_id=rows.post_id,
