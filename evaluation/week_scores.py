@@ -9,7 +9,7 @@ import pandas as pd
 from evaluation.bins import NUM_BINS, bin_of, edges
 from evaluation.operating_point import OperatingPoint
 from evaluation.week_source import Tables
-from feature_store import contracts, verdicts
+from feature_store import contracts, language_tags, verdicts
 
 COLUMNS = ["item_id", "category", "language", "score", "label", "inclusion_prob", "zone", "region", "author_group", "period", "synthetic"]
 
@@ -37,7 +37,8 @@ def build(tables: Tables, week: str, as_of: pd.Timestamp) -> pd.DataFrame:
     rows = decided.merge(tables.posts, on="post_id", how="left", validate="many_to_one").merge(audited, on=key, how="left", validate="m:1")
     rows = rows.assign(
         item_id=rows.post_id,
-        language=rows.language.fillna(contracts.UNDETERMINED),
+        language=language_tags.nameable(rows.language.fillna(contracts.UNDETERMINED).astype("str")),
+        author_group=rows.author_group.mask(rows.author_group == contracts.POOLED, f"({contracts.POOLED})"),
         label=np.select([rows.share > 0.5, rows.share < 0.5], [1.0, 0.0], np.nan),
         zone=rows.zone.fillna(rows.action),
         period=week,

@@ -126,5 +126,7 @@ def read_batches(delivery: Delivery, file: DeliveredFile, bounds: Bounds) -> Ite
     try:
         with delivery.files.open(delivery.path(file.path), "rb") as stream:
             yield from reader(stream, bounds)
+    except MemoryError as error:  # Arrow's own is one, too
+        raise FileRejected("file_too_large", f"needs more memory than there is: {error}") from error
     except (OSError, pa.ArrowException, csv.Error) as error:
         raise FileRejected("file_unreadable", " ".join(str(error).split())[:300]) from error

@@ -105,7 +105,7 @@ class Staging:
         seen_before = self._seen_bad.copy()
         try:
             index, bad, odd = self._write(file, paths[0], paths[1], advance)
-        except (FileRejected, MemoryError) as error:  # Arrow's own is a MemoryError, too
+        except (FileRejected, MemoryError) as error:
             self._seen_bad = seen_before
             nothing = INDEX.empty_table(), _BAD.empty_table().drop_columns("raw")
             reason = error.reason if isinstance(error, FileRejected) else "file_too_large"
