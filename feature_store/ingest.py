@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if summary is not None:
             atomic.write_json(summary, result)
         if as_json:
-            print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
+            print(json.dumps(result, indent=2, sort_keys=True))
         else:
             print_summary(result)
         rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, console, execute
@@ -76,7 +75,7 @@ def _must(code: int, step: str) -> None:
 
 def tell(store: Path, outcome: dict[str, Any]) -> None:
     """Print what happened: rows, stages, evidence, thresholds, and the commands that come next."""
-    out = Console(soft_wrap=True, highlight=False)
+    out = console(stderr=False, soft_wrap=True, highlight=False)
     workspace = Path(outcome["workspace"])
     out.print(_rows(store / "ingest.json"))
     out.print(_stages(outcome["tasks"]))

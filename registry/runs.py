@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
 
 
@@ -74,13 +73,13 @@ def show(runs: Sequence[Run]) -> None:
     table = Table("run", "made", "state", "stopped at", "workspace", title="retrains, newest first")
     for item in runs:
         table.add_row(item.name, item.created_at, item.state, item.failed_task or "", item.workspace)
-    console = Console(soft_wrap=True)
-    console.print(table, markup=False)
+    shown = console(stderr=False, soft_wrap=True)
+    shown.print(table, markup=False)
     failed = next((item for item in runs if item.failed_task), None)
     if failed:
         log = Path(failed.workspace) / "logs" / f"{failed.failed_task}.log"
-        console.print(f"{failed.name} failed: {failed.error}", markup=False)
-        console.print(f"its log: {log}\nagain from there: upheld rerun {failed.name} --from {failed.failed_task}", markup=False)
+        shown.print(f"{failed.name} failed: {failed.error}", markup=False)
+        shown.print(f"its log: {log}\nagain from there: upheld rerun {failed.name} --from {failed.failed_task}", markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
