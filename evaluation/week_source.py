@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation import score_files
+from evaluation.score_values import MIN_INCLUSION_PROB
 from feature_store import contracts, verdicts
 from feature_store.errors import BadUse
 
@@ -161,7 +162,8 @@ def _checked(rows: pd.DataFrame, origin: str, table: str, key: str) -> pd.DataFr
     for column in rows.columns.intersection([*DECISIONS, *OUTCOMES]):
         bad, expected = rows[column].isna(), "a value"
         if column in ("score", "inclusion_prob"):
-            bad, expected = ~(rows[column].between(0, 1) & ((rows[column] > 0) | (column == "score"))), "a number between 0 and 1"
+            least = 0 if column == "score" else MIN_INCLUSION_PROB
+            bad, expected = ~rows[column].between(least, 1), f"a number from {least:g} to 1"
         elif column in ALLOWED:
             bad, expected = ~rows[column].isin(ALLOWED[column]), " / ".join(ALLOWED[column])
         if bad.any():

@@ -72,11 +72,13 @@ def parse_time(text: str, option: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        if moment.tzinfo is None:
+            raise BadUse(f"{option} {text!r}: has no time zone; write 2026-11-02T00:00:00Z for UTC")
+        return moment.astimezone(UTC)
+    except BadUse:
+        raise
+    except (ValueError, OverflowError) as error:  # the latter where it leaves the years 1 to 9999
         raise BadUse(f"{option} {text!r}: expected an ISO 8601 time such as 2026-11-02T00:00:00Z") from error
-    if moment.tzinfo is None:
-        raise BadUse(f"{option} {text!r}: has no time zone; write 2026-11-02T00:00:00Z for UTC")
-    return moment.astimezone(UTC)
 
 
 def _complain(name: str, message: str, code: int) -> int:

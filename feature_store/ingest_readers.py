@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -169,18 +170,53 @@ def _lines(stream: Any, limit: int) -> Iterator[bytes]:
             yield line
 
 
+class _CsvLines:
+    """Lines of a CSV file for `csv.reader`; one that begins a row and is longer than `limit` is skipped and counted in `num_long`."""
+
+    def __init__(self, text: io.TextIOWrapper, limit: int) -> None:
+        self.num_long = 0
+        self._text, self._limit = text, limit
+        self._begins_row = True
+
+    def rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        """What the reader makes of the lines, and an empty row at the end."""
+        cells: list[str] | None = []
+        while cells is not None:
+            self._begins_row = True
+            cells = next(reader, None)
+            yield cells or []
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(self._limit + 1):
+            if len(line) <= self._limit:
+                self._begins_row = False
+                yield line
+            elif not self._begins_row:
+                raise FileRejected("file_unreadable", f"a row of more than {self._limit} characters; is a quotation mark missing?")
+            else:
+                self.num_long += 1
+                while len(line) > self._limit and not line.endswith(("\n", "\r")):
+                    line = self._text.readline(self._limit + 1)
+
+
 def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
     csv.field_size_limit(bounds.row_bytes)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, strict=True)
+        lines = _CsvLines(text, bounds.row_bytes)
+        reader = csv.reader(lines, strict=True)
         names = next(reader, [])
-        if not names:
+        if not names or lines.num_long:
             raise FileRejected("file_unreadable", "an empty CSV file; expected a header line")
         if len(set(names)) != len(names):
             raise FileRejected("duplicate_column", f"each column once, found {', '.join(names)}")
         gathering = _Gathering(bounds)
-        for number, cells in enumerate(row for row in reader if row):
-            _take_csv_row(gathering, number, names, cells)
+        numbers = itertools.count()
+        for cells in lines.rows(reader):
+            for _ in range(lines.num_long):
+                gathering.add_broken(next(numbers), "row_too_long", f"more than {bounds.row_bytes} characters", "")
+            lines.num_long = 0
+            if cells:
+                _take_csv_row(gathering, next(numbers), names, cells)
             if gathering.full:
                 yield gathering.take(names)
                 gathering = _Gathering(bounds)

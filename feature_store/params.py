@@ -111,7 +111,7 @@ def load(path: Path, overrides: list[str] | None = None) -> Params:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadUse(f"{path}: cannot be read ({error.strerror}); expected the params file, name it with --params") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # the last for bytes that are no UTF-8
         raise BadUse(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise BadUse(f"{path}: expected a mapping of sections, found {type(content).__name__}")
@@ -162,7 +162,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
             raise BadUse(f"--set {override}: there is no section {parent!r} in the params file")
     if leaf not in target:
         raise BadUse(f"--set {override}: unknown key {key!r}; known here: {', '.join(sorted(map(str, target)))}")
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise BadUse(f"--set {override[:200]}: not a value in YAML: {error}") from error
     if isinstance(value, str) and isinstance(target[leaf], float):  # YAML takes 1e-4 for a string
         with suppress(ValueError):
             value = float(value)

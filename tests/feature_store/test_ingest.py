@@ -205,6 +205,8 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(tmp_path):
         (["{empty}"], "no folder of any table"),
         (["{good}", "--as-of", "2026-11-02T00:00:00"], "no time zone"),
         (["{good}", "--as-of", "yesterday"], "ISO 8601"),
+        (["{good}", "--as-of", "0001-01-01T00:00:00+14:00"], "ISO 8601"),
+        (["{good}", "--as-of", "9999-12-31T23:59:59-14:00"], "ISO 8601"),
         (["{good}", "--set", "ingest.batch_rows=0"], "ingest.batch_rows"),
         (["nosuch://bucket/x"], "cannot be opened"),
         (["{good}", "--store", "/dev/null/store"], "cannot be made"),

@@ -1,11 +1,13 @@
 """Files that were made to stop an ingest: each is rejected or its rows are quarantined, and what lies beside it is taken."""
 
+import io
 import json
 import os
 import resource
 import socket
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store import ingest
+from feature_store.ingest_batches import Bounds
+from feature_store.ingest_readers import READERS
 from tests.feature_store.deliveries import AS_OF, ROOT, deliver, post, rows, take
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
@@ -74,6 +78,35 @@ def test_a_file_for_which_there_is_no_memory_is_rejected(tmp_path, monkeypatch):
     summary = take(delivery, tmp_path / "store")
     assert [file["reason"] for file in summary["files"]] == ["file_too_large", None]
     assert summary["tables"]["posts"]["accepted"] == 1
+
+
+def test_a_csv_row_that_is_too_long_is_quarantined_and_the_others_are_taken(tmp_path):
+    """A line without an end as well: of what is behind the limit nothing is kept in memory."""
+    lines = [f"p{n},2026-10-26T10:00:00Z,en,text {n}" for n in range(4)]
+    lines[1] = lines[1] + "x" * 5000
+    lines[2] = 'p2,2026-10-26T10:00:00Z,en,"two\nlines"'
+    folder = tmp_path / "d" / "posts"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("\n".join(["post_id,created_at,language,text", *lines]) + "\n")
+    (folder / "b.csv").write_text("post_id,created_at,language,text\n" + lines[0].replace("p0", "p9") + "\n" + "y" * 9000)
+    (folder / "c.csv").write_text("z" * 9000 + "\n")
+    (folder / "e.csv").write_text('post_id,created_at,language,text\np8,2026-10-26T10:00:00Z,en,"no end\n' + "y" * 9000 + "\n")
+    summary = take(str(tmp_path / "d"), tmp_path / "store", AS_OF, "ingest.max_row_bytes=1000")
+    assert summary["tables"]["posts"]["by_reason"] == {"row_too_long": 2}
+    assert [file["reason"] for file in summary["files"]] == [None, None, "file_unreadable", "file_unreadable"]
+    assert {row["post_id"]: row["row_number"] for row in rows(tmp_path / "store", "posts")} == {"p0": 0, "p2": 2, "p3": 3, "p9": 0}
+    assert sorted(row["row_number"] for row in rows(tmp_path / "store", "quarantine")) == [1, 1]
+
+
+def test_memory_does_not_grow_with_a_line_of_csv():
+    """10 MB in one line where a row has 1 kB: a process that kept them would show it."""
+    line = io.BytesIO(b"a,b\n" + b"x" * 10_000_000)
+    tracemalloc.start()
+    (batch,) = READERS[".csv"](line, Bounds(10, 1000, 1000, 1000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [row.reason for row in batch.broken] == ["row_too_long"]
+    assert peak < 1_000_000
 
 
 def hostile_names(folder):
