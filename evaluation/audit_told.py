@@ -10,6 +10,7 @@ from rich.table import Table
 
 from evaluation.allocation import Part
 from evaluation.sampling import ZONES
+from feature_store.terminal import visible
 
 NAMES = {"auto_remove": "removed", "review": "queued", "none": "passed"}
 
@@ -39,7 +40,7 @@ def show(told: Mapping[str, Any], console: Console) -> None:
     for part in told["allocation"]:
         wanted = "-" if part["wanted"] is None else f"{part['wanted']:,}"
         numbers = (f"{part['posts']:,}", wanted, f"{part['labels']:.0f}", f"{part['drawn']:,}")
-        table.add_row(escape(part["category"]), NAMES[part["zone"]], *numbers, part["reason"])
+        table.add_row(escape(visible(part["category"])), NAMES[part["zone"]], *numbers, part["reason"])
     console.print(table)
-    queues = ", ".join(f"{name} {num}" for name, num in told["languages"].items())
+    queues = ", ".join(f"{visible(name)} {num}" for name, num in told["languages"].items())
     console.print(f"Reviewers needed by language: {queues or 'none'}.\nPlan: {told['out']}", markup=False, soft_wrap=True)

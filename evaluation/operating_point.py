@@ -33,22 +33,27 @@ def load_thresholds(path: Path) -> dict[str, Any]:
     """Read thresholds.json.
 
     Raises:
-        BadUse: the file is missing, no JSON, or a threshold is neither null nor a number in [0, 1]; naming file and key.
+        BadUse: the file is missing, no JSON, a threshold is neither null nor a number in [0, 1], or a language has no action; naming
+            file and key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadUse(f"{path}: cannot be read ({error.strerror}); expected the thresholds.json that `upheld calibrate` writes") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadUse(f"{path}: not valid JSON: {error}") from error
     categories = content.get("categories") if isinstance(content, dict) else None
     if not isinstance(categories, dict):
         raise BadUse(f"{path}: key categories: expected the categories' thresholds; `upheld calibrate` writes such a file")
     for category, actions in categories.items():
         for action in ("review", "auto_remove"):
-            value = actions.get(action, {}).get("threshold", "nothing") if isinstance(actions, dict) else "nothing"
+            rule = actions.get(action) if isinstance(actions, dict) else None
+            value = rule.get("threshold", "nothing") if isinstance(rule, dict) else "nothing"
             if value is not None and not (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1):
                 raise BadUse(f"{path}: key categories.{category}.{action}.threshold: expected null or a number in [0, 1], found {value!r}")
+        languages = actions["auto_remove"].get("languages") or {}
+        if not isinstance(languages, dict) or not all(isinstance(told, dict) and "action" in told for told in languages.values()):
+            raise BadUse(f"{path}: key categories.{category}.auto_remove.languages: expected an action for each language")
     return dict(content)
 
 

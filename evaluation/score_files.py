@@ -1,8 +1,10 @@
 """Raw rows of a score table, batch by batch: Parquet, CSV or JSONL, one file or a folder of them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
@@ -12,6 +14,8 @@ from feature_store.errors import BadUse
 
 BATCH_ROWS = 1 << 19
 BLOCK_BYTES = 1 << 24
+MAX_DEPTH = 64  # of lists and objects in one another
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _PARQUET, _CSV, _JSONL = (".parquet", ".pq"), (".csv",), (".jsonl", ".ndjson", ".json")
 
 
@@ -40,11 +44,13 @@ def column_names(file: Path) -> list[str]:
     """Names of the columns of one file.
 
     Raises:
-        BadUse: the file cannot be read as what its suffix says.
+        BadUse: the file cannot be read as what its suffix says, or a row of JSONL is nested too deep to be read.
     """
     try:
         if file.suffix in _PARQUET:
             return list(pa.parquet.read_schema(file).names)
+        if file.suffix in _JSONL:
+            _refuse_deep(file)
         return list(next(iter(_stream(file)), pa.RecordBatch.from_pylist([])).schema.names)
     except (pa.ArrowInvalid, OSError) as error:
         raise unreadable(file, error) from error
@@ -81,6 +87,17 @@ def batches(file: Path, columns: Sequence[str], plain: Sequence[str] = ()) -> It
 def unreadable(file: Path, error: Exception) -> BadUse:
     """The error for bytes that are not what the suffix says, in one line of bounded length."""
     return BadUse(f"{file}: cannot be read as {file.suffix[1:].upper()}: {' '.join(str(error).split())[:200]}")
+
+
+def _refuse_deep(file: Path) -> None:
+    """Arrow's JSON reader goes down level by level, and a row of many thousands takes the process with it."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(BLOCK_BYTES), b""), 1):
+            if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+                signs = np.frombuffer(_JSON_TEXT.sub(b"", line), np.uint8)
+                steps = np.isin(signs, list(b"[{")).astype(np.int64) - np.isin(signs, list(b"]}"))
+                if steps.cumsum().max() > MAX_DEPTH:
+                    raise BadUse(f"{file}: row {number}: nested more than {MAX_DEPTH} levels deep; expected one flat JSON object a row")
 
 
 def _stream(file: Path) -> Iterator[pa.RecordBatch]:

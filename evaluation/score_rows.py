@@ -47,8 +47,12 @@ def select(path: Path, columns: scores.Columns, groups: Sequence[str], *, wanted
     """Open a table and choose its rows: those of split `wanted` where it has such, else all but those of `other`.
 
     Raises:
-        BadUse: see `scores.open_table`, `scores.num_rows_by_split`, `scores.choose_splits`, `score_duplicates.refuse`.
+        BadUse: a group column is one that is counted in any case, or no text; see also `scores.open_table`, `scores.num_rows_by_split`,
+            `scores.choose_splits`, `score_duplicates.refuse`.
     """
+    for group in groups:
+        if group in CUBED or {"item_id", "score", "label", "inclusion_prob"} & set(group.split("*")):
+            raise BadUse(f"--group {group}: expected a column that divides the posts, such as region; this one has a meaning of its own")
     plain = dict.fromkeys(part for group in groups for part in group.split("*") if part not in (*scores.REQUIRED, "split"))
     table = scores.open_table(path, columns, tuple(plain))
     counts = scores.num_rows_by_split(table)

@@ -10,6 +10,7 @@ from feature_store.errors import BadUse
 
 NUMBERS = ("score", "label", "inclusion_prob")
 MISSING_GROUP = "(missing)"
+MIN_INCLUSION_PROB = 1e-6  # a row may stand for a million, no more: sums of larger weights say nothing, or are infinite
 
 
 def checked(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
@@ -43,7 +44,8 @@ def _text_equal(values: pa.DictionaryArray, word: str) -> pa.Array:
 
 
 def _number(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
-    expected = {"score": "a number in [0, 1]", "label": "0, 1 or nothing", "inclusion_prob": "a number in (0, 1]"}[name]
+    probs = f"a number from {MIN_INCLUSION_PROB:g} to 1"
+    expected = {"score": "a number in [0, 1]", "label": "0, 1 or nothing", "inclusion_prob": probs}[name]
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     try:
@@ -55,7 +57,8 @@ def _number(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
     numbers = pc.if_else(pc.is_nan(numbers), None, numbers) if name != "score" else numbers
     flat = numbers.fill_null(np.nan if name == "score" else 1.0).to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):
-        good = {"score": (flat >= 0) & (flat <= 1), "label": (flat == 0) | (flat == 1), "inclusion_prob": (flat > 0) & (flat <= 1)}[name]
+        least = MIN_INCLUSION_PROB if name == "inclusion_prob" else 0
+        good = (flat == 0) | (flat == 1) if name == "label" else (flat >= least) & (flat <= 1)
     refuse(pa.array(~good), file, first, name, values, f"expected {expected}")
     return numbers
 

@@ -133,7 +133,7 @@ def batches(table: Table, names: Sequence[str], splits: tuple[str, ...] | None =
         splits: keep only rows whose `split` is one of these; None keeps all.
 
     Yields:
-        record batches: score float64 in [0, 1]; label float64 0, 1 or null; inclusion_prob float64 in (0, 1], null only
+        record batches: score float64 in [0, 1]; label float64 0, 1 or null; inclusion_prob float64 in [1e-6, 1], null only
         where there is no label; synthetic bool; everything else dictionary-encoded text without nulls (`und` for a
         missing language, "(missing)" for a missing group).
 

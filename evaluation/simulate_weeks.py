@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from evaluation import intervals, simulation, simulation_rules, simulation_text
@@ -180,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(told: dict[str, Any], out: Path) -> None:
-    page = Console(soft_wrap=True)
+    page = console(stderr=False, soft_wrap=True)
     table = Table(*simulation_text.HEADINGS, title=simulation_text.title(told), title_justify="left")
     for row in simulation_text.rows(told):
         table.add_row(*row)

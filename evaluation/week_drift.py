@@ -41,7 +41,7 @@ def load(path: Path | None, week: str) -> list[Entry]:
         return [entry for entry in content["entries"] if entry["week"] < week]
     except OSError as error:
         raise BadUse(f"{path}: cannot be read ({error.strerror}); expected the state.json of an earlier weekly report") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadUse(f"{path}: is not the state.json of a weekly report; leave --state out to begin anew") from error
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from evaluation.bins import NUM_BINS, bin_of, edges
 from evaluation.operating_point import OperatingPoint
 from evaluation.week_source import Tables
-from feature_store import contracts, verdicts
+from feature_store import contracts, language_tags, verdicts
 
 COLUMNS = ["item_id", "category", "language", "score", "label", "inclusion_prob", "zone", "region", "author_group", "period", "synthetic"]
 
@@ -25,18 +25,20 @@ def build(tables: Tables, week: str, as_of: pd.Timestamp) -> pd.DataFrame:
     Returns:
         one row a post, category and model version, ordered by these: COLUMNS of the scores contract, action and model_version. label is the
         majority of the verdicts that count (1 violation, 0 none; null where nobody audited it, where they are split, or where an escalation
-        stands). Appeals give no label: they are no probability sample. Rows that nobody drew have no inclusion_prob; zone is the draw's,
-        else the action's.
+        stands). Appeals give no label: they are no probability sample; nor does a post that we drew as long as nobody answered our draw.
+        Rows that nobody drew have no inclusion_prob; zone is the draw's, else the action's.
     """
     key = ["post_id", "category"]
     decided = tables.decisions.sort_values("decided_at", kind="stable").drop_duplicates([*key, "model_version"], keep="last")
     known = verdicts.standing(tables.outcomes[tables.outcomes.source != contracts.APPEAL], as_of)
     share = verdicts.counting_votes(known).groupby(key).vote.mean().rename("share").reset_index()
-    audited = verdicts.evidence_of(known)[[*key, "inclusion_prob", "zone"]].merge(share, on=key, how="left", validate="1:1")
+    audited = verdicts.evidence_of(known)[[*key, "inclusion_prob", "zone"]].dropna(subset="inclusion_prob")
+    audited = audited.merge(share, on=key, how="left", validate="1:1")
     rows = decided.merge(tables.posts, on="post_id", how="left", validate="many_to_one").merge(audited, on=key, how="left", validate="m:1")
     rows = rows.assign(
         item_id=rows.post_id,
-        language=rows.language.fillna(contracts.UNDETERMINED),
+        language=language_tags.nameable(rows.language.fillna(contracts.UNDETERMINED).astype("str")),
+        author_group=rows.author_group.mask(rows.author_group == contracts.POOLED, f"({contracts.POOLED})"),
         label=np.select([rows.share > 0.5, rows.share < 0.5], [1.0, 0.0], np.nan),
         zone=rows.zone.fillna(rows.action),
         period=week,

@@ -12,19 +12,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation import score_files
-from feature_store import contracts
+from evaluation.score_values import MIN_INCLUSION_PROB
+from feature_store import contracts, verdicts
 from feature_store.errors import BadUse
 
 POSTS = ("post_id", "language", "region", "author_group", "text")
 DECISIONS = ("decision_id", "post_id", "decided_at", "category", "score", "action", "model_version")
 OUTCOMES = ("outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at", "source", "inclusion_prob")
+DRAWS = ("draw_id", "post_id", "category")
 OPTIONAL = ("region", "author_group")
 ALLOWED = {"action": contracts.ACTIONS, "verdict": contracts.VERDICTS, "source": contracts.SOURCES}
 Scan = Callable[[str, Sequence[str]], Iterator[pa.Table]]
 
 
 class Tables(NamedTuple):
-    """Decisions of the week, posts that they are about, and those posts' review outcomes (`recorded_at` where the ledger has it)."""
+    """Decisions of the week, posts that they are about, and those posts' review outcomes (`recorded_at` where the ledger has it).
+
+    Of the ledger's outcomes those that do not answer our draw of their post have no inclusion_prob."""
 
     decisions: pd.DataFrame
     posts: pd.DataFrame
@@ -81,12 +85,16 @@ class Source:
             return None
         wanted = pa.array(sorted({*decisions.post_id, *also}), pa.string())
         posts = _gather(scan("posts", POSTS), POSTS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
-        columns = (*OUTCOMES, *(("recorded_at",) if self.delivery is None else ()))
+        columns = (*OUTCOMES, *(("recorded_at", "draw_id") if self.delivery is None else ()))
         outcomes = _gather(scan("review_outcomes", columns), columns, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
+        outcomes = _checked(outcomes, origin, "review_outcomes", "outcome_id")
+        if self.delivery is None:
+            draws = _gather(scan("audit_draws", DRAWS), DRAWS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
+            outcomes = verdicts.weighed(outcomes, draws)
         return Tables(
             _checked(decisions, origin, "decisions", "decision_id"),
             posts.drop_duplicates("post_id", keep="last"),
-            _checked(outcomes, origin, "review_outcomes", "outcome_id"),
+            outcomes,
             synthetic,
         )
 
@@ -154,7 +162,8 @@ def _checked(rows: pd.DataFrame, origin: str, table: str, key: str) -> pd.DataFr
     for column in rows.columns.intersection([*DECISIONS, *OUTCOMES]):
         bad, expected = rows[column].isna(), "a value"
         if column in ("score", "inclusion_prob"):
-            bad, expected = ~(rows[column].between(0, 1) & ((rows[column] > 0) | (column == "score"))), "a number between 0 and 1"
+            least = 0 if column == "score" else MIN_INCLUSION_PROB
+            bad, expected = ~rows[column].between(least, 1), f"a number from {least:g} to 1"
         elif column in ALLOWED:
             bad, expected = ~rows[column].isin(ALLOWED[column]), " / ".join(ALLOWED[column])
         if bad.any():

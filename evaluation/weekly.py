@@ -17,6 +17,7 @@ from evaluation.week_source import Source
 from feature_store import atomic, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
 from feature_store.errors import BadUse
+from feature_store.terminal import visible
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             for name, result in results.items():
                 page = out / week_model.folder_name(name) / "report.html"
-                console().print(f"{name}: {result.report['headline']}\n  Report: {page}", markup=False, soft_wrap=True)
+                console().print(f"{visible(name)}: {result.report['headline']}\n  Report: {page}", markup=False, soft_wrap=True)
 
     return execute(weekly, "weekly", argv)
 

@@ -33,7 +33,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         categories = dict(content["categories"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadUse(f"{path}: not a calibration ({error!r}); expected the calibration.json that calibrate writes") from error
     for name, entry in categories.items():
         problem = _problem(entry)

@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from feature_store.errors import BadUse, FailedWork
+from feature_store.terminal import Screen, plain_output, visible
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with every parameter.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="key=value over the params file; may repeat.", metavar="KEY=VALUE")]
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="UPHELD_STORE", help="Folder that holds ledger, registry, runs and caches.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+
 PARAMS_FILE = Path("params.yaml")
 STORE_FOLDER = Path("store")
 
 
-def console() -> Console:
-    """Console for progress and messages: standard error, so that standard output holds results alone."""
-    return Console(stderr=True)
+def console(stderr: bool = True, **options: Any) -> Screen:
+    """Console for progress and messages: standard error, so that standard output holds results alone, which take stderr=False."""
+    return Screen(stderr, **options)
 
 
 def execute(function: Callable[..., Any], name: str, argv: Sequence[str] | None) -> int:
@@ -40,7 +42,8 @@ def execute(function: Callable[..., Any], name: str, argv: Sequence[str] | None)
     app.command(name=name)(function)
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=f"upheld {name}", standalone_mode=False)
+        with plain_output():
+            code = command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=f"upheld {name}", standalone_mode=False)
         if code == 130:  # Typer returns what it made of Ctrl-C
             raise KeyboardInterrupt
     except typer.exceptions.TyperException as error:
@@ -49,10 +52,13 @@ def execute(function: Callable[..., Any], name: str, argv: Sequence[str] | None)
         return _complain(name, str(error), 2)
     except FailedWork as error:
         return _complain(name, str(error), 1)
-    except OSError as error:
-        if error.filename is None:
+    except (OSError, RuntimeError) as error:  # Lance tells of a full disk with the latter
+        full = next((reason for reason in _FULL if reason in str(error)), None)
+        place = getattr(error, "filename", None)
+        if place is None and full is None:
             raise
-        return _complain(name, f"{error.filename}: {error.strerror}; name a place that can be read and written", 1)
+        remedy = "what was there before is kept, make room and run it again" if full else "name a place that can be read and written"
+        return _complain(name, f"{place or 'cannot write'}: {full or getattr(error, 'strerror', '')}; {remedy}", 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain(name, "interrupted; run the same command again to go on", 130)
     return 0
@@ -66,13 +72,15 @@ def parse_time(text: str, option: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        if moment.tzinfo is None:
+            raise BadUse(f"{option} {text!r}: has no time zone; write 2026-11-02T00:00:00Z for UTC")
+        return moment.astimezone(UTC)
+    except BadUse:
+        raise
+    except (ValueError, OverflowError) as error:  # the latter where it leaves the years 1 to 9999
         raise BadUse(f"{option} {text!r}: expected an ISO 8601 time such as 2026-11-02T00:00:00Z") from error
-    if moment.tzinfo is None:
-        raise BadUse(f"{option} {text!r}: has no time zone; write 2026-11-02T00:00:00Z for UTC")
-    return moment.astimezone(UTC)
 
 
 def _complain(name: str, message: str, code: int) -> int:
-    print(f"upheld {name}: {' '.join(message.split())}", file=sys.stderr)
+    print(visible(f"upheld {name}: {' '.join(message.split())}"), file=sys.stderr)
     return code

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 UNDETERMINED: Final = "und"
+POOLED: Final = "all"  # what tables of figures call all languages or groups together; no post may
 
 MEDIA_KINDS: Final = ("image", "video", "audio")
 ACTIONS: Final = ("auto_remove", "review", "none")

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +29,7 @@ from feature_store.feature_erase import erase_forgotten
 from feature_store.feature_table import FeatureStore
 from feature_store.features_explain import explain, print_explained
 from feature_store.ledger import Ledger
+from feature_store.terminal import visible
 
 
 def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def _print(result: dict[str, Any]) -> None:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in ran["refused"].items()) or "0"
         numbers = (f"{ran[key]:,}" for key in ("contents", "known", "computed"))
         table.add_row(name, ran["version"], *numbers, reasons, f"{ran['took_s']:.1f}")
-    shown = Console()
+    shown = console(stderr=False)
     shown.print(table)
     for name, why in result["unavailable"].items():
-        shown.print(f"{name} is not available: {why}", markup=False)
+        shown.print(visible(f"{name} is not available: {why}"), markup=False)
     for name, count in result["erased"].items():
         shown.print(f"{name}: {count:,} contents erased that no post has any more", markup=False)
 
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parameters = params.load(params_file, set_, store)
         result = run(parameters, store, only) if explain_ is None else explain(parameters, store, explain_, only)
         if as_json:
-            print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
+            print(json.dumps(result, indent=2, sort_keys=True))
         elif explain_ is not None:
             print_explained(result)
         else:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from feature_store import lance
+from feature_store.command import console
 from feature_store.errors import BadUse
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Kind
@@ -16,6 +17,7 @@ from feature_store.feature_contents import contents_of, location
 from feature_store.feature_table import KEYS, FeatureStore
 from feature_store.ledger import Ledger
 from feature_store.params import Params
+from feature_store.terminal import visible
 
 _KINDS: tuple[Kind, ...] = ("text", "image", "video", "audio")
 _LONG = 160  # characters of a text that are shown
@@ -53,12 +55,12 @@ def explain(params: Params, store: Path, post_id: str, only: Sequence[str] = ())
 
 def print_explained(result: dict[str, Any]) -> None:
     """Show what `explain` found as a table."""
-    table = Table("content", "digest", "extractor", "version", "when", "what", title=f"post {result['post_id']}")
+    table = Table("content", "digest", "extractor", "version", "when", "what", title=escape(visible(f"post {result['post_id']}")))
     for row in result["rows"]:
-        values = "\n".join(f"{name}: {value}" for name, value in row["values"].items())
-        what = Text(f"{row['reason']}: {row['detail']}" if row["reason"] else values)
+        values = "\n".join(visible(f"{name}: {value}") for name, value in row["values"].items())
+        what = Text(visible(f"{row['reason']}: {row['detail']}") if row["reason"] else values)
         table.add_row(row["kind"], row["digest"][:12], row["extractor"], row["version"] or "", row["extracted_at"] or "", what)
-    Console().print(table)
+    console(stderr=False).print(table)
 
 
 def _known(features: FeatureStore, name: str, kind: Kind, digests: list[str]) -> list[dict[str, Any]]:

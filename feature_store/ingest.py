@@ -109,11 +109,12 @@ def _resolve(
     delivered = index.to_pandas()
     known = known_claims(change, table, index["key"].combine_chunks().unique(), touched)
     claims = pd.concat([delivered[["post_id", "draw_id"]], known[["post_id", "draw_id"]]])
+    draws = _draws(change, claims if "draw_id" in contracts.DELIVERED[table].schema.names else claims[:0])
     if table == "tombstones":  # a wish to be forgotten holds whatever its date, and is not itself forgotten
-        around = Surroundings(None, pa.array([], pa.string()), _draws(change, claims), pd.Timedelta(days=36_500))
+        around = Surroundings(None, pa.array([], pa.string()), draws, pd.Timedelta(days=36_500))
     else:
         posts = _created(change, claims) if contracts.DELIVERED[table].refers else None
-        around = Surroundings(posts, gone.all_posts, _draws(change, claims), skew)
+        around = Surroundings(posts, gone.all_posts, draws, skew)
     return resolve(delivered, known, around, pd.Timestamp(stamp.as_of))
 
 
@@ -124,8 +125,8 @@ def _created(change: ledger.Change, claims: pd.DataFrame) -> "pd.Series[pd.Times
 
 
 def _draws(change: ledger.Change, claims: pd.DataFrame) -> pd.DataFrame:
-    wanted = pa.array(claims.draw_id.dropna().unique(), pa.string())
-    draws: pd.DataFrame = matching(change, "audit_draws", ["draw_id", "post_id", "category", "inclusion_prob"], draw_id=wanted).to_pandas()
+    wanted = {name: pa.array(claims[name].dropna().unique(), pa.string()) for name in ("draw_id", "post_id")}
+    draws: pd.DataFrame = matching(change, "audit_draws", ["draw_id", "post_id", "category", "inclusion_prob"], **wanted).to_pandas()
     return draws.set_index("draw_id")
 
 
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if summary is not None:
             atomic.write_json(summary, result)
         if as_json:
-            print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
+            print(json.dumps(result, indent=2, sort_keys=True))
         else:
             print_summary(result)
         rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]

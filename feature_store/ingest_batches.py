@@ -45,11 +45,12 @@ class RawBatch:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much is held in memory at once: rows and bytes of a batch, bytes of one row of JSONL or CSV."""
+    """How much is held in memory at once, rows and bytes of a batch, bytes of one row; and bytes of a file, decoded."""
 
     batch_rows: int
     batch_bytes: int
     row_bytes: int
+    file_bytes: int
 
 
 def as_json(row: dict[str, Any]) -> str:

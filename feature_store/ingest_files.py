@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from feature_store import contracts, digest
+from feature_store import contracts, digest, foreign_files
 from feature_store.errors import BadUse
 from feature_store.ingest_batches import Bounds, FileRejected, RawBatch
 from feature_store.ingest_readers import READERS
@@ -38,16 +38,17 @@ class Delivery:
 
     def escapes(self, relative: str) -> bool:
         """True if the file, symbolic links followed, lies outside the delivery."""
-        return self.local and not Path(self.path(relative)).resolve().is_relative_to(Path(self.root).resolve())
+        return self.local and not foreign_files.within(Path(self.root), Path(self.path(relative)))
 
     def has(self, relative: str) -> bool:
-        """True if the delivery holds this file."""
+        """True if the delivery holds this file, and it is an ordinary one: no folder, pipe or device, no link to nowhere."""
         return bool(self.files.isfile(self.path(relative)))
 
 
 @dataclass(frozen=True)
 class DeliveredFile:
-    """A file of a delivered table; `path` is relative to the delivery, `size` in bytes."""
+    """A file of a delivered table; `path` is relative to the delivery, `size` in bytes. In a name that is no UTF-8, and so of no file
+    that is read, the odd bytes are escaped."""
 
     table: str
     path: str
@@ -66,7 +67,7 @@ def open_delivery(where: str) -> Delivery:
     try:
         files, root = fsspec.core.url_to_fs(where)
         found = files.isdir(root)
-    except (ValueError, ImportError, OSError) as error:
+    except Exception as error:  # the file systems of fsspec share no type
         raise BadUse(f"{where}: cannot be opened ({error}); expected a folder or an fsspec URL") from error
     if not found:
         raise BadUse(f"{where}: no such folder; expected a delivery with {', '.join(f'{name}/' for name in contracts.DELIVERED)}")
@@ -87,7 +88,7 @@ def table_files(delivery: Delivery) -> list[DeliveredFile]:
     for table in folders:
         found = delivery.files.find(delivery.path(table), detail=True)
         for path, entry in sorted(found.items()):
-            relative = posixpath.relpath(path, delivery.root)
+            relative = posixpath.relpath(path, delivery.root).encode("utf-8", "backslashreplace").decode()
             if not posixpath.basename(relative).startswith((".", "_")):
                 files.append(DeliveredFile(table, relative, int(entry.get("size") or 0)))
     return files
@@ -99,7 +100,7 @@ def delivery_digest(delivery: Delivery, files: list[DeliveredFile]) -> str:
 
 
 def _file_digest(delivery: Delivery, file: DeliveredFile) -> str | None:
-    if delivery.escapes(file.path):
+    if delivery.escapes(file.path) or not delivery.has(file.path):
         return None
     try:
         with delivery.files.open(delivery.path(file.path), "rb") as stream:
@@ -112,15 +113,20 @@ def read_batches(delivery: Delivery, file: DeliveredFile, bounds: Bounds) -> Ite
     """Rows of one file.
 
     Raises:
-        FileRejected: `file_unreadable`, `unknown_format`, or `path_unsafe` where it is a link out of the delivery.
+        FileRejected: `file_unreadable`, `file_too_large`, `unknown_format`, `path_unsafe` where it is a link out of the delivery,
+            `not_a_file` where it is a pipe, a device or the like, or has a name that is no UTF-8.
     """
     reader = READERS.get(posixpath.splitext(file.path)[1].lower())
     if reader is None:
         raise FileRejected("unknown_format", f"expected {', '.join(READERS)}")
     if delivery.escapes(file.path):
-        raise FileRejected("path_unsafe", "a symbolic link that leaves the delivery")
+        raise FileRejected("path_unsafe", "a symbolic link that leaves the delivery or leads to itself")
+    if not delivery.has(file.path):
+        raise FileRejected("not_a_file", "expected an ordinary file with a name in UTF-8")
     try:
         with delivery.files.open(delivery.path(file.path), "rb") as stream:
             yield from reader(stream, bounds)
+    except MemoryError as error:  # Arrow's own is one, too
+        raise FileRejected("file_too_large", f"needs more memory than there is: {error}") from error
     except (OSError, pa.ArrowException, csv.Error) as error:
         raise FileRejected("file_unreadable", " ".join(str(error).split())[:300]) from error

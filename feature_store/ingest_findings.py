@@ -87,10 +87,11 @@ def one_of(columns: dict[str, pa.Array], findings: Findings, name: str, allowed:
     findings.mark(~known, f"unknown_{name}", f"column {name}: expected one of {', '.join(allowed)}")
 
 
-def revision(columns: dict[str, pa.Array], findings: Findings) -> None:
-    """Mark revisions that are missing or negative."""
+def revision(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
+    """Mark revisions that are missing, negative, or so high that nobody could correct them."""
     findings.mark(flags(pc.is_null(columns["revision"])), "missing_required", "column revision is empty")
-    findings.mark(flags(pc.less(columns["revision"], 0)), "revision_invalid", "column revision: expected 0 or more")
+    most = rules.bounds.max_revision
+    findings.mark(~within(columns["revision"], 0, most), "revision_invalid", f"column revision: expected 0 to {most}")
 
 
 def within(values: pa.Array, low: float, high: float) -> np.ndarray:

@@ -2,39 +2,87 @@
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch, as_json
 
 
 def _parquet(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
+    """Texts stay references into a dictionary, as most files hold them, until it is known how long the rows are that they make: a file
+    of some kilobytes may repeat one text a million times."""
     file = pq.ParquetFile(stream)
-    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-    row_bytes = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
-    num_rows = max(1, min(bounds.batch_rows, int(bounds.batch_bytes / max(row_bytes, 1))))
     names = file.schema_arrow.names
     if len(set(names)) != len(names):
         raise FileRejected("duplicate_column", f"each column once, found {', '.join(names)}")
-    start = 0
+    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    row_bytes = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    columns = [file.schema.column(number) for number in range(len(file.schema))]
+    fixed_bytes = sum(max(column.length, 8) for column in columns)  # `length` is that of fixed-size bytes, else 0
+    lists = [number for number, column in enumerate(columns) if column.max_repetition_level]
+    num_items = max((group.column(number).num_values for group in groups for number in lists), default=0)
+    if fixed_bytes > bounds.batch_bytes or num_items > bounds.batch_bytes // 8:
+        raise FileRejected("file_too_large", f"rows or lists of more than {bounds.batch_bytes} bytes; write them in smaller row groups")
+    row_bytes = max(row_bytes, fixed_bytes)
+    num_rows = max(1, min(bounds.batch_rows, int(bounds.batch_bytes / max(row_bytes, 1))))
     if not groups:
-        yield _arrow_batch(pa.RecordBatch.from_pylist([], schema=file.schema_arrow), 0)
-    for batch in file.iter_batches(num_rows):
-        yield _arrow_batch(batch, start)
+        yield _arrow_batch(pa.RecordBatch.from_pylist([], schema=file.schema_arrow), np.array([], np.int64), [])
+    coded = pq.ParquetFile(stream, read_dictionary=[column.path for column in columns if column.physical_type == "BYTE_ARRAY"])
+    start = total = 0
+    for batch in coded.iter_batches(num_rows):
+        sizes = sum((_sizes(column) for column in batch.columns), np.zeros(batch.num_rows, np.int64))
+        total += int(sizes.sum())
+        if total > bounds.file_bytes:
+            raise FileRejected("file_too_large", f"texts of more than {bounds.file_bytes} bytes when decoded; deliver it in parts")
+        yield from _portions(batch, sizes, start, file.schema_arrow, bounds)
         start += batch.num_rows
 
 
-def _arrow_batch(batch: pa.RecordBatch, start: int) -> RawBatch:
+def _portions(batch: pa.RecordBatch, sizes: np.ndarray, start: int, schema: pa.Schema, bounds: Bounds) -> Iterator[RawBatch]:
+    """A batch whose texts are references, in parts that can be decoded; rows that are too long are not."""
+    long = np.flatnonzero(sizes > bounds.row_bytes)
+    broken = [BrokenRow(start + row, "row_too_long", f"more than {bounds.row_bytes} bytes", "") for row in long.tolist()]
+    fitting = np.flatnonzero(sizes <= bounds.row_bytes)
+    part = np.cumsum(sizes[fitting]) // bounds.batch_bytes
+    for number, rows in enumerate(np.split(fitting, np.flatnonzero(np.diff(part)) + 1)):
+        chosen = batch if len(rows) == batch.num_rows else batch.take(pa.array(rows))
+        yield _arrow_batch(chosen.cast(schema), start + rows, [] if number else broken)
+
+
+def _sizes(column: pa.Array) -> np.ndarray:
+    """int64 (N,): bytes of the texts that each value would have if it were decoded."""
+    if isinstance(column, pa.DictionaryArray) and not pa.types.is_primitive(column.type.value_type):
+        lengths = np.append(_sizes(column.dictionary), 0)
+        return lengths[column.indices.fill_null(len(lengths) - 1).to_numpy(zero_copy_only=False)]
+    if isinstance(column, pa.StructArray):
+        return sum((_sizes(field) for field in column.flatten()), np.zeros(len(column), np.int64))
+    if isinstance(column, pa.MapArray):
+        column = column.cast(pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)])))
+    if isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        owners = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
+        return np.bincount(owners, _sizes(pc.list_flatten(column)) + 8, len(column)).astype(np.int64)
+    if any(is_text(column.type) for is_text in _TEXTS):
+        return np.asarray(pc.binary_length(column).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    return np.zeros(len(column), np.int64)
+
+
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+
+
+def _arrow_batch(batch: pa.RecordBatch, numbers: np.ndarray, broken: list[BrokenRow]) -> RawBatch:
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
 
     def raw(index: int) -> str:
         return as_json({name: _value(column[index]) for name, column in columns.items()})
 
-    return RawBatch(columns, list(range(start, start + batch.num_rows)), raw, header=True)
+    return RawBatch(columns, numbers.tolist(), raw, header=True, broken=broken)
 
 
 def _value(scalar: pa.Scalar) -> Any:
@@ -122,18 +170,53 @@ def _lines(stream: Any, limit: int) -> Iterator[bytes]:
             yield line
 
 
+class _CsvLines:
+    """Lines of a CSV file for `csv.reader`; one that begins a row and is longer than `limit` is skipped and counted in `num_long`."""
+
+    def __init__(self, text: io.TextIOWrapper, limit: int) -> None:
+        self.num_long = 0
+        self._text, self._limit = text, limit
+        self._begins_row = True
+
+    def rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        """What the reader makes of the lines, and an empty row at the end."""
+        cells: list[str] | None = []
+        while cells is not None:
+            self._begins_row = True
+            cells = next(reader, None)
+            yield cells or []
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(self._limit + 1):
+            if len(line) <= self._limit:
+                self._begins_row = False
+                yield line
+            elif not self._begins_row:
+                raise FileRejected("file_unreadable", f"a row of more than {self._limit} characters; is a quotation mark missing?")
+            else:
+                self.num_long += 1
+                while len(line) > self._limit and not line.endswith(("\n", "\r")):
+                    line = self._text.readline(self._limit + 1)
+
+
 def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
     csv.field_size_limit(bounds.row_bytes)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, strict=True)
+        lines = _CsvLines(text, bounds.row_bytes)
+        reader = csv.reader(lines, strict=True)
         names = next(reader, [])
-        if not names:
+        if not names or lines.num_long:
             raise FileRejected("file_unreadable", "an empty CSV file; expected a header line")
         if len(set(names)) != len(names):
             raise FileRejected("duplicate_column", f"each column once, found {', '.join(names)}")
         gathering = _Gathering(bounds)
-        for number, cells in enumerate(row for row in reader if row):
-            _take_csv_row(gathering, number, names, cells)
+        numbers = itertools.count()
+        for cells in lines.rows(reader):
+            for _ in range(lines.num_long):
+                gathering.add_broken(next(numbers), "row_too_long", f"more than {bounds.row_bytes} characters", "")
+            lines.num_long = 0
+            if cells:
+                _take_csv_row(gathering, next(numbers), names, cells)
             if gathering.full:
                 yield gathering.take(names)
                 gathering = _Gathering(bounds)

@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from feature_store.command import console
 from feature_store.ingest_apply import Stamp
 from feature_store.ingest_judge import ACCEPTED, PENDING, QUARANTINED
 from feature_store.ingest_resolve import DUPLICATE, Resolved
 from feature_store.ingest_stage import StagedFile
+from feature_store.terminal import visible
 
 _STATUSES = (ACCEPTED, DUPLICATE, PENDING, QUARANTINED)
 
@@ -62,18 +63,18 @@ def _counts(well_formed: pd.DataFrame, bad: pd.DataFrame) -> dict[str, Any]:
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Print the summary as tables on standard output."""
-    console = Console()
+    shown = console(stderr=False)
     counts = Table(title="Delivery" + (" (synthetic)" if summary["synthetic"] else ""), title_justify="left")
     for name in ("table", "rows", *_STATUSES):
         counts.add_column(name, justify="left" if name == "table" else "right")
     for table, of in summary["tables"].items():
         counts.add_row(table, *(f"{of[name]:,}" for name in ("rows", *_STATUSES)))
-    console.print(counts)
+    shown.print(counts)
     for title, lines in _remarks(summary).items():
         if lines:
-            console.print(title)
+            shown.print(title)
             for line in lines:
-                console.print(f"  {escape(line)}", highlight=False)
+                shown.print(f"  {escape(visible(line))}", highlight=False, soft_wrap=True)
 
 
 def _remarks(summary: Mapping[str, Any]) -> dict[str, list[str]]:

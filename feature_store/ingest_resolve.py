@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from feature_store.ingest_judge import ACCEPTED, QUARANTINED, REFUSED, TOMBSTONED, Surroundings, among, judge
+from feature_store.ingest_judge import ACCEPTED, KEPT_OUT, QUARANTINED, REFUSED, TOMBSTONED, Surroundings, among, judge
 
 DUPLICATE = "duplicate"
 IDENTICAL = "duplicate_identical"
@@ -39,9 +39,10 @@ def resolve(delivered: pd.DataFrame, known: pd.DataFrame, around: Surroundings, 
     """
     digests, known_digests = (pa.array(rows.row_digest, pa.string()) for rows in (delivered, known))
     fresh = ~delivered.row_digest.duplicated().to_numpy() & ~among(delivered.row_digest, known_digests)
-    new = delivered[fresh].assign(recorded_at=as_of)
+    new = delivered[fresh].assign(recorded_at=as_of, holds=False)
     seen_again = among(known.row_digest, digests)
-    before = known.assign(recorded_at=known.recorded_at.mask(seen_again & (known.recorded_at > as_of), as_of))
+    earlier = known.recorded_at.mask(seen_again & (known.recorded_at > as_of), as_of)
+    before = known.assign(recorded_at=earlier, holds=~known.reason.isin(KEPT_OUT))
     claims = pd.concat([part for part in (before, new) if len(part)] or [before], ignore_index=True)
     verdicts = judge(claims, around)
     old, fresh_verdicts = verdicts[: len(known)], verdicts[len(known) :]

@@ -72,7 +72,7 @@ def _decisions(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -
 def _review_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
     identifiers(columns, findings, rules, "outcome_id", "post_id", "reviewer_id")
     short_and_clean(columns, findings, rules, "draw_id")
-    revision(columns, findings)
+    revision(columns, findings, rules)
     times(columns, findings, "reviewed_at")
     one_of(columns, findings, "category", rules.policies)
     one_of(columns, findings, "verdict", contracts.VERDICTS)
@@ -86,7 +86,7 @@ def _review_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Ru
 
 def _logo_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
     identifiers(columns, findings, rules, "outcome_id", "post_id", "media_uri", "brand", "reviewer_id")
-    revision(columns, findings)
+    revision(columns, findings, rules)
     times(columns, findings, "reviewed_at")
     one_of(columns, findings, "verdict", contracts.LOGO_VERDICTS)
     x1, y1, x2, y2 = (columns[name] for name in ("x1", "y1", "x2", "y2"))

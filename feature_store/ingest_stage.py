@@ -31,6 +31,8 @@ INDEX = pa.schema(
         ("author_id", pa.string()),
         ("valid_at", contracts.TIMESTAMP),
         ("category", pa.string()),
+        ("reviewer_id", pa.string()),
+        ("source", pa.string()),
         ("draw_id", pa.string()),
         ("inclusion_prob", pa.float64()),
     ]
@@ -103,10 +105,11 @@ class Staging:
         seen_before = self._seen_bad.copy()
         try:
             index, bad, odd = self._write(file, paths[0], paths[1], advance)
-        except FileRejected as error:
+        except (FileRejected, MemoryError) as error:
             self._seen_bad = seen_before
             nothing = INDEX.empty_table(), _BAD.empty_table().drop_columns("raw")
-            return StagedFile(file, "rejected", error.reason, str(error), *nothing, *paths)
+            reason = error.reason if isinstance(error, FileRejected) else "file_too_large"
+            return StagedFile(file, "rejected", reason, str(error), *nothing, *paths)
         return StagedFile(file, "accepted", "extra_column" if odd else None, ", ".join(sorted(odd)), index, bad, *paths)
 
     def media(self) -> Iterator[pa.RecordBatch]:
@@ -118,7 +121,7 @@ class Staging:
         self, file: DeliveredFile, rows_path: Path, bad_path: Path, advance: Callable[[int], None]
     ) -> tuple[pa.Table, pa.Table, set[str]]:
         bounds = self._rules.bounds
-        limits = Bounds(bounds.batch_rows, bounds.batch_bytes, bounds.max_row_bytes)
+        limits = Bounds(bounds.batch_rows, bounds.batch_bytes, bounds.max_row_bytes, bounds.max_file_bytes)
         index, bad = [INDEX.empty_table()], [_BAD.empty_table().drop_columns("raw")]
         odd: set[str] = set()
         with ExitStack() as stack:

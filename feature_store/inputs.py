@@ -21,6 +21,7 @@ class Versions(BaseModel, extra="allow"):
 
     posts: int
     review_outcomes: int
+    audit_draws: int
 
 
 class PinnedTable(BaseModel):

@@ -146,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadUse(f"{path}: cannot be read ({error.strerror}); expected the params file, name it with --params") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # the last for bytes that are no UTF-8
         raise BadUse(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise BadUse(f"{path}: expected a mapping of sections, found {type(content).__name__}")
@@ -187,7 +187,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise BadUse(f"--set {override}: expected section.key=value")
-    _replace(content, key, yaml.safe_load(text), f"--set {override}")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise BadUse(f"--set {override[:200]}: not a value in YAML: {error}") from error
+    _replace(content, key, value, f"--set {override}")
 
 
 def _replace(content: dict[str, Any], key: str, value: Any, origin: str) -> None:

@@ -13,6 +13,7 @@ class Ingest(Section):
     batch_rows: int = Field(gt=0)
     batch_bytes: int = Field(gt=0)
     max_row_bytes: int = Field(gt=0)
+    max_file_bytes: int = Field(gt=0)
     max_text_chars: int = Field(gt=0)
     max_id_chars: int = Field(gt=0)
     max_media_per_post: int = Field(gt=0)
@@ -21,6 +22,7 @@ class Ingest(Section):
     media_hosts: tuple[str, ...]
     media_timeout_s: float = Field(gt=0)
     min_inclusion_prob: Probability
+    max_revision: int = Field(ge=0)
     max_clock_skew_s: float = Field(ge=0)
 
 

@@ -26,6 +26,7 @@ from feature_store.inputs import Inputs, LogoPins, read_inputs
 from feature_store.ledger import Ledger
 from feature_store.pinned_features import PinnedFeatures
 from feature_store.snapshot_tables import MEMBERSHIP, Tables, compose
+from feature_store.verdicts import ITEM, weighed
 
 INPUTS = Path("data/inputs.json")
 OUT = Path("data/snapshot")
@@ -64,6 +65,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
     ledger = Ledger(store)
     membership = _membership(store, pinned)
     outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables.review_outcomes).to_pandas()
+    draws: pd.DataFrame = ledger.read("audit_draws", ["draw_id", *ITEM], version=pinned.tables.audit_draws).to_pandas()
     about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables.posts).to_pandas()
 
     def contents_of(post_ids: "pd.Series[str]") -> pd.DataFrame:
@@ -73,7 +75,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
         return rows
 
     known = PinnedFeatures(pinned.location(store), pinned.features)
-    tables = compose(outcomes, about, contents_of, membership, pd.Timestamp(pinned.as_of), params, known)
+    tables = compose(weighed(outcomes, draws), about, contents_of, membership, pd.Timestamp(pinned.as_of), params, known)
     stated = pinned.model_dump(mode="json", exclude=set(LogoPins.model_fields))  # new logo data retrains no text
     stated["features"] = {name: table for name, table in stated["features"].items() if name in READ_BY_MODELS}
     manifest = tables.account | stated | {"digest": _digest(tables)}

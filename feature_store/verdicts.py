@@ -8,12 +8,31 @@ ZONES = {"queue": "review", "audit_removed": "auto_remove", "audit_passed": "non
 VOTES = {"restore": 0, "confirm_removal": 1}
 
 
+def weighed(outcomes: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes, those of a post and category that we drew without inclusion_prob unless they answer that draw.
+
+    Args:
+        outcomes: rows of review_outcomes with draw_id.
+        draws: draw_id, post_id, category of our own draws, the authority on how an item came to be reviewed.
+    """
+    drawn, answers = (
+        pd.MultiIndex.from_frame(outcomes[names]).isin(pd.MultiIndex.from_frame(draws[names])) for names in (ITEM, [*ITEM, "draw_id"])
+    )
+    return outcomes.assign(inclusion_prob=outcomes["inclusion_prob"].mask(drawn & ~answers))
+
+
 def standing(outcomes: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The highest revision of each outcome among the rows known at `as_of`, in order of outcome_id."""
+    """The highest revision of each outcome among the rows known at `as_of`, in order of outcome_id.
+
+    Where `recorded_at` is known, it becomes the time at which the outcome's first revision was.
+    """
     known = outcomes["reviewed_at"] <= as_of
     if "recorded_at" in outcomes:
         known &= outcomes["recorded_at"] <= as_of
-    return outcomes[known].sort_values(["outcome_id", "revision"]).drop_duplicates("outcome_id", keep="last")
+    rows = outcomes[known]
+    if "recorded_at" in rows:
+        rows = rows.assign(recorded_at=rows.groupby("outcome_id")["recorded_at"].transform("min"))
+    return rows.sort_values(["outcome_id", "revision"]).drop_duplicates("outcome_id", keep="last")
 
 
 def counting_votes(known: pd.DataFrame) -> pd.DataFrame:
@@ -37,7 +56,9 @@ def evidence_of(known: pd.DataFrame) -> pd.DataFrame:
     """How each item came to be reviewed.
 
     An appeal is no probability sample: an item with appeals alone has neither inclusion_prob nor zone. An item with several sampled
-    outcomes takes both from the earliest, for later reviews of a drawn item do not change how it was drawn.
+    outcomes takes both from the first: of those recorded first, where that is known, the one reviewed first. Later reviews of a drawn
+    item do not change how it was drawn, and a time of review can be made up. An outcome without inclusion_prob (see `weighed`) counts as
+    an appeal does.
 
     Args:
         known: standing outcomes, one row per outcome_id.
@@ -46,8 +67,9 @@ def evidence_of(known: pd.DataFrame) -> pd.DataFrame:
         post_id, category, evidence ("sample" or "appeal"), inclusion_prob (float64 or null), zone (auto_remove, review, none, or null),
         labelled_at (time of the last review).
     """
-    ordered = known.sort_values([*ITEM, "reviewed_at", "outcome_id"])
-    drawn = ordered[ordered["source"].isin(list(ZONES))].drop_duplicates(ITEM)
+    first = [name for name in ("recorded_at", "reviewed_at", "outcome_id") if name in known]
+    ordered = known.sort_values([*ITEM, *first])
+    drawn = ordered[ordered["source"].isin(list(ZONES)) & ordered["inclusion_prob"].notna()].drop_duplicates(ITEM)
     drawn = drawn.assign(zone=drawn["source"].map(ZONES), evidence="sample")[[*ITEM, "evidence", "inclusion_prob", "zone"]]
     items = ordered.groupby(ITEM)["reviewed_at"].max().rename("labelled_at").reset_index().merge(drawn, on=ITEM, how="left", validate="1:1")
     return items.assign(evidence=items["evidence"].fillna("appeal"))

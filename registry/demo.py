@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from feature_store import atomic, params
@@ -105,7 +104,7 @@ def _must(code: int, step: str) -> None:
 
 def tell(store: Path, outcome: dict[str, Any]) -> None:
     """Print what happened: rows, stages, evidence, thresholds, and the commands that come next."""
-    out = Console(soft_wrap=True, highlight=False)
+    out = console(stderr=False, soft_wrap=True, highlight=False)
     workspace = Path(outcome["workspace"])
     out.print(_rows(store / "ingest.json"))
     out.print(_stages(outcome["tasks"]))

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from feature_store.command import STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
 
@@ -70,7 +69,7 @@ def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change
 
 
 def _show(changes: Mapping[str, list[Change]], first: str, second: str) -> None:
-    out = Console()
+    out = console(stderr=False)
     for section, rows in changes.items():
         table = Table("key", first, second, title=f"{section}: {len(rows)} changed", title_justify="left", title_style="bold")
         for row in rows:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from feature_store import params
@@ -150,7 +149,7 @@ def tell(store: Path, finished: runs.Run, as_json: bool) -> None:
     table = Table("task", "what happened", "seconds", title=f"run {finished.name}")
     for name, result in finished.tasks.items():
         table.add_row(name, result["status"], f"{result['duration_s']:.1f}")
-    out = Console(soft_wrap=True)
+    out = console(stderr=False, soft_wrap=True)
     out.print(table)
     out.print(f"challenger: {registered['model']} with {registered['thresholds']}; the gate says {registered['gate']}", markup=False)
     out.print(f"report: {finished.workspace}/data/evaluation/report.html\nall runs: upheld runs{named(store)}", markup=False)

@@ -16,6 +16,7 @@ from feature_store import author_history, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
 from feature_store.ledger import Ledger
+from feature_store.terminal import visible
 from registry import champion, mlflow_store
 from registry.mlflow_store import Registry, Version
 from training import score
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             notes = result.notes
             print(json.dumps({"out": str(out), "posts": result.num_posts, "actions": result.actions}))
         for note in notes:
-            console().print(note, markup=False, highlight=False)
+            console().print(visible(note), markup=False, highlight=False)
 
     return execute(score_posts, "score", argv)
 

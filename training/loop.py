@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from feature_store.backbones.devices import autocast, deterministic
+from feature_store.command import console
 from feature_store.params_training import Fit
 from training.checkpoint import State, load_checkpoint, save_checkpoint
 from training.data import Examples, Rows, epoch_batches, share_of_batch
@@ -204,5 +204,5 @@ def _told(figures: dict[str, Any]) -> str:
 def _progress(accelerator: Accelerator) -> Progress:
     columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total} batches", "{task.fields[rate]:.1f} samples/s")
     loss = TextColumn("loss {task.fields[loss]:.4f}")
-    console = Console(stderr=True)
-    return Progress(*columns, loss, TimeRemainingColumn(), console=console, disable=not accelerator.is_local_main_process)
+    shown = console()
+    return Progress(*columns, loss, TimeRemainingColumn(), console=shown, disable=not accelerator.is_local_main_process)

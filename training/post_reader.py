@@ -64,7 +64,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
     """
     folder = _folder_of(path)
     file = DeliveredFile("posts", f"posts/{path.name}" if _delivered(path) else path.name, path.stat().st_size)
-    limits = Bounds(POSTS_AT_ONCE, rules.bounds.batch_bytes, rules.bounds.max_row_bytes)
+    limits = Bounds(POSTS_AT_ONCE, rules.bounds.batch_bytes, rules.bounds.max_row_bytes, rules.bounds.max_file_bytes)
     seen: set[str] = set()
     try:
         for raw in read_batches(folder, file, limits):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pyarrow as pa
 
-from feature_store import contracts
+from feature_store import contracts, language_tags
 
 SCORES = pa.schema([*contracts.SCORES, pa.field("synthetic", pa.bool_(), nullable=False)])
 KEY = ["item_id", "category"]
@@ -33,5 +33,9 @@ def build(probs: pd.DataFrame, posts: pd.DataFrame, examples: pd.DataFrame, synt
     rows = scores.merge(about, on="post_id", validate="m:1").merge(outcomes, on=["post_id", "category"], how="left", validate="1:1")
     appeal_only = rows["evidence"] == "appeal"
     rows = rows[~appeal_only].rename(columns={"post_id": "item_id", "hard_label": "label"}).assign(synthetic=synthetic)
+    rows = rows.assign(
+        language=language_tags.nameable(rows["language"]),
+        author_group=rows["author_group"].mask(rows["author_group"] == contracts.POOLED, f"({contracts.POOLED})"),
+    )
     rows = rows.sort_values(KEY, ignore_index=True)[SCORES.names]
     return pa.Table.from_pandas(rows, schema=SCORES, preserve_index=False).replace_schema_metadata(None), int(appeal_only.sum())

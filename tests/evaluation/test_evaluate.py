@@ -1,6 +1,8 @@
 """`upheld calibrate` and `upheld evaluate` as a user meets them: files, exit codes, real tables."""
 
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -12,6 +14,9 @@ OUTPUTS = {"metrics.parquet", "report.json", "report.html", "report.md", "gate.j
 CELL = ["category", "language", "group_column", "group_value"]
 COLUMNS = [*CELL, "metric", "value", "ci_low", "ci_high", "n", "n_eff", "verdict", "need_n", "reason"]
 SPLITS = {True: "calib", False: "test"}
+
+
+WITH_LANGUAGES = '{"categories": {"spam": {"review": {"threshold": 0.5}, "auto_remove": {"threshold": 0.9, "languages": %s}}}}'
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +102,8 @@ def test_an_empty_champion_table_is_no_champion(tmp_path, score_file) -> None:
         (["--scores", "{file}", "--thresholds", "missing.json"], "missing.json"),
         (["--scores", "{file}", "--champion-scores", "missing.parquet"], "missing.parquet"),
         (["--nonsense"], "--nonsense"),
+        (["--scores", "{file}", "--set", "seed=!!python/object/apply:os.system [id]"], "--set seed=!!python"),
+        (["--scores", "{file}", "--set", "seed=" + "[" * 100_000], "--set seed=[[["),
     ],
 )
 def test_bad_use_is_one_line_and_leaves_nothing(tmp_path, score_file, capsys, main, arguments, expected) -> None:
@@ -119,6 +126,12 @@ def test_bad_use_is_one_line_and_leaves_nothing(tmp_path, score_file, capsys, ma
             "categories.spam.review",
         ),
         ("thresholds", '{"categories": {"spam": {}}}', "categories.spam.review"),
+        ("thresholds", '{"categories": {"spam": {"review": [], "auto_remove": {"threshold": null}}}}', "categories.spam.review"),
+        ("thresholds", WITH_LANGUAGES % '["en"]', "spam.auto_remove.languages"),
+        ("thresholds", WITH_LANGUAGES % '{"en": "review"}', "spam.auto_remove.languages"),
+        ("thresholds", WITH_LANGUAGES % '{"en": {}}', "spam.auto_remove.languages"),
+        ("thresholds", "[" * 100_000, "not valid JSON"),
+        ("calibration", "[" * 100_000, "not a calibration"),
         ("calibration", "{", "calibration"),
         ("calibration", '{"categories": {"spam": {"isotonic": 1}}}', "spam"),
     ],
@@ -127,6 +140,46 @@ def test_malformed_inputs_are_named(tmp_path, score_file, capsys, name, content,
     (tmp_path / "bad.json").write_text(content)
     assert command(evaluate.main, "--scores", score_file, "--out", tmp_path / "out", f"--{name}", tmp_path / "bad.json") == 2
     assert expected in capsys.readouterr().err
+
+
+def at_fault(main, path, tmp_path, capsys) -> str:
+    """The one line that refuses a table; nothing was written."""
+    assert command(main, "--scores", path, "--out", tmp_path / "out") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert not (tmp_path / "out").exists()
+    return line
+
+
+@pytest.mark.parametrize("main", [calibrate.main, evaluate.main])
+@pytest.mark.parametrize("prob", [1e-300, 1e-7, 0.0])
+def test_a_probability_that_makes_one_label_outweigh_all_is_named(tmp_path, score_file, capsys, main, prob) -> None:
+    table = pd.read_parquet(score_file).assign(inclusion_prob=0.5)
+    table.loc[table.index[6], "inclusion_prob"] = prob
+    table.to_parquet(tmp_path / "scores.parquet")
+    line = at_fault(main, tmp_path / "scores.parquet", tmp_path, capsys)
+    assert "scores.parquet: row 7, column inclusion_prob" in line and "from 1e-06 to 1" in line
+
+
+@pytest.mark.parametrize("deep", ["[" * 200_000 + "]" * 200_000, '{"a":' * 20_000 + "1" + "}" * 20_000], ids=["lists", "objects"])
+def test_json_nested_too_deep_is_named(tmp_path, deep) -> None:
+    """In a process of its own: Arrow's reader would end it."""
+    row = '{"item_id": %s, "category": "spam", "language": "en", "score": 0.5, "label": 1}\n'
+    brackets = '"' + "[{" * 300 + '\\" ]"'  # text, however it looks
+    (tmp_path / "scores.jsonl").write_text(row % brackets + row % deep)
+    arguments = ["--scores", str(tmp_path / "scores.jsonl"), "--out", str(tmp_path / "out"), "--params", str(PARAMS)]
+    done = subprocess.run([sys.executable, "-m", "evaluation.evaluate", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr[-300:]
+    (line,) = done.stderr.splitlines()
+    assert "scores.jsonl: row 2: nested" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("group", ["score", "category", "item_id", "language", "label", "inclusion_prob", "zone", "region*score"])
+def test_a_group_column_with_a_meaning_of_its_own_is_refused(tmp_path, score_file, capsys, group) -> None:
+    table = pd.read_parquet(score_file).assign(region="DE", inclusion_prob=1.0, zone="none")
+    table.to_parquet(tmp_path / "scores.parquet")
+    assert command(evaluate.main, "--scores", tmp_path / "scores.parquet", "--out", tmp_path / "out", "--group", group) == 2
+    assert f"--group {group}: expected a column that divides" in capsys.readouterr().err
 
 
 def test_an_unknown_group_column_is_named(tmp_path, score_file, capsys) -> None:

@@ -72,7 +72,8 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     table(1).head(0).to_parquet("data/champion_scores.parquet")
     Path("data/calibration/thresholds.json").write_text(json.dumps(thresholds(spam=(0.4, 0.9, ()), hate_speech=(0.4, None, ()))))
     Path("data/calibration/calibration.json").write_text(json.dumps({"categories": {}}))
-    pinned = {"tables": {"posts": 1, "review_outcomes": 1}, "as_of": "2026-10-25T00:00:00Z", "ledger_digest": "d", "champion": None,
+    tables = {"posts": 1, "review_outcomes": 1, "audit_draws": 1}
+    pinned = {"tables": tables, "as_of": "2026-10-25T00:00:00Z", "ledger_digest": "d", "champion": None,
               "synthetic": False, "frozen": [EVENT.model_dump(mode="json")]}  # fmt: skip
     Path("data/inputs.json").write_text(json.dumps(pinned))
     counts = {"posts": 400, "present": 300, "quarantined": 100, "missing": 0, "share": 0.75, "reasons": {"no_sound": 100}}

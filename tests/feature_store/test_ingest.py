@@ -47,14 +47,26 @@ def test_an_outcome_waits_for_its_post(tmp_path):
     assert not rows(tmp_path / "store", "pending")
 
 
-def test_a_conflict_demotes_the_accepted_row_and_what_hangs_on_it(tmp_path):
-    take(deliver(tmp_path / "1", posts=[post()], review_outcomes=[outcome()]), tmp_path / "store")
-    summary = take(deliver(tmp_path / "2", posts=[post(text="something else")]), tmp_path / "store")
-    assert summary["tables"]["posts"]["by_reason"] == {"duplicate_conflict": 1}
-    assert summary["changed"] == {"posts": {"accepted to quarantined": 1}, "review_outcomes": {"accepted to pending": 1}}
+def test_rows_of_one_delivery_that_conflict_keep_each_other_out_and_what_hangs_on_them_waits(tmp_path):
+    posts = [post(), post(text="something else")]
+    summary = take(deliver(tmp_path / "1", posts=posts, review_outcomes=[outcome()]), tmp_path / "store")
+    assert summary["tables"]["posts"]["by_reason"] == {"duplicate_conflict": 2}
+    assert summary["tables"]["review_outcomes"]["pending"] == 1
     held = rows(tmp_path / "store", "quarantine")
     assert sorted(json.loads(row["raw"])["text"] for row in held) == ["something else", "text of p1"]
-    assert {(row["table"], row["key"], row["file"], row["row_number"]) for row in held} == {("posts", "p1", "posts/part.jsonl", 0)}
+    assert {(row["table"], row["key"], row["file"], row["row_number"]) for row in held} == {
+        ("posts", "p1", "posts/part.jsonl", n) for n in (0, 1)
+    }
+
+
+def test_a_delivery_that_was_recorded_earlier_comes_first_even_where_it_is_taken_in_later(tmp_path):
+    take(deliver(tmp_path / "1", posts=[post()], review_outcomes=[outcome()]), tmp_path / "store")
+    before = AS_OF - timedelta(days=1)
+    summary = take(deliver(tmp_path / "2", posts=[post(text="something else")]), tmp_path / "store", before)
+    assert summary["tables"]["posts"]["accepted"] == 1
+    assert summary["changed"] == {"posts": {"accepted to quarantined": 1}}
+    (row,) = rows(tmp_path / "store", "posts")
+    assert (row["text"], row["recorded_at"]) == ("something else", before)
 
 
 def test_a_correction_has_a_higher_revision_and_both_stay(tmp_path):
@@ -193,6 +205,8 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(tmp_path):
         (["{empty}"], "no folder of any table"),
         (["{good}", "--as-of", "2026-11-02T00:00:00"], "no time zone"),
         (["{good}", "--as-of", "yesterday"], "ISO 8601"),
+        (["{good}", "--as-of", "0001-01-01T00:00:00+14:00"], "ISO 8601"),
+        (["{good}", "--as-of", "9999-12-31T23:59:59-14:00"], "ISO 8601"),
         (["{good}", "--set", "ingest.batch_rows=0"], "ingest.batch_rows"),
         (["nosuch://bucket/x"], "cannot be opened"),
         (["{good}", "--store", "/dev/null/store"], "cannot be made"),

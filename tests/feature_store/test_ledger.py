@@ -76,7 +76,8 @@ def test_a_reader_of_an_older_version_sees_it_unchanged(tmp_path, without_expect
     take(deliver(tmp_path / "1", posts=[post()], review_outcomes=[outcome()]), tmp_path / "store")
     before = ledger.Ledger(tmp_path / "store")
     pinned, digest = before.versions, before.content_digest()
-    take(deliver(tmp_path / "2", posts=[post(text="other")], decisions=[decision()]), tmp_path / "store")
+    gone = [{"post_id": "p1", "deleted_at": "2026-10-30T00:00:00Z"}]
+    take(deliver(tmp_path / "2", tombstones=gone, posts=[post(text="other")], decisions=[decision()]), tmp_path / "store")
     after = ledger.Ledger(tmp_path / "store")
     assert after.read("posts").num_rows == 0
     assert after.read("posts", version=pinned["posts"])["text"].to_pylist() == ["text of p1"]

@@ -1,4 +1,6 @@
-"""The ledger is a function of what was delivered: not of the order, of repeats, or of when corrections came.
+"""The ledger is a function of what was delivered and of each ingest's "now": not of the order, of repeats, or of when corrections came.
+
+Ingests of the same "now" are told apart by their order alone (tests/feature_store/test_ingest_evidence.py); here each delivery has its own.
 
 The oracle below is written over sets of rows and shares nothing with the code under test.
 """
@@ -34,10 +36,11 @@ OUTCOMES = st.tuples(
     st.sampled_from("abz"),
     st.sampled_from(["restore", "escalate", "no"]),
     st.sampled_from([24, 72, 144]),
+    st.sampled_from("rrs"),
 )
 GONE = st.tuples(st.just("tombstones"), st.sampled_from([("a", None), (None, "w1"), (None, "w2")]))
 DELIVERY = st.tuples(
-    st.lists(st.one_of(POSTS, POSTS, DECISIONS, OUTCOMES, OUTCOMES, GONE), min_size=1, max_size=6), st.sampled_from([120, 168])
+    st.lists(st.one_of(POSTS, POSTS, DECISIONS, OUTCOMES, OUTCOMES, GONE), min_size=1, max_size=6), st.sampled_from([120, 130, 168])
 )
 
 
@@ -50,8 +53,8 @@ def as_row(row):
         decision_id, post_id, score = values
         return decision(decision_id, post_id=post_id, score=score, decided_at=at(60))
     if table == "review_outcomes":
-        outcome_id, revision, post_id, verdict, hours = values
-        return outcome(outcome_id, revision=revision, post_id=post_id, verdict=verdict, reviewed_at=at(hours))
+        outcome_id, revision, post_id, verdict, hours, reviewer = values
+        return outcome(outcome_id, revision=revision, post_id=post_id, verdict=verdict, reviewed_at=at(hours), reviewer_id=reviewer)
     ((post_id, author),) = values
     return {"post_id": post_id, "author_id": author, "deleted_at": at(100)}
 
@@ -103,12 +106,22 @@ def expected(deliveries):
     for table in TABLES:
         rows = [row for row in first if row[0] == table and about[table](row) not in gone]
         early = [row for row in rows if time_of[table](row) > first[row]]
-        sharing = Counter(key_of[table](row) for row in rows if row not in early)
+        sharing = defaultdict(list)
+        for row in rows:
+            if row not in early:
+                sharing[key_of[table](row)].append(first[row])
+        standing = [row for row in rows if row not in early and stands(first[row], sharing[key_of[table](row)])]
+        began = {}  # of each outcome: when its first revision was learned, which that was, its post and reviewer
+        if table == "review_outcomes":
+            for row in standing:
+                began[row[1]] = min(began.get(row[1], (999,)), (first[row], row[2], row[3], row[6]))
         for row in rows:
             if row in early:
                 held["quarantine", table, "timestamp_future"] += 1
-            elif sharing[key_of[table](row)] > 1:
+            elif row not in standing:
                 held["quarantine", table, "duplicate_conflict"] += 1
+            elif began and began[row[1]][2:] != (row[3], row[6]):
+                held["quarantine", table, "revision_changes_identity"] += 1
             elif table == "posts":
                 accepted[row] = first[row]
                 created[row[1]] = row[2]
@@ -122,6 +135,11 @@ def expected(deliveries):
         if row[3] not in gone:
             held["quarantine", "review_outcomes", "unknown_verdict"] += count
     return Counter((row[0], key_of[row[0]](row), hours) for row, hours in accepted.items()), held
+
+
+def stands(hours, others):
+    """Whether a row that was learned then is the one and only first of those that share its key."""
+    return hours == min(others) and others.count(hours) == 1
 
 
 def found(known):
@@ -158,7 +176,7 @@ def check_order(deliveries, order):
         assert ledger.Ledger(Path(one) / "store").versions == versions
 
 
-ORDERS = st.lists(DELIVERY, min_size=1, max_size=3).flatmap(
+ORDERS = st.lists(DELIVERY, min_size=1, max_size=3, unique_by=lambda delivery: delivery[1]).flatmap(
     lambda deliveries: st.tuples(st.just(deliveries), st.lists(st.sampled_from(deliveries), max_size=2), st.permutations(deliveries)).map(
         lambda drawn: (drawn[0], [*drawn[1], *drawn[2]])
     )

@@ -243,7 +243,7 @@ def test_the_champion_s_membership_comes_from_its_bundle(store: Path, tmp_path: 
         ({"as_of": None}, "key as_of"),
         ({"as_of": "yesterday"}, "key as_of"),
         ({"as_of": "2026-10-26T00:00:00"}, "key as_of"),
-        ({"tables": {"posts": 99, "review_outcomes": 99}}, "no version 99"),
+        ({"tables": {"posts": 99, "review_outcomes": 99, "audit_draws": 99}}, "no version 99"),
         ({"tables": {}}, "key tables"),
         ({"as_of": "2020-01-01T00:00:00+00:00"}, "no review outcome"),
     ],

@@ -47,7 +47,7 @@ def pictured(workspace, tiny, monkeypatch):
 
 def inputs(workspace, champion) -> None:
     content = {
-        "tables": {"posts": 1, "review_outcomes": 1},
+        "tables": {"posts": 1, "review_outcomes": 1, "audit_draws": 1},
         "as_of": "2026-10-01T00:00:00Z",
         "ledger_digest": "a" * 64,
         "synthetic": True,
