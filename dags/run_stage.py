@@ -20,6 +20,28 @@ import yaml
 from dags import graph, process, workspace
 from dags.workspace import Refused
 
+# What the task `features` reads of params.yaml, as `params` of dvc.yaml say it of a stage; `pin` reads the same, the other tasks nothing.
+FEATURE_PARAMS = (
+    "action",
+    "audio_bounds",
+    "audio_fingerprint",
+    "caption",
+    "clip",
+    "faces",
+    "features",
+    "image_embedding",
+    "ingest.max_media_pixels",
+    "keyframes",
+    "language",
+    "motion",
+    "ocr",
+    "spectrogram",
+    "speech",
+    "text_embedding",
+    "transcript",
+    "video_bounds",
+    "vision_answer",
+)
 KILLED = 75  # <sysexits.h> EX_TEMPFAIL: a signal ended the stage, so trying again may mend it
 
 # What DVC 3.67 says of a stage, and what that means. Its exit code does not tell these apart.

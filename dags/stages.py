@@ -33,7 +33,7 @@ def store_of(root: Path) -> Path:
 
 
 def form(root: Path) -> dict[str, Param]:
-    """The trigger form: one field a parameter of `params.yaml`, named `section.key` and typed as its value is.
+    """The trigger form: one field for each parameter that a task of the DAG reads, named `section.key` and typed as its value is.
 
     Args:
         root: repository.
@@ -41,8 +41,17 @@ def form(root: Path) -> dict[str, Param]:
     Returns:
         flat name -> Airflow parameter, its value in the file as default.
     """
+    read = {*run_stage.FEATURE_PARAMS, *(name for stage in graph.read(root / "dvc.yaml").values() for name in stage.params)}
     flat = workspace.read_params(root)
-    return {key: Param(value, type=FORM_TYPES[type(value)], section=key.partition(".")[0]) for key, value in flat.items()}
+    return {key: _field(key, value) for key, value in flat.items() if any(key == name or key.startswith(f"{name}.") for name in read)}
+
+
+def _field(key: str, value: Any) -> Param:
+    """Airflow's page takes an empty text for null, and refuses null unless the type allows it; `workspace.create` turns it back."""
+    schema: dict[str, Any] = {"type": ["null", "string"] if value == "" else FORM_TYPES[type(value)]}
+    if isinstance(value, list) and value:
+        schema["items"] = {"type": FORM_TYPES[type(value[0])]}  # else the page makes texts of numbers
+    return Param(value, section=key.partition(".")[0], **schema)
 
 
 def stage_tasks(root: Path) -> TaskGroup:

@@ -125,9 +125,13 @@ def _copy_code(root: Path, partial: Path) -> None:
 
 
 def _changes(root: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs from the repository's values; JSON tells true from 1, which Python takes for equal."""
+    """What differs from the repository's values; JSON tells true from 1, which Python takes for equal.
+
+    Airflow's page sends null for an empty text, so null is one where the repository's value is a text that may be empty.
+    """
     known = read_params(root)
-    return {key: value for key, value in given.items() if key not in known or json.dumps(value) != json.dumps(known[key])}
+    texts = {key: "" if value is None and known.get(key) == "" else value for key, value in given.items()}
+    return {key: value for key, value in texts.items() if key not in known or json.dumps(value) != json.dumps(known[key])}
 
 
 def _take_over(root: Path, earlier: Path, partial: Path) -> dict[str, Any]:
