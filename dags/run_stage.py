@@ -93,7 +93,8 @@ def features(folder: Path, store: Path) -> dict[str, Any]:
     """
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
-    workspace.call(["feature_store.features", "--store", str(store)], folder, store)
+    with workspace.logged(folder, "features") as tell:
+        workspace.call(["feature_store.features", "--store", str(store)], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -112,7 +113,8 @@ def pin(folder: Path, store: Path) -> dict[str, Any]:
     """
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
-    workspace.call(["registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store)
+    with workspace.logged(folder, "pin") as tell:
+        workspace.call(["registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -132,13 +134,11 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
         Refused: the stage failed, or what it read is not what the stage before it wrote.
     """
     said: list[str] = []
-    (folder / "logs").mkdir(exist_ok=True)
-    with (folder / "logs" / f"{name}.log").open("w", encoding="utf-8", buffering=1) as log:
+    with workspace.logged(folder, name) as tell:
 
         def note(line: str) -> None:
-            """Into the task's log, the workspace's log, and the search for what DVC did."""
-            print(line, flush=True)
-            log.write(line + "\n")
+            """Into both logs, and the search for what DVC did."""
+            tell(line)
             said.append(line)
 
         arguments = ["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name]
@@ -186,10 +186,12 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
         Refused: the push or the registration failed.
     """
     _sort_lock(folder)
-    if _dvc(["push"], folder, store, lambda line: print(line, flush=True)):
-        raise Refused("dvc push failed, so the version could not be rebuilt from its lineage; nothing was registered", 1)
     answer = folder / "registered.json"
-    workspace.call(["registry.register", "--workspace", str(folder), "--store", str(store), "--result", str(answer)], folder, store)
+    with workspace.logged(folder, "register") as tell:
+        if _dvc(["push"], folder, store, tell):
+            raise Refused("dvc push failed, so the version could not be rebuilt from its lineage; nothing was registered", 1)
+        arguments = ["--workspace", str(folder), "--store", str(store), "--result", str(answer)]
+        workspace.call(["registry.register", *arguments], folder, store, tell)
     registered: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return registered
 
