@@ -13,10 +13,11 @@ PINNED = "data/inputs.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of `dvc.yaml`; `pool`, `queue` and `retries` come from its `meta`."""
+    """One stage of `dvc.yaml`; `params` are sections or keys of `params.yaml`, and `pool`, `queue` and `retries` come from its `meta`."""
 
     name: str
     deps: tuple[str, ...]
+    params: tuple[str, ...]
     outs: tuple[str, ...]
     pool: str
     queue: str
@@ -54,6 +55,7 @@ def _stage(name: str, body: Mapping[str, Any]) -> Stage:
     return Stage(
         name=name,
         deps=tuple(body.get("deps", ())),
+        params=tuple(body.get("params", ())),
         outs=tuple(body.get("outs", ())),
         pool=meta.get("pool", "default_pool"),
         queue=meta.get("queue", "default"),

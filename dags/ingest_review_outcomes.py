@@ -21,7 +21,17 @@ DELIVERY = Param(
 )
 
 
-@dag(schedule="@daily", catchup=False, max_active_runs=1, params={"delivery": DELIVERY}, tags=["upheld"], doc_md=__doc__)
+@dag(
+    dag_display_name="Ingest the day's delivery",
+    description="Takes posts, decisions and review outcomes into the ledger. Every day 00:00 UTC, or by hand.",
+    default_args={"owner": "ml-engineering"},
+    schedule="@daily",
+    catchup=False,
+    max_active_runs=1,
+    params={"delivery": DELIVERY},
+    tags=["upheld"],
+    doc_md=__doc__,
+)
 def ingest_review_outcomes() -> None:
     """One task: ingest is idempotent, so the same place may be read every day."""
 

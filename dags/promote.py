@@ -30,7 +30,16 @@ ANSWER = {  # may be null, or Airflow's page accepts no answer without them
 
 
 # Several proposals may wait at once: an answer counts only while what it was compared with is still in production.
-@dag(schedule=[CHALLENGER], catchup=False, params=FORM, tags=["upheld"], doc_md=__doc__)
+@dag(
+    dag_display_name="Promote: approve a change",
+    description="Asks a person before a challenger or new thresholds go into production. Whenever one is announced, or by hand.",
+    default_args={"owner": "trust-and-safety"},
+    schedule=[CHALLENGER],
+    catchup=False,
+    params=FORM,
+    tags=["upheld"],
+    doc_md=__doc__,
+)
 def promote() -> None:
     """Describe the change, wait for a person, make it."""
 

@@ -29,10 +29,13 @@ CONTROLS = {
 
 
 @dag(
+    dag_display_name="Retrain the models",
+    description="Trains on what the ledger holds, up to a challenger that nobody serves yet. Mondays 03:00 UTC, or by hand.",
+    default_args={"owner": "ml-engineering"},
     schedule="0 3 * * 1",
     catchup=False,
     max_active_runs=1,
-    params=form(ROOT) | CONTROLS,
+    params=CONTROLS | form(ROOT),
     tags=["upheld"],
     doc_md=__doc__,
 )

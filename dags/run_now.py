@@ -37,6 +37,9 @@ def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
         ValueError: the folder has no such DAG, or one of its files does not load.
     """
     from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk.listener import get_listener_manager
+
+    from dags.task_logs import TaskLogs
 
     database.initialise(ROOT)
     moment = pendulum.parse(at)
@@ -46,6 +49,7 @@ def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
         bag = DagBag(str(ROOT / "dags"))
         if dag_id not in bag.dags:
             raise ValueError(f"{ROOT / 'dags'}: no DAG {dag_id!r}; import errors: {bag.import_errors or 'none'}")
+        get_listener_manager().add_listener(TaskLogs())
         done = bag.dags[dag_id].test(run_after=moment, logical_date=moment, run_conf=conf)
     return {"run_id": done.run_id, "state": str(done.state), "tasks": {ti.task_id: str(ti.state) for ti in done.get_task_instances()}}
 

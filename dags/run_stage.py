@@ -20,6 +20,28 @@ import yaml
 from dags import graph, process, workspace
 from dags.workspace import Refused
 
+# What the task `features` reads of params.yaml, as `params` of dvc.yaml say it of a stage; `pin` reads the same, the other tasks nothing.
+FEATURE_PARAMS = (
+    "action",
+    "audio_bounds",
+    "audio_fingerprint",
+    "caption",
+    "clip",
+    "faces",
+    "features",
+    "image_embedding",
+    "ingest.max_media_pixels",
+    "keyframes",
+    "language",
+    "motion",
+    "ocr",
+    "spectrogram",
+    "speech",
+    "text_embedding",
+    "transcript",
+    "video_bounds",
+    "vision_answer",
+)
 KILLED = 75  # <sysexits.h> EX_TEMPFAIL: a signal ended the stage, so trying again may mend it
 
 # What DVC 3.67 says of a stage, and what that means. Its exit code does not tell these apart.
@@ -71,7 +93,8 @@ def features(folder: Path, store: Path) -> dict[str, Any]:
     """
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
-    workspace.call(["feature_store.features", "--store", str(store)], folder, store)
+    with workspace.logged(folder, "features") as tell:
+        workspace.call(["feature_store.features", "--store", str(store)], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -90,7 +113,8 @@ def pin(folder: Path, store: Path) -> dict[str, Any]:
     """
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
-    workspace.call(["registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store)
+    with workspace.logged(folder, "pin") as tell:
+        workspace.call(["registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -110,13 +134,11 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
         Refused: the stage failed, or what it read is not what the stage before it wrote.
     """
     said: list[str] = []
-    (folder / "logs").mkdir(exist_ok=True)
-    with (folder / "logs" / f"{name}.log").open("w", encoding="utf-8", buffering=1) as log:
+    with workspace.logged(folder, name) as tell:
 
         def note(line: str) -> None:
-            """Into the task's log, the workspace's log, and the search for what DVC did."""
-            print(line, flush=True)
-            log.write(line + "\n")
+            """Into both logs, and the search for what DVC did."""
+            tell(line)
             said.append(line)
 
         arguments = ["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name]
@@ -164,10 +186,12 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
         Refused: the push or the registration failed.
     """
     _sort_lock(folder)
-    if _dvc(["push"], folder, store, lambda line: print(line, flush=True)):
-        raise Refused("dvc push failed, so the version could not be rebuilt from its lineage; nothing was registered", 1)
     answer = folder / "registered.json"
-    workspace.call(["registry.register", "--workspace", str(folder), "--store", str(store), "--result", str(answer)], folder, store)
+    with workspace.logged(folder, "register") as tell:
+        if _dvc(["push"], folder, store, tell):
+            raise Refused("dvc push failed, so the version could not be rebuilt from its lineage; nothing was registered", 1)
+        arguments = ["--workspace", str(folder), "--store", str(store), "--result", str(answer)]
+        workspace.call(["registry.register", *arguments], folder, store, tell)
     registered: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return registered
 

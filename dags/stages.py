@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ def store_of(root: Path) -> Path:
 
 
 def form(root: Path) -> dict[str, Param]:
-    """The trigger form: one field a parameter of `params.yaml`, named `section.key` and typed as its value is.
+    """The trigger form: one field for each parameter that a task of the DAG reads, named `section.key` and typed as its value is.
 
     Args:
         root: repository.
@@ -41,8 +42,17 @@ def form(root: Path) -> dict[str, Param]:
     Returns:
         flat name -> Airflow parameter, its value in the file as default, or in the store's own.
     """
+    read = {*run_stage.FEATURE_PARAMS, *(name for stage in graph.read(root / "dvc.yaml").values() for name in stage.params)}
     flat = workspace.base_params(root, store_of(root))
-    return {key: Param(value, type=FORM_TYPES[type(value)], section=key.partition(".")[0]) for key, value in flat.items()}
+    return {key: _field(key, value) for key, value in flat.items() if any(key == name or key.startswith(f"{name}.") for name in read)}
+
+
+def _field(key: str, value: Any) -> Param:
+    """Airflow's page takes an empty text for null, and refuses null unless the type allows it; `workspace.create` turns it back."""
+    schema: dict[str, Any] = {"type": ["null", "string"] if value == "" else FORM_TYPES[type(value)]}
+    if isinstance(value, list) and value:
+        schema["items"] = {"type": FORM_TYPES[type(value[0])]}  # else the page makes texts of numbers
+    return Param(value, section=key.partition(".")[0], **schema)
 
 
 def stage_tasks(root: Path) -> TaskGroup:
@@ -95,12 +105,15 @@ def run_task(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         AirflowSkipException: there was nothing to do; the result is pushed as XCom first, since later tasks read it.
         AirflowException: the process was killed; Airflow may try again.
+        SystemExit: the process was told to end; Airflow tries again unless it was Airflow itself that told it.
         AirflowFailException: the work failed, and would fail again.
     """
     with tempfile.TemporaryDirectory(prefix="upheld-task-") as scratch:
         answer = Path(scratch) / "result.json"
         code = call(root, ["dags.run_stage", *arguments, "--store", str(store_of(root)), "--result", str(answer)], sys.executable)
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {"error": f"exit code {code}"}
+    if code == -signal.SIGTERM:  # so Airflow ends a task; of an exit it logs one line, of an exception the way there too
+        raise SystemExit("stopped: a person ended this run, or the machine is going down")
     if code < 0 or code == run_stage.KILLED:
         raise AirflowException(f"killed: {result['error']}")
     if code:

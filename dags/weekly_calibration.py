@@ -23,12 +23,22 @@ ROOT = Path(__file__).resolve().parents[1]
 WEEK = Param(
     None,
     type=["null", "string"],
-    pattern=r"^[0-9]{4}-W[0-9]{2}$",
+    pattern=r"^[0-9]{4}-W[0-9]{2}(?!\n)$",  # to Python's `$` a line break more is the end too
     description="ISO week such as 2026-W43; empty: the last one that was complete when the run was due",
 )
 
 
-@dag(schedule="0 6 * * 1", catchup=False, max_active_runs=1, params={"week": WEEK}, tags=["upheld"], doc_md=__doc__)
+@dag(
+    dag_display_name="Weekly calibration report",
+    description="Reports on the last complete week and proposes thresholds, which a person approves or not. Mondays 06:00 UTC, or by hand.",
+    default_args={"owner": "trust-and-safety"},
+    schedule="0 6 * * 1",
+    catchup=False,
+    max_active_runs=1,
+    params={"week": WEEK},
+    tags=["upheld"],
+    doc_md=__doc__,
+)
 def weekly_calibration() -> None:
     """Report, register what it proposes, ask. A re-run of a week gives the same report and asks about a proposal only once."""
 

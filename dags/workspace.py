@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,27 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def call(arguments: list[str], workspace: Path, store: Path) -> None:
-    """Run one of our modules in the interpreter of the stages, its output passed on line by line.
+@contextmanager
+def logged(workspace: Path, task: str) -> Iterator[Callable[[str], None]]:
+    """A function that prints a line and keeps it in the workspace's `logs/TASK.log`, where people and `upheld retrain` look for it."""
+    (workspace / "logs").mkdir(exist_ok=True)
+    with (workspace / "logs" / f"{task}.log").open("w", encoding="utf-8", buffering=1) as log:
+
+        def tell(line: str) -> None:
+            print(line, flush=True)
+            log.write(line + "\n")
+
+        yield tell
+
+
+def call(arguments: list[str], workspace: Path, store: Path, tell: Callable[[str], None]) -> None:
+    """Run one of our modules in the interpreter of the stages.
+
+    Args:
+        arguments: module and its arguments.
+        workspace: working folder.
+        store: the store that it works on.
+        tell: takes its output line by line.
 
     Raises:
         Refused: it exited with another code than 0; the message is the last line it printed.
@@ -84,7 +104,7 @@ def call(arguments: list[str], workspace: Path, store: Path) -> None:
 
     def note(line: str) -> None:
         """Pass on, and keep for the message of a refusal."""
-        print(line, flush=True)
+        tell(line)
         said.append(line.strip() or said[-1])
 
     code = process.stream([process.interpreter(), "-m", *arguments], workspace, store, note)
@@ -132,8 +152,12 @@ def _copy_code(root: Path, partial: Path) -> None:
 
 
 def _changes(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs from the values of `base_params`; JSON tells true from 1, which Python takes for equal."""
-    return {key: value for key, value in given.items() if key not in base or json.dumps(value) != json.dumps(base[key])}
+    """What differs from the values of `base_params`; JSON tells true from 1, which Python takes for equal.
+
+    Airflow's page sends null for an empty text, so null is one where the value of `base` is a text that may be empty.
+    """
+    texts = {key: "" if value is None and base.get(key) == "" else value for key, value in given.items()}
+    return {key: value for key, value in texts.items() if key not in base or json.dumps(value) != json.dumps(base[key])}
 
 
 def _take_over(base: Mapping[str, Any], earlier: Path, partial: Path) -> dict[str, Any]:
@@ -148,7 +172,7 @@ def _take_over(base: Mapping[str, Any], earlier: Path, partial: Path) -> dict[st
 
 def _merge_params(partial: Path, store: Path, changes: Mapping[str, Any]) -> None:
     settings = [f"--set={key}={_as_yaml(value)}" for key, value in sorted(changes.items())]
-    call(["registry.merge_params", "--out", "params.yaml", *settings], partial, store)
+    call(["registry.merge_params", "--out", "params.yaml", *settings], partial, store, lambda line: print(line, flush=True))
 
 
 def _as_yaml(value: Any) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
@@ -31,9 +31,10 @@ _DONE: Final = ""  # in place of a reason
 _AT_ONCE: Final = 2  # portions: while one is extracted, the next is being decoded
 _turn = threading.Lock()  # of the process: the engine may make several instances of the UDF, and one portion may be at stake, not one each
 _live: "weakref.WeakSet[Portions]" = weakref.WeakSet()  # in this process
+_watchers: list[Callable[[int], None]] = []  # in this process: told how many contents the extractor has just been through
 
 
-def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Table) -> Iterator[list[str]]:
+def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Table, watch: Callable[[int], None]) -> Iterator[list[str]]:
     """Extract and write; what was written is safe however the program ends.
 
     Args:
@@ -41,6 +42,7 @@ def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Tabl
         store: the folder given as `--store`.
         extractor: which one.
         contents: columns `CONTENTS`.
+        watch: told after each batch of the extractor how many contents it had, for a bar; not from Ray's other processes.
 
     Yields:
         for the contents of each portion why they have no features, "" where they have; as each is written.
@@ -57,6 +59,7 @@ def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Tabl
     extraction = _program(size)(catalogue.EXTRACTORS[extractor.name], params.model_dump(mode="json"), str(store))
     frame = frame.select(extraction.reasons(*(frame[name] for name in CONTENTS.names)).alias("reason"))
     num_done = 0
+    _watchers.append(watch)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         for batch in frame.to_arrow_iter(results_buffer_size=1):
@@ -67,6 +70,7 @@ def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Tabl
     finally:
         for portions in list(_live):
             portions.stop()
+        _watchers.remove(watch)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, on_interrupt)  # the engine keeps it
     if num_done < len(contents):  # the engine takes Ctrl-C for an end like any other
@@ -184,6 +188,8 @@ class Portions:
             found |= {digest: arrays for digest, arrays in some if isinstance(arrays, Refused)}
             good = {digest: arrays for digest, arrays in some if not isinstance(arrays, Refused)}
             found |= dict(zip(good, self._extracted(list(good.values())), strict=True))
+            for watch in _watchers:
+                watch(len(some))
         return found
 
     def _extracted(self, batch: Sequence[Arrays]) -> list[feature_rows.Outcome]:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from feature_store import one_writer, params
+from feature_store import one_writer, params, progress
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
@@ -59,13 +59,14 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
     known = PostContents(Ledger(store), features)
     with one_writer.only(Path(store) / ".features.lock", "feature store"):
         erased = erase_forgotten(known, features, Path(store) / "decoded")
-        with _progress() as progress:
-            ran = {extractor.name: _bring_up(parameters, store, known, features, extractor, progress) for extractor in chosen}
+        look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        with progress.shown(*look, unit="contents") as bars:
+            ran = {extractor.name: _bring_up(parameters, store, known, features, extractor, bars) for extractor in chosen}
     return {"erased": erased, "unavailable": unavailable, "extractors": ran}
 
 
 def _bring_up(
-    parameters: params.Params, store: Path, known: PostContents, features: FeatureStore, extractor: Extractor, progress: Progress
+    parameters: params.Params, store: Path, known: PostContents, features: FeatureStore, extractor: Extractor, bars: Progress
 ) -> dict[str, Any]:
     """Extract what one extractor has not seen."""
     started = monotonic()
@@ -75,10 +76,11 @@ def _bring_up(
     if len(missing):
         from feature_store import feature_engine  # Daft takes a second to import
 
-        task = progress.add_task(extractor.name, total=len(missing))
-        for reasons in feature_engine.extract(parameters, store, extractor, everything.filter(pc.is_in(everything["digest"], missing))):
+        task = bars.add_task(extractor.name, total=len(missing))
+        contents = everything.filter(pc.is_in(everything["digest"], missing))
+        for reasons in feature_engine.extract(parameters, store, extractor, contents, lambda num: bars.advance(task, num)):
             fared.update(reasons)
-            progress.advance(task, len(reasons))
+            bars.update(task, completed=max(fared.total(), bars.tasks[-1].completed))  # on Ray no batch is heard of, but whole portions are
         features.compact(extractor.name, timedelta(days=parameters.features.keep_versions_days))
         if extractor.name == KEYFRAMES:
             known.look_again("image")
@@ -99,12 +101,6 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The speed so far; nothing before there is one."""
         return Text("" if task.finished_speed is None and task.speed is None else f"{task.finished_speed or task.speed:,.1f}/s")
-
-
-def _progress() -> Progress:
-    shown = console()
-    look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    return Progress(*look, console=shown, disable=not shown.is_terminal, speed_estimate_period=120)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from feature_store import atomic, contracts, expectations, ledger, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
+from feature_store import atomic, contracts, expectations, ledger, params, progress
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute, parse_time
 from feature_store.errors import FailedWork
 from feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from feature_store.ingest_files import SYNTHETIC_MARK, delivery_digest, open_delivery, table_files
@@ -64,14 +64,13 @@ def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) 
 
 def _stage(staging: Staging, files: Sequence[Any]) -> dict[str, list[StagedFile]]:
     staged: dict[str, list[StagedFile]] = {table: [] for table in contracts.DELIVERED}
-    shown = console()
     look = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-    with Progress(*look, console=shown, transient=True, disable=not shown.is_terminal) as progress:
-        task = progress.add_task("reading", total=None)
+    with progress.shown(*look, unit="rows", transient=True) as bars:
+        task = bars.add_task("reading", total=None)
         for file in files:
-            progress.update(task, description=file.path)
-            staged[file.table].append(staging.stage(file, lambda rows: progress.advance(task, rows)))
-        progress.update(task, description="settling")
+            bars.update(task, description=file.path)
+            staged[file.table].append(staging.stage(file, lambda rows: bars.advance(task, rows)))
+        bars.update(task, description="settling")
     return staged
 
 

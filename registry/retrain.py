@@ -27,6 +27,7 @@ from feature_store.errors import FailedWork
 from registry import airflow_home, runs
 
 POLL_S = 0.5
+SAY_EVERY_S = 30.0  # where no terminal shows it all the time
 REASON = re.compile(r"^\w+: failed: (.+)$", re.MULTILINE)  # as dags/run_stage.py prints it
 
 
@@ -79,8 +80,8 @@ def _airflow(
 
 
 def _follow(process: subprocess.Popen[bytes], workspace: Path) -> None:
-    """Print each task as it ends; meanwhile show which one runs and the last line it printed."""
-    out, told = console(), set[str]()
+    """Print each task as it ends; meanwhile show which one runs and the last line it printed, in a pipe now and then as a line."""
+    out, told, said, said_at = console(), set[str](), "", time.monotonic()
     with out.status("starting Airflow") as status:
         while True:
             ended = process.poll() is not None
@@ -91,7 +92,11 @@ def _follow(process: subprocess.Popen[bytes], workspace: Path) -> None:
                     out.print(f"  {name}: {result['status']} ({result['duration_s']:.1f} s)", markup=False, highlight=False)
             if ended:
                 return
-            status.update(_now(workspace, set(tasks)))
+            now = _now(workspace, set(tasks))
+            status.update(now)
+            if not out.is_terminal and now != said and time.monotonic() - said_at >= SAY_EVERY_S:
+                said, said_at = now, time.monotonic()
+                out.print(f"  {now}", highlight=False, soft_wrap=True)
             time.sleep(POLL_S)
 
 

@@ -13,7 +13,17 @@ from import_closure import PACKAGES, REPOSITORY, code_deps, params_read, rewrite
 
 STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 SOURCES = [*sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")), REPOSITORY / "cli.py"]
-AIRFLOW_FILES = {"assets", "database", "ingest_review_outcomes", "promote", "retrain", "run_now", "stages", "weekly_calibration"}
+AIRFLOW_FILES = {
+    "assets",
+    "database",
+    "ingest_review_outcomes",
+    "promote",
+    "retrain",
+    "run_now",
+    "stages",
+    "task_logs",
+    "weekly_calibration",
+}
 SET_BY_TORCH = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR")
 SET_BY_OPENCV = ("LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH")
 SET_BY_LIBRARIES = (*SET_BY_TORCH, *SET_BY_OPENCV)

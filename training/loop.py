@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from feature_store import progress
 from feature_store.backbones.devices import autocast, deterministic
 from feature_store.command import console
 from feature_store.params_training import Fit
@@ -115,23 +116,24 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
     if score_start and not state.history:
         _record(run, 0, None, evaluate())
     num_rows, seconds = 0, 0.0
-    with _progress(run.accelerator) as progress:
-        task = progress.add_task("training", total=settings.epochs * steps_per_epoch, completed=state.step, rate=0.0, loss=float("nan"))
+    with _bars(run.accelerator) as bars:
+        task = bars.add_task("training", total=settings.epochs * steps_per_epoch, completed=state.step, rate=0.0, loss=float("nan"))
         while state.step < settings.epochs * steps_per_epoch and not _has_stalled(state, settings.patience):
             epoch, offset = divmod(state.step, steps_per_epoch)
+            bars.update(task, description=f"epoch {epoch + 1} of {settings.epochs}")
             for rows in epoch_batches(run.train.costs, settings.batch_size, run.seed, epoch)[offset:]:
                 began = time.perf_counter()
                 _step(run, rows, settings.epochs * steps_per_epoch)
                 num_rows, seconds = num_rows + len(rows), seconds + time.perf_counter() - began
                 rate, loss = num_rows / seconds, state.loss_sum / max(state.weight_sum, 1e-9)
-                progress.update(task, completed=state.step, rate=rate, loss=loss)
+                bars.update(task, completed=state.step, rate=rate, loss=loss)
                 if state.step % settings.checkpoint_steps == 0:
                     _save(run)
             train_loss = state.loss_sum / max(state.weight_sum, 1e-9)
             state.loss_sum = state.weight_sum = 0.0
             figures = evaluate()
             _record(run, epoch + 1, train_loss, figures)
-            progress.console.print(_line(epoch + 1, train_loss, figures, num_rows / seconds))
+            bars.console.print(_line(epoch + 1, train_loss, figures, num_rows / seconds), soft_wrap=True)
             _save(run)
     return num_rows / seconds if seconds else None
 
@@ -201,8 +203,9 @@ def _told(figures: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _progress(accelerator: Accelerator) -> Progress:
+def _bars(accelerator: Accelerator) -> AbstractContextManager[Progress]:
+    """One of the processes that train together shows how far they are."""
+    if not accelerator.is_local_main_process:
+        return Progress(console=console(), disable=True)
     columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total} batches", "{task.fields[rate]:.1f} samples/s")
-    loss = TextColumn("loss {task.fields[loss]:.4f}")
-    shown = console()
-    return Progress(*columns, loss, TimeRemainingColumn(), console=shown, disable=not accelerator.is_local_main_process)
+    return progress.shown(*columns, TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(), unit="batches")

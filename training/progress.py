@@ -1,10 +1,11 @@
-"""Bars for work that is counted in posts, on standard error."""
+"""Bars for work that is counted in posts, on standard error; plain lines where that is no terminal."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from feature_store.command import console
+from feature_store import progress
 
 Report = Callable[[int], None]  # is told how many posts have been done since its last call
 
@@ -13,10 +14,10 @@ def silent(num_posts: int) -> None:
     """A report that nobody reads."""
 
 
-def bars() -> Progress:
+def bars() -> AbstractContextManager[Progress]:
     """An empty set of bars; enter it to show them."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console())
+    return progress.shown(*columns, unit="done")
 
 
 def reporter(shown: Progress, name: str, total: int | None) -> Report:

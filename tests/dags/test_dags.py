@@ -1,5 +1,6 @@
 """The DAG files as Airflow itself loads them."""
 
+import ast
 import json
 import os
 import subprocess
@@ -7,8 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+from import_closure import closure, source
+
+from dags import run_stage
+from feature_store.extractors import catalogue
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAGS = ("ingest_review_outcomes", "promote", "retrain", "weekly_calibration")
@@ -63,21 +69,72 @@ def test_stage_tasks_carry_the_meta_of_their_stage(loaded: dict[str, Any]) -> No
     assert tasks["register"]["rule"] == "none_failed"
 
 
-def test_the_form_has_every_param_with_its_type(loaded: dict[str, Any]) -> None:
+def test_the_form_has_what_its_tasks_read_rerun_first(loaded: dict[str, Any]) -> None:
     form = loaded["dags"]["retrain"]["form"]
     raw = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    assert form["seed"] == "integer"
-    assert form["policies"] == "array"
-    sections = {key.partition(".")[0] for key in form}
-    assert sections == set(raw) | {"rerun_of", "from_stage"}
-    leaves = {f"{name}.{key}" for name, section in raw.items() if isinstance(section, dict) for key in section}
-    assert {key for key in leaves if key not in form} == {
-        f"{name}.{key}"
-        for name, section in raw.items()
-        if isinstance(section, dict)
-        for key, value in section.items()
-        if isinstance(value, dict) and value
-    }
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"].values()
+    assert list(form)[:2] == ["rerun_of", "from_stage"]
+    read = {name.partition(".")[0] for stage in stages for name in stage["params"]} | {name.partition(".")[0] for name in features_read()}
+    assert {field["schema"]["section"] for field in form.values()} == {"rerun"} | read
+    assert {key for key in form if key.startswith("ingest.")} == {"ingest.max_media_pixels"}
+    whole = {f"{name}.{key}" for name in read - {"ingest"} if isinstance(raw[name], dict) for key in raw[name]}
+    assert {key for key in whole if not any(shown == key or shown.startswith(f"{key}.") for shown in form)} == set()
+
+
+def test_what_features_and_pin_read_is_what_the_form_takes_for_it() -> None:
+    read, listed = features_read(), set(run_stage.FEATURE_PARAMS)
+    keys = {name for name in listed if "." in name}
+    sections = {name.partition(".")[0] for name in keys}
+    assert {name.partition(".")[0] for name in read} - sections == listed - keys
+    assert {name for name in read if name.partition(".")[0] in sections} == keys
+
+
+def features_read() -> set[str]:
+    """`section.key`, or `section` where it is passed on as a whole: all that feature extraction and pinning name of the parameters."""
+    modules = ["feature_store.features", "registry.pin", *(path.partition(":")[0] for path in catalogue.EXTRACTORS.values())]
+    raw = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    found = set()
+    for file in set().union(*(closure(source(module)) for module in modules)):
+        attributes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)]
+        below = {id(node.value): node.attr for node in attributes}
+        for node in attributes:
+            if node.attr in raw and ast.unparse(node.value).split(".")[-1] in ("params", "parameters", "checked"):
+                key = below.get(id(node))
+                found.add(f"{node.attr}.{key}" if isinstance(raw[node.attr], dict) and key in raw[node.attr] else node.attr)
+    return found
+
+
+@pytest.mark.parametrize("dag", DAGS)
+def test_a_form_can_be_submitted_as_it_opens(loaded: dict[str, Any], dag: str) -> None:
+    """Airflow's page takes null, nothing and an empty text for a field not filled in; the types say whether it may stay so."""
+    form = loaded["dags"][dag]["form"]
+    assert form
+    assert {key: field["refusal"] for key, field in form.items() if field["refusal"]} == {}
+    required = {key: field["default"] for key, field in form.items() if "null" not in field["schema"]["type"]}
+    assert [key for key, default in required.items() if default in (None, "")] == []
+
+
+def test_lists_of_numbers_stay_numbers_in_the_form(loaded: dict[str, Any]) -> None:
+    form = loaded["dags"]["retrain"]["form"]
+    assert form["audio.channels"]["schema"] == {"type": "array", "items": {"type": "integer"}, "section": "audio"}
+    assert form["logo_compose.mark_share"]["schema"]["items"] == {"type": "number"}
+    assert form["policies"]["schema"]["items"] == {"type": "string"}
+    assert form["seed"]["schema"]["type"] == "integer"
+
+
+@pytest.mark.parametrize("dag", DAGS)
+def test_every_dag_says_whose_it_is_what_it_does_and_when(loaded: dict[str, Any], dag: str) -> None:
+    told = loaded["dags"][dag]
+    assert told["owners"] in (["ml-engineering"], ["trust-and-safety"])
+    assert told["name"] not in ("", dag)
+    when = {"0 3 * * 1": "Mondays 03:00 UTC", "0 6 * * 1": "Mondays 06:00 UTC", "@daily": "Every day 00:00 UTC"}
+    assert when.get(told["schedule"], "Whenever one is announced") in told["description"]
+
+
+@pytest.mark.parametrize(("week", "fits"), [("2026-W43", True), ("2026-W43\n", False), ("2026-43", False)])
+def test_a_week_is_a_week_and_nothing_more(loaded: dict[str, Any], week: str, fits: bool) -> None:
+    schema = loaded["dags"]["weekly_calibration"]["form"]["week"]["schema"]
+    assert jsonschema.Draft202012Validator(schema).is_valid(week) == fits
 
 
 def test_schedules_and_assets(loaded: dict[str, Any]) -> None:
@@ -89,7 +146,7 @@ def test_schedules_and_assets(loaded: dict[str, Any]) -> None:
     weekly = loaded["dags"]["weekly_calibration"]
     assert weekly["schedule"] == "0 6 * * 1"
     assert weekly["edges"] == [["propose", "ask"], ["report", "propose"]]
-    assert weekly["form"] == {"week": ["null", "string"]}
+    assert {key: field["schema"]["type"] for key, field in weekly["form"].items()} == {"week": ["null", "string"]}
 
 
 def test_approval_stands_between_describing_and_applying(loaded: dict[str, Any]) -> None:

@@ -70,6 +70,17 @@ def test_a_wrong_param_is_bad_use_and_leaves_nothing(toy: Any, key: str, value: 
     assert list((toy.store / "runs").iterdir()) == []
 
 
+def test_null_is_the_empty_text_where_the_repository_has_one(toy: Any) -> None:
+    own = yaml.safe_load((toy.root / "params.yaml").read_text())
+    assert (own["caption"]["model"], own["action"]["pretrained"]) == ("", "")
+    code, result = toy.prepare("one", {"caption.model": None, "action.pretrained": None, "features.location": None})
+    assert code == 0, result
+    assert yaml.safe_load((toy.workspace("one") / "params.yaml").read_text()) == own
+    code, result = toy.prepare("two", {"text.prefix": None})
+    assert code == 2
+    assert "text.prefix" in result["error"]
+
+
 def test_pinning_refused_names_its_reason_and_a_second_try_goes_on(toy: Any) -> None:
     (toy.store / "values.json").rename(toy.store / "later.json")
     code, result = toy.prepare("one")

@@ -17,10 +17,21 @@ def statuses(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {name: result["status"] for name, result in json.loads(done.stdout)["tasks"].items()}
 
 
+def log(toy: Any, task: str) -> str:
+    """The one line that the task's command prints, as Airflow's page reads it from the only run's log and as the workspace keeps it."""
+    (page,) = (toy.store / "airflow" / "logs").glob(f"dag_id=retrain/run_id=*/task_id={task}/attempt=1.log")
+    (kept,) = toy.store.glob(f"runs/*/logs/{task}.log")
+    said = [json.loads(line)["event"] for line in page.read_text().splitlines()]
+    assert said == kept.read_text().splitlines()
+    (line,) = [line for line in said if line.endswith(("extract", "copy")) and not line.startswith(">")]
+    return line
+
+
 def test_the_second_run_finds_nothing_to_do(toy: Any) -> None:
     first = statuses(command(toy, "retrain", "--json"))
     stages = dict.fromkeys(("copy", "double", "total"), "executed")
     assert first == dict.fromkeys(("prepare", "features", "pin"), "executed") | stages | {"register": "registered"}
+    assert {task: log(toy, task) for task in ("features", "copy")} == {"features": "nothing new to extract", "copy": "3 values to copy"}
     again = command(toy, "retrain")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("restored") == 3

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from feature_store import digest, features, ledger
+from feature_store import digest, features, ledger, progress
 from feature_store.errors import BadUse, FailedWork
 from feature_store.extractors import catalogue
 from feature_store.feature_table import KEYS, FeatureStore
@@ -204,6 +205,17 @@ def test_killed_and_run_again_it_loses_one_batch_at_most(tmp_path):
     again = run(store, "letters")["extractors"]["letters"]
     assert (again["known"], again["computed"]) == (len(kept), 19 - len(kept))
     assert lengths(store) == of(*(text for text in texts if text != "kill"))
+
+
+def test_a_log_tells_how_far_it_is_within_a_portion_too(tmp_path, monkeypatch, capsys):
+    store = world(tmp_path, *(post(f"p{n}", text=f"pause {n}") for n in range(8)))
+    monkeypatch.setattr(progress, "EVERY_S", 0.02)
+    capsys.readouterr()
+    run(store, "letters")
+    told = re.findall(r"^letters: (\d+) of 8 contents after 0:\d\d min$", capsys.readouterr().err, re.MULTILINE)
+    counts = [int(count) for count in told]
+    assert counts == sorted(counts)
+    assert {2, 6} <= set(counts)  # 4 are written at a time, 2 extracted
 
 
 def test_ctrl_c_ends_it_cleanly(tmp_path):

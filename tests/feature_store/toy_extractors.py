@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ class Letters(Extractor):
             return Refused("toy_refused", "asked for")
         if text.startswith("passing"):
             return Refused("toy_passing", "asked for", passing=True)
+        if text.startswith("pause"):
+            time.sleep(0.1)
         if text.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         return {"length": len(text), "vector": np.array([len(text), ord(text[0])], np.float32)}

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from feature_store import progress
 from feature_store.params_training import Training
 from training.data import Examples
 from training.loop import Objective, fit
@@ -108,6 +111,26 @@ def test_training_learns_and_keeps_its_best_epoch(tiny: ModuleType, tmp_path: Pa
     scores = [figures["score"] for figures in record.history]
     assert max(scores) > 0.95
     assert record.best_epoch == record.history[int(np.argmax(scores))]["epoch"]
+
+
+def test_a_log_tells_epoch_and_batch(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(*arguments: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return plain_loss(*arguments)
+
+    monkeypatch.setattr(progress, "EVERY_S", 0.02)
+    train(tiny, tmp_path / "progress", objective=slow)
+    lines = capsys.readouterr().err.splitlines()
+    told = [match.groups() for line in lines if (match := re.fullmatch(r"epoch (\d) of 3: (\d+) of 24 batches after 0:\d\d min", line))]
+    batches = [int(batch) for _, batch in told]
+    assert batches == sorted(batches)
+    assert len(set(batches)) > 5
+    assert all(8 * (int(epoch) - 1) <= int(batch) <= 8 * int(epoch) for epoch, batch in told)
+    epochs = [line for line in lines if line.startswith("epoch ") and "samples/s" in line]
+    assert [line[:19] for line in epochs] == [f"epoch {epoch}: train loss" for epoch in (1, 2, 3)]
+    assert len(lines) == len(told) + len(epochs)
 
 
 def test_training_stops_when_nothing_improves(tiny: ModuleType, tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""How far a long job is: bars on a terminal; in a pipe or a log, where bars cannot be seen, a plain line every few seconds."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, Task
+
+from feature_store.command import console
+
+EVERY_S = 10.0
+
+
+@contextmanager
+def shown(*columns: str | ProgressColumn, unit: str, transient: bool = False) -> Iterator[Progress]:
+    """Bars for work that is counted, on standard error.
+
+    Args:
+        columns: of the bars.
+        unit: what is counted, in the plural.
+        transient: whether the bars go away at the end.
+
+    Yields:
+        an empty set of bars.
+    """
+    out = console()
+    with Progress(*columns, console=out, disable=not out.is_terminal, transient=transient) as bars:
+        if out.is_terminal:
+            yield bars
+            return
+        ended = threading.Event()
+        teller = threading.Thread(target=_tell, args=(bars, unit, out, ended), daemon=True)
+        teller.start()
+        try:
+            yield bars
+        finally:
+            ended.set()
+            teller.join()
+
+
+def _tell(bars: Progress, unit: str, out: Console, ended: threading.Event) -> None:
+    """Lines of what is under way, also while nothing moves: then it is the time that shows that somebody is at work."""
+    while not ended.wait(EVERY_S):
+        for task in bars.tasks:
+            if not task.finished:
+                out.print(_line(task, unit), markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(task: Task, unit: str) -> str:
+    of_all = "" if task.total is None else f" of {task.total:,.0f}"
+    minutes, seconds = divmod(int(task.elapsed or 0), 60)
+    return f"{task.description}: {task.completed:,.0f}{of_all} {unit} after {minutes}:{seconds:02d} min"
