@@ -45,7 +45,7 @@ def sentence(dag: Mapping[str, Any], now: datetime) -> str:
     else:
         due = datetime.fromisoformat(dag["next_run"])
         moment = "at once" if due <= now else f"{due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        when = f"{dag['schedule']} (UTC), {'once it is on first' if dag['paused'] else 'next'} {moment}"
+        when = f"{dag['schedule']} (UTC); {'when switched on, first' if dag['paused'] else 'next'} {moment}"
     name = dag["dag"] if dag["name"] == dag["dag"] else f"{dag['name']} ({dag['dag']})"
     return f"{'paused' if dag['paused'] else 'on':<6}  {name}: {when}.{' ' + dag['does'] if dag['does'] else ''}"
 

@@ -72,6 +72,7 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
             "AIRFLOW__API__PORT": str(airflow_port),
             "AIRFLOW__API__BASE_URL": addresses["airflow"],
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{addresses['airflow']}/execution/",
+            "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         }
         with _interruptible(), ExitStack() as stack:

@@ -9,7 +9,7 @@ import sys
 import time
 from base64 import b64encode
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from feature_store.errors import FailedWork
-from registry import airflow_home, mlflow_store, servers
+from registry import airflow_home, mlflow_store, schedules, servers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -172,6 +172,28 @@ def listeners(first: int) -> set[tuple[str, int]]:
                 packed = b"".join(words[start : start + 4][::-1] for start in range(0, len(words), 4))
                 found.add((socket.inet_ntop(family, packed), int(port, 16)))
     return found
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({}, "paused  Retrain (retrain): At 03:00, only on Monday (UTC); when switched on, first 2026-11-30 03:00 UTC. Trains."),
+        (
+            {"next_run": "2026-11-23T03:00:00Z"},
+            "paused  Retrain (retrain): At 03:00, only on Monday (UTC); when switched on, first at once. Trains.",
+        ),
+        ({"paused": False, "does": None}, "on      Retrain (retrain): At 03:00, only on Monday (UTC); next 2026-11-30 03:00 UTC."),
+        ({"schedule": "By assets", "next_run": None}, "paused  Retrain (retrain): By assets, from the moment it is on. Trains."),
+        (
+            {"name": "retrain", "does": None},
+            "paused  retrain: At 03:00, only on Monday (UTC); when switched on, first 2026-11-30 03:00 UTC.",
+        ),
+    ],
+)
+def test_a_line_says_what_switching_a_schedule_on_means(changed: dict[str, Any], line: str) -> None:
+    dag = {"dag": "retrain", "name": "Retrain", "paused": True, "schedule": "At 03:00, only on Monday", "does": "Trains."}
+    said = schedules.sentence(dag | {"next_run": "2026-11-30T03:00:00Z"} | changed, datetime(2026, 11, 28, tzinfo=UTC))
+    assert said == line
 
 
 def test_a_port_in_use_is_named_with_the_way_out(tmp_path: Path) -> None:
