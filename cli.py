@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("registry.diff", "What changed between two versions of the model."),
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),
+    "store move": ("registry.store_move", "Make a copied or moved store a store of its own."),
     "up": ("registry.up", "Start Airflow and MLflow on loopback."),
     "calibrate": ("evaluation.calibrate", "Calibrate scores and certify both thresholds of every category."),
     "evaluate": ("evaluation.evaluate", "Metrics per category and language, the gate's decision and the report."),

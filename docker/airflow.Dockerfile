@@ -12,6 +12,7 @@ COPY pyproject.toml requirements.lock ./
 RUN uv venv /opt/airflow && \
     uv pip install --no-cache --python /opt/airflow/bin/python -c requirements.lock -r pyproject.toml --extra airflow --extra pipeline
 
+COPY docker/mlflow.ini docker/mlflow.ini
 COPY .dvc/config .dvc/config
 COPY .dvcignore cli.py dvc.yaml params.yaml ./
 COPY dags dags

@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import secrets
 import select
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fcntl import fcntl
 from pathlib import Path
@@ -23,6 +27,9 @@ _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 # What a worker inherits: what Python and its libraries need to start. Keys of services and clouds are not among it.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONHOME", "VIRTUAL_ENV")
 _INHERITED_PREFIXES: Final = ("LC_", "MALLOC_")
+_ROOT: Final = str(Path(__file__).resolve().parents[1])  # the worker imports the code that its owner runs
+_REASON: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_MAX_DETAIL_CHARS: Final = 500
 
 
 class Settings(Protocol):
@@ -51,6 +58,7 @@ class Channel:
         decoder: `module:Class` in it.
         params: what the decoder is made with; also bounds the worker's memory.
         timeout_s: for one content.
+        fits: whether an answer is one that the decoder gives; None takes any arrays.
 
     Attributes:
         num_done: contents that it answered for.
@@ -60,14 +68,18 @@ class Channel:
         FailedWork: it does not start.
     """
 
-    def __init__(self, decoder: str, params: Settings, timeout_s: float) -> None:
+    def __init__(self, decoder: str, params: Settings, timeout_s: float, fits: Callable[[Arrays], bool] | None = None) -> None:
         self.num_done = 0
         self.gone = False
         self._timeout_s = timeout_s
         self._max_bytes = params.decode_memory_bytes
-        self._num_sent = 0  # of the contents that wait for an answer
-        command = [sys.executable, "-c", "from feature_store.decode_worker import main; main()"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), bufsize=0)
+        self._fits = fits
+        self._sent: deque[int] = deque()  # numbers of the contents that wait for an answer; nobody can answer before he is asked
+        self._folder = tempfile.TemporaryDirectory(prefix="upheld-decoder-")  # nothing to be found where it works
+        command = [sys.executable, "-P", "-c", "from feature_store.decode_worker import main; main()"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), cwd=self._folder.name, bufsize=0
+        )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
         for pipe in (self._requests, self._answers):
@@ -82,35 +94,39 @@ class Channel:
         Raises:
             WorkerDied, WorkerLate: instead.
         """
-        if self._num_sent == 0:
+        if not self._sent:
             self._deadline = time.monotonic() + self._timeout_s
-        for content in contents[self._num_sent :]:
+        for content in contents[len(self._sent) :]:
+            number = secrets.randbits(32)
             try:
-                self._write(pack({}, [content]))
+                self._write(pack({"number": number}, [content]))
             except WorkerDied:
-                if self._num_sent:  # it may have answered before it ended, which `receive` finds out
+                if self._sent:  # it may have answered before it ended, which `receive` finds out
                     return
                 raise
-            self._num_sent += 1
+            self._sent.append(number)
 
     def receive(self) -> Arrays | Refused:
         """The answer for the oldest content.
 
         Raises:
-            WorkerDied, WorkerLate: instead.
-            FailedWork: the decoder is broken.
+            WorkerDied: instead; also of an answer that makes no sense: a content may have taken the worker over.
+            WorkerLate: instead.
         """
         header, payload = self._frame()
-        self._num_sent -= 1
         self._deadline = time.monotonic() + self._timeout_s
-        if "broken" in header:
-            raise FailedWork(f"decoder: {header['broken']}")
-        self.gone = bool(header.get("last"))
+        number = self._sent.popleft()
         try:
-            answer = _refused(*header["refused"]) if "refused" in header else unpack_arrays(header.get("arrays"), payload)
-        except (BadFrame, TypeError) as error:
-            raise WorkerDied(f"spoke nonsense: {error}") from error
-        self.num_done += not self.gone
+            if header["number"] != number:
+                raise BadFrame("answers another request")
+            last = header.get("last") is True
+            answer = _refused(*header["refused"]) if "refused" in header else unpack_arrays(header["arrays"], payload)
+            if self._fits is not None and not isinstance(answer, Refused) and not self._fits(answer):
+                raise BadFrame("no such answer is expected")
+        except Exception as error:
+            raise WorkerDied(_nonsense(error)) from error
+        self.gone = last
+        self.num_done += not last
         return answer
 
     def stop(self) -> None:
@@ -125,6 +141,7 @@ class Channel:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._folder.cleanup()
 
     def _begin(self, decoder: str, params: Settings) -> None:
         model = f"{type(params).__module__}:{type(params).__qualname__}"
@@ -154,14 +171,17 @@ class Channel:
         header_bytes, payload_bytes = LENGTHS.unpack(self._read(LENGTHS.size))
         if header_bytes > MAX_HEADER_BYTES or payload_bytes > self._max_bytes:
             raise WorkerDied("spoke nonsense: more than its memory holds")
+        text, payload = self._read(header_bytes), self._read(payload_bytes)
         try:
-            header = json.loads(self._read(header_bytes))
-            return dict(header), self._read(payload_bytes)
-        except (ValueError, TypeError, MemoryError) as error:
-            raise WorkerDied(f"spoke nonsense: {error}") from error
+            return dict(json.loads(text)), payload
+        except Exception as error:  # RecursionError is one of them
+            raise WorkerDied(_nonsense(error)) from error
 
     def _read(self, num_bytes: int) -> bytearray:
-        found = bytearray(num_bytes)
+        try:
+            found = bytearray(num_bytes)
+        except MemoryError as error:
+            raise WorkerDied(_nonsense(error)) from error
         left = memoryview(found)
         while left:
             self._wait(self._answers, select.POLLIN)
@@ -184,8 +204,15 @@ class Channel:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)}
-    return kept | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    path = [_ROOT, *(str(Path(entry).absolute()) for entry in sys.path if entry)]
+    return kept | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path)}
 
 
 def _refused(reason: str, detail: str) -> Refused:
-    return Refused(str(reason), str(detail))
+    if not _REASON.fullmatch(reason):
+        raise BadFrame("a reason that is none")
+    return Refused(reason, str(detail)[:_MAX_DETAIL_CHARS])
+
+
+def _nonsense(error: Exception) -> str:
+    return f"spoke nonsense: {type(error).__name__}: {error}"[:_MAX_DETAIL_CHARS]

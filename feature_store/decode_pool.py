@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,13 +40,17 @@ class DecodePool:
         params: handed to the decoder; their `decode_memory_bytes` bounds a worker's memory.
         timeout_s: time allowed for one content.
         num_workers: of processes.
+        fits: whether arrays are such as the decoder gives; others are `decode_crashed`, and their worker is replaced.
     """
 
-    def __init__(self, decoder: str, params: Settings, timeout_s: float, num_workers: int) -> None:
+    def __init__(
+        self, decoder: str, params: Settings, timeout_s: float, num_workers: int, fits: Callable[[Arrays], bool] | None = None
+    ) -> None:
         self._decoder = decoder
         self._params = params
         self._timeout_s = timeout_s
         self._num_workers = num_workers
+        self._fits = fits
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lanes: list[threading.Thread] = []
         self._channels: dict[threading.Thread, Channel] = {}
@@ -121,7 +125,7 @@ class DecodePool:
                 channel.kill()
 
     def _start(self) -> Channel:
-        channel = Channel(self._decoder, self._params, self._timeout_s)
+        channel = Channel(self._decoder, self._params, self._timeout_s, self._fits)
         self._channels[threading.current_thread()] = channel
         if self._closed:  # meanwhile
             channel.stop()

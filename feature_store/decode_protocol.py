@@ -35,8 +35,8 @@ def pack(header: dict[str, Any], payload: Sequence[Any] = ()) -> list[memoryview
     return [memoryview(LENGTHS.pack(len(text), sum(part.nbytes for part in parts)) + text), *parts]
 
 
-def pack_arrays(arrays: Arrays) -> list[memoryview]:
-    """The frame that holds arrays.
+def pack_arrays(arrays: Arrays, header: dict[str, Any]) -> list[memoryview]:
+    """The frame that holds arrays, with what else its header says.
 
     Raises:
         BadFrame: one of them does not hold plain numbers.
@@ -46,7 +46,7 @@ def pack_arrays(arrays: Arrays) -> list[memoryview]:
         if not _NUMBERS.fullmatch(array.dtype.str):
             raise BadFrame(f"array {name} holds {array.dtype}; decoders hand over plain numbers")
     said = [[name, array.dtype.str, list(array.shape)] for name, array in flat.items()]
-    return pack({"arrays": said}, [array.reshape(-1) for array in flat.values()])
+    return pack(header | {"arrays": said}, [array.reshape(-1) for array in flat.values()])
 
 
 def unpack_arrays(said: Any, payload: bytearray) -> Arrays:

@@ -12,7 +12,7 @@ import threading
 from typing import Any, BinaryIO
 
 from feature_store import sandbox
-from feature_store.decode_protocol import LENGTHS, BadFrame, pack, pack_arrays
+from feature_store.decode_protocol import LENGTHS, pack, pack_arrays
 from feature_store.extractors.catalogue import load_class
 from feature_store.extractors.contract import Undecodable
 
@@ -40,33 +40,31 @@ def main() -> None:
 
 def _serve(decoder: Any, answers: int) -> None:
     """Decode what arrives, the next content being read meanwhile."""
-    contents: queue.Queue[bytes | None] = queue.Queue(1)
-    threading.Thread(target=_fetch, args=(contents,), daemon=True).start()
-    while (content := contents.get()) is not None:
-        answer, last = _answer(decoder, content)
+    requests: queue.Queue[tuple[Any, bytes] | None] = queue.Queue(1)
+    threading.Thread(target=_fetch, args=(requests,), daemon=True).start()
+    while (request := requests.get()) is not None:
+        answer, last = _answer(decoder, request[1], {"number": request[0]["number"]})
         _write(answers, answer)
         if last:
             os._exit(0)
 
 
-def _fetch(contents: "queue.Queue[bytes | None]") -> None:
+def _fetch(requests: "queue.Queue[tuple[Any, bytes] | None]") -> None:
     while (frame := _read(sys.stdin.buffer)) is not None:
-        contents.put(frame[1])
-    contents.put(None)
+        requests.put(frame)
+    requests.put(None)
 
 
-def _answer(decoder: Any, content: bytes) -> tuple[list[memoryview], bool]:
+def _answer(decoder: Any, content: bytes, to: dict[str, Any]) -> tuple[list[memoryview], bool]:
     """The answer's frame, and whether it is the last: what ran out of memory once is not trusted with another content."""
     try:
-        return pack_arrays(decoder.decode(content)), False
+        return pack_arrays(decoder.decode(content), to), False
     except Undecodable as error:
-        return pack({"refused": [error.refused.reason, error.refused.detail]}), False
+        return pack(to | {"refused": [error.refused.reason, error.refused.detail]}), False
     except MemoryError:
-        return pack({"refused": ["decode_memory", "needs more than its decode_memory_bytes (params, features)"], "last": True}), True
-    except BadFrame as error:
-        return pack({"broken": str(error)}), True
+        return pack(to | {"refused": ["decode_memory", "needs more than its decode_memory_bytes (params, features)"], "last": True}), True
     except Exception as error:
-        return pack({"refused": ["decode_failed", f"{type(error).__name__}: {error}"[:500]]}), False
+        return pack(to | {"refused": ["decode_failed", f"{type(error).__name__}: {error}"[:500]]}), False
 
 
 def _read(stream: BinaryIO) -> tuple[Any, bytes] | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from feature_store.decode_pool import DecodePool
+from feature_store.errors import BadUse, FailedWork
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Arrays, Extractor, Refused
 from feature_store.params import Params
@@ -80,7 +81,12 @@ class FeaturesAtHand:
             yield from pool.decode(contents, 1)
 
     def _row(self, extractor: Extractor, digest: str, arrays: Arrays | Refused) -> dict[str, Any]:
-        found = arrays if isinstance(arrays, Refused) else extractor.extract([arrays])[0]
+        try:
+            found = arrays if isinstance(arrays, Refused) else extractor.extract([arrays])[0]
+        except (BadUse, FailedWork):
+            raise
+        except Exception as error:  # of arrays that no decoder of ours would make, for instance
+            found = Refused("extract_failed", f"{type(error).__name__}: {error}"[:500])
         if isinstance(found, Refused):
             self.refused[extractor.name, digest] = found
             return {}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from feature_store.extractors.contract import Arrays, Undecodable
-from feature_store.extractors.image_decoding import opened
+from feature_store.extractors.image_decoding import FORMATS, opened
 from feature_store.params import Params
 
 
@@ -20,6 +20,23 @@ class ImageCheck:
     def decode(self, content: bytes) -> Arrays:
         """As `check_image`."""
         return check_image(content, self._max_pixels)
+
+
+def fits(answer: Arrays, max_pixels: int) -> bool:
+    """Whether arrays are such as `check_image` returns: what a worker says may have been put into its mouth by a file.
+
+    Args:
+        answer: from a worker.
+        max_pixels: width times height that is allowed.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are far from it.
+    """
+    size, name = answer["size"], answer["format"]
+    if len(answer) != 2 or size.dtype != np.int32 or size.shape != (2,) or name.dtype != np.uint8:
+        return False
+    width, height = size.tolist()
+    return width > 0 and height > 0 and width * height <= max_pixels and name.tobytes() in {known.encode() for known in FORMATS}
 
 
 def check_image(content: bytes, max_pixels: int) -> Arrays:

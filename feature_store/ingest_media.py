@@ -10,16 +10,18 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, Final
 
-from feature_store import digest
+from feature_store import digest, ingest_image_check
 from feature_store.decode_pool import DecodePool, num_cpus
 from feature_store.extractors.contract import Arrays, Refused
 from feature_store.ingest_files import Delivery
 from feature_store.params import Params
 from feature_store.params_data import Ingest
 
+_DECODER: Final = "feature_store.ingest_image_check:ImageCheck"
 # What a worker's end means for the file that ended it.
 _AS_MEDIA = {
     "decode_memory": "media_too_large",
@@ -57,7 +59,8 @@ class MediaRefused:
 def image_decoders(params: Params) -> DecodePool:
     """Worker processes that decode images for `check_all`; none is started before the first image."""
     timeout_s = params.features.decode_timeout_s["image"]
-    return DecodePool("feature_store.ingest_image_check:ImageCheck", params, timeout_s, num_cpus())
+    answers = partial(ingest_image_check.fits, max_pixels=params.ingest.max_media_pixels)
+    return DecodePool(_DECODER, params, timeout_s, num_cpus(), answers)
 
 
 def check_all(

@@ -1,4 +1,7 @@
-"""What files a process can reach, by Linux's Landlock: none can be changed, and only Python's and the system's own can be read."""
+"""What files a process can reach, by Linux's Landlock: none can be changed, and only Python's, the system's and our own code can be read.
+
+Neither the project's folder nor a store is among them, wherever the process works and whatever its path of modules names.
+"""
 
 import ctypes
 import errno
@@ -13,7 +16,9 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH: Final = 1
 _READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
 _CHANGES: Final = 0b1_1111_1111_0010  # to write, remove and make files and folders
-_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/etc", "/sys", "/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo")
+_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/sys", "/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo")
+_SETTINGS: Final = ("/etc/ld.so.cache", "/etc/localtime")  # where libraries lie, and which time it is; of accounts and keys nothing
+_INSTALLED: Final = ("site-packages", "dist-packages")  # what folders with packages are called
 _ABSENT: Final = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)  # an older kernel, switched off, or a container forbids it
 
 
@@ -42,9 +47,10 @@ def restrict_files() -> bool:
 
 
 def _readable() -> set[str]:
-    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    package = str(Path(__file__).resolve().parent)  # an editable installation is found without being in the path
-    named = {*_SYSTEM, package, *(path or os.curdir for path in sys.path), sys.prefix, sys.base_prefix, *filter(None, libraries)}
+    libraries = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if Path(path).is_absolute()]
+    packages = [path for path in sys.path if Path(path).name in _INSTALLED]
+    ours = str(Path(__file__).resolve().parent)  # decoders import more of it as they need it
+    named = {*_SYSTEM, *_SETTINGS, ours, *packages, sys.prefix, sys.base_prefix, *libraries}
     return {path for path in named if Path(path).exists()}
 
 

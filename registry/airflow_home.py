@@ -7,6 +7,8 @@ import secrets
 import sys
 from pathlib import Path
 
+from registry import store_place
+
 ROOT = Path(__file__).resolve().parents[1]  # the repository: dvc.yaml, params.yaml and dags/ lie here
 SECRETS = "secrets.json"
 
@@ -25,7 +27,11 @@ def environment(store: Path) -> dict[str, str]:
     Returns:
         the environment of this process with Airflow's settings: our DAGs alone, SQLite and LocalExecutor in the store,
         loopback, nothing sent home.
+
+    Raises:
+        FailedWork: the store is a copy, in which Airflow's own records name the original.
     """
+    store_place.refuse_copied(store)
     folder = home(store)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)

@@ -2,20 +2,27 @@
 
 import logging
 import os
+import re
+import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from feature_store.errors import BadUse, FailedWork
+from registry import store_place
 
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"
 EXPERIMENT = "retrain"
 PYFUNC_SCRIPT = Path(__file__).with_name("pyfunc_pipeline.py")
 BUNDLE_IN_MODEL = Path("artifacts") / "bundle"  # where MLflow puts the artifact named "bundle" inside a logged model
+# Kept with each model: the name of this project is nobody's on PyPI, so a requirement of that name could be anybody's code.
+CODE = "Needs this repository on the Python path (feature_store, training); the requirements are the packages that those import."
+PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 MAX_PARAM_CHARS = 6000  # limit of MLflow's parameter values: mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
 
 
@@ -63,12 +70,14 @@ def connect(store: Path, create: bool = True) -> Registry:
 
     Raises:
         BadUse: there is none, and it is not to be made.
-        FailedWork: the tracking store cannot be reached or opened; nothing is registered then.
+        FailedWork: the tracking store cannot be opened, or `store` is a copy that names its original; nothing is registered then.
     """
     if not create and not exists(store):
         raise BadUse(f"nothing is registered in {store} yet; `upheld retrain` makes the first version")
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        store_place.refuse_copied(store)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "1")
-    (store / "mlflow").mkdir(parents=True, exist_ok=True)
+    (store / "mlflow").mkdir(mode=0o700, parents=True, exist_ok=True)
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -194,7 +203,11 @@ def register_bundle(registry: Registry, bundle: Path, tags: Mapping[str, str]) -
     """
     with _quiet():
         logged = registry.mlflow.pyfunc.log_model(
-            name="pipeline", python_model=str(PYFUNC_SCRIPT), artifacts={"bundle": str(bundle)}, pip_requirements=["upheld[ml,pipeline]"]
+            name="pipeline",
+            python_model=str(PYFUNC_SCRIPT),
+            artifacts={"bundle": str(bundle)},
+            pip_requirements=_requirements(),
+            metadata={"code": CODE},
         )
         return _version(registry.mlflow.register_model(logged.model_uri, MODEL, tags=dict(tags)))
 
@@ -238,6 +251,14 @@ def artifact_page(registry: Registry, run_id: str, name: str) -> str | None:
 
 def _version(item: Any) -> Version:
     return Version(item.name, int(item.version), item.run_id or "", dict(item.tags), item.source)
+
+
+def _requirements() -> list[str]:
+    """The packages that a model's code imports, each pinned to the version at hand; never this project itself."""
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *(line for extra in ("pipeline", "ml") for line in project["optional-dependencies"][extra])]
+    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed]
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]  # a local build's suffix is on no index
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Start Airflow with our DAGs and the MLflow pages, on this machine alone, until interrupted.
 
-usage: upheld up --store store
+usage: upheld up --store store [--on]
 """
 
 import fcntl
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import IO, Annotated, Any
@@ -22,21 +23,30 @@ import typer
 from feature_store import atomic
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
-from registry import airflow_home, mlflow_store, servers
+from registry import airflow_home, mlflow_store, schedules, servers
 from registry.servers import HOST, Server
 
 USER = "admin"
 START_TIMEOUT_S = 300.0
 POLL_S = 0.5
+# What `airflow standalone` starts, without its two log servers, which listen to everybody: the logs are files of this machine.
+AIRFLOW = (("api-server",), ("dag-processor",), ("triggerer", "--skip-serve-logs"), ("scheduler", "--skip-serve-logs"))
+SCHEDULED = {"ingest_review_outcomes", "promote", "retrain", "weekly_calibration"}  # Airflow is ready once it has read these DAGs
+MLFLOW_SETTINGS = """[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = sqlite:///{database}
+admin_username = {username}
+"""
 
 
-def run(store: Path, airflow_port: int, mlflow_port: int, as_json: bool) -> None:
+def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: bool) -> None:
     """Start both, tell where they are, wait for an interrupt or for one of them to end, stop both.
 
     Args:
         store: folder with ledger, registry, runs and caches; Airflow's home and logs come under it.
         airflow_port: loopback port of Airflow.
         mlflow_port: loopback port of MLflow.
+        on: switch every paused DAG on, also where both run already.
         as_json: tell in JSON.
 
     Raises:
@@ -47,7 +57,9 @@ def run(store: Path, airflow_port: int, mlflow_port: int, as_json: bool) -> None
     login = _login(home / "passwords.json")
     with (home / "up.lock").open("a") as lock:
         if not _claim(lock):
-            _tell(_found(home / "up.json") | login | {"already_running": True}, as_json)
+            found = _found(home / "up.json")
+            dags = _dags(int(found["airflow"].rpartition(":")[2]), login, on)
+            _tell(found | login | {"dags": dags, "already_running": True}, as_json)
             return
         (home / "up.json").unlink(missing_ok=True)  # of an earlier start
         for name, port in (("airflow", airflow_port), ("mlflow", mlflow_port)):
@@ -60,37 +72,62 @@ def run(store: Path, airflow_port: int, mlflow_port: int, as_json: bool) -> None
             "AIRFLOW__API__PORT": str(airflow_port),
             "AIRFLOW__API__BASE_URL": addresses["airflow"],
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{addresses['airflow']}/execution/",
+            "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         }
         with _interruptible(), ExitStack() as stack:
-            started = _start(store, mlflow_port, environment, stack)
+            started = _start(store, mlflow_port, environment, login, stack)
             _wait_until_ready(started, airflow_port, mlflow_port, login)
             atomic.write_json(home / "up.json", addresses | {"pid": os.getpid()})
-            _tell(addresses | login, as_json)
+            _tell(addresses | login | {"dags": _dags(airflow_port, login, on)}, as_json)
             _wait(started)
 
 
-def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], stack: ExitStack) -> list[Server]:
-    """Database first, then both servers at once."""
+def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login: Mapping[str, str], stack: ExitStack) -> list[Server]:
+    """Database first, then all servers at once."""
     home, pages = airflow_home.home(store), store.absolute() / "mlflow"
     pages.mkdir(exist_ok=True)
+    pages.chmod(0o700)
     with (home / "database.log").open("wb") as log:
         made = subprocess.run([sys.executable, "-m", "dags.database"], cwd=airflow_home.ROOT, env=environment, stdout=log, stderr=log)
     if made.returncode:
         raise FailedWork(f"Airflow's database cannot be prepared; see {home / 'database.log'}")
-    backend = ["--backend-store-uri", mlflow_store.tracking_uri(store), "--default-artifact-root", (pages / "artifacts").as_uri()]
-    mlflow = ["mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1", *backend]
-    commands = (("airflow", ["airflow", "standalone"], home / "standalone.log"), ("mlflow", mlflow, pages / "server.log"))
-    return [
-        stack.enter_context(servers.running(name, [sys.executable, "-m", *argv], airflow_home.ROOT, environment, log))
-        for name, argv, log in commands
+    started = [
+        stack.enter_context(
+            servers.running(argv[0], [sys.executable, "-m", "airflow", *argv], airflow_home.ROOT, environment, home / f"{argv[0]}.log")
+        )
+        for argv in AIRFLOW
     ]
+    mlflow = ["mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1", "--no-serve-artifacts"]
+    mlflow += ["--backend-store-uri", mlflow_store.tracking_uri(store), "--default-artifact-root", (pages / "artifacts").as_uri()]
+    mlflow += ["--app-name", "basic-auth"]
+    environment = dict(environment) | _mlflow_login(pages, login)
+    return [
+        *started,
+        stack.enter_context(servers.running("mlflow", [sys.executable, "-m", *mlflow], pages, environment, pages / "server.log")),
+    ]
+
+
+def _mlflow_login(pages: Path, login: Mapping[str, str]) -> dict[str, str]:
+    """Settings with which MLflow knows Airflow's user alone; its table of users, which would keep an earlier password, is made anew."""
+    users = pages / "users.db"
+    for path in pages.glob(f"{users.name}*"):
+        path.unlink()
+    settings = MLFLOW_SETTINGS.format(database=str(users).replace("%", "%%"), username=login["username"])
+    atomic.write_text(pages / "login.ini", settings)
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(pages / "login.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": login["username"],
+        "MLFLOW_AUTH_ADMIN_PASSWORD": login["password"],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),  # signs forms alone, so that it need not outlive the server
+        "PYTHONSAFEPATH": "1",  # nothing is imported from the working folder
+    }
 
 
 def _wait_until_ready(started: Sequence[Server], airflow_port: int, mlflow_port: int, login: Mapping[str, str]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     with console().status("starting Airflow and MLflow"):
-        while not (_mlflow_answers(mlflow_port) and _dags_are_loaded(airflow_port, login)):
+        while not (_mlflow_answers(mlflow_port) and {dag["dag"] for dag in schedules.listed(airflow_port, login)} >= SCHEDULED):
             servers.refuse_ended(started)
             if time.monotonic() > deadline:
                 raise FailedWork(f"not ready after {START_TIMEOUT_S:.0f} s; see {' and '.join(str(server.log) for server in started)}")
@@ -107,13 +144,13 @@ def _mlflow_answers(port: int) -> bool:
     return servers.ask(port, "GET", "/health") is not None
 
 
-def _dags_are_loaded(port: int, login: Mapping[str, str]) -> bool:
-    """Airflow answers, takes the login, and lists the DAG that everything here is about."""
-    token = servers.ask(port, "POST", "/auth/token", {"Content-Type": "application/json"}, json.dumps(login))
-    if token is None:
-        return False
-    bearer = {"Authorization": f"Bearer {json.loads(token)['access_token']}"}
-    return servers.ask(port, "GET", "/api/v2/dags/retrain", bearer) is not None
+def _dags(port: int, login: Mapping[str, str], on: bool) -> list[dict[str, Any]]:
+    """What Airflow lists, after the paused ones were switched on where asked to."""
+    dags = schedules.listed(port, login)
+    if on:
+        schedules.switch_on(port, login, dags)
+        dags = schedules.listed(port, login)
+    return dags
 
 
 def _claim(lock: IO[str]) -> bool:
@@ -167,9 +204,14 @@ def _tell(addresses: Mapping[str, Any], as_json: bool) -> None:
     if addresses.get("already_running"):
         print(f"already running here (process {addresses['pid']}):")
     print(f"Airflow  {addresses['airflow']}  user {addresses['username']}, password {addresses['password']}")
-    print(f"MLflow   {addresses['mlflow']}", flush=True)
+    print(f"MLflow   {addresses['mlflow']}  the same user and password")
+    for dag in addresses["dags"]:
+        print(schedules.sentence(dag, datetime.now(UTC)))
+    if any(dag["paused"] for dag in addresses["dags"]):
+        print("What is paused never runs by itself. `upheld up --on` switches all on, the switch beside its name in Airflow's pages one.")
     if not addresses.get("already_running"):
-        print("DAGs are paused until you switch them on. Ctrl-C stops both.", flush=True)
+        print("Ctrl-C stops both.")
+    sys.stdout.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,13 +220,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     def up(
         airflow_port: Annotated[int, typer.Option(help="Loopback port of Airflow.", min=1, max=65535)] = 8080,
         mlflow_port: Annotated[int, typer.Option(help="Loopback port of MLflow.", min=1, max=65535)] = 5000,
+        on: Annotated[bool, typer.Option("--on", help="Switch every paused DAG on.")] = False,
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
         """Start Airflow and MLflow on loopback."""
-        run(store, airflow_port, mlflow_port, as_json)
+        run(store, airflow_port, mlflow_port, on, as_json)
 
     return execute(up, "up", argv)
 

@@ -54,7 +54,7 @@ class Airflow:
         Airflow 3.3 fails a task that is answered before (see the retries in dags/promote.py).
         """
         ended = f"TaskInstance Finished: dag_id=promote, task_id=approve, run_id={run.rpartition('/')[2]},"
-        lines = (self.store / "airflow" / "standalone.log").read_text(errors="replace").splitlines()
+        lines = (self.store / "airflow" / "scheduler.log").read_text(errors="replace").splitlines()
         return any(ended in line and f"try_number={try_number}," in line for line in lines)
 
     def answer(self, run: str, option: str, **said: str) -> None:

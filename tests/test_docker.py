@@ -1,5 +1,6 @@
 """The images and the compose file, read and not built: what goes in, who runs it, and who can reach it."""
 
+import configparser
 import fnmatch
 import re
 import shlex
@@ -152,3 +153,15 @@ def test_services_use_our_images_and_depend_on_each_other(compose) -> None:
     assert services["scheduler"]["image"].startswith("upheld-trainer:")
     assert built[services["scheduler"]["image"]]["dockerfile"] == "docker/trainer.Dockerfile"
     assert services["scheduler"]["environment"]["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+
+
+def test_mlflow_asks_for_a_login_takes_no_uploads_and_works_in_a_folder_of_its_own(compose) -> None:
+    mlflow = compose["services"]["mlflow"]
+    assert {"--app-name=basic-auth", "--no-serve-artifacts"} <= set(mlflow["command"])
+    assert mlflow["working_dir"] == "/var/lib/upheld/mlflow"
+    given = mlflow["environment"]["MLFLOW_AUTH_CONFIG_PATH"].removeprefix("/opt/upheld/")
+    assert given in sources("airflow.Dockerfile") and not ignored(given)
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / given)
+    assert settings["mlflow"]["default_permission"] == "NO_PERMISSIONS"
+    assert not [key for key in settings["mlflow"] if SECRET_NAME.search(key)]

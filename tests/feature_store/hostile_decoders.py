@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from feature_store import decode_protocol, landlock
 from feature_store.extractors.contract import Undecodable
 from feature_store.system_calls import FORBIDDEN, OPENING, SIGNALLING
 
@@ -54,7 +55,7 @@ def parent():
 
 
 def reads():
-    Path(__file__).read_bytes()
+    Path(landlock.__file__).read_bytes()
     Path("/proc/self/statm").read_bytes()
     os.listdir(f"/proc/{os.getpid()}/..")
 
@@ -88,6 +89,76 @@ def refused_calls():
     }
 
 
+def answers(header, payload=b""):
+    """Write a frame of our own in place of the worker's answer; `NUMBER` is the number that was asked for."""
+    if isinstance(header, str):
+        header = header.replace("NUMBER", str(number_asked())).encode()
+    os.write(3, decode_protocol.LENGTHS.pack(len(header), len(payload)) + header + payload)
+    endless()
+
+
+def number_asked():
+    """As code that has taken over the worker finds it out."""
+    return next(frame.f_locals["request"][0]["number"] for frame in frames() if "request" in frame.f_locals)
+
+
+def frames():
+    frame = sys._getframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def twice():
+    """Answer for this content and, in advance, for the one that comes next."""
+    header = json.dumps({"number": number_asked(), "arrays": [["sum", "<i8", []]]}).encode()
+    os.write(3, (decode_protocol.LENGTHS.pack(len(header), 8) + header + (666).to_bytes(8, "little")) * 2)
+    os._exit(0)
+
+
+def slips():
+    """Answer, and then let the worker answer, too."""
+    header = json.dumps({"number": number_asked(), "arrays": []}).encode()
+    os.write(3, decode_protocol.LENGTHS.pack(len(header), 0) + header)
+    return {"sum": np.array(666)}
+
+
+def looks(path):
+    """What the path holds, or why not."""
+    try:
+        return {"found": np.frombuffer(Path(path).read_bytes() if not Path(path).is_dir() else repr(os.listdir(path)).encode(), np.uint8)}
+    except OSError as error:
+        raise Undecodable("looked", type(error).__name__) from error
+
+
+# Answers that no decoder gives, each in the place of one.
+MALFORMED = {
+    "nested": "[" * 1_000_000,
+    "nested object": '{"a":' * 100_000,
+    "no json": "\x00",
+    "no utf8": b"\xff\xfe{",
+    "a list": "[1, 2]",
+    "a number": "7",
+    "empty": "{}",
+    "another number": '{"number": -1, "arrays": []}',
+    "no arrays": '{"number": NUMBER}',
+    "broken": '{"number": NUMBER, "broken": "give up the run"}',
+    "only broken": '{"broken": "give up the run"}',
+    "huge shape": '{"number": NUMBER, "arrays": [["r", "|u1", [1' + "0" * 30 + "]]]}",
+    "huge empty shape": '{"number": NUMBER, "arrays": [["r", "|u1", [0, 1' + "0" * 30 + "]]]}",
+    "many dimensions": '{"number": NUMBER, "arrays": [["r", "|u1", [%s0]]]}' % ("1, " * 99),
+    "objects": '{"number": NUMBER, "arrays": [["r", "|O", [1]]]}',
+    "no dtype": '{"number": NUMBER, "arrays": [["r", 7, [1]]]}',
+    "arrays of nothing": '{"number": NUMBER, "arrays": 5}',
+    "more than sent": '{"number": NUMBER, "arrays": [["r", "|u1", [5]]]}',
+    "odd reason": '{"number": NUMBER, "refused": ["\\u001b[31m", ""]}',
+    "long reason": '{"number": NUMBER, "refused": ["%s", ""]}' % ("a" * 999),
+    "reason of numbers": '{"number": NUMBER, "refused": [1, 2]}',
+    "three reasons": '{"number": NUMBER, "refused": ["a", "b", "c"]}',
+    "no reasons": '{"number": NUMBER, "refused": null}',
+}
+
+
 def text():
     return {"text": np.array(["a"])}
 
@@ -109,6 +180,9 @@ DEEDS |= {
 }
 
 
+DEEDS |= {"twice": twice, "slips": slips} | {name: lambda said=said: answers(said) for name, said in MALFORMED.items()}
+
+
 class Hostile:
     """Does what the content says; of any other content, its bytes and their sum, and which process it was."""
 
@@ -118,8 +192,27 @@ class Hostile:
     def decode(self, content):
         if content.decode("latin-1") in DEEDS:
             return DEEDS[content.decode()]()
+        if content.startswith(b"look "):
+            return looks(content[5:].decode())
         found = np.frombuffer(content, np.uint8)
         return {"bytes": found, "sum": np.array(found.sum(dtype=np.int64)), "pid": np.array(os.getpid()), "empty": np.zeros((0, 3), "f4")}
+
+
+# Of images, what the check of images does not say.
+IMAGES = {
+    "negative": {"size": np.array([-5, 7], np.int32)},
+    "none wide": {"size": np.array([0, 7], np.int32)},
+    "too large": {"size": np.array([1 << 30, 1 << 30], np.int32)},
+    "3x3": {"size": np.ones((3, 3), np.int32)},
+    "one side": {"size": np.array([5], np.int32)},
+    "real numbers": {"size": np.array([1.5, 2.5], np.float32)},
+    "numbers of bits": {"size": np.array([1, 1], np.int64)},
+    "unheard format": {"format": np.frombuffer(b"PNG\x1b[31m", np.uint8)},
+    "binary format": {"format": np.frombuffer(b"\xff\xfe", np.uint8)},
+    "long format": {"format": np.zeros(1 << 20, np.uint8)},
+    "wide format": {"format": np.array([80, 78, 71], np.int32)},
+    "something else": {"more": np.zeros(3)},
+}
 
 
 class HostileImages(Hostile):
@@ -127,7 +220,7 @@ class HostileImages(Hostile):
 
     def decode(self, content):
         super().decode(content)
-        return {"size": np.array([1, 1], np.int32), "format": np.frombuffer(b"PNG", np.uint8)}
+        return {"size": np.array([1, 1], np.int32), "format": np.frombuffer(b"PNG", np.uint8)} | IMAGES.get(content.decode("latin-1"), {})
 
 
 class Broken:

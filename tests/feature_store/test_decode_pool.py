@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from feature_store.errors import FailedWork
 from feature_store.extractors.contract import Refused
 from feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 from tests.feature_store.deliveries import ROOT, parameters
+from tests.feature_store.hostile_decoders import MALFORMED
 
 HOSTILE = "tests.feature_store.hostile_decoders:Hostile"
 PARAMS = parameters("features.decode_memory_bytes=268435456")
@@ -91,7 +93,6 @@ def test_a_worker_sees_no_keys(monkeypatch):
 
 
 @pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
-@pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
 @pytest.mark.parametrize(("deed", "path"), [("parent", "environ"), ("reads", "/..")])
 def test_a_worker_can_read_neither_its_owner_nor_foreign_files(pool, deed, path):
     (found,) = decode(pool, deed.encode())
@@ -126,9 +127,78 @@ def test_no_weights_in_a_worker(pool):
     assert not decode(pool, b"torch")[0]["loaded"]
 
 
-def test_what_is_no_plain_number_never_crosses():
-    with DecodePool(HOSTILE, PARAMS, 30, 1) as pool, pytest.raises(FailedWork, match="array text holds <U1"):
-        decode(pool, b"text")
+def test_what_is_no_plain_number_never_crosses(pool):
+    found, after = decode(pool, b"text", b"after")
+    assert isinstance(found, Refused)
+    assert found.reason == "decode_failed"
+    assert "array text holds <U1" in found.detail
+    assert after["bytes"].tobytes() == b"after"
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_a_malformed_answer_is_that_contents_fault_and_its_worker_is_replaced(pool, malformed):
+    before, found, after = decode(pool, b"before", malformed.encode(), b"after")
+    assert isinstance(found, Refused)
+    assert found.reason == "decode_crashed"
+    assert "spoke nonsense" in found.detail
+    assert len(found.detail) < 600
+    assert after["bytes"].tobytes() == b"after"
+    assert int(after["pid"]) != int(before["pid"])
+
+
+def test_nobody_is_answered_for_in_advance(pool):
+    found, after = decode(pool, b"twice", b"after")
+    assert int(found["sum"]) == 666  # its own answer it may choose
+    assert int(after["sum"]) == sum(b"after")
+
+
+def test_an_answer_too_many_is_not_taken_for_that_of_the_next_content(pool):
+    found, after, last = decode(pool, b"slips", b"after", b"last")
+    assert "sum" not in found
+    assert (int(after["sum"]), int(last["sum"])) == (sum(b"after"), sum(b"last"))
+
+
+@pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")
+def test_a_worker_reads_neither_project_nor_store_nor_accounts(tmp_path):
+    project = tmp_path / "project"
+    secret = project / "store/airflow/passwords.json"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("canary")
+    for name in ("params.yaml", "dvc.yaml"):
+        (project / name).write_text("canary")
+    shutil.copytree(ROOT / "feature_store", project / "feature_store")  # as a run's workspace has it
+    (project / "tests").symlink_to(ROOT / "tests")
+    paths = ["store/airflow/passwords.json", "params.yaml", ".", "..", "store", "/etc/passwd", "/etc/shadow", "/etc", str(Path.home()), "/"]
+    paths += [
+        str(secret),
+        str(project),
+        str(project / "params.yaml"),
+        str(ROOT),
+        str(ROOT / "params.yaml"),
+        str(ROOT / "tests"),
+        str(tmp_path),
+    ]
+    script = f"""
+import json, sys
+import feature_store
+from feature_store.decode_pool import DecodePool
+from tests.feature_store.deliveries import parameters
+with DecodePool({HOSTILE!r}, parameters(), 30, 1) as pool:
+    found = list(pool.decode([b"look " + path.encode() for path in json.loads(sys.argv[1])], 4))
+print(feature_store.__file__)
+print(json.dumps([getattr(one, "detail", None) or one["found"].tobytes().decode() for one in found]))
+"""
+    code = str(project / "feature_store/landlock.py")
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps([*paths, code])], capture_output=True, text=True, cwd=project, check=True
+    )
+    ran, found = done.stdout.splitlines()
+    assert ran == str(project / "feature_store/__init__.py")
+    *refused, read = json.loads(found)
+    # where it works there is nothing: relative paths lead nowhere, and nothing may be listed
+    assert set(refused) == {"PermissionError", "FileNotFoundError"}
+    assert [path for path, told in zip(paths, refused, strict=True) if told == "FileNotFoundError"] == [*paths[:2], "store"]
+    assert read == Path(code).read_text()  # the worker runs the code of the workspace
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import zlib
 import pytest
 from PIL import Image
 
-from feature_store import ingest
+from feature_store import ingest, ingest_media
 from feature_store.decode_pool import DecodePool
 from feature_store.ingest_files import open_delivery
 from feature_store.ingest_media import MediaFile, MediaRefused, check_all, image_decoders
 from tests.feature_store.deliveries import AS_OF, deliver, parameters, post, rows, take
+from tests.feature_store.hostile_decoders import IMAGES
 
 
 def picture(kind="PNG", size=(5, 4), mode="RGB"):
@@ -165,6 +166,22 @@ def test_files_that_fell_their_decoder_are_quarantined_and_the_others_taken(tmp_
     told = {row["post_id"]: row["detail"] for row in rows(tmp_path / "store", "quarantine")}
     assert set(told) == set(deeds)
     assert all(deeds[name] in told[name] for name in deeds)
+
+
+def test_an_answer_that_the_check_of_images_never_gives_quarantines_its_file_alone(tmp_path, monkeypatch, without_expectations):
+    lies = [*IMAGES, "nested", "broken", "empty", "no arrays"]
+    root = tmp_path / "delivery"
+    (root / "media").mkdir(parents=True)
+    for number, content in enumerate([*lies, "good"]):
+        (root / "media" / str(number)).write_bytes(content.encode())
+    posts = [post(name, media=[{"kind": "image", "uri": f"media/{number}"}]) for number, name in enumerate([*lies, "good"])]
+    monkeypatch.setattr(ingest_media, "_DECODER", "tests.feature_store.hostile_decoders:HostileImages")
+    take(deliver(root, posts=posts), tmp_path / "store", AS_OF)
+    assert [row["post_id"] for row in rows(tmp_path / "store", "posts")] == ["good"]
+    quarantined = rows(tmp_path / "store", "quarantine")
+    assert {row["post_id"] for row in quarantined} == set(lies)
+    assert {row["reason"] for row in quarantined} == {"media_corrupt"}
+    assert all("decode_crashed" in row["detail"] for row in quarantined)
 
 
 def test_videos_are_kept_without_being_decoded(folder, look):
