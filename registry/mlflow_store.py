@@ -119,6 +119,9 @@ def thresholds_path(registry: Registry, version: Version) -> Path:
 
 def run_artifact(registry: Registry, run_id: str, name: str) -> Path:
     """Local path of one artifact of a run (in place where the artifact store is local)."""
+    found = artifact_file(registry, run_id, name)
+    if found:
+        return found
     with _quiet():
         return Path(registry.mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
 
