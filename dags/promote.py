@@ -56,7 +56,7 @@ def promote() -> None:
             subject="{{ ti.xcom_pull(task_ids='describe', key='told')['subject'] }}",
             body="{{ ti.xcom_pull(task_ids='describe', key='told')['body'] }}",
             response_timeout=timedelta(hours=read_params(ROOT)["promote.response_timeout_h"]),
-            params=fields,
+            fields=fields,
             # Airflow 3.3 fails a task that is answered before its scheduler has heard that the asking process ended: it takes that end
             # for one of the process which resumes (SchedulerJobRunner.process_executor_events spares `scheduled` tasks, not queued ones).
             # The person is then asked again instead of being ignored.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import timezone
+from airflow.sdk import Param, timezone
 
 
 class Question(HITLOperator):  # type: ignore[misc]
@@ -18,9 +18,21 @@ class Question(HITLOperator):  # type: ignore[misc]
 
     body: str
 
-    def __init__(self, **kwargs: Any) -> None:
-        """Take what HITLOperator takes but options and defaults; `response_timeout` is needed."""
+    def __init__(self, *, fields: Mapping[str, Param], **kwargs: Any) -> None:
+        """Take what HITLOperator takes but options, defaults and params; `response_timeout` is needed.
+
+        Args:
+            fields: of the form beside the two buttons. As `params` Airflow would check them before the question is put, and fail
+                where one that is required has no value yet.
+            kwargs: of the operator.
+        """
+        self.fields = fields
         super().__init__(options=[self.APPROVE, self.REJECT], defaults=self.REJECT, **kwargs)
+
+    @property
+    def serialized_params(self) -> dict[str, dict[str, Any]]:
+        """The form's fields, as the page reads them."""
+        return {name: field.serialize() for name, field in self.fields.items()}
 
     def execute(self, context: Any) -> Any:
         """Put the question, saying first until when it can be answered: another try has another deadline."""
