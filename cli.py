@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unfreeze": ("registry.unfreeze", "Let automatic removal of a category go by its thresholds again."),
     "promote": ("registry.promote", "Put a registered model, or new thresholds of the champion, into production."),
     "rollback": ("registry.rollback", "Put back what was in production before."),
+    "approvals": ("registry.approvals", "List who approved, rejected or rolled back what, and which questions timed out."),
     "diff": ("registry.diff", "What changed between two versions of the model."),
     "runs": ("registry.runs", "List the retrains and where the failed ones stopped."),
     "rerun": ("registry.rerun", "Run a retrain again from one stage on."),

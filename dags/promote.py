@@ -9,12 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.assets import CHALLENGER
 from dags.process import interpreter
+from dags.question import Question
 from dags.stages import call, store_of
 from dags.workspace import base_params
 
@@ -23,10 +24,14 @@ FORM = {
     "model": Param(None, type=["null", "string"], description="Version or alias; empty: the challenger, or the champion of the thresholds"),
     "thresholds": Param(None, type=["null", "string"], description="Version of the thresholds; empty: those of the model"),
 }
-ANSWER = {  # may be null, or Airflow's page accepts no answer without them
-    "note": Param(None, type=["null", "string"], description="Why, for the record"),
-    "despite_hold": Param(None, type=["null", "string"], description="Reason to approve what the gate holds"),
-}
+NOTE = Param(None, type=["null", "string"], title="Why do you decide so?", description="May stay empty. It is kept on record.")
+REASON = Param(  # a field that is required and empty keeps the page's buttons grey; that it is long enough, registry/answer.py checks
+    None,
+    type="string",
+    minLength=10,
+    title="Why do you decide so, although or because the gate holds this?",
+    description="Required for either answer: at least 10 characters. It is kept on record.",
+)
 
 
 # Several proposals may wait at once: an answer counts only while what it was compared with is still in production.
@@ -41,52 +46,65 @@ ANSWER = {  # may be null, or Airflow's page accepts no answer without them
     doc_md=__doc__,
 )
 def promote() -> None:
-    """Describe the change, wait for a person, make it."""
+    """Describe the change, wait for a person, carry out what they say, and write it down."""
 
-    @task
-    def describe() -> dict[str, Any]:
-        """What would change and what speaks for it; nothing to ask where it is in production already."""
-        asked = {key: get_current_context()["params"][key] for key in FORM}
-        told = registry(["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)])
+    @task.branch
+    def describe() -> str:
+        """What would change and what speaks for it; which question to put. Nothing to ask where it is in production already."""
+        context = get_current_context()
+        asked = {key: context["params"][key] for key in FORM}
+        told = registry("registry.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)])
         if told["status"] == "nothing":
             raise AirflowSkipException(told["body"])
-        return told
+        context["ti"].xcom_push(key="told", value=told)
+        return "approve_held" if told["held"] else "approve"
 
-    approve = ApprovalOperator(
-        task_id="approve",
-        subject="{{ ti.xcom_pull(task_ids='describe')['subject'] }}",
-        body="{{ ti.xcom_pull(task_ids='describe')['body'] }}",
-        defaults="Reject",
-        response_timeout=timedelta(hours=base_params(ROOT, store_of(ROOT))["promote.response_timeout_h"]),
-        params=ANSWER,
-        # Airflow 3.3 fails a task that is answered before its scheduler has heard that the asking process ended: it takes that end for
-        # one of the process which resumes (SchedulerJobRunner.process_executor_events spares `scheduled` tasks, not queued ones).
-        # The person is then asked again instead of being ignored.
-        retries=2,
-        retry_delay=timedelta(seconds=5),
+    questions = [
+        Question(
+            task_id=task_id,
+            subject="{{ ti.xcom_pull(task_ids='describe', key='told')['subject'] }}",
+            body="{{ ti.xcom_pull(task_ids='describe', key='told')['body'] }}",
+            response_timeout=timedelta(hours=base_params(ROOT, store_of(ROOT))["promote.response_timeout_h"]),
+            fields=fields,
+            # Airflow 3.3 fails a task that is answered before its scheduler has heard that the asking process ended: it takes that end
+            # for one of the process which resumes (SchedulerJobRunner.process_executor_events spares `scheduled` tasks, not queued ones).
+            # The person is then asked again instead of being ignored.
+            retries=2,
+            retry_delay=timedelta(seconds=5),
+        )
+        for task_id, fields in (("approve", {"note": NOTE}), ("approve_held", {"reason": REASON}))
+    ]
+
+    @task.short_circuit(trigger_rule="none_failed_min_one_success")
+    def record() -> dict[str, Any]:
+        """Move alias `champion` after a yes, and write every answer down; nothing follows unless a yes could not be carried out."""
+        ti = get_current_context()["ti"]
+        told = ti.xcom_pull(task_ids="describe", key="told")
+        answer = ti.xcom_pull(task_ids="approve_held" if told["held"] else "approve")
+        said, person = answer["params_input"], answer["responded_by_user"]
+        kind = "timeout" if person is None else "approve" if answer["chosen_options"] == [Question.APPROVE] else "reject"
+        given = [f"--{key.replace('_', '-')}={told[key]}" for key in ("model", "thresholds", "instead_of")]
+        reason = "despite-hold" if told["held"] and kind == "approve" else "note"
+        why = said.get("reason" if told["held"] else "note") or ""
+        done = registry("registry.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"])
+        print(f"{done['status']} {done['why']}")
+        return told if done["status"] == "refused" else {}
+
+    ask_again = TriggerDagRunOperator(
+        task_id="ask_again",
+        trigger_dag_id="promote",
+        conf={key: f"{{{{ ti.xcom_pull(task_ids='record')['{key}'] }}}}" for key in FORM},
     )
 
-    @task
-    def apply() -> dict[str, Any]:
-        """Move alias `champion` in the name of whoever answered."""
-        ti = get_current_context()["ti"]
-        told, answer = ti.xcom_pull(task_ids="describe"), ti.xcom_pull(task_ids="approve")
-        person = (answer or {}).get("responded_by_user")
-        if not person or answer["chosen_options"] != [ApprovalOperator.APPROVE]:  # however this task came to run
-            raise AirflowFailException("nobody approved this, so nothing moves")
-        said = answer["params_input"]
-        reason = [f"--despite-hold={said['despite_hold']}"] if said.get("despite_hold") else []
-        shown = [f"--{key.replace('_', '-')}={told[key]}" for key in ("model", "thresholds", "instead_of")]
-        return registry([*shown, f"--approver={person['name']}", f"--note={said.get('note') or ''}", *reason])
-
-    describe() >> approve >> apply()
+    describe() >> questions >> record() >> ask_again
 
 
-def registry(arguments: list[str]) -> dict[str, Any]:
-    """Call `upheld promote` in the interpreter of the stages.
+def registry(module: str, arguments: list[str]) -> dict[str, Any]:
+    """Call one of the registry's commands in the interpreter of the stages.
 
     Args:
-        arguments: of `registry/promote.py`, without store and result.
+        module: its module.
+        arguments: without store and result.
 
     Returns:
         its result.
@@ -96,9 +114,9 @@ def registry(arguments: list[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="upheld-promote-") as scratch:
         result = Path(scratch) / "result.json"
-        code = call(ROOT, ["registry.promote", *arguments, "--store", str(store_of(ROOT)), "--result", str(result)], interpreter())
+        code = call(ROOT, [module, *arguments, "--store", str(store_of(ROOT)), "--result", str(result)], interpreter())
         if code:
-            raise AirflowFailException(f"upheld promote exited with {code}; its last line says why")
+            raise AirflowFailException(f"{module} exited with {code}; its last line says why")
         answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return answer
 

@@ -68,4 +68,34 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         ValueError: `content` holds NaN or infinity; JSON has neither, write null and a reason.
     """
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, _json(content))
+
+
+def create_json(path: Path, content: Any) -> None:
+    """Write `content` as `write_json` does, but never over a file that is there: for records that nobody may change.
+
+    Raises:
+        FileExistsError: there is such a file; it is left as it is.
+        ValueError: as `write_json`.
+    """
+    text = _json(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        os.link(name, path)  # unlike a rename, it fails where the name is taken
+    finally:
+        Path(name).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or a power cut might forget the name
+    finally:
+        os.close(folder)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"

@@ -22,7 +22,7 @@ from evaluation.report.words import count, share
 from feature_store import atomic, digest, params, post_features
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
-from registry import mlflow_store, serve
+from registry import mlflow_store, serve, verified
 from training import pipeline, progress, stage1
 
 CASE_COLUMNS = ["case_id", "category", "language", "functionality", "identity", "label", "prob", "flagged", "passed"]
@@ -40,11 +40,11 @@ class Model:
 
 
 def appoint(store: Path, reference: str) -> Model:
-    """Load a registered version with the thresholds pinned to it. Raises as `serve.resolve` and `pipeline.load` do."""
+    """Load a registered version with the thresholds pinned to it. Raises as `serve.resolve`, `verified.bundle` and `pipeline.load`."""
     registry = mlflow_store.connect(store, create=False)
-    version, thresholds = serve.resolve(registry, reference)
-    content = load_thresholds(mlflow_store.thresholds_path(registry, thresholds))
-    return Model(pipeline.load(mlflow_store.bundle_path(registry, version)), version.label, thresholds.label, content)
+    version, thresholds = serve.resolve(store, registry, reference)
+    content = load_thresholds(verified.thresholds(store, registry, thresholds))
+    return Model(pipeline.load(verified.bundle(store, registry, version)), version.label, thresholds.label, content)
 
 
 def run(

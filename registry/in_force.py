@@ -17,8 +17,9 @@ from evaluation import week_source
 from evaluation.operating_point import load_thresholds
 from feature_store import atomic, contracts
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
-from registry import champion, mlflow_store
+from registry import champion, mlflow_store, verified
 
 
 def run(store: Path, week: str, out: Path) -> str:
@@ -34,20 +35,24 @@ def run(store: Path, week: str, out: Path) -> str:
 
     Raises:
         BadUse: no such week.
+        FailedWork: the files of the thresholds are not those that were approved.
     """
     out.unlink(missing_ok=True)
     if not mlflow_store.exists(store):
         return "nothing is registered yet; the week's own decisions show the thresholds"
     registry = mlflow_store.connect(store)
-    champion.settle(registry)
-    now = champion.current(registry)
+    champion.settle(store, registry)
+    try:
+        now = champion.in_production(store, registry)
+    except FailedWork as error:  # the report does not wait for whoever mends it
+        return f"{error}; the week's own decisions show the thresholds"
     if now.model is None:
         return "nothing is in production; the week's own decisions show the thresholds"
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
     if model.label not in _served(store, week):
         return f"{model.label} did not serve in {week}; the week's own decisions show the thresholds"
-    bounds = champion.thresholds_of(registry, model)
-    atomic.write_json(out, load_thresholds(mlflow_store.thresholds_path(registry, bounds)) | {"model_version": model.label})
+    bounds = champion.thresholds_of(store, registry, model)
+    atomic.write_json(out, load_thresholds(verified.thresholds(store, registry, bounds)) | {"model_version": model.label})
     return f"{bounds.label} rules {model.label}: {out}"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from feature_store.errors import BadUse, FailedWork
 from registry import store_place
@@ -139,6 +140,9 @@ def thresholds_path(registry: Registry, version: Version) -> Path:
 
 def run_artifact(registry: Registry, run_id: str, name: str) -> Path:
     """Local path of one artifact of a run (in place where the artifact store is local)."""
+    found = artifact_file(registry, run_id, name)
+    if found:
+        return found
     with _quiet():
         return Path(registry.mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
 
@@ -146,6 +150,11 @@ def run_artifact(registry: Registry, run_id: str, name: str) -> Path:
 def run_files(registry: Registry, run_id: str, folder: str) -> set[str]:
     """Names of a run's artifacts directly in `folder`, such as `evaluation/gate.json`; empty where there is no such folder."""
     return {item.path for item in registry.client.list_artifacts(run_id, folder)}
+
+
+def run_name(registry: Registry, run_id: str) -> str:
+    """Name of a run; a retrain's is that of its workspace."""
+    return str(registry.client.get_run(run_id).info.run_name)
 
 
 def run_data(registry: Registry, run_id: str) -> tuple[dict[str, str], dict[str, float]]:
@@ -230,23 +239,19 @@ def tag_version(registry: Registry, version: Version, tags: Mapping[str, str]) -
         registry.client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
-def note_on_model(registry: Registry, key: str, text: str) -> None:
-    """Keep a text under `key` with the registered model as a whole, beside what was noted before."""
-    registry.client.set_registered_model_tag(MODEL, key, text)
-
-
-def notes_on_model(registry: Registry, prefix: str) -> list[str]:
-    """The texts kept with the registered model under keys that start with `prefix`, in the order of their keys."""
-    found = registry.client.search_registered_models(f"name = '{MODEL}'")
-    return [text for model in found for key, text in sorted(model.tags.items()) if key.startswith(prefix)]
-
-
 def artifact_page(registry: Registry, run_id: str, name: str) -> str | None:
     """Address at which MLflow's own pages show an artifact of a run; None where no address of them is known."""
     server = os.environ.get("UPHELD_MLFLOW_PAGES") or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not server.startswith(("http://", "https://")):
         return None
     return f"{server.rstrip('/')}/#/experiments/{registry.experiment_id}/runs/{run_id}/artifacts/{name}"
+
+
+def artifact_file(registry: Registry, run_id: str, name: str) -> Path | None:
+    """Where an artifact of a run lies for as long as the registry does; None where the artifact store is no folder of this machine."""
+    location = urlsplit(registry.client.get_run(run_id).info.artifact_uri)
+    path = Path(unquote(location.path)) / name
+    return path if location.scheme in ("", "file") and path.is_file() else None
 
 
 def _version(item: Any) -> Version:

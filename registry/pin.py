@@ -19,7 +19,7 @@ from feature_store.extractors import catalogue
 from feature_store.feature_table import FeatureStore
 from feature_store.inputs import FeaturePins, PinnedTable
 from feature_store.ledger import Ledger
-from registry import mlflow_store
+from registry import champion, mlflow_store, verified
 
 
 def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
@@ -86,20 +86,24 @@ def export_champion(store: Path) -> dict[str, Any] | None:
     """Copy the champion's bundle to `store/bundles/DIGEST`, where stages read it without knowing the registry.
 
     Returns:
-        {"version": number, "digest": SHA-256 of the bundle}, or None where no version carries the alias `champion`.
+        {"version": number, "digest": SHA-256 of the bundle}, or None where nothing is in production.
+
+    Raises:
+        FailedWork: alias champion names what nobody approved, or the bundle's files are not those that were approved.
     """
     registry = mlflow_store.connect(store)
-    champion = mlflow_store.by_alias(registry, mlflow_store.MODEL, "champion")
-    if champion is None:
+    number = champion.in_production(store, registry).model
+    if number is None:
         return None
-    bundle_digest = champion.tags["upheld.bundle_sha256"]
-    exported = store / "bundles" / bundle_digest
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(number))
+    bundle_digest = verified.expected(store, model)
+    exported = store / "bundles" / str(bundle_digest)
     if not exported.exists():
         with atomic.replacing_folder(exported) as folder:
-            shutil.copytree(mlflow_store.bundle_path(registry, champion), folder, dirs_exist_ok=True)
+            shutil.copytree(verified.bundle(store, registry, model), folder, dirs_exist_ok=True)
             if digest.of_folder(folder) != bundle_digest:
-                raise FailedWork(f"{champion.label}: its files no longer match the digest it was registered with; do not train from it")
-    return {"version": champion.number, "digest": bundle_digest}
+                raise FailedWork(f"{model.label}: its files changed while they were copied; do not train from it")
+    return {"version": number, "digest": bundle_digest}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,9 @@ import typer
 from feature_store import atomic
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import BadUse, FailedWork
-from registry import champion, mlflow_store, proposal
+from registry import approval_log, champion, mlflow_store, proposal
+from registry.approval_log import Approval, Pair
+from registry.mlflow_store import Version
 
 
 def run(
@@ -30,7 +32,7 @@ def run(
     despite_hold: str | None = None,
     instead_of: str | None = None,
 ) -> dict[str, Any]:
-    """Let alias `champion` name a model and its thresholds; what is there already is left and nothing is recorded.
+    """Let alias `champion` name a model and its thresholds; what is there already with an approval on record is left.
 
     Args:
         store: folder with the registry.
@@ -46,24 +48,27 @@ def run(
 
     Raises:
         BadUse: no such version, thresholds of another model, no approver, or the gate holds and no reason is given.
-        FailedWork: something else went into production since `instead_of` was said.
+        FailedWork: something else went into production since `instead_of` was said, or files are not those that were registered.
     """
     registry = mlflow_store.connect(store, create=False)
-    champion.settle(registry)
-    chosen, bounds = proposal.choose(registry, model, thresholds)
+    champion.settle(store, registry)
+    chosen, bounds = proposal.choose(store, registry, model, thresholds)
     now = champion.current(registry)
-    if now == champion.Pair(chosen.number, bounds.number):
-        last = next(reversed(champion.history(registry)), None)
-        said = {} if last is None else {"before": asdict(last.before), "approver": last.approver, "at": last.at}
-        return {"status": "unchanged", "model": chosen.label, "thresholds": bounds.label, **said}
+    if now == champion.approved(store) == Pair(chosen.number, bounds.number):
+        return _told("unchanged", chosen, bounds, approval_log.changes(store)[-1])
     if instead_of is not None and instead_of != str(now):
         raise FailedWork(f"approved as a change from {instead_of}, but now {now} is in production; look at the change again")
-    held = proposal.held(registry, chosen, bounds)
+    held = champion.held(store, chosen, bounds)
     if held and not (despite_hold or "").strip():
         raise BadUse(f"the gate holds {' and '.join(held)}; its report says why, and --despite-hold REASON overrules it")
-    approval = champion.move(registry, "promote", chosen, bounds, approver, note, despite_hold if held else None)
-    result = {"status": "promoted", "model": chosen.label, "thresholds": bounds.label}
-    return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at}
+    said = champion.Said(approver, note, despite_hold if held else None)
+    return _told("promoted", chosen, bounds, champion.move(store, registry, "promote", chosen, bounds, said))
+
+
+def _told(status: str, model: Version, thresholds: Version, approval: Approval) -> dict[str, Any]:
+    """What `run` answers."""
+    of = {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
+    return {"status": status, "model": model.label, "thresholds": thresholds.label, **of}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

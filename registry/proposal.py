@@ -11,16 +11,18 @@ from evaluation import behaviour_files
 from evaluation.operating_point import load_thresholds
 from feature_store import freeze_log
 from feature_store.errors import BadUse
-from registry import champion, mlflow_store, proposal_text
+from registry import approval_log, champion, mlflow_store, proposal_text, verified, volumes
+from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
 
 FIRST_SCREEN_ENDS = "## Summary by category"  # evaluation/report/report.md.j2
 
 
-def choose(registry: Registry, model: str | None, thresholds: str | None) -> tuple[Version, Version]:
+def choose(store: Path, registry: Registry, model: str | None, thresholds: str | None) -> tuple[Version, Version]:
     """The model and thresholds that are asked for.
 
     Args:
+        store: folder with the record of approvals.
         registry: open registry.
         model: version or alias; None takes the champion where thresholds are named, else the challenger.
         thresholds: version; None takes those of the model.
@@ -30,24 +32,18 @@ def choose(registry: Registry, model: str | None, thresholds: str | None) -> tup
 
     Raises:
         BadUse: no such version, or the thresholds belong to another model.
+        FailedWork: the champion is meant, and nobody approved what its alias names.
     """
+    if model is None and thresholds:
+        champion.in_production(store, registry)
     chosen = mlflow_store.resolve(registry, mlflow_store.MODEL, model or (champion.ALIAS if thresholds else champion.CHALLENGER))
     if thresholds is None:
-        return chosen, champion.thresholds_of(registry, chosen)
+        return chosen, champion.thresholds_of(store, registry, chosen)
     bounds = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, thresholds)
     pinned_to = bounds.tags.get("upheld.model_version")
     if pinned_to != chosen.label:
         raise BadUse(f"{bounds.label} belongs to {pinned_to}, not to {chosen.label}; a threshold never passes to another model's scale")
     return chosen, bounds
-
-
-def held(registry: Registry, model: Version, thresholds: Version) -> list[str]:
-    """Labels of what would be new in production and does not have the gate's consent; one without a verdict has none."""
-    now = champion.current(registry)
-    new = [model] if model.number != now.model else []
-    if thresholds.run_id != model.run_id or not new:
-        new.append(thresholds)
-    return [version.label for version in new if version.tags.get("upheld.gate") != "promote"]
 
 
 def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any]:
@@ -58,49 +54,63 @@ def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any
         model, thresholds: as `choose` takes them.
 
     Returns:
-        {"status": "ask" or "nothing", "model", "thresholds", "instead_of", "subject", "body"}: the two numbers as text, what
-        is in production, and Markdown; "nothing" where this is in production already.
+        {"status": "ask" or "nothing", "model", "thresholds", "instead_of", "held", "subject", "body"}: the two numbers as text, what
+        is in production, whether the gate holds it, and Markdown; "nothing" where this is in production already.
 
     Raises:
         BadUse: as `choose`.
+        FailedWork: as `choose`, or files are not those that were registered.
     """
     registry = mlflow_store.connect(store, create=False)
-    champion.settle(registry)
-    chosen, bounds = choose(registry, model, thresholds)
+    champion.settle(store, registry)
+    chosen, bounds = choose(store, registry, model, thresholds)
     now = champion.current(registry)
-    answer = {"model": str(chosen.number), "thresholds": str(bounds.number), "instead_of": str(now)}
-    if now == champion.Pair(chosen.number, bounds.number):
+    answer = {"model": str(chosen.number), "thresholds": str(bounds.number), "instead_of": str(now), "held": False}
+    if now == champion.approved(store) == Pair(chosen.number, bounds.number):
         return answer | {
             "status": "nothing",
             "subject": "Nothing to approve",
             "body": f"{chosen.label} with {bounds.label} is in production.",
         }
-    why_held = held(registry, chosen, bounds)
+    verified.bundle(store, registry, chosen)
+    why_held = champion.held(store, chosen, bounds)
     told = bounds if chosen.number == now.model else chosen  # whose report to read
     behaviour = behaviour_files.load(behaviour_files.folder_of(store, chosen.label))
-    standing = [*proposal_text.frozen(freeze_log.frozen(store)), *proposal_text.behaviour(chosen.number, behaviour)]
-    body = "\n".join([*_body(registry, chosen, told, bounds, now, why_held), *standing, *_where(registry, told)])
-    return answer | {"status": "ask", "subject": _subject(chosen, bounds, now, why_held), "body": body}
+    body = [
+        *proposal_text.unexplained(now, champion.approved(store)),
+        *_body(store, registry, chosen, told, bounds, now, bool(why_held)),
+        *proposal_text.frozen(freeze_log.frozen(store)),
+        *proposal_text.behaviour(chosen.number, behaviour),
+        *proposal_text.answers(approval_log.read(store)),
+        *_where(registry, told),
+    ]
+    subject = _subject(chosen, bounds, now, why_held)
+    return answer | {"status": "ask", "held": bool(why_held), "subject": subject, "body": "\n".join(body)}
 
 
-def _subject(model: Version, thresholds: Version, now: champion.Pair, why_held: list[str]) -> str:
+def _subject(model: Version, thresholds: Version, now: Pair, why_held: list[str]) -> str:
     what = f"{model.label} with {thresholds.label}" if model.number != now.model else f"{thresholds.label} for the champion {model.label}"
-    warning = "HELD by the gate" if why_held else "the gate agrees"
+    warning = "HELD by the gate" if why_held else "The gate agrees"
     synthetic = " Synthetic data." if thresholds.tags.get("upheld.synthetic") == "true" else ""
-    return f"Put {what} into production in place of {now}? {warning[0].upper()}{warning[1:]}.{synthetic}"
+    return f"Put {what} into production in place of {now}? {warning}.{synthetic}"
 
 
-def _body(registry: Registry, model: Version, told: Version, bounds: Version, now: champion.Pair, why_held: list[str]) -> Iterator[str]:
+def _body(store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, held: bool) -> Iterator[str]:
     there = mlflow_store.run_files(registry, told.run_id, "evaluation")
+    in_force = _in_force(store, registry, now)
+    proposed = load_thresholds(verified.thresholds(store, registry, bounds))
+    metrics = None
+    if "evaluation/metrics.parquet" in there:
+        metrics = pd.read_parquet(mlflow_store.run_artifact(registry, told.run_id, "evaluation/metrics.parquet"))
+    if held:
+        yield "**The gate holds this.** Approving it needs a reason of at least 10 characters; it stays on record.\n"
+    yield from proposal_text.volumes(volumes.of_change(store, registry, model, told, bounds, now, in_force))
     if "evaluation/gate.json" in there:
         gate = json.loads(mlflow_store.run_artifact(registry, told.run_id, "evaluation/gate.json").read_text(encoding="utf-8"))
-        yield from proposal_text.gate(gate)
-    if why_held:
-        yield "Approving this needs a reason in the field `despite_hold`; without one nothing moves.\n"
-    if told is model and "evaluation/metrics.parquet" in there:
-        metrics = pd.read_parquet(mlflow_store.run_artifact(registry, told.run_id, "evaluation/metrics.parquet"))
+        yield from proposal_text.gate(gate, metrics)
+    if told is model and metrics is not None:
         yield from proposal_text.comparison(metrics, _compared_with(model), now.model)
-    yield from proposal_text.thresholds(_in_force(registry, now), load_thresholds(mlflow_store.thresholds_path(registry, bounds)))
+    yield from proposal_text.thresholds(in_force, proposed)
     if "evaluation/report.md" in there:
         report = mlflow_store.run_artifact(registry, told.run_id, "evaluation/report.md").read_text(encoding="utf-8")
         yield from proposal_text.first_screen(report.partition(FIRST_SCREEN_ENDS)[0])
@@ -110,7 +120,7 @@ def _where(registry: Registry, told: Version) -> Iterator[str]:
     """Where the whole report is."""
     if "evaluation/report.html" in mlflow_store.run_files(registry, told.run_id, "evaluation"):
         page = mlflow_store.artifact_page(registry, told.run_id, "evaluation/report.html")
-        yield from proposal_text.where(page, mlflow_store.run_artifact(registry, told.run_id, "evaluation/report.html"))
+        yield proposal_text.where(page, mlflow_store.artifact_file(registry, told.run_id, "evaluation/report.html"), told.run_id)
 
 
 def _compared_with(model: Version) -> int | None:
@@ -119,8 +129,8 @@ def _compared_with(model: Version) -> int | None:
     return None if recorded is None else int(recorded["version"])
 
 
-def _in_force(registry: Registry, now: champion.Pair) -> dict[str, Any] | None:
+def _in_force(store: Path, registry: Registry, now: Pair) -> dict[str, Any] | None:
     if now.thresholds is None:
         return None
     version = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(now.thresholds))
-    return load_thresholds(mlflow_store.thresholds_path(registry, version))
+    return load_thresholds(verified.thresholds(store, registry, version))

@@ -8,26 +8,65 @@ from typing import Any
 import pandas as pd
 
 from evaluation.report.render import number, plain, span
-from evaluation.report.words import capital, scope, words
+from evaluation.report.words import capital, count, scope, share, spaced, words
 from feature_store.freeze_log import Event
+from registry.approval_log import ANSWERS, Approval, Pair
+from registry.volumes import Volumes
 
 MAX_CHECKS = 12  # a person reads so many; the report has them all
-ACTIONS = {"auto_remove": ("remove automatically", "precision"), "review": ("send to review", "recall")}
+STOPS = "- **stops promotion:** "  # evaluation/report/report.md.j2
+ACTIONS = {"auto_remove": "remove automatically", "review": "send to review"}
+MAX_ANSWERS = 5
 
 
-def gate(decision: Mapping[str, Any]) -> Iterator[str]:
-    """The gate's decision, how many checks came out how, and those that failed or warn."""
-    checks = decision["checks"]
-    counts = Counter(check["status"] for check in checks)
+def unexplained(now: Pair, approved: Pair) -> Iterator[str]:
+    """Warn where alias champion does not name what was approved."""
+    if now != approved:
+        yield f"**Attention:** alias champion names {now}, which nobody approved: the last approval on record is of {approved}.\n"
+
+
+def volumes(found: Volumes) -> Iterator[str]:
+    """Posts removed, queued and passed, before → after."""
+    yield "## Posts, before → after\n"
+    categories = sorted(found.before.keys() | found.after.keys())
+    if categories:
+        yield f"Counted on {plain(found.where)}, under the thresholds in force and under the proposed ones.\n"
+        yield "| category | removed automatically | sent to review | passed |\n|---|---|---|---|"
+    for category in categories:
+        sides = [side.get(category) for side in (found.before, found.after)]
+        cells = [" → ".join("?" if side is None else f"{side[action]:,}" for side in sides) for action in ("auto_remove", "review", "none")]
+        yield f"| {plain(spaced(category))} | {' | '.join(cells)} |"
+    yield "".join(f"\n{gap}\n" for gap in found.gaps)
+
+
+def gate(decision: Mapping[str, Any], metrics: pd.DataFrame | None) -> Iterator[str]:
+    """The gate's decision, how many checks came out how, and those that failed, could not be shown, or warn.
+
+    Args:
+        decision: content of gate.json.
+        metrics: metrics.parquet of the same evaluation; None where it is not kept. It tells evidence against from missing evidence.
+    """
+    checks = [{**check, "told": "not shown" if _not_shown(check, metrics) else check["status"]} for check in decision["checks"]]
+    counts = Counter(check["told"] for check in checks)
     told = ", ".join(f"{count} {words(status)}" for status, count in sorted(counts.items())) or "no check"
     yield f"## Gate: {plain(decision['decision'])}\n\n{capital(told)}.\n"
-    bad = [check for check in checks if check["status"] in ("fail", "warn")]
-    for check in sorted(bad, key=lambda check: str(check["status"]))[:MAX_CHECKS]:
+    bad = [check for check in checks if check["told"] in ("fail", "not shown", "warn")]
+    for check in sorted(bad, key=lambda check: str(check["told"]))[:MAX_CHECKS]:
         name = f"{capital(scope(check['scope']))}, {words(check['name'])}"
-        yield f"- **{check['status']}** {plain(name)}: {plain(check['reason'])}"
+        yield f"- **{capital(check['told'])}:** {plain(name)}: {plain(check['reason'])}"
     if len(bad) > MAX_CHECKS:
         yield f"- and {len(bad) - MAX_CHECKS} more"
     yield ""
+
+
+def _not_shown(check: Mapping[str, Any], metrics: pd.DataFrame | None) -> bool:
+    """Whether a failed check failed for want of evidence: no value, or an interval on both sides of the bound."""
+    if check["status"] != "fail" or check["value"] is None or metrics is None:
+        return check["status"] == "fail" and check["value"] is None
+    category, _, language = check["scope"].partition("/")
+    wanted = {"metric": check["name"], "category": category, "language": language, "group_column": "all"}
+    rows = metrics[(metrics[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    return bool(check["bound"] is not None and ((rows.ci_low < check["bound"]) & (check["bound"] < rows.ci_high)).any())
 
 
 def comparison(metrics: pd.DataFrame, compared: int | None, current: int | None) -> Iterator[str]:
@@ -69,16 +108,17 @@ def thresholds(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterato
     yield "| category | action | old | new | certificate |\n|---|---|---|---|---|"
     before = (old or {}).get("categories", {})
     for category in sorted(before.keys() | new["categories"].keys()):
-        for action, (name, aim) in ACTIONS.items():
+        for action, name in ACTIONS.items():
             was, becomes = (side.get(category, {}).get(action) for side in (before, new["categories"]))
-            yield f"| {plain(category)} | {name} | {_value(was)} | {_value(becomes)} | {_certificate(becomes, aim)} |"
+            yield f"| {plain(spaced(category))} | {name} | {_value(was)} | {_value(becomes)} | {_certificate(action, becomes)} |"
     yield ""
 
 
 def first_screen(report: str) -> Iterator[str]:
-    """The report's first screen, its headings below ours."""
+    """The report's first screen, its headings below ours, without the failed checks, which the gate's part lists."""
     yield "## The report\n"
-    yield "\n".join(f"##{line}" if line.startswith("#") else line for line in report.strip().splitlines()) + "\n"
+    lines = [line for line in report.strip().splitlines() if not line.startswith(STOPS)]
+    yield "\n".join(f"##{line}" if line.startswith("#") else line for line in lines) + "\n"
 
 
 def frozen(events: Mapping[str, Event]) -> Iterator[str]:
@@ -107,10 +147,24 @@ def behaviour(model: int, suites: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
 
 
-def where(page: str | None, path: Path) -> Iterator[str]:
-    """Where the whole report is, for as long as the registry is."""
-    yield f"[Open the whole report]({page})\n" if page else ""
-    yield f"Whole report: `{str(path).replace('`', '')}`"
+def answers(log: Sequence[Approval]) -> Iterator[str]:
+    """What was answered to the last questions, newest first."""
+    yield "## The last answers\n"
+    if not log:
+        yield "Nobody has been asked before.\n"
+    for item in list(reversed(log))[:MAX_ANSWERS]:
+        why = "; ".join(text for text in (item.despite_hold, item.note) if text)
+        said = f"{item.at:%Y-%m-%d %H:%M} UTC: {ANSWERS[item.action]}, {item.after}" + (f", by {item.approver}" if item.approver else "")
+        yield f"- {plain(said + (f': {why}' if why else ''))}"
+    yield ""
+
+
+def where(page: str | None, file: Path | None, run_id: str) -> str:
+    """Where the whole report is, for as long as the registry is: a page, else a file, else the run that holds it."""
+    if page:
+        return f"[Open the whole report]({page})"
+    place = f"`{str(file).replace('`', '')}`" if file else f"artifact `evaluation/report.html` of MLflow run `{run_id}`"
+    return f"Whole report: {place}"
 
 
 def _value(bound: Mapping[str, Any] | None) -> str:
@@ -119,20 +173,30 @@ def _value(bound: Mapping[str, Any] | None) -> str:
     return "none" if bound["threshold"] is None else f"{bound['threshold']:.4f}"
 
 
-def _certificate(bound: Mapping[str, Any] | None, aim: str) -> str:
-    """Outcome, bound and target, the labels it rests on, and what more it takes."""
+def _certificate(action: str, bound: Mapping[str, Any] | None) -> str:
+    """What the labels show of a threshold, in a sentence; where they do not, how many it would take."""
     if bound is None:
-        return "no longer a category"
-    parts = [plain(bound.get("outcome", "no certificate"))]
-    if bound.get("bound") is not None:
-        parts.append(f"{aim} at least {bound['bound']:.3f}")
-    if bound.get("target") is not None:
-        parts.append(f"target {bound['target']:g}")
-    if bound.get("delta") is not None:
-        parts.append(f"wrong with chance {bound['delta']:g} at most")
-    if bound.get("n") is not None:
-        worth = f" worth {bound['n_eff']:.0f}" if bound.get("n_eff") is not None else ""
-        parts.append(f"{bound['n']} labels{worth}")
-    if bound.get("need_n"):
-        parts.append(f"needs {bound['need_n']:.0f}")
-    return "; ".join(parts)
+        return "No longer a category."
+    outcome = str(bound.get("outcome") or "no certificate")
+    begins = "Stays off." if action == "auto_remove" and bound["threshold"] is None else f"{capital(plain(outcome))}."
+    need = f"about {_rounded(bound['need_n'])}" if bound.get("need_n") else None
+    if bound.get("n") is None or bound.get("target") is None:
+        return begins + (f" {capital(need)} labels would be needed." if need else "")
+    labels, wanted = count(bound["n"], "label"), f"{100 * bound['target']:g} %"
+    if outcome in ("certified", "kept") and bound["threshold"] is not None and bound.get("bound") is not None:
+        worth = f", worth {bound['n_eff']:,.0f} drawn at random" if bound.get("n_eff") is not None else ""
+        sure = f", wrong with a chance of at most {100 * bound['delta']:g} %" if bound.get("delta") is not None else ""
+        shown = _claim(action, f"at least {share(bound['bound'])}")
+        return f"{begins} {labels}{worth} show {shown} (wanted: {wanted}){sure}."
+    if need and bound["need_n"] > bound["n"]:
+        return f"{begins} {labels} are too few to show {_claim(action, wanted)}; {need} would be needed."
+    return f"{begins} {labels} do not show {_claim(action, wanted)}" + (": too many of them speak against it." if need else ".")
+
+
+def _claim(action: str, share_of: str) -> str:
+    return f"{share_of} precision" if action == "auto_remove" else f"that review finds {share_of} of violations"
+
+
+def _rounded(number: float) -> str:
+    """Three digits that count: 391,357 is said as 391,000."""
+    return f"{float(f'{number:.3g}'):,.0f}"

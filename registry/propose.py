@@ -16,7 +16,8 @@ from evaluation.operating_point import load_thresholds
 from feature_store import atomic
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import BadUse
-from registry import champion, mlflow_store, thresholds
+from registry import champion, mlflow_store, thresholds, verified
+from registry.approval_log import Pair
 from registry.mlflow_store import Registry
 
 
@@ -33,13 +34,14 @@ def run(store: Path, report: Path) -> dict[str, Any]:
 
     Raises:
         BadUse: the folder holds no finished report, or `thresholds.run` refuses what it proposes.
+        FailedWork: alias champion names what nobody approved.
     """
     week, models = _told(report)
     if not mlflow_store.exists(store):
         return _nothing("nothing is registered yet, so there are no thresholds to change")
     registry = mlflow_store.connect(store)
-    champion.settle(registry)
-    now = champion.current(registry)
+    champion.settle(store, registry)
+    now = champion.in_production(store, registry)
     if now.model is None:
         return _nothing("nothing is in production, so there are no thresholds to change")
     label = f"{mlflow_store.MODEL}/{now.model}"
@@ -69,9 +71,9 @@ def _told(report: Path) -> tuple[str, list[dict[str, Any]]]:
         raise BadUse(f"{report}/weekly.json: cannot be read ({error!r}); expected a folder that `upheld weekly` wrote") from error
 
 
-def _register(registry: Registry, store: Path, now: champion.Pair, folder: Path, week: str) -> dict[str, Any]:
+def _register(registry: Registry, store: Path, now: Pair, folder: Path, week: str) -> dict[str, Any]:
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
-    before = load_thresholds(mlflow_store.thresholds_path(registry, champion.thresholds_of(registry, model)))
+    before = load_thresholds(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
     content = completed(load_thresholds(folder / "thresholds.json"), before)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "thresholds.json"

@@ -95,7 +95,11 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
             for name, about in (("snapshot", manifest), ("logo", _read(workspace / "data/logo/dataset.json"))):
                 mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
             model = mlflow_store.register_bundle(registry, bundle, tags)
-            thresholds = mlflow_store.register_thresholds(registry, run_id, tags | {"upheld.model_version": model.label})
+            pinned = {
+                "upheld.model_version": model.label,
+                "upheld.thresholds_sha256": digest.of_file(workspace / "data/calibration/thresholds.json"),
+            }
+            thresholds = mlflow_store.register_thresholds(registry, run_id, tags | pinned)
     return model, thresholds
 
 

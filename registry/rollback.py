@@ -29,16 +29,16 @@ def run(store: Path, approver: str, note: str) -> dict[str, Any]:
 
     Raises:
         BadUse: nothing was in production before, or no approver is named.
-        FailedWork: alias champion was moved by other means.
+        FailedWork: alias champion was moved by other means, or the files are no longer those that were approved.
     """
     registry = mlflow_store.connect(store, create=False)
-    champion.settle(registry)
-    target = champion.before(registry)
+    champion.settle(store, registry)
+    target = champion.before(store, registry)
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(target.model))
     thresholds = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(target.thresholds))
-    approval = champion.move(registry, "rollback", model, thresholds, approver, note, None)
+    approval = champion.move(store, registry, "rollback", model, thresholds, champion.Said(approver, note))
     result = {"status": "rolled back", "model": model.label, "thresholds": thresholds.label}
-    return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at}
+    return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,39 +17,46 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.errors import BadUse
 from feature_store.ledger import Ledger
 from feature_store.terminal import visible
-from registry import champion, mlflow_store
+from registry import champion, mlflow_store, verified
+from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
 from training import score
 
 
-def resolve(registry: Registry, reference: str | None) -> tuple[Version, Version]:
-    """The model that `reference` names and the thresholds in force for it: a proposal that nobody approved is never taken.
+def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Version, Version]:
+    """The model that `reference` names and the thresholds in force for it.
 
     Args:
+        store: folder with the record of approvals.
         registry: open registry.
-        reference: version number or alias; None takes the champion, and the challenger while there is no champion.
+        reference: version number or alias; None takes the champion, and the challenger while there is no champion. The champion is
+            taken only where a person's approval explains it; who names another version has chosen it themselves.
 
     Returns:
         (model, thresholds) as `champion.thresholds_of` finds them.
 
     Raises:
         BadUse: there is no such version, or none of the thresholds belongs to it.
+        FailedWork: alias champion names what nobody approved.
     """
-    chosen = reference or ("champion" if mlflow_store.by_alias(registry, mlflow_store.MODEL, "champion") else "challenger")
-    model = mlflow_store.resolve(registry, mlflow_store.MODEL, chosen)
-    return model, champion.thresholds_of(registry, model)
+    in_production = champion.in_production(store, registry) if reference in (None, champion.ALIAS) else Pair()
+    if in_production.model is None:
+        model = mlflow_store.resolve(registry, mlflow_store.MODEL, reference or champion.CHALLENGER)
+    else:
+        model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(in_production.model))
+    return model, champion.thresholds_of(store, registry, model)
 
 
 def appoint(store: Path, reference: str | None) -> score.Judge:
     """Load the model that `reference` names, from the registry of `store`, with the categories that are frozen there.
 
-    Raises as `resolve`, `freeze_log.frozen` and `score.appoint` do.
+    Raises as `resolve`, `verified.bundle`, `freeze_log.frozen` and `score.appoint` do.
     """
     registry = mlflow_store.connect(store, create=False)
-    model, thresholds = resolve(registry, reference)
-    content = json.loads(mlflow_store.thresholds_path(registry, thresholds).read_text(encoding="utf-8"))
+    model, thresholds = resolve(store, registry, reference)
+    content = json.loads(verified.thresholds(store, registry, thresholds).read_text(encoding="utf-8"))
     frozen = sorted(set(freeze_log.frozen(store)) & set(content["categories"]))  # a model removes nothing of what it does not predict
-    return score.appoint(mlflow_store.bundle_path(registry, model), content, model.label, thresholds.label, frozen)
+    return score.appoint(verified.bundle(store, registry, model), content, model.label, thresholds.label, frozen)
 
 
 def _removals(store: Path) -> dict[str, int]:

@@ -17,7 +17,7 @@ from evaluation.operating_point import load_thresholds
 from feature_store import atomic, digest
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import BadUse
-from registry import mlflow_store
+from registry import mlflow_store, verified
 from registry.mlflow_store import Registry, Version
 
 REPORT = ("report.html", "report.md")  # without which nobody could approve
@@ -47,7 +47,7 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
         raise BadUse(f"{report}: {missing[0]} is missing; whoever approves needs the report")
     registry = mlflow_store.connect(store, create=False)
     pinned_to = mlflow_store.resolve(registry, mlflow_store.MODEL, model)
-    _refuse_other_scale(registry, pinned_to, path, content)
+    _refuse_other_scale(store, registry, pinned_to, path, content)
     tags = {
         "upheld.model_version": pinned_to.label,
         "upheld.thresholds_sha256": digest.of_file(path),
@@ -65,13 +65,13 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     }
 
 
-def _refuse_other_scale(registry: Registry, model: Version, path: Path, content: Mapping[str, Any]) -> None:
+def _refuse_other_scale(store: Path, registry: Registry, model: Version, path: Path, content: Mapping[str, Any]) -> None:
     """Thresholds are found on the model's own probabilities, or under the calibration that it carries."""
     versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
     born = next((item for item in versions if item.run_id == model.run_id), None)
     if born is None:
         raise BadUse(f"{model.label}: it was registered without thresholds, so their scale is unknown; retrain")
-    own = load_thresholds(mlflow_store.thresholds_path(registry, born))
+    own = load_thresholds(verified.thresholds(store, registry, born))
     if content["categories"].keys() != own["categories"].keys():
         raise BadUse(f"{path}: key categories: expected {sorted(own['categories'])}, found {sorted(content['categories'])}")
     calibration = content.get("calibration_digest")

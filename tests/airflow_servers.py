@@ -24,6 +24,7 @@ class Airflow:
 
     def __init__(self, told: dict[str, str], store: Path) -> None:
         self.address, self.login, self.store = told["airflow"], {key: told[key] for key in ("username", "password")}, store
+        self.told = told
         self.token = ""
         self.token = self.ask("POST", "/auth/token", self.login)["access_token"]
 
@@ -37,29 +38,30 @@ class Airflow:
         """Path of a new run."""
         return run_path(self.ask("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"], dag)
 
-    def question(self, run: str, *, patient: bool = True) -> dict[str, Any]:
+    def question(self, run: str, *, task: str = "approve", patient: bool = True) -> dict[str, Any]:
         """What the person is shown, once the task waits for an answer; where `patient`, once the scheduler knows that it does."""
 
         def waiting() -> Any:
-            task = self.ask("GET", f"{run}/taskInstances/approve")
-            known = not patient or self._heard_of(run, task["try_number"])
-            return known and task["state"] == "awaiting_input" and self.ask("GET", f"{run}/taskInstances/approve/-1/hitlDetails")
+            found = self.ask("GET", f"{run}/taskInstances/{task}")
+            known = not patient or self._heard_of(run, task, found["try_number"])
+            return known and found["state"] == "awaiting_input" and self.ask("GET", f"{run}/taskInstances/{task}/-1/hitlDetails")
 
         shown: dict[str, Any] = wait_for(waiting)
         return shown
 
-    def _heard_of(self, run: str, try_number: int) -> bool:
+    def _heard_of(self, run: str, task: str, try_number: int) -> bool:
         """Whether the scheduler has heard that the process which asked has ended; no page and no API says so, only its log.
 
         Airflow 3.3 fails a task that is answered before (see the retries in dags/promote.py).
         """
-        ended = f"TaskInstance Finished: dag_id=promote, task_id=approve, run_id={run.rpartition('/')[2]},"
+        ended = f"TaskInstance Finished: dag_id=promote, task_id={task}, run_id={run.rpartition('/')[2]},"
         lines = (self.store / "airflow" / "scheduler.log").read_text(errors="replace").splitlines()
         return any(ended in line and f"try_number={try_number}," in line for line in lines)
 
-    def answer(self, run: str, option: str, **said: str) -> None:
-        given = {"note": None, "despite_hold": None} | said
-        self.ask("PATCH", f"{run}/taskInstances/approve/-1/hitlDetails", {"chosen_options": [option], "params_input": given})
+    def answer(self, run: str, option: str, said: str | None = None, task: str = "approve") -> None:
+        """Answer, with what stands in the question's only field."""
+        given = {"note" if task == "approve" else "reason": said}
+        self.ask("PATCH", f"{run}/taskInstances/{task}/-1/hitlDetails", {"chosen_options": [option], "params_input": given})
 
     def ended(self, run: str) -> dict[str, str]:
         """States of the run's tasks after its end, and its own."""

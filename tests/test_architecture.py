@@ -18,6 +18,7 @@ AIRFLOW_FILES = {
     "database",
     "ingest_review_outcomes",
     "promote",
+    "question",
     "retrain",
     "run_now",
     "stages",
@@ -105,6 +106,8 @@ def forbidden(node: ast.AST) -> str | None:
         return "starts a shell"
     if called == "torch.load" and given.get("weights_only") != "True":
         return "calls torch.load without weights_only=True"
+    if called.endswith((".from_pretrained", ".from_config")) and given.get("trust_remote_code") != "False":
+        return f"calls {called} without trust_remote_code=False"
     return "loads pickles" if given.get("allow_pickle", "False") != "False" else None
 
 
@@ -114,7 +117,18 @@ def test_nothing_is_unpickled_evaluated_or_given_to_a_shell(path: Path) -> None:
     assert [f"line {node.lineno}: {wrong}" for node in nodes if (wrong := forbidden(node))] == []
 
 
-@pytest.mark.parametrize("code", ["import pickle", "eval('1')", "run(x, shell=True)", "torch.load(p)", "np.load(p, allow_pickle=True)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "eval('1')",
+        "run(x, shell=True)",
+        "torch.load(p)",
+        "np.load(p, allow_pickle=True)",
+        "AutoConfig.from_pretrained(p)",
+        "transformers.AutoModel.from_config(c, trust_remote_code=True)",
+    ],
+)
 def test_the_search_for_forbidden_calls_finds_them(code: str) -> None:
     assert any(forbidden(node) for node in ast.walk(ast.parse(code)))
 

@@ -133,7 +133,7 @@ def assemble(workspace: Path, out: Path) -> Path:
 
 
 def load(bundle: Path) -> Pipeline:
-    """Load a bundle, after checking every file of it against its digest.
+    """Load a bundle, after checking every file of it against its digest. No code of it is ever run.
 
     Args:
         bundle: folder made by `assemble`.
@@ -142,7 +142,8 @@ def load(bundle: Path) -> Pipeline:
         the pipeline, on the best device here.
 
     Raises:
-        FailedWork: the folder is no bundle of this format, or a file is missing, changed or was added; the message names it.
+        FailedWork: the folder is no bundle of this format, or a file is missing, changed, was added, or names code to run; the message
+            says which.
     """
     description = _described(bundle)
     found = _digests(bundle)
@@ -153,6 +154,7 @@ def load(bundle: Path) -> Pipeline:
             raise FailedWork(
                 f"{bundle / name}: not the file that was registered (its SHA-256 differs); do not use this bundle, export it again"
             )
+    _refuse_code(bundle)
     return Pipeline(
         models=stage1.load(bundle / "text", bundle / "image", bundle / "audio"),
         logos=_logos(bundle) if (bundle / "logo").is_dir() else None,
@@ -162,6 +164,20 @@ def load(bundle: Path) -> Pipeline:
         synthetic=description["synthetic"],
         features=description.get("features", {}),
     )
+
+
+def _refuse_code(bundle: Path) -> None:
+    """Refuse JSON with a key `auto_map`, at whatever depth: by it Hugging Face's libraries import code that lies beside a model."""
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        if any(key == "auto_map" for key, _ in pairs):
+            raise FailedWork(f"{path}: key auto_map: names code to run, which no bundle of ours does; do not use this bundle")
+
+    for path in sorted(bundle.rglob("*.json")):
+        try:
+            json.loads(path.read_bytes(), object_pairs_hook=look)
+        except (ValueError, RecursionError) as error:
+            raise FailedWork(f"{path}: not readable as JSON ({error}); export the model again from the registry") from error
 
 
 def _described(bundle: Path) -> dict[str, Any]:

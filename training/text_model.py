@@ -108,7 +108,7 @@ def load_text(folder: Path) -> TextModel:
     try:
         setup = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["setup"]
         setup["policies"] = tuple(setup["policies"])
-        encoder = empty_encoder(AutoConfig.from_pretrained(folder / "config.json"))
+        encoder = empty_encoder(AutoConfig.from_pretrained(folder / "config.json", trust_remote_code=False))
         model = TextModel(encoder, Tokenizer.from_file(str(folder / "tokenizer.json")), TextSetup(**setup))
         model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
     except Exception as error:  # safetensors and tokenizers raise types of their own, some plain Exception

@@ -43,9 +43,15 @@ def load_clip(settings: Clip) -> ClipModel:
 
 
 def _open_clip() -> Any:
-    """The library; importing it forbids all tokenizers of the process to use more than one processor, which is taken back here."""
+    """The library; importing it forbids all tokenizers of the process to use more than one processor, which is taken back here.
+
+    It hands no trust_remote_code to transformers, which would then ask on standard input; without time to answer the answer is no.
+    """
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     import open_clip
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
     if before is None:
         os.environ.pop("TOKENIZERS_PARALLELISM", None)

@@ -40,7 +40,7 @@ def empty_encoder(config: PretrainedConfig) -> nn.Module:
     The pooling layer (a linear layer on the first token, made for sentence pairs) is left out where the architecture has one.
     """
     with no_init_weights():
-        encoder: nn.Module = AutoModel.from_config(config)
+        encoder: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     return _without_pooler(encoder)
 
 

@@ -78,8 +78,8 @@ class Caption(Extractor):
         settings = self.params.caption
         source: dict[str, Any] = {"revision": settings.revision} if settings.revision else {}
         try:
-            processor = BlipProcessor.from_pretrained(settings.model, **source)
-            model = BlipForConditionalGeneration.from_pretrained(settings.model, use_safetensors=True, **source)
+            processor = BlipProcessor.from_pretrained(settings.model, trust_remote_code=False, **source)
+            model = BlipForConditionalGeneration.from_pretrained(settings.model, trust_remote_code=False, use_safetensors=True, **source)
         except (OSError, ValueError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise FailedWork(

@@ -12,7 +12,8 @@ import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held
 
 from feature_store.errors import BadUse, FailedWork
-from registry import champion, mlflow_store, promote, proposal, register, rollback, serve, thresholds
+from registry import approval_log, mlflow_store, promote, proposal, register, rollback, serve, thresholds
+from registry.approval_log import Pair
 
 MakeWorkspace = Callable[..., Path]
 THRESHOLDS_JSON = {"calibration_digest": "c" * 64, "synthetic": True}
@@ -30,6 +31,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(registered: Path) -> Path:
     """The same registry for every test, as it was registered: the database is put back, since making one takes seconds."""
+    shutil.rmtree(registered / "approvals", ignore_errors=True)
     with (
         closing(sqlite3.connect(registered / "as-registered.db")) as kept,
         closing(sqlite3.connect(registered / "mlflow/mlflow.db")) as used,
@@ -71,14 +73,14 @@ def test_promoting_moves_both_aliases_and_says_who_and_what_before(store: Path) 
         assert (tags["upheld.approved_by"], tags["upheld.approval_note"]) == ("Ada", "looked at the report")
         assert tags["upheld.approved_at"] == result["at"]
         assert tags["upheld.replaced"] == "model 1 with thresholds 1"
-    assert [(item.after.model, item.before.model) for item in champion.history(registry)] == [(1, None), (2, 1)]
+    assert [(item.after.model, item.before.model) for item in approval_log.changes(store)] == [(1, None), (2, 1)]
 
 
 def test_what_is_in_production_is_not_promoted_again(store: Path) -> None:
     first = approve(store, "1")
     again = approve(store, "1", approver="Bob", instead_of="nothing")
     assert (again["status"], again["approver"], again["at"]) == ("unchanged", "Ada", first["at"])
-    assert len(champion.history(mlflow_store.connect(store))) == 1
+    assert len(approval_log.read(store)) == 1
 
 
 @pytest.mark.parametrize(
@@ -97,13 +99,13 @@ def test_what_must_not_go_into_production_is_refused(store: Path, options: dict[
     with pytest.raises(BadUse, match=message):
         approve(store, **options)
     assert in_production(store) == (None, None)
-    assert champion.history(mlflow_store.connect(store)) == []
+    assert approval_log.read(store) == []
 
 
 def test_a_reason_overrules_the_gate_and_is_kept(store: Path) -> None:
     approve(store, "3", despite_hold="the old one is down")
     assert in_production(store) == (3, 3)
-    (said,) = champion.history(mlflow_store.connect(store))
+    (said,) = approval_log.read(store)
     assert said.despite_hold == "the old one is down"
 
 
@@ -122,8 +124,8 @@ def test_rollback_goes_back_step_by_step_and_is_recorded(store: Path) -> None:
     assert rollback.run(store, "Bob", "complaints")["model"] == "upheld-moderation/2"
     assert rollback.run(store, "Bob", "still")["model"] == "upheld-moderation/1"
     assert in_production(store) == (1, 1)
-    last = champion.history(mlflow_store.connect(store))[-1]
-    assert (last.action, last.approver, last.note, last.before) == ("rollback", "Bob", "still", champion.Pair(2, 2))
+    last = approval_log.read(store)[-1]
+    assert (last.action, last.approver, last.note, last.before) == ("rollback", "Bob", "still", Pair(2, 2))
     with pytest.raises(BadUse, match="nothing to go back to"):
         rollback.run(store, "Bob", "")
 
@@ -132,7 +134,7 @@ def test_an_alias_moved_by_other_means_is_seen(store: Path) -> None:
     approve(store, "1")
     registry = mlflow_store.connect(store)
     mlflow_store.point_alias(registry, "champion", mlflow_store.resolve(registry, mlflow_store.MODEL, "2"))
-    with pytest.raises(FailedWork, match="moved by other means"):
+    with pytest.raises(FailedWork, match=r"alias champion names model 2 with thresholds 1, but the last approval in .* is of model 1 with"):
         rollback.run(store, "Bob", "")
 
 
@@ -150,22 +152,37 @@ def test_a_crash_between_the_two_moves_is_finished_by_the_next_call(store: Path,
         with pytest.raises(OSError, match="killed"):
             approve(store, "2")
     assert in_production(store) == (2, 1)
-    registry = mlflow_store.connect(store)
-    assert serve.resolve(registry, None)[1].tags["upheld.model_version"] == "upheld-moderation/2"
+    with pytest.raises(FailedWork, match="upheld promote --model 2 --thresholds 2"):
+        serve.resolve(store, mlflow_store.connect(store), None)
     assert approve(store, "2")["status"] == "unchanged"
     assert in_production(store) == (2, 2)
-    assert len(champion.history(registry)) == 2
+    assert len(approval_log.read(store)) == 2
+
+
+def test_a_crash_before_any_move_is_finished_by_the_next_call(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    approve(store, "1")
+
+    def crash(*_: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_store, "tag_version", crash)
+        with pytest.raises(OSError, match="killed"):
+            approve(store, "2")
+    assert in_production(store) == (1, 1)
+    assert rollback.run(store, "Bob", "")["model"] == "upheld-moderation/1"  # from 2, which was approved
+    assert [item.action for item in approval_log.read(store)] == ["promote", "promote", "rollback"]
 
 
 def test_thresholds_alone_take_effect_only_once_approved(store: Path, tmp_path: Path) -> None:
     approve(store, "1")
     assert weekly(store, tmp_path / "w", 0.93)["thresholds"] == "upheld-thresholds/4"
     registry = mlflow_store.connect(store)
-    assert [version.number for version in serve.resolve(registry, None)] == [1, 1]
+    assert [version.number for version in serve.resolve(store, registry, None)] == [1, 1]
     approve(store, bounds="4")
-    assert [version.number for version in serve.resolve(registry, None)] == [1, 4]
+    assert [version.number for version in serve.resolve(store, registry, None)] == [1, 4]
     approve(store, "2")
-    assert [version.number for version in serve.resolve(registry, "1")] == [1, 4]  # approved for it last
+    assert [version.number for version in serve.resolve(store, registry, "1")] == [1, 4]  # approved for it last
     rollback.run(store, "Bob", "")
     assert in_production(store) == (1, 4)
     rollback.run(store, "Bob", "")
@@ -211,22 +228,25 @@ def test_removal_without_a_certificate_is_held(store: Path, tmp_path: Path) -> N
 
 def test_the_proposal_shows_gate_comparison_thresholds_and_report(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     approve(store, "1")
-    monkeypatch.setenv("UPHELD_MLFLOW_PAGES", "http://127.0.0.1:5000")
     told = proposal.run(store, None, None)  # the challenger
+    (place,) = [line.split("`")[1] for line in told["body"].splitlines() if line.startswith("Whole report: ")]
+    assert "<h1>" in Path(place).read_text()
+    assert Path(place).is_relative_to(store / "mlflow/artifacts")  # a folder that stays, not a copy
+    monkeypatch.setenv("UPHELD_MLFLOW_PAGES", "http://127.0.0.1:5000")
+    told = proposal.run(store, None, None)
     assert (told["status"], told["model"], told["thresholds"], told["instead_of"]) == ("ask", "3", "3", "model 1 with thresholds 1")
     assert "HELD by the gate" in told["subject"]
     body = told["body"]
-    assert "- **fail** Spam, ranking (ROC-AUC): 40 labelled rows do not settle it" in body
+    assert "- **Fail:** Spam, ranking (ROC-AUC): 40 labelled rows do not settle it" in body
     assert "| spam | ranking (ROC-AUC) against the champion | +0.013 | +0.003 to +0.022 |" in body
-    assert "| spam | remove automatically | 0.9000 | none | certified; precision at least 0.953; target 0.95" in body
-    assert "812 labels worth 640" in body
+    assert "| spam | remove automatically | 0.9000 | none | Stays off. 812 labels do not show 95 % precision. |" in body
+    assert "| spam | send to review | 0.4000 | 0.4000 | Insufficient. About 5,580 labels would be needed. |" in body
     assert "Hold: 1 check failed." in body
     assert "far" not in body  # below the first screen
     registry = mlflow_store.connect(store)
     run_id = mlflow_store.resolve(registry, mlflow_store.MODEL, "3").run_id
     assert f"(http://127.0.0.1:5000/#/experiments/{registry.experiment_id}/runs/{run_id}/artifacts/evaluation/report.html)" in body
-    (path,) = [line.split("`")[1] for line in body.splitlines() if line.startswith("Whole report: ")]
-    assert "<h1>" in Path(path).read_text()
+    assert "Whole report: " not in body
 
 
 def test_the_proposal_says_when_the_comparison_is_with_another_than_the_champion(store: Path) -> None:

@@ -65,7 +65,12 @@ def test_a_weeks_proposal_is_registered_once_asked_about_and_approved(store: Pat
     asked = proposal.run(store, None, told["thresholds"])
     assert asked["status"] == "ask"
     removal, before = content["categories"]["spam"]["auto_remove"], thresholds_of(store, "1")["categories"]["spam"]["auto_remove"]
-    assert f"| {before['threshold']:.4f} | {removal['threshold']:.4f} | {removal['outcome']}" in asked["body"]
+    assert f"| {before['threshold']:.4f} | {removal['threshold']:.4f} | {removal['outcome'].capitalize()}" in asked["body"]
+    (change,) = json.loads((reported / _folder(reported) / "report.json").read_text())["weekly"]["changes"]
+    served = [f"{change['volume_now'][name]:,} → {change['volume_proposed'][name]:,}" for name in ("auto_remove", "review", "none")]
+    assert f"Counted on the posts of {WEEK}, under the thresholds in force and under the proposed ones." in asked["body"]
+    assert f"| spam | {' | '.join(served)} |" in asked["body"]
+    assert sum(change["volume_now"].values()) == sum(change["volume_proposed"].values()) == 1500  # the week's posts
     assert "## The report" in asked["body"]
     assert "report.html" in asked["body"]
     assert champion.current(mlflow_store.connect(store)) == champion.Pair(1, 1)  # a proposal changes nothing

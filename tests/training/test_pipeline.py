@@ -232,3 +232,60 @@ def test_an_unfinished_workspace_is_no_bundle(workspace, tmp_path) -> None:
     with pytest.raises(FailedWork, match=r"thresholds.json: missing"):
         pipeline.assemble(workspace, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+LOADER = """
+import sys
+from pathlib import Path
+from feature_store.errors import FailedWork
+from training import pipeline, text_model
+try:
+    (pipeline.load if sys.argv[1] == "bundle" else text_model.load_text)(Path(sys.argv[2]))
+except FailedWork as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.parametrize("what", ["bundle", "bundle/text"])
+def test_code_in_a_bundle_is_never_run_even_where_somebody_says_yes(bundle, tmp_path, what: str) -> None:
+    """transformers asks on standard input whether to import it; a pipe that says yes answers for the person."""
+    config = json.loads((bundle / "text/config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (bundle / "text/config.json").write_text(json.dumps(config))
+    (bundle / "text/evil.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import BertConfig as Config, BertModel as Model"
+    )
+    rehash(bundle)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, what, str(tmp_path / what)],
+        input="y\n" * 9,
+        capture_output=True,
+        text=True,
+    )
+    assert not (tmp_path / "ran").exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    assert "text/config.json: key auto_map: names code to run" in said if what == "bundle" else "not a readable text model" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text/tokenizer.json", '{"a": [{"b": {"auto_map": null}}]}'),
+        ("logo_evaluation.json", '{"\\u0061uto_map": {"AutoConfig": "evil.Config"}}'),
+        ("text/config.json", '{"auto_map": {"AutoConfig": "evil.Config"}, "auto_map": null}'),
+    ],
+)
+def test_a_key_auto_map_is_found_at_any_depth_and_spelling(bundle, name: str, content: str) -> None:
+    (bundle / name).write_text(content)
+    rehash(bundle)
+    with pytest.raises(FailedWork, match=f"{name}: key auto_map"):
+        pipeline.load(bundle)
+
+
+def rehash(bundle: Path) -> None:
+    """Write the digests into pipeline.json, as whoever changed the files would."""
+    described = json.loads((bundle / "pipeline.json").read_text())
+    files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "pipeline.json"]
+    described["files"] = {path.relative_to(bundle).as_posix(): digest.of_file(path) for path in files}
+    (bundle / "pipeline.json").write_text(json.dumps(described))

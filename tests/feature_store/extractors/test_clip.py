@@ -1,6 +1,8 @@
 """CLIP slot: absent with words, present with whatever weights are named, here a tiny random model that the test saves."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +78,23 @@ def test_pickles_and_half_folders_are_refused(folder: Path, tmp_path: Path) -> N
     (tmp_path / "weights.pt").write_bytes(b"\x80\x04")
     assert "expected a .safetensors file" in str(ClipImage(settings(tmp_path / "weights.pt")).unavailable())
     assert "expected open_clip_config.json" in str(ClipImage(settings(tmp_path)).unavailable())
+
+
+def test_code_beside_the_text_tower_is_never_run_even_where_somebody_says_yes(tmp_path: Path) -> None:
+    """open_clip lets transformers ask on standard input whether to import it."""
+    tower = tmp_path / "tower"
+    tower.mkdir()
+    (tower / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}))
+    (tower / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import BertConfig as Config")
+    text = {"hf_model_name": str(tower), "hf_tokenizer_name": str(tower), "pooler_type": "mean_pooler"}
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    described = {"model_cfg": TINY | {"text_cfg": text}, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+    (clip / "open_clip_config.json").write_text(json.dumps(described))
+    save_file({"logit_scale": torch.zeros(())}, clip / "open_clip_model.safetensors")
+    script = "import sys; from feature_store.backbones.clip import load_clip; from feature_store.params_features import Clip; "
+    script += "load_clip(Clip.model_construct(model='ViT-B-32', pretrained=sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", script, str(clip)], input="y\n" * 9, capture_output=True, text=True)
+    assert not (tmp_path / "ran").exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    assert "clip.pretrained: cannot load" in done.stderr

@@ -1,0 +1,52 @@
+"""Who answered what to the questions about production. Reads the store alone, so neither Airflow nor MLflow need run.
+
+usage: upheld approvals [--json]
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from registry import approval_log
+from registry.approval_log import ANSWERS, Approval
+
+
+def show(answers: Sequence[Approval]) -> None:
+    """Print the table of answers, in the order given; long texts wrap, so that 80 columns hold it."""
+    table = Table("when (UTC)", "answer", "asked for", "in place of", "by", "why", title="answers about production, newest first")
+    for item in answers:
+        held = ["held by the gate"] if item.gate == "hold" else []
+        why = "; ".join([*held, *(text for text in (item.despite_hold, item.note) if text)])
+        cells = (f"{item.at:%Y-%m-%d %H:%M}", ANSWERS[item.action], str(item.after), str(item.before), item.approver or "nobody", why)
+        table.add_row(*(Text("".join(sign if sign.isprintable() else " " for sign in cell), overflow="fold") for cell in cells))
+    Console().print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line. Returns the exit code."""
+
+    def approvals(
+        store: StoreFolder = STORE_FOLDER,
+        as_json: AsJson = False,
+        params_file: ParamsFile = PARAMS_FILE,
+        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
+    ) -> None:
+        """List who approved, rejected, rolled back, or let a question time out."""
+        found = approval_log.read(store)[::-1]
+        if as_json:
+            print(json.dumps([item.model_dump(mode="json") for item in found]))
+        elif found:
+            show(found)
+        else:
+            print(f"no answer yet in {approval_log.folder_of(store)}; `upheld promote` and the DAG promote write them")
+
+    return execute(approvals, "approvals", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
