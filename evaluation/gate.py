@@ -117,7 +117,7 @@ def _too_few(row: Any, bound: float, at_least: bool) -> str:
     if margin <= 0:
         return few
     reach = row.value - row.ci_low if at_least else row.ci_high - row.value
-    more = math.ceil(num * (reach / margin) ** 2) - num
+    more = math.ceil(round(num * (reach / margin) ** 2, 6)) - num
     return f"{few}; about {more:,} more {'is' if more == 1 else 'are'} needed" if 0 < more < MAX_MORE * max(num, 1) else few
 
 

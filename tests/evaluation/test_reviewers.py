@@ -128,7 +128,7 @@ def test_every_reviewer_is_either_compared_or_counted() -> None:
         ([("r1", 5, 5, 0.3)], "One reviewer disagrees with colleagues more than chance explains: r1 (5 of 5 items; 0.3 expected)."),
         ([("r1", 5, 5, 0.3), ("r1", 2, 3, 0.2)], "One reviewer disagrees with colleagues more than chance explains: r1 (7 of 8 items; 0.5"),
         ([("r1", 5, 5, 0.3), ("r2", 1, 1, 0.0)],
-         "2 reviewers disagree with colleagues more than chance explains: r1 (5 of 5 items; 0.3 expected) and r2 (1 of 1 item; 0.0 expected)."),
+         "2 reviewers disagree with colleagues more than chance explains: r1 (5 of 5 items; 0.3 expected) and r2 (1 of 1 item; 0.0"),
     ],
 )  # fmt: skip
 def test_the_first_screen_names_who_disagrees(flagged: list, said: str) -> None:
