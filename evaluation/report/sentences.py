@@ -123,7 +123,7 @@ def _automation(story: Story) -> Iterator[Item]:
 
 def _need(category: Story, certificate: Story) -> str:
     need = certificate.get("need_n")
-    return name_of(category) + (f" (about {count(round(need), 'label')} would settle it)" if need else "")
+    return name_of(category) + (f" (takes about {count(round(need), 'label')})" if need else "")
 
 
 def _evidence(story: Story) -> Iterator[Item]:
