@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retrain": ("registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
     "score": ("registry.serve", "Decide on one post or many with a registered model and its thresholds."),
     "freeze": ("registry.freeze", "Stop automatic removal of a category at once."),
-    "unfreeze": ("registry.unfreeze", "Let automatic removal of a category go by its thresholds again."),
+    "unfreeze": ("registry.unfreeze", "Resume automatic removal of a category."),
     "promote": ("registry.promote", "Put a registered model, or new thresholds of the champion, into production."),
     "rollback": ("registry.rollback", "Put back what was in production before."),
     "approvals": ("registry.approvals", "List who approved, rejected or rolled back what, and which questions timed out."),
@@ -69,7 +69,7 @@ def _usage(group: str = "") -> str:
     width = max(map(len, listed))
     lines = [f"  {name:<{width}}  {purpose}" for name, purpose in listed.items()]
     return "\n".join(
-        [f"usage: upheld {group}COMMAND [OPTIONS]", "", *lines, "", f"`upheld {group}COMMAND --help` tells a command's options."]
+        [f"usage: upheld {group}COMMAND [OPTIONS]", "", *lines, "", f"`upheld {group}COMMAND --help` shows the options of a command."]
     )
 
 

@@ -44,15 +44,18 @@ def weekly_calibration() -> None:
 
     @task(inlets=[LEDGER])
     def report() -> dict[str, Any]:
-        """Call `upheld weekly` with the thresholds in force, as far as they ruled the week."""
+        """Call `upheld weekly` with the model in production, and its thresholds as far as they ruled the week."""
         context = get_current_context()
         week = context["params"]["week"] or last_complete_week(context.get("logical_date") or datetime.now(UTC))
         reports = store_of(ROOT) / "weekly"
         before, in_force, out = state_before(reports, week), reports / "in_force" / f"{week}.json", reports / week
-        upheld("registry.in_force", ["--week", week, "--out", str(in_force)])
+        champion = in_force.with_suffix(".champion.json")
+        upheld("registry.in_force", ["--week", week, "--out", str(in_force), "--champion", str(champion)])
+        now = json.loads(champion.read_text(encoding="utf-8"))["model_version"] or "none" if champion.exists() else None
         carried = [] if before is None else ["--state", str(before)]
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
-        upheld("evaluation.weekly", ["--week", week, "--out", str(out), *carried, *ruled])
+        named = [] if now is None else ["--champion", now]
+        upheld("evaluation.weekly", ["--week", week, "--out", str(out), *named, *carried, *ruled])
         told: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
         return told | {"out": str(out)}
 

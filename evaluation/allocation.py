@@ -10,6 +10,8 @@ import numpy as np
 
 from evaluation import fairness, removal, sample_size
 from evaluation.intervals import Floats
+from evaluation.report.words import percent
+from evaluation.report.words import share as in_percent
 from evaluation.sampling import ZONES, design_below, spread
 from feature_store import params
 from feature_store.errors import BadUse
@@ -119,11 +121,12 @@ def _removed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
     volumes, rates = num[at], np.diff(errors[at], prepend=0.0) / np.diff(num[at], prepend=0.0)
     weights = removal.start_weights(volumes, size * np.array(section.start_shares), section.delta)
     need = sample_size.labels_for_path(volumes, rates, weights, section.precision_target, section.power, settings.seed)
-    expects = f"the scores expect a precision of {precision:.3f}"
+    expects = f"Going by its scores, the model is right in about {in_percent(precision)} of removals."
     if need is None:
-        return Wanted(None, f"{expects}: no number of labels would certify {section.precision_target}; enough to watch for drift")
-    what = f"{expects}: {need:,} labels certify {section.precision_target} with a chance of {section.power:.0%}"
-    return Wanted(need, what + ("" if need <= size else "; there are fewer posts than that"))
+        why = f"More labels cannot certify {percent(section.precision_target)}; these are enough to watch for drift."
+        return Wanted(None, f"{expects} {why}")
+    what = f"{expects} {need:,} labels certify {percent(section.precision_target)} with a chance of {percent(section.power)}."
+    return Wanted(need, what + ("" if need <= size else " There are fewer posts than that."))
 
 
 def _queued(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
@@ -133,7 +136,7 @@ def _queued(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
     flagged = (harmless["review"] + harmless.get("auto_remove", 0.0)) / max(sum(harmless.values()), 1e-12)
     languages = sorted(set(queue.language))
     if len({name for posts in zones.values() for name in posts.language}) < 2:
-        return Wanted(0, "one language: there is nothing to compare; enough for the precision of the queue")
+        return Wanted(0, "There is one language, so nothing to compare; these are enough to see how many queued posts are violations.")
     trials = float(fairness.need_n(np.array([flagged]), np.array([section.tau_gap]))[0])
     needs = {}
     for name in languages:
@@ -145,8 +148,8 @@ def _queued(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
     # The draw is flat over languages, so the queue is drawn as densely as the language that needs it most.
     density = max(needs[name] / queue.num[queue.language == name].sum() for name in languages)
     need = int(np.ceil(density * queue.num.sum()))
-    gap = f"a gap of {section.tau_gap} in flagged harmless posts"
-    return Wanted(need, f"{gap} between {len(languages)} languages takes up to {needs[most]:.0f} labels each ({most})")
+    gap = f"a gap of {100 * section.tau_gap:g} points in flagged harmless posts between {len(languages)} languages"
+    return Wanted(need, f"To see {gap} takes up to {needs[most]:,.0f} labels a language ({most} needs the most).")
 
 
 def _passed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
@@ -156,7 +159,11 @@ def _passed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
     missed = float((posts.num * posts.prob).sum())
     if found < 1 or missed >= found * (1 / section.recall_target - 1):
         recall = found / max(found + missed, 1e-12)
-        return Wanted(None, f"the scores expect a recall of {recall:.2f}: no number of labels would certify {section.recall_target}")
+        finds = f"finds about {in_percent(recall)} of violations" if found else "finds no violation"
+        expects = f"Going by its scores, the model {finds}."
+        return Wanted(
+            None, f"{expects} More labels cannot certify {percent(section.recall_target)}; the model or the threshold has to change."
+        )
     share, size = settings.audit_sample.uniform_share, float(posts.num.sum())
     least = sample_size.labels_below_without_miss(size, found, section.recall_target, section.delta / 2, share)
     prob = design_below(posts.prob, posts.num, min(least / weeks, size), settings.audit_sample)
@@ -165,7 +172,7 @@ def _passed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
     need = sample_size.labels_below(
         max(int((posts.num * prob).sum() * weeks), 1), sums, largest, weeks * found, section.recall_target, section.delta / 2, section.power
     )
-    zero = f"{least:,} labels certify a recall of {section.recall_target} if none is a violation"
+    zero = f"{least:,} labels certify that {percent(section.recall_target)} of violations are found, if none of them is a violation"
     if need is None:
-        return Wanted(None, f"{zero}; at the misses expected no number would")
-    return Wanted(-(-need // weeks), f"{zero}, {need:,} at the misses expected: an equal part in each of {weeks} weeks")
+        return Wanted(None, f"{zero}. With the misses that the scores expect, no number would.")
+    return Wanted(-(-need // weeks), f"{zero}; {need:,} with the misses that the scores expect, an equal part in each of {weeks} weeks.")

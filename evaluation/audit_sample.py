@@ -11,18 +11,16 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import typer
 
-from evaluation import allocation, audit_frame, audit_told
+from evaluation import allocation, audit_frame, audit_plan, audit_told
 from evaluation.allocation import Part, Posts
 from evaluation.sampling import inclusion_probs, permanent_number
 from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
-from feature_store.errors import BadUse
+from feature_store.errors import BadUse, FailedWork
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
-PLAN_COLUMNS = ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def run(settings: params.Params, frame: pd.DataFrame, budget: int, secret: bytes
     uniform = np.array([permanent_number(secret, *key) for key in zip(frame.post_id, frame.category, strict=True)])
     drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[(uniform < prob) & ~frame.drawn_before]
     ids = [_draw_id(*row) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True)]
-    plan = drawn.assign(draw_id=ids)[PLAN_COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
+    plan = drawn.assign(draw_id=ids)[audit_plan.COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
     spread = 1.96 * float(np.sqrt((prob * (1 - prob)).sum()))
     return Result(
         plan,
@@ -99,12 +97,17 @@ def _draw_id(*parts: Any) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the decisions, draw, write the plan and record the draw in the ledger. Returns the exit code."""
+    """Draw and record the draw in the ledger, or read an earlier one from it; write the plan. Returns the exit code."""
 
     def audit_sample(
-        decisions: Annotated[Path, typer.Option(help="Decisions to draw from: a file, a folder, or a delivery with posts beside them.")],
-        budget: Annotated[int, typer.Option(min=1, help="How many labels are wanted, as an expectation.")],
-        out: Annotated[Path, typer.Option(help="Plan to write, .parquet or .csv.")],
+        out: Annotated[Path, typer.Option(help="Plan to write, .csv, .jsonl or .parquet.")],
+        decisions: Annotated[
+            Path | None, typer.Option(help="Decisions to draw from: a file, a folder, or a delivery with posts beside them.")
+        ] = None,
+        budget: Annotated[int | None, typer.Option(min=1, help="How many labels are wanted, as an expectation.")] = None,
+        again: Annotated[
+            str | None, typer.Option(metavar="DRAW", help="Write an earlier draw again, nothing is drawn: `last`, its time or a draw_id.")
+        ] = None,
         as_of: Annotated[str, typer.Option(help="Time of the draw, ISO 8601 with a zone; now where it is left out.")] = "",
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006 (Typer copies it)
@@ -113,22 +116,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Draw posts for people to judge, each with a known probability."""
         settings = params.load(params_file, overrides, store)
-        if out.suffix not in (".parquet", ".csv"):
-            raise BadUse(f"--out {out}: expected a name that ends in .parquet or .csv")
-        secret = os.environ.get(SECRET_VARIABLE, "").encode()
-        if len(secret) < 16:
-            raise BadUse(
-                f"set the environment variable {SECRET_VARIABLE} to a secret of 16 characters or more: nobody else must foresee the draw"
-            )
-        drawn_at = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
-        with console().status("Reading decisions and what is labelled"):
-            frame = audit_frame.read_frame(*audit_frame.known(decisions, store))
-        result = run(settings, frame, budget, secret, drawn_at)
-        with atomic.replacing(out) as partial:
-            result.plan.to_csv(partial, index=False) if out.suffix == ".csv" else result.plan.to_parquet(partial, index=False)
-            _record(store, result.plan)  # the plan takes its name only once the ledger knows the draw
-        told = audit_told.describe(result.plan, result.parts) | {"out": str(out), "expected": result.expected, "low": result.low}
-        told |= {"high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}
+        audit_plan.require_suffix(out)
+        if again is not None:
+            if decisions is not None or budget is not None or as_of:
+                raise BadUse("--again writes an earlier draw as it is; leave out --decisions, --budget and --as-of")
+            told = _again(store, again, out)
+        elif decisions is None or budget is None:
+            raise BadUse("a draw needs --decisions and --budget; --again DRAW writes an earlier one again")
+        else:
+            told = _draw(settings, decisions, budget, out, parse_time(as_of, "--as-of") if as_of else datetime.now(UTC), store)
         if as_json:
             print(json.dumps(told))
         else:
@@ -137,12 +133,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     return execute(audit_sample, "audit-sample", argv)
 
 
-def _record(store: Path, plan: pd.DataFrame) -> None:
-    """Write the draw into the ledger, the authority on its probabilities; without a ledger the plan is all there is."""
-    if (store / "ledger").is_dir():
-        from feature_store.ledger import record_draws
+def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, drawn_at: datetime, store: Path) -> dict[str, Any]:
+    """Draw, write the plan and record it; returns what `audit_told.show` shows.
 
-        record_draws(store, pa.Table.from_pandas(plan, preserve_index=False))
+    Raises:
+        BadUse: there is no secret, a draw of that time is recorded, or the decisions break their contract.
+        FailedWork: nothing was drawn, so there is no plan to write.
+    """
+    secret = os.environ.get(SECRET_VARIABLE, "").encode()
+    if len(secret) < 16:
+        raise BadUse(
+            f"set the environment variable {SECRET_VARIABLE} to a secret of 16 characters or more: nobody else must foresee the draw"
+        )
+    with console().status("Reading decisions and what is labelled"):
+        frame = audit_frame.read_frame(*audit_frame.known(decisions, store))
+    result = run(settings, frame, budget, secret, drawn_at)
+    if result.plan.empty:
+        raise FailedWork(_nothing(result, budget))
+    if drawn_at in audit_plan.times(store):
+        raise BadUse(f"--as-of {drawn_at.isoformat()}: a draw of that time is recorded; the time names a draw, so give another")
+    draws = audit_plan.table(result.plan)
+    with atomic.replacing(out) as partial:
+        audit_plan.write(draws, partial, out.suffix)
+        if (store / "ledger").is_dir():
+            from feature_store.ledger import record_draws
+
+            record_draws(store, draws)  # the authority on its probabilities: the plan takes its name only once the ledger knows the draw
+    told = audit_told.describe(result.plan) | {"allocation": audit_told.allocated(result.plan, result.parts)}
+    told |= {"draw": drawn_at.isoformat(), "again": False, "out": str(out), "expected": result.expected}
+    return told | {"low": result.low, "high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}
+
+
+def _again(store: Path, draw: str, out: Path) -> dict[str, Any]:
+    """Write an earlier draw again; returns what `audit_told.show` shows."""
+    draws = audit_plan.recorded(store, draw)
+    with atomic.replacing(out) as partial:
+        audit_plan.write(draws, partial, out.suffix)
+    return audit_told.describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
+
+
+def _nothing(result: Result, budget: int) -> str:
+    """Why nothing was drawn, and what to do."""
+    drew = f"drew 0 of {result.num_frame:,} decisions, though {result.expected:.0f} are expected"
+    if not result.num_before:
+        return f"{drew}: chance spared them all; draw with a larger --budget than {budget}"
+    before = f"{result.num_before:,} {'was' if result.num_before == 1 else 'were'} drawn before, and nothing is drawn twice"
+    return f"{drew}: {before}. `upheld audit-sample --again last --out FILE` writes the last draw again; a larger --budget draws more"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from feature_store.params_evaluation import Gate
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
 Check = dict[str, Any]
 Cell = tuple[str, str]
+MAX_MORE = 1000  # times the labels there are: a need beyond that is only noise
 
 
 def decide(
@@ -100,12 +101,24 @@ def bounded(name: str, cell: Cell, row: Any, bound: float, *, at_least: bool, mu
         return check(name, scope, None, bound, unshown, f"undefined: {_reason(row) or 'no reason was given'}")
     if not (_known(row.ci_low) and _known(row.ci_high)):
         return check(name, scope, row.value, bound, unshown, f"no interval: {_reason(row) or 'no reason was given'}")
-    between = f"interval {row.ci_low:.4f} to {row.ci_high:.4f}, {'at least' if at_least else 'at most'} {bound:g} is wanted"
+    between = f"between {row.ci_low:.3g} and {row.ci_high:.3g}; the {'minimum' if at_least else 'maximum'} is {bound:g}"
     if row.ci_low >= bound if at_least else row.ci_high <= bound:
         return check(name, scope, row.value, bound, "pass", between)
     if row.ci_high < bound if at_least else row.ci_low > bound:
         return check(name, scope, row.value, bound, "fail", between)
-    return check(name, scope, row.value, bound, unshown, f"{between}: {int(row.n)} labelled rows do not settle it")
+    return check(name, scope, row.value, bound, unshown, f"not shown: {between}; {_too_few(row, bound, at_least)}")
+
+
+def _too_few(row: Any, bound: float, at_least: bool) -> str:
+    """That the labels are too few, and about how many more there must be if the value stays as it is: intervals shrink with the square
+    root of the labels."""
+    num, margin = int(row.n), row.value - bound if at_least else bound - row.value
+    few = f"{num:,} {'label is' if num == 1 else 'labels are'} too few"
+    if margin <= 0:
+        return few
+    reach = row.value - row.ci_low if at_least else row.ci_high - row.value
+    more = math.ceil(round(num * (reach / margin) ** 2, 6)) - num
+    return f"{few}; about {more:,} more {'is' if more == 1 else 'are'} needed" if 0 < more < MAX_MORE * max(num, 1) else few
 
 
 def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
@@ -122,7 +135,7 @@ def _fairness(metrics: pd.DataFrame, params: Gate) -> Iterator[Check]:
                 value,
                 None,
                 statuses.get(str(row.verdict), "fail"),
-                _reason(row) or (f"interval {row.ci_low:.4f} to {row.ci_high:.4f}" if _known(row.ci_low) and _known(row.ci_high) else ""),
+                _reason(row) or (f"between {row.ci_low:.3g} and {row.ci_high:.3g}" if _known(row.ci_low) and _known(row.ci_high) else ""),
             )
 
 

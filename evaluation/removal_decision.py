@@ -129,10 +129,13 @@ def _need(tails: Tails, bins: Ints, evidence: Evidence, weights: Floats, at: int
     if need_n is not None:
         return need_n, ""
     if _most(tails, at, section) < target:
-        return None, "; at the precision seen, no number of labels would certify the target"
+        return None, "; at the precision seen, more labels cannot certify the target"
     hoped = (1 + target) / 2
     need_n = sample_size.labels_for_path(volumes, np.full(len(bins), 1 - hoped), weights, target, power, seed)
-    return need_n, f"; the labels seen speak against the target without ruling it out: need_n assumes a precision of {hoped:.3f}"
+    return (
+        need_n,
+        f"; the labels seen speak against the target but do not rule it out: the number needed assumes a precision of {hoped:.3f}",
+    )
 
 
 def _uncertified(kept: float | None, most: float, why: str, section: Thresholds) -> dict[str, Any]:

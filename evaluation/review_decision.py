@@ -37,9 +37,11 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
     told["path"] = _told_path(bins, tails, bound, passed)
     if passed.any():
         chosen = int(np.flatnonzero(passed)[-1])
-        return told | _figures(tails, bins, bound, chosen) | {"outcome": "certified", "need_n": None, "reason": None}
+        return (
+            told | _figures(tails, bins, bound, chosen) | {"outcome": "certified", "need_n": None, "need_threshold": None, "reason": None}
+        )
     here = int(np.flatnonzero(bins == at)[0])
-    need_n, reason = _need(tails, bins[: here + 1][::-1], section)
+    need_n, need_at, reason = _need(tails, bins[: here + 1][::-1], section)
     return (
         told
         | _figures(tails, bins, bound, here)
@@ -47,6 +49,7 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
             "threshold": kept if kept is not None else float(edges()[at]),
             "outcome": "insufficient" if kept is None else "kept",
             "need_n": need_n,
+            "need_threshold": need_at,
             "reason": reason,
         }
     )
@@ -80,22 +83,41 @@ def _fallback_bin(tails: Tails, section: Thresholds, kept: float | None, volume:
     return snap_up(section.default_score)
 
 
-def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, str]:
+def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, float, str]:
     """Labels below the threshold that rules now until it would be certified, or below the next lower one for which that can be.
 
     Args:
         tails: evidence.
         bins: int64 (J,), the bin that rules and the candidates below it, downward.
         section: params.thresholds.
+
+    Returns:
+        the labels, the threshold that they would certify, and why there are no fewer in words.
     """
     for at in bins:
         need_n = _need_at(tails, int(at), section)
         if need_n is not None:
-            where = "" if at == bins[0] else f"; at the threshold in force the misses seen put it below, so need_n is for {edges()[at]:.4f}"
-            return need_n, f"recall is not certified at any threshold{where}"
+            start = float(edges()[at])
+            if at == bins[0]:
+                return need_n, start, "the labels do not show the recall that is wanted at any threshold yet"
+            return (
+                need_n,
+                start,
+                (
+                    "at the threshold in force the labels show more misses than the target allows; "
+                    f"at {start:.4f}, {need_n:,} labels would be enough"
+                ),
+            )
     lowest = int(bins[-1])
-    need_n = _without_miss(tails, lowest, section)
-    return need_n, f"the misses seen put recall below its target everywhere; need_n is for {edges()[lowest]:.4f}, were none seen"
+    need_n, start = _without_miss(tails, lowest, section), float(edges()[lowest])
+    return (
+        need_n,
+        start,
+        (
+            "at every threshold the labels show more misses than the target allows; "
+            f"at {start:.4f}, {need_n:,} labels without a miss would be enough"
+        ),
+    )
 
 
 def _need_at(tails: Tails, at: int, section: Thresholds) -> int | None:

@@ -67,6 +67,28 @@ def deviating(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
     return found.drop(columns="num_others").assign(p_adjusted=adjusted, flagged=adjusted <= level)
 
 
+def not_compared(verdicts: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
+    """Why reviewers have no row in what `deviating` found.
+
+    Args:
+        verdicts: see the module; its index is unique.
+        found: of `deviating`, from the same verdicts.
+
+    Returns:
+        how many reviewers judged no item that somebody else judged or whose truth is known (`alone`), only items on which the others are
+        evenly split (`tied`), or have no colleague with a reference of the same kind, category and language (`no_colleague`).
+    """
+    left = verdicts[~verdicts.reviewer_id.isin(found.reviewer_id)]
+    size = verdicts.groupby(["item_id", "category"]).verdict.transform("size")
+    shares, known = (size > 1) | verdicts.gold.notna(), verdicts.index.isin(_with_reference(verdicts).index)
+    of_each = left.assign(shares=shares, known=pd.Series(known, verdicts.index)).groupby("reviewer_id")[["shares", "known"]].any()
+    return {
+        "alone": int((~of_each.shares).sum()),
+        "tied": int((of_each.shares & ~of_each.known).sum()),
+        "no_colleague": int(of_each.known.sum()),
+    }
+
+
 def _with_reference(verdicts: pd.DataFrame) -> pd.DataFrame:
     """Rows that can be compared, with reference (0 or 1) and disagrees."""
     by_item = verdicts.groupby(["item_id", "category"]).verdict

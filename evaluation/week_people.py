@@ -37,7 +37,8 @@ def votes(tables: Tables, gold: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFra
 
 
 def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Reviewers) -> dict[str, Any]:
-    """Agreement per category and language, and whose verdicts deviate.
+    """Agreement per category and language, who could be compared with colleagues on how many items (`shared`, least and most), and whose
+    verdicts deviate.
 
     Args:
         counted: of `votes`.
@@ -46,14 +47,17 @@ def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Revie
     """
     items = rows[["item_id", "category"]].drop_duplicates()
     own = counted.merge(items, on=["item_id", "category"], validate="many_to_one")
-    told = {"num_reviewers": int(own.reviewer_id.nunique()), "num_verdicts": len(own), "agreement": [], "flagged": [], "num_compared": 0}
+    told = {"num_reviewers": int(own.reviewer_id.nunique()), "num_verdicts": len(own), "agreement": [], "flagged": []}
+    told |= {"num_compared": 0, "shared": None, "not_compared": dict.fromkeys(("alone", "tied", "no_colleague"), 0)}
     if own.empty:
         return told
     agreement = reviewers.krippendorff(own)
     compared = reviewers.deviating(own, section.level)
     flagged = compared[compared.flagged].sort_values("p_adjusted")
     told["agreement"] = [{**row, "alpha": None if pd.isna(row["alpha"]) else float(row["alpha"])} for row in agreement.to_dict("records")]
-    told["num_compared"] = int(compared.reviewer_id.nunique())
+    shared = compared.groupby("reviewer_id").num.sum()
+    told["num_compared"], told["not_compared"] = len(shared), reviewers.not_compared(own, compared)
+    told["shared"] = None if shared.empty else [int(shared.min()), int(shared.max())]
     told["flagged"] = flagged[["reviewer_id", "reference", "num", "num_disagreements", "expected", "p_adjusted"]].to_dict("records")
     return told
 

@@ -42,6 +42,7 @@ class Week:
     behaviour: store in which `upheld behave` keeps its results.
     texts: of the week's posts by post_id, where the report may show them.
     thresholds_from: where the thresholds in force were read.
+    champion: model in production; "" where there is none, None where that is not known.
     """
 
     settings: params.Params
@@ -55,6 +56,7 @@ class Week:
     behaviour: Path | None
     texts: pd.Series | None
     thresholds_from: str
+    champion: str | None
 
 
 def build(week: Week, one: Served, entry: week_drift.Entry) -> Result:
@@ -106,6 +108,7 @@ def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:
     return {
         "week": week.name,
         "model_version": one.model,
+        "production": {"known": week.champion is not None, "model_version": week.champion or None},
         "labels_until": _until(week.tables, week.as_of),
         "served": [week_model.column(other) for other in week.served],
         "changes": week_changes.compare(cube, one.now, proposed, one.proposed),

@@ -92,7 +92,7 @@ def describe(proposed: Mapping[str, Any], section: Thresholds) -> list[dict[str,
     told = []
     for category, actions in proposed.items():
         review = actions["review"]
-        names = ("weeks", "window_reason", "threshold", "outcome", "bound", "target", "n", "need_n", "reason")
+        names = ("weeks", "window_reason", "threshold", "outcome", "bound", "target", "n", "need_n", "need_threshold", "reason")
         told.append({"category": category, "full": section.recall_window_weeks, **{name: review[name] for name in names}})
     return told
 

@@ -31,6 +31,7 @@ class Inputs:
     frozen: categories in which a person has stopped automatic removal.
     behaviour: store in which `upheld behave` keeps its results.
     show_text: whether the posts that the report lists are shown with their text.
+    champion: model in production, about whose thresholds a person is asked; "" where there is none, None where that is not known.
     """
 
     source: Source
@@ -40,6 +41,7 @@ class Inputs:
     frozen: Mapping[str, freeze_log.Event] | None = None
     behaviour: Path | None = None
     show_text: bool = False
+    champion: str | None = None
 
 
 def run(
@@ -91,6 +93,7 @@ def run(
         behaviour=inputs.behaviour,
         texts=tables.posts.set_index("post_id").text if inputs.show_text else None,
         thresholds_from="the decisions' own actions" if inputs.thresholds is None else inputs.thresholds.name,
+        champion=inputs.champion,
     )
     return _write(shared, entries, out)
 
@@ -129,6 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         thresholds_file: Annotated[
             Path | None, typer.Option("--thresholds", help="thresholds.json in force; without it the decisions' own boundaries.")
         ] = None,
+        champion: Annotated[
+            str | None,
+            typer.Option(help="Model version in production, or `none`; without it the report cannot say whether anybody is asked."),
+        ] = None,
         state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
         gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
         group: Groups = [],  # noqa: B006 (Typer copies it)
@@ -142,7 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
         settings = params.load(params_file, overrides, store)
         moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
-        inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, freeze_log.frozen(store), store, show_text)
+        frozen, now = freeze_log.frozen(store), "" if champion == "none" else champion
+        inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
         with console().status(f"Reporting on {week}"):
             results = run(settings, week, inputs, out, as_of=moment, groups=group)
         if as_json:

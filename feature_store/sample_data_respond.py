@@ -63,7 +63,7 @@ def read_plan(path: Path) -> pd.DataFrame:
     """Read an audit plan.
 
     Args:
-        path: a .parquet or .csv file with the columns of the audit draws.
+        path: a .parquet, .csv or .jsonl file with the columns of the audit draws.
 
     Returns:
         the plan, `drawn_at` as UTC timestamps.
@@ -72,7 +72,11 @@ def read_plan(path: Path) -> pd.DataFrame:
         BadUse: not readable, a column is missing, or a value cannot be; naming file, row and column.
     """
     try:
-        plan = pd.read_csv(path, dtype={"draw_id": str, "post_id": str}) if path.suffix == ".csv" else pd.read_parquet(path)
+        ids = {"draw_id": str, "post_id": str}
+        if path.suffix == ".csv":
+            plan = pd.read_csv(path, dtype=ids)
+        else:
+            plan = pd.read_json(path, lines=True, dtype=ids, precise_float=True) if path.suffix == ".jsonl" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise BadUse(
             f"{path}: cannot be read as {path.suffix or 'Parquet'} ({error}); expected the plan of `upheld audit-sample`"

@@ -18,7 +18,7 @@ from evaluation.bins import bin_of, edges
 from evaluation.metric_rows import ALL
 from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
 from evaluation.report.render import plain
-from evaluation.report.words import count, share
+from evaluation.report.words import count, part, share
 from feature_store import atomic, digest, params, post_features
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
@@ -139,7 +139,7 @@ def markdown(table: pd.DataFrame, told: Mapping[str, Any]) -> str:
     """behaviour.md: pass rates per language, then what fails."""
     lines = [f"# Behaviour of {told['model_version']} with {told['thresholds_version']}", ""]
     lines += ["**Synthetic: this model was trained on generated posts.**", ""] if told["synthetic"] else []
-    lines += [f"{count(told['cases'], 'case')} and {count(told['pairs'], 'pair')} of `{plain(told['suite'])}`; "
+    lines += [f"{count(told['cases'], 'case')} and {count(told['pairs'], 'pair')} of {plain(told['suite'])}; "
               f"{told['unpaired']} variants whose original is not in the suite are not compared.", ""]  # fmt: skip
     pooled = table[(table["group_column"] == ALL) & (table["metric"] == "pass_rate")]
     lines += [
@@ -157,7 +157,7 @@ def markdown(table: pd.DataFrame, told: Mapping[str, Any]) -> str:
 
 
 def _figures(row: Any) -> str:
-    return f"{share(row.value)} | {share(row.ci_low)} to {share(row.ci_high)} | {row.n} | {row.verdict}"
+    return f"{part(row.value)} | {share(row.ci_low)} to {share(row.ci_high)} | {row.n} | {row.verdict}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

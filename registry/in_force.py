@@ -1,6 +1,6 @@
-"""The thresholds in force, for a week's report: the champion's, where it served in that week.
+"""What is in production, for a week's report: the model, and its thresholds where it served in that week.
 
-usage: python -m registry.in_force --week 2026-W43 --out in_force.json
+usage: python -m registry.in_force --week 2026-W43 --out in_force.json --champion champion.json
 """
 
 import json
@@ -22,23 +22,27 @@ from feature_store.ledger import Ledger
 from registry import champion, mlflow_store, verified
 
 
-def run(store: Path, week: str, out: Path) -> str:
-    """Write the champion's thresholds with the model that they rule, or remove what an earlier run left there.
+def run(store: Path, week: str, out: Path, label: Path) -> str:
+    """Write which model is in production now, and its thresholds with its name, or remove those that an earlier run left there.
 
     Args:
         store: folder with ledger and registry.
         week: ISO week; thresholds of a model that did not serve in it say nothing of its decisions.
-        out: JSON to write.
+        out: JSON to write with the thresholds.
+        label: JSON to write with {"model_version"}, null where no model is in production; none where the alias and the record of
+            approvals differ.
 
     Returns:
-        what was done, in a sentence; where nothing was written, why.
+        what was done, in a sentence; where no thresholds were written, why.
 
     Raises:
         BadUse: no such week.
         FailedWork: the files of the thresholds are not those that were approved.
     """
     out.unlink(missing_ok=True)
+    label.unlink(missing_ok=True)
     if not mlflow_store.exists(store):
+        atomic.write_json(label, {"model_version": None})
         return "nothing is registered yet; the week's own decisions show the thresholds"
     registry = mlflow_store.connect(store)
     champion.settle(store, registry)
@@ -46,9 +50,10 @@ def run(store: Path, week: str, out: Path) -> str:
         now = champion.in_production(store, registry)
     except FailedWork as error:  # the report does not wait for whoever mends it
         return f"{error}; the week's own decisions show the thresholds"
-    if now.model is None:
+    model = None if now.model is None else mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
+    atomic.write_json(label, {"model_version": model and model.label})
+    if model is None:
         return "nothing is in production; the week's own decisions show the thresholds"
-    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
     if model.label not in _served(store, week):
         return f"{model.label} did not serve in {week}; the week's own decisions show the thresholds"
     bounds = champion.thresholds_of(store, registry, model)
@@ -73,13 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     def in_force(
         week: Annotated[str, typer.Option(help="ISO week such as 2026-W43.")],
         out: Annotated[Path, typer.Option(help="thresholds.json to write, if there are any.")],
+        label: Annotated[Path, typer.Option("--champion", help="JSON to write with the model in production.")],
         params_file: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
         store: StoreFolder = STORE_FOLDER,
         as_json: AsJson = False,
     ) -> None:
-        """Thresholds in force for a week's report."""
-        told = run(store, week, out)
+        """The model in production and its thresholds, for a week's report."""
+        told = run(store, week, out, label)
         print(json.dumps({"told": told}) if as_json else told)
 
     return execute(in_force, "in-force", argv)

@@ -1,4 +1,4 @@
-"""Lift a freeze: automatic removal of a category goes by its thresholds again."""
+"""Lift a freeze: resume automatic removal of a category."""
 
 import sys
 from collections.abc import Sequence

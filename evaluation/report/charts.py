@@ -6,25 +6,34 @@ from typing import Any
 from markupsafe import Markup
 
 from evaluation.report import axes, svg
+from evaluation.report.words import evidence, measured, whole
 
 Story = Mapping[str, Any]
 MAX_WEEKS = 27
 
 
 def reliability(category: Story) -> Markup:
-    """Violations found among reviewed posts against the probability given, with its band; the dashed line is perfect agreement."""
+    """Violations found among reviewed posts against the probability given, with its band; the dashed line is perfect agreement.
+
+    In every chart none or all of a handful of labels is no point at 0 % or 100 %, but its interval alone.
+    """
     curve = category["charts"]["reliability"]
     plot = svg.Plot(
         f"Reliability of {category['name']}", axes.probability_axis("probability given"), axes.probability_axis("violations found")
     )
     plot.guide((0.0005, 0.0005), (0.9995, 0.9995))
     plot.band(curve["prob"], curve["ci_low"], curve["ci_high"])
-    plot.line(curve["prob"], curve["rate"])
+    known = [(p, r) for p, r in zip(curve["prob"], curve["rate"], strict=True) if not whole(r)]
+    plot.line([p for p, _ in known], [r for _, r in known])
     tips = [
         f"given {p:.3f}, found {r:.3f} ({low:.3f} to {high:.3f}), {n:.0f} labelled rows"
         for p, r, low, high, n in zip(*(curve[name] for name in ("prob", "rate", "ci_low", "ci_high", "num")), strict=True)
     ]
-    plot.dots(curve["prob"], curve["rate"], labels=tips)
+    for at, low, high, tip in zip(zip(curve["prob"], curve["rate"], strict=True), curve["ci_low"], curve["ci_high"], tips, strict=True):
+        if whole(at[1]):
+            plot.bar(at[0], low, high, svg.BLUE, tip)
+        else:
+            plot.dot(at, svg.BLUE, tip)
     return plot.svg()
 
 
@@ -38,7 +47,8 @@ def precision_recall(category: Story) -> Markup:
         across, up = metrics.get(f"recall{suffix}"), metrics.get(f"precision{suffix}")
         if across and up and across["value"] is not None and up["value"] is not None:
             low, high = ((across[end], up[end]) for end in ("ci_low", "ci_high"))
-            plot.cross((across["value"], up["value"]), low, high, colour, name, square=suffix != "")
+            known = not (whole(across["value"]) or whole(up["value"]))
+            plot.cross((across["value"], up["value"]), low, high, colour, name, square=suffix != "", marked=known)
     return plot.svg()
 
 
@@ -69,10 +79,13 @@ def history(category: str, entries: Sequence[Story], target: float) -> Markup:
     for name, colour, label, square in series:
         shift = -0.07 if square else 0.07  # side by side, or one interval hides the other
         rows = [(place + shift, (entry["metrics"].get(category) or {}).get(name)) for place, entry in enumerate(entries)]
-        there = [(place, row) for place, row in rows if row]
-        plot.line([place for place, _ in there], [row["value"] for _, row in there], colour, dashed=not square)
-        for place, row in there:
-            plot.cross_up((place, row["value"]), row["ci_low"], row["ci_high"], colour, square=square)
+        there = [(place, row, f"{label}: {measured(row)} ({evidence(row)}), {row['n']:,.0f} labels") for place, row in rows if row]
+        points = [(place, row["value"]) for place, row, _ in there if not whole(row["value"])]
+        plot.line([place for place, _ in points], [value for _, value in points], colour, dashed=not square)
+        for place, row, tip in there:
+            plot.bar(place, row["ci_low"], row["ci_high"], colour, tip)
+            if not whole(row["value"]):
+                plot.dot((place, row["value"]), colour, tip, square=square)
         plot.key(colour, label, square=square)
     changes = [place for place in range(1, len(entries)) if entries[place]["model_version"] != entries[place - 1]["model_version"]]
     for place in changes[-3:]:

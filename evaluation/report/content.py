@@ -128,6 +128,7 @@ def _heat_map(lookup: Mapping[Any, Any], languages: Sequence[str], categories: S
             hidden = gap.get("verdict") not in ("FAIL", "WARN") and ratio.get("verdict") in ("FAIL", "WARN")
             rows_there = (lookup.get((category, language, ALL, ALL, "rows")) or {}).get("value") or 0
             cells.append({"category": category, "rows": rows_there, "fpr": rate.get("value"), "n": rate.get("n"),
+                          "ci_low": rate.get("ci_low"), "ci_high": rate.get("ci_high"),
                           "verdict": "WARN" if hidden else gap.get("verdict"), "need_n": gap.get("need_n")})  # fmt: skip
         rows.append({"language": language, "cells": cells})
     return rows

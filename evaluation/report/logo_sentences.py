@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evaluation.report.words import count, listed, share
+from evaluation.report.words import count, listed, part, share
 
 Logos = Mapping[str, Any]
 MAX_P = 0.05  # chance of such a figure by luck, up to which a brand counts as found
@@ -48,12 +48,12 @@ def picture(logos: Logos) -> str:
 def _found(logos: Logos) -> Iterator[str]:
     recall, precision = logos["figures"]["recall"], logos["figures"]["precision"]
     if _known(recall):
-        yield f"The detector finds {share(recall['value'])} of the {count(recall['n'], 'mark')} on photos held out ({_between(recall)})."
+        yield f"The detector finds {part(recall['value'])} of the {count(recall['n'], 'mark')} on photos held out ({_between(recall)})."
     else:
-        yield f"How many marks it finds cannot be told: {(recall or {}).get('reason') or 'no mark'} on photos held out."
+        yield f"We do not know how many marks it finds: {(recall or {}).get('reason') or 'no mark'} on photos held out."
     if _known(precision):
         reported = count(precision["n"], "mark")
-        yield f"Of the {reported} that it reports there, {share(precision['value'])} are right ({_between(precision)})."
+        yield f"Of the {reported} that it reports there, {part(precision['value'])} are right ({_between(precision)})."
 
 
 def _alarms(logos: Logos) -> Iterator[str]:
@@ -70,7 +70,7 @@ def _standing(logos: Logos) -> str:
     right = f"at least {share(certificate['target'])} of what it reports is right"
     if certificate["threshold"] is not None:
         return f"Detections count from a confidence of {at} on, where it is certified that {right} (chance of error {error})."
-    need = f" About {certificate['need_n']:,.0f} detections on labelled photos would settle it." if certificate["need_n"] else ""
+    need = f" About {count(round(certificate['need_n']), 'detection')} on labelled photos would settle it." if certificate["need_n"] else ""
     why = f" ({certificate['reason']})" if certificate["reason"] else ""
     return f"At no confidence is it certified yet that {right}{why}.{need} Until then detections count from {at} on."
 

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from evaluation.report import charts, logo_sentences, svg, week_story, words
+from evaluation.report import charts, logo_sentences, sentences, svg, week_story, words
 
 FOLDER = Path(__file__).parent
 FORMATS = {
@@ -26,28 +26,37 @@ STATUS_WORDS = {"pass": "✓ pass", "warn": "! warn", "fail": "✕ fail", "insuf
 def html(story: Mapping[str, Any]) -> str:
     """The report as one HTML page without script, font or network; every text of the data is escaped."""
     page = _environment().get_template("report.html.j2")
-    return page.render(story=story, style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")))  # noqa: S704 (our own file)
+    style = Markup((FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
+    return words.visible(page.render(story=story, style=style))
 
 
 def markdown(story: Mapping[str, Any]) -> str:
     """The report's first screen and summary as Markdown, for mail and chat."""
     page = _environment().get_template("report.md.j2")
-    return page.render(story=story)
+    return words.visible(page.render(story=story))
 
 
 def number(name: str, value: float | None) -> str:
-    """A metric's value as a reader wants it: shares in percent, areas with three digits, counts whole."""
+    """A metric's value as a reader wants it: shares in percent, areas with three digits, counts whole; for what is measured and has
+    an interval, see `estimate`."""
     if value is None:
         return "—"
     if name in FORMATS:
         return FORMATS[name].format(value).replace("-0.0000", "0.0000")
     if name.endswith("_gap"):
         return f"{100 * value:+.1f} pts"
-    return f"{value:+.3f}" if name.endswith(("_change", "_shift")) else words.share(value)
+    return words.part(value) if _is_share(name) else f"{value:+.3f}"
+
+
+def estimate(name: str, row: Mapping[str, Any]) -> str:
+    """A metric's value; a share of none or all is shown by its bound (`words.measured`), never as 0 % or 100 %."""
+    return words.measured(row) if _is_share(name) and row["value"] is not None else number(name, row["value"])
 
 
 def span(name: str, row: Mapping[str, Any]) -> str:
-    """The interval of a metric, or nothing."""
+    """What stands beside `estimate`: the interval of a metric, or nothing."""
+    if _is_share(name) and row["value"] is not None:
+        return words.evidence(row)
     if row["ci_low"] is None:
         return ""
     if row["ci_high"] is None:
@@ -55,11 +64,15 @@ def span(name: str, row: Mapping[str, Any]) -> str:
     return f"{number(name, row['ci_low'])} to {number(name, row['ci_high'])}"
 
 
+def _is_share(name: str) -> bool:
+    return name not in FORMATS and not name.endswith(("_gap", "_change", "_shift"))
+
+
 def plain(text: Any) -> str:
-    """Text of the data inside Markdown: one line, with everything that Markdown or HTML would act on escaped."""
-    line = " ".join(str(text).split())
+    """Text of the data inside Markdown: one line, with everything that Markdown or HTML would act on escaped, addresses included."""
+    line = words.visible(" ".join(str(text).split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_\[\]#|~])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]#|~$@]|(?<=www)\.|:(?=//))", r"\\\1", line, flags=re.IGNORECASE)
     return re.sub(r"^([-+]|\d+(?=[.)]))", r"\\\1", line)
 
 
@@ -72,10 +85,10 @@ def stands_out(category: Mapping[str, Any]) -> bool:
 
 
 def behave_command(story: Mapping[str, Any]) -> str:
-    """The command that runs behaviour tests on the model of a report."""
-    served = str(story["weekly"]["model_version"]) if "weekly" in story else ""
-    model = served.removeprefix("upheld-moderation/") if served.startswith("upheld-moderation/") else "challenger"
-    return f"upheld behave {model} --suite cases.parquet --out behaviour"
+    """The command that runs behaviour tests on the model of a report; only a number of ours gets into it, for people copy it into a
+    shell, and whoever delivers decisions names their model."""
+    served = re.fullmatch(r"upheld-moderation/([0-9]{1,9})", str(story["weekly"]["model_version"])) if "weekly" in story else None
+    return f"upheld behave {served[1] if served else 'challenger'} --suite cases.parquet --out behaviour"
 
 
 def _environment() -> Environment:
@@ -87,6 +100,8 @@ def _environment() -> Environment:
         "words": words.words,
         "scope": words.scope,
         "share": words.share,
+        "part": words.part,
+        "whole": words.whole,
         "plain": plain,
         "capitalize_first": words.capital,
         "stands_out": stands_out,
@@ -94,12 +109,18 @@ def _environment() -> Environment:
     environment.globals |= {
         "charts": charts,
         "bar": svg.interval_bar,
+        "count": words.count,
         "appeal_gap": week_story.appeal_gap,
+        "reviewers_compared": week_story.compared,
         "beats_luck": logo_sentences.beats_luck,
         "behave_command": behave_command,
         "logo_picture": logo_sentences.picture,
         "logo_summary": logo_sentences.summary,
+        "estimate": estimate,
+        "measured": words.measured,
+        "evidence": words.evidence,
         "number": number,
+        "place": sentences.place,
         "span": span,
         "verdicts": VERDICT_WORDS,
         "behaviour_verdicts": BEHAVIOUR_WORDS,

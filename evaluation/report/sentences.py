@@ -5,12 +5,24 @@ from typing import Any
 
 from evaluation import gate as gates
 from evaluation.report import logo_sentences
-from evaluation.report.words import GAPS, capital, count, listed, name_of, scope, share, spaced, words
+from evaluation.report.words import GAPS, agree, capital, count, evidence, listed, measured, name_of, part, percent, scope, spaced, words
 
 Story = Mapping[str, Any]
 Item = dict[str, str]
 STOP, LOOK, NOTE = "stop", "look", "note"
 MAX_ITEMS = 8  # of one kind, before the rest is only counted
+PLACES = {  # id of a part of the page -> its name in a link
+    "checks": "Checks",
+    "thresholds": "Thresholds",
+    "languages": "Languages",
+    "behaviour": "Behaviour tests",
+    "logos": "Logos",
+    "data": "Data and method",
+    "drift": "Drift",
+    "reviewers": "Reviewers",
+    "appeals": "Appeals",
+    "missing": "Missing evidence",
+}
 
 
 def headline(gate: Story) -> str:
@@ -18,16 +30,23 @@ def headline(gate: Story) -> str:
     failed, passed, silent = (
         sum(check["status"] in statuses for check in gate["checks"]) for statuses in (("fail",), ("pass", "warn"), ("insufficient",))
     )
-    evidence = f"; {silent} lack the evidence to tell" if silent else ""
+    unmade = f"; {silent:,} could not be made for lack of labels" if silent else ""
     if gate["decision"] == "promote":
-        return f"Ready for approval: all {count(passed, 'check')} with evidence passed{evidence}."
-    return f"Hold: {count(failed, 'check')} failed, {passed} passed{evidence}."
+        return f"Ready for approval: {count(passed, 'check')} passed, none failed{unmade}."
+    return f"Hold: {count(failed, 'check')} failed, {passed:,} passed{unmade}."
 
 
 def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
     items = [*_unfair(story), *_failed(story), *_automation(story), *_evidence(story), *behaviour(story), *_logos(story), *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
+
+
+def place(story: Story, where: str) -> str:
+    """What a link to a part of the page says, for `where` of an item of attention."""
+    if where in PLACES:
+        return PLACES[where]
+    return capital(name_of(story["categories"][int(where.removeprefix("category-")) - 1]))
 
 
 def _failed(story: Story) -> Iterator[Item]:
@@ -37,9 +56,9 @@ def _failed(story: Story) -> Iterator[Item]:
         if check["status"] == "fail" and not check["name"].endswith(("_gap", "_ratio")):
             together.setdefault((check["scope"], check["reason"]), []).append(words(check["name"]))
     for (where, reason), names in list(together.items())[:MAX_ITEMS]:
-        yield item_of(STOP, f"{scope(where)}: {' and '.join(names)}: {reason}.", "checks")
+        yield item_of(STOP, f"{scope(where)}: {' and '.join(names)}: {reason.removesuffix('.')}.", "checks")
     if len(together) > MAX_ITEMS:
-        yield item_of(STOP, f"{len(together) - MAX_ITEMS} further checks failed.", "checks")
+        yield item_of(STOP, f"{count(len(together) - MAX_ITEMS, 'further check')} failed.", "checks")
 
 
 def _unfair(story: Story) -> Iterator[Item]:
@@ -62,7 +81,8 @@ def _unfair(story: Story) -> Iterator[Item]:
     anchors = {category["name"]: f"category-{place}" for place, category in enumerate(story["categories"], 1)}
     yield from (item_of(level, text, anchors[name]) for level, _, text, name in found[:MAX_ITEMS])
     if len(found) > MAX_ITEMS:
-        yield item_of(LOOK, f"{len(found) - MAX_ITEMS} further comparisons stand out.", "languages")
+        more = len(found) - MAX_ITEMS
+        yield item_of(LOOK, f"{count(more, 'further comparison')} {agree(more, 'stands', 'stand')} out.", "languages")
 
 
 def _gap(title: str, item: Story, rate: str, event: str, rows: list[Any]) -> str:
@@ -73,7 +93,7 @@ def _gap(title: str, item: Story, rate: str, event: str, rows: list[Any]) -> str
         return f"{title}: {event} more often than elsewhere ({span})."
     times = f", {ratio['value']:.1f} times as often" if ratio.get("value") else ""
     sure = "beyond what is tolerated" if "FAIL" in (gap["verdict"], ratio.get("verdict")) else "more than chance explains"
-    cases, elsewhere = f"{share(own)} of {gap['n']:,} labelled cases", share(max(own - gap["value"], 0.0))
+    cases, elsewhere = f"{part(own)} of {count(gap['n'], 'labelled case')}", part(max(own - gap["value"], 0.0))
     return f"{title}: {event} in {cases}, against {elsewhere} elsewhere{times} ({span}); {sure}."
 
 
@@ -91,19 +111,19 @@ def _automation(story: Story) -> Iterator[Item]:
         _need(category, certificates["auto_remove"]) for category, certificates in told if certificates["auto_remove"]["threshold"] is None
     ]
     if none:
-        yield item_of(
-            NOTE, f"Nothing is to be removed automatically, for want of proof that it would be right: {'; '.join(none)}.", "thresholds"
-        )
+        targets = listed(sorted({percent(certificates["auto_remove"]["target"]) for _, certificates in told}))
+        why = f"because we cannot yet show that {targets} of removals would be right"
+        yield item_of(NOTE, f"Automatic removal stays off for these, {why}: {'; '.join(none)}.", "thresholds")
     thin = [
         _need(category, certificates["review"]) for category, certificates in told if certificates["review"]["outcome"] == "insufficient"
     ]
     if thin:
-        yield item_of(NOTE, f"How many violations review misses cannot be told yet: {'; '.join(thin)}.", "thresholds")
+        yield item_of(NOTE, f"We do not yet know how many violations review misses: {'; '.join(thin)}.", "thresholds")
 
 
 def _need(category: Story, certificate: Story) -> str:
     need = certificate.get("need_n")
-    return name_of(category) + (f" (about {need:,.0f} labels would settle it)" if need else "")
+    return name_of(category) + (f" (takes about {count(round(need), 'label')})" if need else "")
 
 
 def _evidence(story: Story) -> Iterator[Item]:
@@ -123,9 +143,10 @@ def behaviour(story: Story) -> Iterator[Item]:
     for suite in story["behaviour"]:
         if suite["num_failed"]:
             worst = suite["failed"][0]
-            value = f"{worst['value']:+.3f}" if worst["metric"] == "score_shift" else share(worst["value"])
+            value = f"{worst['value']:+.3f}" if worst["metric"] == "score_shift" else f"{measured(worst)}, {evidence(worst)}"
             where = f"{worst['group_value']} in {spaced(worst['category'])}, {worst['language']}"
-            text = f"Behaviour tests ({suite['suite']}): {suite['num_failed']} of {suite['num_slices']} functionalities and groups fail"
+            text = f"Behaviour tests ({suite['suite']}): {suite['num_failed']} of {suite['num_slices']} functionalities and groups "
+            text += agree(suite["num_failed"], "fails", "fail")
             yield item_of(LOOK, f"{text}, first of all {where} ({words(worst['metric'])}: {value}).", "behaviour")
 
 
@@ -149,9 +170,8 @@ def _remarks(story: Story) -> Iterator[Item]:
     yield from (item_of(NOTE, f"{listed(names)}: rates are taken {note}.", "thresholds") for note, names in together.items() if note)
     left = story["data"]["splits_left_out"]
     if left:
-        yield item_of(
-            NOTE, "Rows of other splits were not read: " + ", ".join(f"{num:,} of {name}" for name, num in left.items()) + ".", "data"
-        )
+        rows = listed([f"{count(num, 'row')} of {name}" for name, num in left.items()])
+        yield item_of(NOTE, f"Kept apart for other steps, and not used here: {rows}.", "data")
 
 
 def _insufficient(language: Story) -> list[Any]:

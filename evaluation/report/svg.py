@@ -40,20 +40,26 @@ class Plot:
         outline = f"{self._path(xs, high)} {self._path(xs[::-1], low[::-1])}"
         self._add(Markup('<polygon points="{}" fill="{}" fill-opacity="0.18"/>'), outline, colour)
 
-    def dots(self, xs: Sequence[float], ys: Sequence[float], colour: str = BLUE, labels: Sequence[str] = ()) -> None:
-        """A dot a point, each with a tooltip where labels are given."""
-        self.num_points += len(xs)
-        for position, (x, y) in enumerate(zip(xs, ys, strict=True)):
-            tip = Markup("<title>{}</title>").format(labels[position]) if labels else Markup("")
-            self._add(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.2" fill="{}">{}</circle>'), *self._at(x, y), colour, tip)
+    def dot(self, at: Point, colour: str, tip: str, *, square: bool = False) -> None:
+        """A point with a tooltip; a square one is told from a round one without its colour."""
+        self.num_points += 1
+        self.marks.append(_marker(*self._at(*at), 3.2, colour, colour, square, tip))
 
-    def cross(self, at: Point, low: Point, high: Point, colour: str, label: str, *, square: bool = False) -> None:
-        """A point with its intervals both ways, named in the key; a square one is told from a round one without its colour."""
+    def bar(self, x: float, low: float, high: float, colour: str, tip: str) -> None:
+        """An upright interval with a tooltip."""
+        self.num_points += 1
+        (px, y0), (_, y1) = self._at(x, low), self._at(x, high)
+        path = Markup('<path d="M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"><title>{}</title></path>')
+        self._add(path, px, y0, y1, colour, tip)
+
+    def cross(self, at: Point, low: Point, high: Point, colour: str, label: str, *, square: bool = False, marked: bool = True) -> None:
+        """A point with its intervals both ways, named in the key; the intervals alone where it is not `marked`."""
         self.num_points += 1
         (px, py), (x0, y0), (x1, y1) = self._at(*at), self._at(*low), self._at(*high)
         lines = Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/>')
         self._add(lines, x0, py, x1, px, y0, y1, colour)
-        self.marks.append(_marker(px, py, 5, "#fff", colour, square))
+        if marked:
+            self.marks.append(_marker(px, py, 5, "#fff", colour, square))
         self.key(colour, label, square=square)
 
     def area(self, edges: Sequence[float], heights: Sequence[float], colour: str, label: str, hatched: bool = False) -> None:
@@ -88,13 +94,6 @@ class Plot:
     def _add(self, template: Markup, *values: object) -> None:
         self.marks.append(template.format(*values))
 
-    def cross_up(self, at: Point, low: float, high: float, colour: str, *, square: bool = False) -> None:
-        """A point with its upright interval."""
-        self.num_points += 1
-        (px, py), (_, y0), (_, y1) = self._at(*at), self._at(at[0], low), self._at(at[0], high)
-        self._add(Markup('<path d="M{:.1f} {:.1f}V{:.1f}" stroke="{}" stroke-width="2"/>'), px, y0, y1, colour)
-        self.marks.append(_marker(px, py, 3.5, colour, colour, square))
-
     def key(self, colour: str, label: str, *, square: bool = True) -> None:
         """Name a mark in the line above the plot, after the names that are there."""
         self.marks.append(_marker(self.key_end + 5, 13, 5, colour, colour, square))
@@ -114,7 +113,7 @@ class Plot:
         for tick, name in self.x.named():
             px, _ = self._at(tick, self.y.low)
             lines.append(Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" class="grid"/>').format(px, TOP, floor))
-            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(px, floor + 17, name))
+            lines.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle" class="tick">{}</text>').format(px, floor + 17, name))
         middle = (LEFT + WIDTH - RIGHT) / 2
         return [*lines, Markup('<text x="{}" y="{}" text-anchor="middle" class="axis">{}</text>').format(middle, HEIGHT - 8, self.x.label)]
 
@@ -123,18 +122,20 @@ class Plot:
         for tick in self.y.ticks:
             _, py = self._at(self.x.low, tick)
             lines.append(Markup('<line x1="{1}" x2="{2}" y1="{0:.1f}" y2="{0:.1f}" class="grid"/>').format(py, LEFT, WIDTH - RIGHT))
-            lines.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(LEFT - 5, py + 4, percent(tick)))
+            lines.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end" class="tick">{}</text>').format(LEFT - 5, py + 4, percent(tick)))
         middle = (TOP + HEIGHT - BOTTOM) / 2
         name = Markup('<text x="11" y="{0}" text-anchor="middle" transform="rotate(-90 11 {0})" class="axis">{1}</text>')
         return [*lines, name.format(middle, self.y.label)]
 
 
-def _marker(x: float, y: float, radius: float, fill: str, stroke: str, square: bool) -> Markup:
-    """A round or square mark around a point."""
+def _marker(x: float, y: float, radius: float, fill: str, stroke: str, square: bool, tip: str = "") -> Markup:
+    """A round or square mark around a point, with a tooltip if there is a text for it."""
+    title = Markup("<title>{}</title>").format(tip) if tip else Markup("")
     if square:
-        corner = '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}" stroke="{}" stroke-width="2"/>'
-        return Markup(corner).format(x - radius, y - radius, 2 * radius, 2 * radius, fill, stroke)  # noqa: S704 (our own text)
-    return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" fill="{}" stroke="{}" stroke-width="2"/>').format(x, y, radius, fill, stroke)
+        rect = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}" stroke="{}" stroke-width="2">{}</rect>')
+        return rect.format(x - radius, y - radius, 2 * radius, 2 * radius, fill, stroke, title)
+    circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" fill="{}" stroke="{}" stroke-width="2">{}</circle>')
+    return circle.format(x, y, radius, fill, stroke, title)
 
 
 def interval_bar(value: float | None, low: float | None, high: float | None, colour: str = BLUE) -> Markup:

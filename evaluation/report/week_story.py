@@ -1,20 +1,21 @@
 """The first screen of a weekly report in plain words: what the week's labels would change, drift, appeals, reviewers, missing evidence."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from evaluation.report.sentences import LOOK, NOTE, STOP, Item, behaviour, item_of
-from evaluation.report.words import capital, count, listed, share, spaced
+from evaluation.report.words import TOO_FEW, agree, capital, count, evidence, listed, measured, part, percent, share, spaced
 
 Story = Mapping[str, Any]
 ACTIONS = {"auto_remove": "automatic removal", "review": "review"}
-MAX_FLAGGED = 5
-WORDS = {  # (something is proposed, a check failed)
-    (False, False): "No change",
-    (False, True): "Checks failed",
-    (True, False): "Ready for approval",
-    (True, True): "Changes proposed, checks failed",
+NOT_COMPARED = {  # why (one reviewer, several)
+    "alone": ("judged no item that has a second verdict or a known truth", "judged no item that has a second verdict or a known truth"),
+    "tied": ("shares only items on which colleagues are evenly split", "share only items on which colleagues are evenly split"),
+    "no_colleague": ("has no colleague with comparable items", "have no colleague with comparable items"),
 }
+FAILED = ", checks failed"
+Asked = Literal["yes", "no", "unknown"]  # whether a person is asked about what the report proposes
+WORDS: dict[Asked, str] = {"yes": "Ready for approval", "no": "For information", "unknown": "Changes proposed"}
 
 
 def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
@@ -28,13 +29,13 @@ def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
         the story with `weekly`, and with headline, what changed and what needs attention said of the week.
     """
     moved = [what for change in told["changes"] for what in _parts(change)]
-    proposal = f"{count(len(moved), 'change')} proposed" if moved else "no change is proposed"
-    word = WORDS[bool(moved), story["decision"] == "hold"]
-    told["word"], told["num_changes"], told["next"] = word, len(moved), _next(len(moved), story["decision"] == "hold")
+    proposal = f"{count(len(moved), 'change')} proposed" if moved else "No change is proposed"
+    told["num_changes"] = len(moved)
+    told["word"], told["asked"], told["next"] = _banner(told, failed=story["decision"] == "hold")
     items = [*story["attention"], *behaviour(told), *_drift(told), *_reviewers(told), *_appeals(told), *_recall(told), *_remarks(told)]
     return {
         **story,
-        "headline": f"{word}: {proposal}; {story['headline'].partition(': ')[2]}",
+        "headline": f"{told['word']}: {proposal}. {story['headline'].partition(': ')[2]}",
         "changed": [*_models(told), *_thresholds(told)],
         "attention": sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"])),
         "frozen": told["frozen"],
@@ -44,12 +45,24 @@ def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _next(num_changes: int, failed: bool) -> str:
-    """What happens now, and who has to do it."""
-    if not num_changes:
-        return "The thresholds stay as they are; nobody is asked." + (" The failed checks are named below." if failed else "")
-    asked = "Nothing changes until a person approves it in Airflow (DAG promote)"
-    return f"{asked}; since checks failed, their yes needs a reason." if failed else f"{asked}."
+def _banner(told: Story, *, failed: bool) -> tuple[str, Asked, str]:
+    """The report's first word, whether a person is asked, and what happens now."""
+    if not told["num_changes"]:
+        nobody = "The thresholds stay as they are; nobody is asked."
+        return ("Checks failed", "no", f"{nobody} The failed checks are named below.") if failed else ("No change", "no", nobody)
+    production, model = told["production"], told["model_version"]
+    if not production["known"]:
+        asked: Asked = "unknown"
+        said = f"This report does not know which model is in production. A person is asked only if it is {model}."
+    elif production["model_version"] != model:
+        asked, serves = "no", production["model_version"]
+        why = f"{model} is not the model in production ({serves} is)" if serves else "no model is in production in the registry"
+        said = f"Nobody will be asked: {why}. These changes are for information."
+    else:
+        asked, said = "yes", "Nothing changes until a person approves it in Airflow (DAG promote)."
+        said += " Some checks failed, so their yes needs a reason." if failed else ""
+    word = "Changes proposed" if failed and asked == "yes" else WORDS[asked]
+    return word + (FAILED if failed else ""), asked, said
 
 
 def _moves(change: Story, action: str) -> bool:
@@ -126,11 +139,42 @@ def _drift(told: Story) -> Iterator[Item]:
 
 
 def _reviewers(told: Story) -> Iterator[Item]:
-    flagged = told["reviewers"]["flagged"]
-    names = list(dict.fromkeys(row["reviewer_id"] for row in flagged))
-    if names:
-        which = listed(names[:MAX_FLAGGED])
-        yield item_of(LOOK, f"{count(len(names), 'reviewer')} deviate from co-reviewers beyond chance: {which}.", "reviewers")
+    of_each: dict[str, list[Story]] = {}
+    for row in told["reviewers"]["flagged"]:
+        of_each.setdefault(row["reviewer_id"], []).append(row)
+    if not of_each:
+        return
+    cases = []
+    for name, rows in of_each.items():
+        disagreed, num, expected = (sum(row[key] for row in rows) for key in ("num_disagreements", "num", "expected"))
+        cases.append(f"{name} ({disagreed} of {count(num, 'item')}; {expected:.1f} expected)")
+    who = "One reviewer disagrees" if len(cases) == 1 else f"{len(cases)} reviewers disagree"
+    yield item_of(LOOK, f"{who} with colleagues more than chance explains: {listed(cases)}.", "reviewers")
+
+
+def compared(reviewers: Story) -> list[str]:
+    """How many reviewers could be compared with colleagues, why the others could not, and whether one of those compared disagrees.
+
+    Args:
+        reviewers: of `week_people.describe_reviewers`.
+    """
+    num, total, left_out = reviewers["num_compared"], reviewers["num_reviewers"], reviewers["not_compared"]
+    if not total:
+        return ["No verdict of this week counts, so nothing can be said of any reviewer."]
+    lines = [f"{count(reviewers['num_verdicts'], 'verdict')} of {count(total, 'reviewer')}."]
+    if num:
+        least, most = reviewers["shared"]
+        items = count(most, "item") if least == most else f"{least:,} to {count(most, 'item')}"
+        lines.append(f"{num:,} of {count(total, 'reviewer')} could be compared with colleagues, on {items} each.")
+    else:
+        lines.append(f"0 of {count(total, 'reviewer')} could be compared with colleagues, so nothing can be said of any of them.")
+    if num < total:
+        why = [f"{left_out[key]:,} {text[left_out[key] != 1]}" for key, text in NOT_COMPARED.items() if left_out[key]]
+        lines.append(f"Why the other {total - num:,} could not: {'; '.join(why)}.")
+    if num and not reviewers["flagged"]:
+        who = "The one who was compared does not disagree" if num == 1 else f"None of the {num:,} who were compared disagrees"
+        lines.append(f"{who} with colleagues more than chance explains.")
+    return lines
 
 
 def _appeals(told: Story) -> Iterator[Item]:
@@ -143,8 +187,8 @@ def appeal_gap(row: Story) -> str:
     """Why appeals and audit differ, for one category."""
     if row["audit"] is None:
         return f"{_seen(row)}."
-    appealed = share(row["appealed"] / row["removals"])
-    why = f"users appeal what they think wrong, the audit draws by chance, and {appealed} of removals were appealed"
+    appealed = f"{part(row['appealed'] / row['removals'])} of {count(row['removals'], 'removal')}"
+    why = f"users appeal what they think wrong, the audit draws by chance, and {appealed} {agree(row['removals'], 'was', 'were')} appealed"
     return f"{_seen(row)}. They need not agree: {why}."
 
 
@@ -153,27 +197,48 @@ def _seen(row: Story) -> str:
     seen = f"{row['overturned']} of {count(row['decided'], 'decided appeal')} overturned the removal"
     if row["audit"] is None:
         return f"{seen}; no audited removal to set beside it"
-    wrong = f"{share(row['audit']['ci_low'])} to {share(row['audit']['ci_high'])}: {row['wrong_low']:.0f} to {row['wrong_high']:.0f}"
-    return f"{seen}; the audit puts {share(row['audit']['value'])} of all removals as wrong ({wrong} of {row['removals']:,})"
+    if measured(row["audit"]) == TOO_FEW:
+        return f"{seen}; the audit has too few labels to say how many removals were wrong ({evidence(row['audit'])} was)"
+    wrong = f"{evidence(row['audit'])}; that is {row['wrong_low']:.0f} to {row['wrong_high']:.0f} of {row['removals']:,}"
+    return f"{seen}; by the audit, {measured(row['audit'])} of all removals were wrong ({wrong})"
 
 
 def _recall(told: Story) -> Iterator[Item]:
     """On how many weeks recall was judged, and what is missing to certify it."""
     for row in told["recall"]:
-        weeks = count(len(row["weeks"]), "week")
-        why = "" if row["window_reason"] is None else f" ({row['window_reason']})"
-        said = f"certified at {row['threshold']:.3f}, at least {share(row['bound'])}" if row["outcome"] == "certified" else "not certified"
-        missing = "" if row["outcome"] == "certified" or row["need_n"] is None else f"; {row['n']:,} labels below, {row['need_n']:,} needed"
-        yield item_of(NOTE, f"{spaced(row['category'])}: recall over {weeks}{why} is {said}{missing}.", "missing")
+        category, target = spaced(row["category"]), percent(row["target"])
+        weeks = f"Counted: {count(len(row['weeks']), 'week')}" + (f"; {row['window_reason']}." if row["window_reason"] else ".")
+        if row["outcome"] == "certified":
+            what = (
+                f"from {row['threshold']:.3f} on, review and removal find at least {share(row['bound'])} of violations; that is certified."
+            )
+        else:
+            what = f"we cannot yet say how much review misses. {_missing_recall(row, target)}"
+        yield item_of(NOTE, f"{category}: {what} {weeks}", "missing")
+
+
+def _missing_recall(row: Story, target: str) -> str:
+    """What the labels lack to certify recall in one category."""
+    if abs(row["need_threshold"] - row["threshold"]) > 1e-9:
+        return f"The {count(row['n'], 'label')} so far {agree(row['n'], 'contains', 'contain')} too many misses for the {target} target."
+    there = f"{agree(row['n'], 'there is', 'there are')} {count(row['n'], 'label')}"
+    return f"So far {there}; the {target} target needs about {row['need_n']:,}."
 
 
 def _remarks(told: Story) -> Iterator[Item]:
     if told["otherwise_decided"]:
-        num = f"{told['otherwise_decided']:,} decisions differ from the thresholds taken as in force"
-        yield item_of(NOTE, f"{num}: these changed within the week, or another rule decided.", "data")
+        num = told["otherwise_decided"]
+        differ = f"{count(num, 'decision')} {agree(num, 'differs', 'differ')} from the thresholds taken as in force"
+        yield item_of(NOTE, f"{differ}: the thresholds changed within the week, or another rule decided.", "data")
     open_ = [row for row in told["missing"] if row["cost"] is not None]
     if open_:
         cheap = open_[0]
         where = spaced(cheap["category"]) + ("" if cheap["language"] == "all" else f", {cheap['language']}")
-        least = f"the cheapest takes {count(cheap['cost'], 'further label')} ({where}: {cheap['purpose']})"
-        yield item_of(NOTE, f"{count(len(told['missing']), 'question')} this week's labels leave open; {least}.", "missing")
+        num = len(told["missing"])
+        still = f"{count(num, 'question')} {agree(num, 'is', 'are')} still open."
+        quickest = (
+            f"The quickest to settle needs {count(cheap['cost'], 'more label')}"
+            if num > 1
+            else f"It needs {count(cheap['cost'], 'more label')}"
+        )
+        yield item_of(NOTE, f"{still} {quickest}: {where}, {cheap['purpose']}.", "missing")

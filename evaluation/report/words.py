@@ -1,5 +1,6 @@
 """Names and numbers as a reader says them."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,11 @@ GAPS = {
     "wrongful_removal_share": ("automatic removals are wrong", "wrongful_removal_gap", "wrongful_removal_ratio"),
 }
 
+NEARLY = 1e-9  # of 0 or 1: what sums of weights leave over
+TOO_FEW = "too few to say"
+MAX_DOUBT = 0.5  # where none or all of the labels leave more open than this, their bound says nothing
+KEPT = "\n\t\u200c\u200d"
+
 
 def words(name: str) -> str:
     """An id as a reader says it."""
@@ -66,13 +72,68 @@ def scope(text: str) -> str:
 
 
 def share(value: float) -> str:
-    """A share as a percentage: one decimal, two below 1 %, and never a rounded 0 or 100."""
+    """A target, a bound or an interval's end as a percentage: one decimal, two below 1 %, and never a rounded 0 or 100.
+
+    A measured share goes through `part` or `measured`: a handful of labels gives 0 % or 100 % as easily as thousands do.
+    """
     percent = 100 * value
     if 0 < percent < 0.01:
         return "<0.01 %"
     if 99.99 < percent < 100:
         return ">99.99 %"
     return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.1f} %"
+
+
+def whole(value: float) -> bool:
+    """Whether a share is none or all of what was counted."""
+    return value < NEARLY or value > 1 - NEARLY
+
+
+def part(value: float) -> str:
+    """A measured share as a percentage, or `none` or `all`."""
+    return share(value) if not whole(value) else "none" if value < NEARLY else "all"
+
+
+def measured(row: Mapping[str, Any]) -> str:
+    """A measured share; where it is none or all, the bound that the labels give, or that they are too few to give one.
+
+    Args:
+        row: value, ci_low, ci_high and n of a metric; a figure that was counted over everything has no interval.
+    """
+    if not whole(row["value"]):
+        return share(row["value"])
+    none = row["value"] < NEARLY
+    bound = row["ci_high"] if none else row["ci_low"]
+    if bound is None or abs(bound - row["value"]) < NEARLY:
+        return _counted(row)
+    if abs(bound - row["value"]) > MAX_DOUBT:
+        return TOO_FEW
+    return f"at {'most' if none else 'least'} {share(bound)}"
+
+
+def evidence(row: Mapping[str, Any]) -> str:
+    """What stands beside `measured`: the interval, or of how many labels none or all were so; nothing where that is said already."""
+    if whole(row["value"]):
+        return "" if measured(row) == _counted(row) else _counted(row)
+    if row["ci_low"] is None:
+        return ""
+    return f"{share(row['ci_low'])} to {share(row['ci_high'])}" if row["ci_high"] is not None else f"at least {share(row['ci_low'])}"
+
+
+def _counted(row: Mapping[str, Any]) -> str:
+    return f"{0 if row['value'] < NEARLY else row['n']:,.0f} of {row['n']:,.0f}"
+
+
+def percent(value: float) -> str:
+    """A target in a sentence, without decimals that it does not have."""
+    return f"{100 * value:g} %"
+
+
+def visible(text: str) -> str:
+    """The text with every control and formatting character written out, so that none of the data acts on a page, a terminal or the
+    order of the letters; the two joiners that Persian and emoji are written with stay."""
+    hidden = {char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Cs") and char not in KEPT}
+    return text.translate({ord(char): f"\\u{ord(char):04x}" for char in hidden})
 
 
 def spaced(name: str) -> str:
@@ -93,7 +154,12 @@ def listed(names: list[str]) -> str:
 
 def count(number: int, noun: str) -> str:
     """A number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def agree(number: int, one: str, several: str) -> str:
+    """The form of a verb that goes with a number of things."""
+    return one if number == 1 else several
 
 
 def capital(text: str) -> str:

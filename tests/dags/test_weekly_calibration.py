@@ -49,6 +49,7 @@ def test_a_run_calls_the_command_for_its_week(toy: Any) -> None:
     nothing_in_production = {"report": "success", "propose": "skipped", "ask": "skipped"}
     assert run(1, "2026-W42") == nothing_in_production
     assert run(2, "2026-W43") == nothing_in_production
-    state = json.loads((toy.store / "weekly" / "2026-W43" / "state.json").read_text())["state"]
-    assert Path(state) == toy.store / "weekly" / "2026-W42" / "state.json"
+    told = json.loads((toy.store / "weekly" / "2026-W43" / "state.json").read_text())
+    assert told["champion"] == "none"  # so the report says that nobody will be asked
+    assert Path(told["state"]) == toy.store / "weekly" / "2026-W42" / "state.json"
     assert run(3, "2020-W01") == dict.fromkeys(("propose", "ask"), "upstream_failed") | {"report": "failed"}

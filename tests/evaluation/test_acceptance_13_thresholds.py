@@ -163,7 +163,8 @@ def test_misses_that_rule_out_the_threshold_in_force_give_the_need_of_a_lower_on
     rows = score_table(8000, 14, categories=("spam",))
     told = decide(rows, review=0.8, recall_target=0.97)["review"]
     assert told["outcome"] == "kept" and told["threshold"] == 0.8
-    assert told["need_n"] > 0 and "need_n is for 0." in told["reason"]
+    assert told["need_n"] > 0 and told["need_threshold"] < 0.8
+    assert f"at {told['need_threshold']:.4f}, {told['need_n']:,} labels would be enough" in told["reason"]
 
 
 def test_a_few_errors_do_not_say_that_no_number_of_labels_would_do(score_table) -> None:

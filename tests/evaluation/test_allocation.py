@@ -62,7 +62,7 @@ def test_the_same_rows_in_another_order_want_the_same() -> None:
 def test_what_no_number_of_labels_settles_is_said_and_gets_the_floor_alone() -> None:
     wants = allocation.wanted(zones(top=0.93), settings())
     assert wants["auto_remove"].labels is None
-    assert "no number of labels would certify 0.95" in wants["auto_remove"].reason
+    assert "More labels cannot certify 95 %" in wants["auto_remove"].reason
     made = {"spam": zones(top=0.93) | {"none": posts(np.random.default_rng(3).beta(0.3, 14, 40_000))}}
     parts = allocation.allocate(made, {"spam": allocation.wanted(made["spam"], settings())}, 240, AUDIT)
     assert parts[0].labels == pytest.approx(AUDIT.floor_share * 240 / 3)

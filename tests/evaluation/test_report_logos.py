@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import bare_rates
 import logo_evaluated as world
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from score_worlds import PARAMS, settings, table
 
 from evaluation import evaluate, logo_evaluate
 from evaluation.logo_inputs import Inputs
-from evaluation.report import logo_sentences, logos
+from evaluation.report import logo_sentences, logos, render
 from feature_store.errors import BadUse
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "a|b`c`[d](javascript:alert(3))", "{{ 7*7 }}", "y" * 300)
@@ -62,6 +63,21 @@ def test_its_figures_are_those_of_the_metrics(plain: Path) -> None:
     assert {brand["name"]: brand["marks"] for brand in told["brands"]} == {
         brand: metrics.loc[("brand", brand, "ap_50"), "n"] for brand in ("acorn", "birch", "cedar")
     }
+
+
+def test_no_rate_of_the_section_is_a_bare_none_or_all(plain: Path) -> None:
+    story = json.loads((plain / "report.json").read_text())
+    every, none = (
+        {"value": value, "ci_low": low, "ci_high": high, "n": 3, "reason": None} for value, low, high in ((1, 0.4, 1), (0, 0, 0.2))
+    )
+    story["logos"]["brands"][0]["metrics"] |= {"precision": every, "recall": none}
+    story["logos"]["figures"] |= {"precision": none, "recall": every}
+    story["logos"]["exposure"]["places"][0] |= {"post_share": 1.0, "area_share_shown": 0.0}
+    page, mail = render.html(story), render.markdown(story)
+    assert bare_rates.in_page(page) == []
+    assert bare_rates.in_lines(mail.splitlines()) == []
+    assert "The detector finds all of the 3 marks on photos held out" in page
+    assert "at most 20.0 % (0 of 3)" in mail
 
 
 def test_composites_only_stands_beside_luck(plain: Path) -> None:

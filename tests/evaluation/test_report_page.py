@@ -67,7 +67,7 @@ def test_every_category_has_its_three_charts_with_their_bands(page_of: Path) -> 
     assert len(reliability) == len(curves) == len(histograms) == 2
     for chart in reliability:
         (band,) = re.findall(r'<polygon points="([^"]+)"', chart)
-        dots = re.findall(r"<circle [^>]*><title>given ([\d.]+), found ([\d.]+) \(([\d.]+) to ([\d.]+)\)", chart)
+        dots = re.findall(r"<(?:circle|path) [^>]*><title>given ([\d.]+), found ([\d.]+) \(([\d.]+) to ([\d.]+)\)", chart)
         assert len(band.split()) == 2 * len(dots) > 8
         assert all(float(low) <= float(rate) <= float(high) for _, rate, low, high in dots)
     for chart in curves:
@@ -107,7 +107,7 @@ def test_the_heat_map_has_every_language_and_category_and_signs_beside_its_colou
     assert all(len(row) == 1 + len(story["categories"]) for row in cells)
     verdicts = [cell["verdict"] for row in story["heat_map"] for cell in row["cells"]]
     assert "FAIL" in verdicts
-    signs = [text.strip()[-1] for row in cells for text in row[1:]]
+    signs = [text.strip()[0] for row in cells for text in row[1:]]
     assert signs == [{"FAIL": "✕", "WARN": "!", "PASS": "✓", "INSUFFICIENT": "?"}[verdict] for verdict in verdicts]
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from score_worlds import settings
 
-from evaluation import reviewers
+from evaluation import reviewers, week_people
+from evaluation.report import week_story
 
 
 def panel(num_items: int, seed: int, share: float, **habits) -> pd.DataFrame:
@@ -76,3 +78,62 @@ def test_gold_decides_where_there_are_no_co_reviewers() -> None:
     assert set(found[found.flagged].reviewer_id) == {"r2"}
     assert found[found.flagged].reference.tolist() == [0]
     assert reviewers.deviating(rows.assign(verdict=verdict, gold=np.nan), level=0.05).empty
+
+
+def said_of(rows: list[tuple[str, str, int]]) -> tuple[dict, str]:
+    """What the report says of reviewers, from (item, reviewer, verdict)."""
+    votes = pd.DataFrame(rows, columns=["item_id", "reviewer_id", "verdict"]).assign(category="spam", language="en", gold=np.nan)
+    told = week_people.describe_reviewers(votes, votes[["item_id", "category"]], settings().reviewers)
+    return told, " ".join(week_story.compared(told))
+
+
+def test_who_could_not_be_compared_is_counted_with_the_reason() -> None:
+    pairs = [(f"i{k}", name, 1) for k in range(6) for name in ("r1", "r2")] + [("j", "r1", 1), ("j", "r2", 1), ("j", "r3", 1)]
+    alone = [("a1", "r4", 1), ("a2", "r5", 0)]
+    split = [("s", "r6", 1), ("s", "t1", 0), ("s", "t2", 1), ("s2", "t1", 0), ("s2", "t2", 0)]  # r6 sees one item, a tie of the others
+    told, said = said_of([*pairs, *alone, *split])
+    assert (told["num_compared"], told["num_reviewers"]) == (5, 8)
+    assert told["not_compared"] == {"alone": 2, "tied": 1, "no_colleague": 0}
+    assert "5 of 8 reviewers could be compared with colleagues, on 1 to 7 items each." in said
+    assert "Why the other 3 could not: 2 judged no item that has a second verdict or a known truth; 1 shares only items" in said
+    assert "None of the 5 who were compared disagrees with colleagues more than chance explains." in said
+
+
+def test_a_pair_that_disagrees_has_no_colleague_to_be_measured_by() -> None:
+    told, said = said_of([("i", "r1", 1), ("i", "r2", 0)])
+    assert told["not_compared"] == {"alone": 0, "tied": 0, "no_colleague": 2}
+    assert "0 of 2 reviewers could be compared with colleagues, so nothing can be said of any of them." in said
+    assert "2 have no colleague with comparable items" in said
+
+
+def test_nobody_is_cleared_who_could_not_be_compared() -> None:
+    for rows in ([], [("i", "r1", 1)], [("i", "r1", 1), ("j", "r2", 1)]):
+        told, said = said_of(rows)
+        assert told["num_compared"] == 0
+        assert "nothing can be said of any" in said
+        assert "chance" not in said
+    assert "0 of 1 reviewer could" in said_of([("i", "r1", 1)])[1]
+
+
+def test_every_reviewer_is_either_compared_or_counted() -> None:
+    rows = [(row.item_id, row.reviewer_id, row.verdict) for seed in range(3) for row in panel(4, seed, 0.5).itertuples()]
+    for num in range(1, len(rows)):
+        told, _ = said_of(list(dict.fromkeys(rows[:num])))
+        assert told["num_compared"] + sum(told["not_compared"].values()) == told["num_reviewers"]
+
+
+@pytest.mark.parametrize(
+    ("flagged", "said"),
+    [
+        ([("r1", 5, 5, 0.3)], "One reviewer disagrees with colleagues more than chance explains: r1 (5 of 5 items; 0.3 expected)."),
+        ([("r1", 5, 5, 0.3), ("r1", 2, 3, 0.2)], "One reviewer disagrees with colleagues more than chance explains: r1 (7 of 8 items; 0.5"),
+        ([("r1", 5, 5, 0.3), ("r2", 1, 1, 0.0)],
+         "2 reviewers disagree with colleagues more than chance explains: r1 (5 of 5 items; 0.3 expected) and r2 (1 of 1 item; 0.0"),
+    ],
+)  # fmt: skip
+def test_the_first_screen_names_who_disagrees(flagged: list, said: str) -> None:
+    names = ("reviewer_id", "num_disagreements", "num", "expected")
+    told = {"reviewers": {"flagged": [dict(zip(names, row, strict=True)) for row in flagged]}}
+    (item,) = week_story._reviewers(told)
+    assert item["text"].startswith(said)
+    assert list(week_story._reviewers({"reviewers": {"flagged": []}})) == []

@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reported(store: Path) -> Path:
     """The report on the week, as the DAG makes it."""
     out, ruled = store / "weekly" / WEEK, store / "weekly" / "in_force.json"
-    in_force.run(store, WEEK, ruled)
+    in_force.run(store, WEEK, ruled, ruled.with_suffix(".champion.json"))
     arguments = ["--week", WEEK, "--out", str(out), "--thresholds", str(ruled), "--store", str(store), "--params", str(PARAMS)]
     assert weekly.main(arguments) == 0
     return out
@@ -47,11 +47,14 @@ def thresholds_of(store: Path, number: str) -> dict[str, Any]:
 
 
 def test_the_thresholds_in_force_are_those_in_production_and_name_their_model(store: Path, tmp_path: Path) -> None:
-    in_force.run(store, WEEK, tmp_path / "in_force.json")
+    label = tmp_path / "champion.json"
+    in_force.run(store, WEEK, tmp_path / "in_force.json", label)
     found = load_thresholds(tmp_path / "in_force.json")
     assert found == thresholds_of(store, "1") | {"model_version": "upheld-moderation/1"}
-    assert "did not serve" in in_force.run(store, "2026-W40", tmp_path / "in_force.json")
+    label.unlink()
+    assert "did not serve" in in_force.run(store, "2026-W40", tmp_path / "in_force.json", label)
     assert not (tmp_path / "in_force.json").exists()
+    assert json.loads(label.read_text()) == {"model_version": "upheld-moderation/1"}  # in production, whether it served or not
 
 
 def test_a_weeks_proposal_is_registered_once_asked_about_and_approved(store: Path, reported: Path) -> None:
@@ -99,7 +102,9 @@ def test_nobody_is_asked_where_nothing_is_proposed(store: Path, tmp_path: Path, 
 def test_nothing_in_production_has_no_thresholds(tmp_path: Path) -> None:
     (tmp_path / "weekly.json").write_text(json.dumps({"week": WEEK, "models": []}))
     assert "nothing is in production" in propose.run(tmp_path / "store", tmp_path)["why"]
-    assert "nothing is in production" in in_force.run(tmp_path / "store", WEEK, tmp_path / "in_force.json")
+    label = tmp_path / "champion.json"
+    assert "nothing is in production" in in_force.run(tmp_path / "store", WEEK, tmp_path / "in_force.json", label)
+    assert json.loads(label.read_text()) == {"model_version": None}
 
 
 def test_a_category_without_a_decision_keeps_its_thresholds() -> None:

@@ -10,4 +10,5 @@ if options["--week"] == "2020-W01":
 out = Path(options["--out"])
 out.mkdir(parents=True, exist_ok=True)
 for name in ("state.json", "weekly.json"):
-    (out / name).write_text(json.dumps({"week": options["--week"], "models": [], "state": options.get("--state")}))
+    told = {"week": options["--week"], "models": [], "state": options.get("--state"), "champion": options["--champion"]}
+    (out / name).write_text(json.dumps(told))

@@ -1,0 +1,91 @@
+"""A draw as the file that people get, and out of the ledger again: the same rows in the same order, byte for byte."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store import atomic, contracts
+from feature_store.command import parse_time
+from feature_store.errors import BadUse
+
+COLUMNS = contracts.AUDIT_DRAWS.names
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+LAST = "last"
+
+
+def table(plan: pd.DataFrame) -> pa.Table:
+    """The rows of a draw with the ledger's columns and types."""
+    return pa.Table.from_pydict({name: plan[name].tolist() for name in COLUMNS}, schema=contracts.AUDIT_DRAWS)
+
+
+def require_suffix(out: Path) -> None:
+    """Refuse a name that tells no format.
+
+    Raises:
+        BadUse: it does not end in one of SUFFIXES.
+    """
+    if out.suffix not in SUFFIXES:
+        raise BadUse(f"--out {out}: expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+def write(draws: pa.Table, path: Path, suffix: str) -> None:
+    """Write a draw.
+
+    Args:
+        draws: of `table` or `recorded`.
+        path: file to write.
+        suffix: one of SUFFIXES, the format.
+    """
+    ordered = draws.sort_by([(name, "ascending") for name in ("category", "language", "zone", "draw_id")])
+    if suffix == ".parquet":
+        pq.write_table(ordered, path)
+    elif suffix == ".csv":
+        ordered.to_pandas().to_csv(path, index=False)
+    else:
+        lines = (json.dumps(row | {"drawn_at": row["drawn_at"].isoformat()}, ensure_ascii=False) for row in ordered.to_pylist())
+        atomic.write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def recorded(store: Path, draw: str) -> pa.Table:
+    """An earlier draw, as the ledger keeps it.
+
+    Args:
+        store: folder with the ledger.
+        draw: `last`, the time of the draw (ISO 8601 with a zone), or a draw_id of it.
+
+    Raises:
+        BadUse: there is no ledger, or no such draw; the message names the latest ones.
+    """
+    from feature_store.ledger import Ledger
+
+    draws = Ledger(store).read("audit_draws", COLUMNS)
+    times = sorted(pc.unique(draws["drawn_at"]).to_pylist())
+    if not times:
+        raise BadUse(f"--again {draw}: no draw is recorded in {store}; draw with --decisions and --budget")
+    at = times[-1] if draw == LAST else _time_of(draws, draw)
+    if at not in times:
+        known = ", ".join(f"{time.isoformat()}" for time in times[-3:])
+        raise BadUse(f"--again {draw}: no such draw; expected `{LAST}`, a draw_id, or the time of a draw, the latest are {known}")
+    return draws.filter(pc.equal(draws["drawn_at"], pa.scalar(at, contracts.TIMESTAMP)))
+
+
+def times(store: Path) -> set[datetime]:
+    """Times of all draws that the store's ledger keeps; none without a ledger."""
+    if not (store / "ledger").is_dir():
+        return set()
+    from feature_store.ledger import Ledger
+
+    return set(Ledger(store).read("audit_draws", ["drawn_at"])["drawn_at"].to_pylist())
+
+
+def _time_of(draws: pa.Table, draw: str) -> datetime | None:
+    """When a draw was made; None where there is none of that id."""
+    if draw.startswith("a_"):
+        found = draws.filter(pc.equal(draws["draw_id"], draw))["drawn_at"].to_pylist()
+        return found[0] if found else None
+    return parse_time(draw, "--again")
