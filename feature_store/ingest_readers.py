@@ -62,7 +62,7 @@ def _sizes(column: pa.Array) -> np.ndarray:
         lengths = np.append(_sizes(column.dictionary), 0)
         return lengths[column.indices.fill_null(len(lengths) - 1).to_numpy(zero_copy_only=False)]
     if isinstance(column, pa.StructArray):
-        return sum((_sizes(field) for field in column.flatten()), np.zeros(len(column), np.int64))
+        return np.asarray(sum((_sizes(field) for field in column.flatten()), np.zeros(len(column), np.int64)))
     if isinstance(column, pa.MapArray):
         column = column.cast(pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)])))
     if isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
