@@ -184,12 +184,12 @@ def _certificate(action: str, bound: Mapping[str, Any] | None) -> str:
         return begins + (f" {capital(need)} labels would be needed." if need else "")
     labels, wanted = count(bound["n"], "label"), f"{100 * bound['target']:g} %"
     if outcome in ("certified", "kept") and bound["threshold"] is not None and bound.get("bound") is not None:
-        worth = f", worth {bound['n_eff']:,.0f} drawn at random" if bound.get("n_eff") is not None else ""
+        worth = f", worth {bound['n_eff']:,.0f} drawn at random," if bound.get("n_eff") is not None else ""
         sure = f", wrong with a chance of at most {100 * bound['delta']:g} %" if bound.get("delta") is not None else ""
         shown = _claim(action, f"at least {share(bound['bound'])}")
         return f"{begins} {labels}{worth} show {shown} (wanted: {wanted}){sure}."
     if need and bound["need_n"] > bound["n"]:
-        return f"{begins} {labels} are too few to show {_claim(action, wanted)}; {need} would be needed."
+        return f"{begins} {labels} {'is' if bound['n'] == 1 else 'are'} too few to show {_claim(action, wanted)}; {need} would be needed."
     return f"{begins} {labels} do not show {_claim(action, wanted)}" + (": too many of them speak against it." if need else ".")
 
 

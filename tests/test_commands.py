@@ -12,7 +12,7 @@ COMMON = ("--params", "--set", "--store", "UPHELD_STORE", "--json")
 # DESIGN section 6, those that exist by now
 NAMES = (
     "ingest", "calibrate", "evaluate", "audit-sample", "weekly", "score", "retrain", "runs", "rerun", "diff", "freeze", "unfreeze", "up",
-    "simulate-weeks", "promote", "rollback", "behave", "sample-data", "dsa-export", "demo",
+    "simulate-weeks", "promote", "rollback", "approvals", "behave", "sample-data", "dsa-export", "demo",
 )  # fmt: skip
 
 
