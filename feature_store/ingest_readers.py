@@ -60,8 +60,7 @@ def _sizes(column: pa.Array) -> np.ndarray:
     """int64 (N,): bytes of the texts that each value would have if it were decoded."""
     if isinstance(column, pa.DictionaryArray) and not pa.types.is_primitive(column.type.value_type):
         lengths = np.append(_sizes(column.dictionary), 0)
-        sizes: np.ndarray = lengths[column.indices.fill_null(len(lengths) - 1).to_numpy(zero_copy_only=False)]
-        return sizes
+        return np.asarray(lengths[column.indices.fill_null(len(lengths) - 1).to_numpy(zero_copy_only=False)])
     if isinstance(column, pa.StructArray):
         return np.asarray(sum((_sizes(field) for field in column.flatten()), np.zeros(len(column), np.int64)))
     if isinstance(column, pa.MapArray):
