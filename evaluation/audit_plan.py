@@ -74,6 +74,14 @@ def recorded(store: Path, draw: str) -> pa.Table:
     return draws.filter(pc.equal(draws["drawn_at"], pa.scalar(at, contracts.TIMESTAMP)))
 
 
+def record(store: Path, draws: pa.Table) -> None:
+    """Write a draw into the ledger, the authority on its probabilities; without a ledger the plan is all there is."""
+    if (store / "ledger").is_dir():
+        from feature_store.ledger import record_draws
+
+        record_draws(store, draws)
+
+
 def times(store: Path) -> set[datetime]:
     """Times of all draws that the store's ledger keeps; none without a ledger."""
     if not (store / "ledger").is_dir():

@@ -155,10 +155,7 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
     draws = audit_plan.table(result.plan)
     with atomic.replacing(out) as partial:
         audit_plan.write(draws, partial, out.suffix)
-        if (store / "ledger").is_dir():
-            from feature_store.ledger import record_draws
-
-            record_draws(store, draws)  # the authority on its probabilities: the plan takes its name only once the ledger knows the draw
+        audit_plan.record(store, draws)  # the plan takes its name only once the ledger knows the draw
     told = audit_told.describe(result.plan) | {"allocation": audit_told.allocated(result.plan, result.parts)}
     told |= {"draw": drawn_at.isoformat(), "again": False, "out": str(out), "expected": result.expected}
     return told | {"low": result.low, "high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}

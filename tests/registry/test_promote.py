@@ -262,7 +262,7 @@ def test_hostile_names_stay_text(tmp_path: Path, make_workspace: MakeWorkspace) 
     register.run(workspace, tmp_path)
     body = proposal.run(tmp_path, None, None)["body"]
     assert "<img" not in body
-    assert r"\[go\](http://x)" in body
+    assert r"\[go\](http\://x)" in body
 
 
 def test_the_commands(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
