@@ -129,7 +129,7 @@ def test_a_log_tells_epoch_and_batch(
     assert len(set(batches)) > 5
     assert all(8 * (int(epoch) - 1) <= int(batch) <= 8 * int(epoch) for epoch, batch in told)
     epochs = [line for line in lines if line.startswith("epoch ") and "samples/s" in line]
-    assert [line[:20] for line in epochs] == [f"epoch {epoch}: train loss" for epoch in (1, 2, 3)]
+    assert [line[:19] for line in epochs] == [f"epoch {epoch}: train loss" for epoch in (1, 2, 3)]
     assert len(lines) == len(told) + len(epochs)
 
 
