@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,12 +105,15 @@ def run_task(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         AirflowSkipException: there was nothing to do; the result is pushed as XCom first, since later tasks read it.
         AirflowException: the process was killed; Airflow may try again.
+        SystemExit: the process was told to end; Airflow tries again unless it was Airflow itself that told it.
         AirflowFailException: the work failed, and would fail again.
     """
     with tempfile.TemporaryDirectory(prefix="upheld-task-") as scratch:
         answer = Path(scratch) / "result.json"
         code = call(root, ["dags.run_stage", *arguments, "--store", str(store_of(root)), "--result", str(answer)], sys.executable)
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {"error": f"exit code {code}"}
+    if code == -signal.SIGTERM:  # so Airflow ends a task; of an exit it logs one line, of an exception the way there too
+        raise SystemExit("stopped: a person ended this run, or the machine is going down")
     if code < 0 or code == run_stage.KILLED:
         raise AirflowException(f"killed: {result['error']}")
     if code:

@@ -101,6 +101,24 @@ def test_what_the_form_lacks_can_still_be_set_and_what_nobody_knows_not(airflow:
     assert ended["unknown"]["prepare"] == "failed"
 
 
+def test_the_log_of_a_stopped_run_says_so_in_a_line(airflow: Airflow, as_before: None) -> None:
+    airflow.ask("PATCH", "/api/v2/dags/retrain", {"is_paused": False})
+    (airflow.store / "hang_features").touch()
+    (airflow.store / "extractions").unlink(missing_ok=True)
+    run = run_path(airflow.ask("POST", "/api/v2/dags/retrain/dagRuns", {"logical_date": None})["dag_run_id"], "retrain")
+    wait_for(lambda: airflow.ask("GET", run)["state"] == "running")
+    wait_for((airflow.store / "extractions").exists)
+    (airflow.store / "hang_features").unlink()
+    airflow.ask("PATCH", run, {"state": "failed"})
+
+    def log() -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = airflow.ask("GET", f"{run}/taskInstances/features/logs/1?full_content=true")["content"]
+        return lines
+
+    wait_for(lambda: any("stopped: a person ended this run" in str(line) for line in log()))
+    assert [line for line in log() if "error_detail" in line or "Traceback" in line["event"]] == []
+
+
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
 def test_the_other_forms_submit_as_they_open(airflow: Airflow, as_before: None) -> None:
     with page_of(airflow) as page:

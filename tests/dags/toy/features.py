@@ -1,11 +1,15 @@
-"""Stands in for feature_store/features.py: counts how often it was called."""
+"""Stands in for feature_store/features.py: counts how often it was called; hangs where the store says `hang_features`."""
 
 import argparse
+import time
 from pathlib import Path
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--store", type=Path)
     print("nothing new to extract")
-    with (parser.parse_args().store / "extractions").open("a") as file:
+    store = parser.parse_args().store
+    with (store / "extractions").open("a") as file:
         file.write("extracted\n")
+    if (store / "hang_features").exists():
+        time.sleep(600)
