@@ -193,5 +193,5 @@ def test_it_says_what_each_zone_buys_and_which_reviewers_are_needed(tmp_path, mo
     assert all(part["reason"] for part in told["allocation"])
     assert command(tmp_path, *given) == 0
     shown = " ".join(capsys.readouterr().err.split())
-    assert "what they buy" in shown
+    assert "What the labels buy" in shown
     assert "Reviewers needed by language: " in shown
