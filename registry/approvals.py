@@ -7,11 +7,10 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from registry import approval_log
 from registry.approval_log import ANSWERS, Approval
 
@@ -23,8 +22,8 @@ def show(answers: Sequence[Approval]) -> None:
         held = ["held by the gate"] if item.gate == "hold" else []
         why = "; ".join([*held, *(text for text in (item.despite_hold, item.note) if text)])
         cells = (f"{item.at:%Y-%m-%d %H:%M}", ANSWERS[item.action], str(item.after), str(item.before), item.approver or "nobody", why)
-        table.add_row(*(Text("".join(sign if sign.isprintable() else " " for sign in cell), overflow="fold") for cell in cells))
-    Console().print(table)
+        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+    console(stderr=False).print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -76,7 +76,7 @@ def test_a_window_certifies_what_its_first_week_could_not(five_weeks) -> None:
     assert last["bound"] >= 0.9
     told = json.loads((folder / NAMES[4] / "m-1" / "report.json").read_text())
     assert told["weekly"]["recall"][0]["weeks"] == NAMES
-    assert any("Counted: 5 weeks." in item["text"] for item in told["attention"])
+    assert any("Counted: 5 weeks; " in item["text"] for item in told["attention"])
 
 
 def test_the_pooled_labels_are_those_of_all_weeks_each_counted_once(five_weeks) -> None:

@@ -144,8 +144,9 @@ def test_score_refuses_what_nobody_approved_although_mlflow_says_so(store: Path,
         propose.run(store, store)
     with pytest.raises(FailedWork, match="alias champion names"):  # thresholds alone would approve the champion along with them
         promote.run(store, None, "2", approver="Ada", note="")
-    assert "alias champion names" in in_force.run(store, "2026-W43", store / "in_force.json")
+    assert "alias champion names" in in_force.run(store, "2026-W43", store / "in_force.json", store / "champion.json")
     assert not (store / "in_force.json").exists()
+    assert not (store / "champion.json").exists()  # which model is in production is not known
     assert "which nobody approved" in proposal.run(store, "2", None)["body"]
 
 

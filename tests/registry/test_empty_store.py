@@ -27,7 +27,11 @@ POST = '{"post_id": "p", "created_at": "2026-10-01T00:00:00Z", "text": "x"}'
         ([CLI, "behave", "champion", "--suite", "{given}/suite.csv", "--out", "{given}/behaviour"], 2, NOTHING_REGISTERED),
         ([CLI, "weekly", "--week", "2026-W41", "--out", "{given}/weekly"], 2, NO_LEDGER),
         ([CLI, "features", "--explain", "p"], 2, NO_LEDGER),
-        (["-m", "registry.in_force", "--week", "2026-W41", "--out", "{given}/in_force.json"], 0, "nothing is registered yet"),
+        (
+            ["-m", "registry.in_force", "--week", "2026-W41", "--out", "{given}/in_force.json", "--champion", "{given}/champion.json"],
+            0,
+            "nothing is registered yet",
+        ),
         (["-m", "registry.propose", "--report", "{given}"], 0, "nothing is registered yet"),
     ],
 )
