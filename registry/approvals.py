@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.terminal import visible
 from registry import approval_log
 from registry.approval_log import ANSWERS, Approval
 
@@ -22,7 +23,7 @@ def show(answers: Sequence[Approval]) -> None:
         held = ["held by the gate"] if item.gate == "hold" else []
         why = "; ".join([*held, *(text for text in (item.despite_hold, item.note) if text)])
         cells = (f"{item.at:%Y-%m-%d %H:%M}", ANSWERS[item.action], str(item.after), str(item.before), item.approver or "nobody", why)
-        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+        table.add_row(*(Text(visible(cell), overflow="fold") for cell in cells))
     console(stderr=False).print(table)
 
 

@@ -276,7 +276,7 @@ def test_the_table_is_whole_at_80_columns_newest_first_and_carries_no_control_ch
     answers, asked, by, why = (" ".join(" ".join(columns[number]).split()) for number in (1, 2, 4, 5))
     assert (answers, asked) == ("rejected approved", "model 2 with thresholds 2 model 1 with thresholds 1")
     assert by.replace(" ", "") == "BartholomewFeatherstonehaughAda"
-    assert why.replace(" ", "") == "no[31m" + "wordsofnote" * 20
+    assert why.replace(" ", "") == "no\\u001b[31m" + "wordsofnote" * 20
 
 
 def test_a_new_models_volumes_are_counted_under_both(store: Path) -> None:
