@@ -106,7 +106,7 @@ def _now(workspace: Path, ended: set[str]) -> str:
         return "next task" if ended else "starting Airflow, preparing the workspace"
     newest = max(logs, key=lambda path: path.stat().st_mtime)
     lines = newest.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "").replace("[", r"\[")
+    last = next((line for line in reversed(lines) if line.strip()), "started").replace("[", r"\[")
     return f"{newest.stem}: {last[-100:]}"
 
 
