@@ -15,6 +15,7 @@ from registry.mlflow_store import Registry, Version
 from training import routing
 
 CHAMPION_SCORES = Path("data/champion_scores.parquet")  # calibrated scores of the champion on the test window; of the stage `predict`
+SNAPSHOT = "upheld.snapshot_sha256"
 METRICS, REPORT = "evaluation/metrics.parquet", "evaluation/report.json"
 
 Counts = dict[str, dict[str, int]]  # category -> {auto_remove, review, none}
@@ -63,7 +64,7 @@ def of_change(
     elif told is not model:
         gaps.append("Before: not known; no week was counted under both sets of thresholds.")
     else:
-        before = _of_champion(store, registry, model, now, in_force)
+        before = _of_champion(store, registry, model, now, in_force) or _as_evaluated(registry, model, now)
         if not before:
             gaps.append("Before: not known; the scores of the model in production on the same posts are not kept in this store.")
         elif after and _posts(before) != _posts(after):
@@ -116,6 +117,20 @@ def _of_champion(store: Path, registry: Registry, model: Version, now: Pair, in_
         actions = pd.Series(routing.route(rules[str(category)], own["score"].to_numpy(), own["language"].tolist(), frozen=False))
         counts[str(category)] = {name: int((actions == name).sum()) for name in ("auto_remove", "review", "none")}
     return counts
+
+
+def _as_evaluated(registry: Registry, model: Version, now: Pair) -> Counts:
+    """The champion's own evaluation, where that was of the same posts with the thresholds in force; empty where it was not."""
+    champion = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
+    in_force = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(now.thresholds))
+    same_posts = champion.tags.get(SNAPSHOT) is not None and champion.tags.get(SNAPSHOT) == model.tags.get(SNAPSHOT)
+    if (
+        not same_posts
+        or in_force.run_id != champion.run_id
+        or METRICS not in mlflow_store.run_files(registry, champion.run_id, "evaluation")
+    ):
+        return {}
+    return _of_metrics(pd.read_parquet(mlflow_store.run_artifact(registry, champion.run_id, METRICS)))
 
 
 def _posts(counts: Counts) -> dict[str, int]:

@@ -302,6 +302,20 @@ def test_a_new_models_volumes_are_counted_under_both(store: Path) -> None:
     (store / "runs/run-2/data/champion_scores.parquet").unlink()
 
 
+def test_volumes_before_are_the_champions_own_where_it_was_evaluated_on_the_same_posts(store: Path) -> None:
+    promote.run(store, "1", None, approver="Ada", note="")
+    registry = mlflow_store.connect(store)
+    for number, queued in (("1", 0.5), ("2", 0.3)):
+        run_id = mlflow_store.resolve(registry, mlflow_store.MODEL, number).run_id
+        kept = mlflow_store.run_artifact(registry, run_id, "evaluation/metrics.parquet")
+        cells = [("rows", 10.0), ("auto_remove_share", 0.1), ("queue_share", queued)]
+        counted = pd.DataFrame(cells, columns=["metric", "value"]).assign(category="spam", language="all", group_column="all")
+        pd.concat([pd.read_parquet(kept), counted]).to_parquet(kept)
+    assert "| spam | 1 → 1 | 5 → 3 | 4 → 6 |" in proposal.run(store, "2", None)["body"]
+    registry.client.set_model_version_tag(mlflow_store.MODEL, "1", "upheld.snapshot_sha256", "another")
+    assert "| spam | ? → 1 | ? → 3 | ? → 6 |" in proposal.run(store, "2", None)["body"]
+
+
 def test_nothing_in_production_is_said_in_words(store: Path) -> None:
     assert "Before: nothing is in production." in proposal.run(store, "2", None)["body"]
 
