@@ -97,10 +97,10 @@ class Names:
         self.forms = {write(old): write(new) for write in writers}
         done = f"(?!{re.escape(new.removeprefix(old))})" if new.startswith(f"{old}/") else ""  # where an earlier call was cut off
         names = "|".join(map(re.escape, self.forms))
-        self._found = re.compile(rf"(?:(?<=file://)|(?<![\w./%-]))({names}){done}(?=[/\"'\\\s]|$)")
+        self._found = re.compile(rf"(?:(?<=file://)|(?<=sqlite:///)|(?<![\w./%-]))({names}){done}(?=[/\"'\\\s]|$)")
 
     def moved(self, text: str) -> str:
-        """The text with the new name wherever the old one, or a path below it, stood by itself."""
+        """The text with the new name wherever the old one, or a path below it, stood by itself or as the path of a URI."""
         return self._found.sub(lambda found: self.forms[found[1]], text)
 
 

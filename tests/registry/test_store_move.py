@@ -30,7 +30,9 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (store / "runs/run-1/results").mkdir()
     (store / "runs/run-1/results/prepare.json").write_text(json.dumps({"workspace": f"{store}/runs/run-1"}))
     (store / "airflow").mkdir()
-    (store / "airflow/airflow.cfg").write_text(f"base_log_folder = {store}/airflow/logs\nelsewhere = {store}-2/logs\n")
+    (store / "airflow/airflow.cfg").write_text(
+        f"base_log_folder = {store}/airflow/logs\nsql_alchemy_conn = sqlite:///{store}/airflow/airflow.db\nelsewhere = {store}-2/logs\n"
+    )
     with sqlite3.connect(store / "airflow/airflow.db") as connection:
         connection.execute("CREATE TABLE xcom (key TEXT, value JSON)")
         connection.execute("INSERT INTO xcom VALUES ('return_value', ?)", (json.dumps(f"{store}/runs/run-1"),))
@@ -105,6 +107,7 @@ def test_whatever_else_names_the_old_folder_is_rewritten_and_what_only_looks_lik
     assert done["rewritten"]["runs/run-1/.dvc/config.local"] == 2
     assert not [name for name in rewritten if names(copied / name, store) and name.endswith((".cfg", ".local", ".json"))]
     assert f"base_log_folder = {copied}/airflow/logs\n" in (copied / "airflow/airflow.cfg").read_text()
+    assert f"sqlite:///{copied}/airflow/airflow.db\n" in (copied / "airflow/airflow.cfg").read_text()
     assert "-2/logs\n" in (copied / "airflow/airflow.cfg").read_text()
     assert f"{copied}-2" not in (copied / "airflow/airflow.cfg").read_text()
     with sqlite3.connect(copied / "airflow/airflow.db") as connection:
