@@ -9,8 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from evaluation.report import charts, logo_sentences, sentences, svg, week_story, words
+from feature_store.terminal import visible
 
 FOLDER = Path(__file__).parent
+KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji
 FORMATS = {
     **dict.fromkeys(("rows", "labelled"), "{:,.0f}"),
     **dict.fromkeys(("brier", "ce2_debiased"), "{:.4f}"),
@@ -27,13 +29,13 @@ def html(story: Mapping[str, Any]) -> str:
     """The report as one HTML page without script, font or network; every text of the data is escaped."""
     page = _environment().get_template("report.html.j2")
     style = Markup((FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
-    return words.visible(page.render(story=story, style=style))
+    return visible(page.render(story=story, style=style), KEPT)
 
 
 def markdown(story: Mapping[str, Any]) -> str:
     """The report's first screen and summary as Markdown, for mail and chat."""
     page = _environment().get_template("report.md.j2")
-    return words.visible(page.render(story=story))
+    return visible(page.render(story=story), KEPT)
 
 
 def number(name: str, value: float | None) -> str:
@@ -70,7 +72,7 @@ def _is_share(name: str) -> bool:
 
 def plain(text: Any) -> str:
     """Text of the data inside Markdown: one line, with everything that Markdown or HTML would act on escaped, addresses included."""
-    line = words.visible(" ".join(str(text).split()))
+    line = visible(" ".join(str(text).split()), KEPT)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]#|~$@]|(?<=www)\.|:(?=//))", r"\\\1", line, flags=re.IGNORECASE)
     return re.sub(r"^([-+]|\d+(?=[.)]))", r"\\\1", line)

@@ -1,6 +1,5 @@
 """Names and numbers as a reader says them."""
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +55,6 @@ GAPS = {
 NEARLY = 1e-9  # of 0 or 1: what sums of weights leave over
 TOO_FEW = "too few to say"
 MAX_DOUBT = 0.5  # where none or all of the labels leave more open than this, their bound says nothing
-KEPT = "\n\t\u200c\u200d"
 
 
 def words(name: str) -> str:
@@ -127,13 +125,6 @@ def _counted(row: Mapping[str, Any]) -> str:
 def percent(value: float) -> str:
     """A target in a sentence, without decimals that it does not have."""
     return f"{100 * value:g} %"
-
-
-def visible(text: str) -> str:
-    """The text with every control and formatting character written out, so that none of the data acts on a page, a terminal or the
-    order of the letters; the two joiners that Persian and emoji are written with stay."""
-    hidden = {char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Cs") and char not in KEPT}
-    return text.translate({ord(char): f"\\u{ord(char):04x}" for char in hidden})
 
 
 def spaced(name: str) -> str:
