@@ -18,7 +18,7 @@ class Forgotten:
         all_posts, all_authors: every one.
         new_posts: posts that this delivery adds.
         new_authors: authors that this delivery adds.
-        derived: posts that are forgotten for their author's sake and were not noted so before.
+        derived: posts that are forgotten for their author's sake alone and were not noted so before.
     """
 
     all_posts: pa.Array
@@ -41,9 +41,10 @@ def forgotten(change: Change, delivered: pd.DataFrame, posts: pd.DataFrame) -> F
     authors = noted["author_id"] | frozenset(delivered.author_id.dropna())
     new_authors = _strings(authors - noted["author_id"])
     theirs = frozenset(posts.post_id[posts.author_id.isin(authors)].dropna()) | _posts_of(change, new_authors)
-    known = noted["post_id"] | derived_before
-    everyone = known | frozenset(delivered.post_id.dropna()) | theirs
-    return Forgotten(_strings(everyone), _strings(authors), _strings(everyone - known), new_authors, _strings(theirs - derived_before))
+    named = noted["post_id"] | frozenset(delivered.post_id.dropna())
+    everyone = named | derived_before | theirs
+    new = _strings(everyone - noted["post_id"] - derived_before)
+    return Forgotten(_strings(everyone), _strings(authors), new, new_authors, _strings(theirs - named - derived_before))
 
 
 def forget_elsewhere(change: Change, gone: Forgotten) -> None:

@@ -190,6 +190,13 @@ QUIET = {
 }
 
 
+def test_a_post_named_by_a_tombstone_is_refused_alike_before_and_after_its_author_is_forgotten():
+    named = ([("posts", "a", 0, "w1", "x"), ("tombstones", ("a", None))], 120)
+    author = ([("posts", "b", 0, "w1", "x"), ("tombstones", (None, "w1"))], 168)
+    check_order([named, author], [named, author, named])
+    check_order([named, author], [author, named])
+
+
 @settings(max_examples=8, **QUIET)
 @given(ORDERS)
 def test_any_order_and_repeats_give_the_same_ledger(drawn):
