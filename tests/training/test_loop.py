@@ -218,4 +218,5 @@ if os.environ.get("RANK", "0") == "0":
         subprocess.run([sys.executable, *launcher, str(script), str(folder)], check=True, env=environment)
         weights.append(json.loads((folder / "weights.json").read_text()))
     for name, values in weights[0].items():
-        assert weights[1][name] == pytest.approx(values, abs=1e-4), name
+        if not name.endswith("key.bias"):  # it moves all of a query's scores alike, so its gradient is rounding alone, which Adam magnifies
+            assert weights[1][name] == pytest.approx(values, abs=1e-4), name
