@@ -40,9 +40,8 @@ def resolve(delivered: pd.DataFrame, known: pd.DataFrame, around: Surroundings, 
     digests, known_digests = (pa.array(rows.row_digest, pa.string()) for rows in (delivered, known))
     fresh = ~delivered.row_digest.duplicated().to_numpy() & ~among(delivered.row_digest, known_digests)
     new = delivered[fresh].assign(recorded_at=as_of, holds=False)
-    seen_again = among(known.row_digest, digests)
-    earlier = known.recorded_at.mask(seen_again & (known.recorded_at > as_of), as_of)
-    before = known.assign(recorded_at=earlier, holds=~known.reason.isin(KEPT_OUT))
+    sooner = among(known.row_digest, digests) & (known.recorded_at > as_of)  # they came in this delivery, as its other rows did
+    before = known.assign(recorded_at=known.recorded_at.mask(sooner, as_of), holds=~known.reason.isin(KEPT_OUT) & ~sooner)
     claims = pd.concat([part for part in (before, new) if len(part)] or [before], ignore_index=True)
     verdicts = judge(claims, around)
     old, fresh_verdicts = verdicts[: len(known)], verdicts[len(known) :]

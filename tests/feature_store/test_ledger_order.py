@@ -197,6 +197,12 @@ def test_a_post_named_by_a_tombstone_is_refused_alike_before_and_after_its_autho
     check_order([named, author], [author, named])
 
 
+def test_a_row_learned_late_came_with_the_rows_of_the_earlier_delivery_that_holds_it_too():
+    late = ([("posts", "a", 0, None, "x"), ("decisions", "d", "a", 0.5)], 168)
+    both = ([("decisions", "d", "a", 0.5), ("decisions", "d", "a", 0.75)], 130)
+    check_order([late, both], [both, late])
+
+
 @settings(max_examples=8, **QUIET)
 @given(ORDERS)
 def test_any_order_and_repeats_give_the_same_ledger(drawn):
