@@ -52,7 +52,8 @@ test: setup
 	$(BIN)/python -m pytest -n 2
 
 slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not timed"
+	$(BIN)/python -m pytest -m timed
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -10,6 +10,7 @@ import pytest
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "cube.py"
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_twenty_million_rows_in_five_seconds_of_two_cores_and_bounded_memory() -> None:
     """CPU time counts, not the clock: other work on the machine must not turn this red."""

@@ -231,6 +231,7 @@ def test_an_object_store_is_no_different(bucket):
     assert b"a-secret" not in in_bucket(bucket)
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_a_training_snapshot_of_100_000_embeddings_is_read_in_three_seconds(store):
     generator = np.random.default_rng(1)

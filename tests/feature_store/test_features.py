@@ -280,6 +280,7 @@ def test_on_ray_it_is_the_same(tmp_path):
     assert set(of(*texts[:20]).items()) <= set(lengths(store).items())
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_a_second_run_over_100_000_posts_takes_less_than_two_seconds(tmp_path):
     from feature_store import contracts

@@ -100,6 +100,7 @@ def test_a_template_used_by_thousands_stays_linear() -> None:
     assert pd.Series(found).value_counts().iloc[0] > 2900
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_twenty_thousand_texts_in_twenty_seconds() -> None:
     rng = random.Random(5)
