@@ -13,8 +13,8 @@ from evaluation.operating_point import load_thresholds
 from evaluation.options import ChampionScores, ColumnNames, ScoreFile
 from feature_store import atomic, digest, keyed_hash, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.workspace_paths import CALIBRATION, SCORES
 
-STAGE_SCORES, STAGE_OUT = Path("data/scores.parquet"), Path("data/calibration")
 FORMAT = 1
 
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def calibrate(
         score_file: ScoreFile = None,
-        out: Annotated[Path, typer.Option(help="Folder for calibration.json and thresholds.json.")] = STAGE_OUT,
+        out: Annotated[Path, typer.Option(help="Folder for calibration.json and thresholds.json.")] = CALIBRATION,
         incumbent: Annotated[Path | None, typer.Option("--thresholds", help="thresholds.json in force.")] = None,
         champion_scores: ChampionScores = None,
         columns: ColumnNames = "",
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with console().status("Calibrating and certifying thresholds"):
             result = run(
                 settings,
-                score_file or STAGE_SCORES,
+                score_file or SCORES,
                 out,
                 incumbent=incumbent,
                 champion_scores=champion_scores,

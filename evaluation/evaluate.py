@@ -10,7 +10,7 @@ import pandas as pd
 import typer
 
 from evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
-from evaluation.evaluate_inputs import STAGE_SCORES, Inputs, of_the_stage
+from evaluation.evaluate_inputs import Inputs, of_the_stage
 from evaluation.measures import limits_of, measure, operating_points
 from evaluation.operating_point import OperatingPoint, load_thresholds
 from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
@@ -18,8 +18,7 @@ from evaluation.report import content, features, logos
 from evaluation.report.files import Result, write
 from feature_store import calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-
-STAGE_OUT = Path("data/evaluation")
+from feature_store.workspace_paths import EVALUATION, SCORES
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def evaluate(
         score_file: ScoreFile = None,
-        out: Annotated[Path, typer.Option(help="Folder for metrics, gate and report.")] = STAGE_OUT,
+        out: Annotated[Path, typer.Option(help="Folder for metrics, gate and report.")] = EVALUATION,
         thresholds: Annotated[Path | None, typer.Option(help="thresholds.json; without it rates are taken at the default score.")] = None,
         calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply to the scores.")] = None,
         champion_scores: ChampionScores = None,
@@ -92,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Metrics per category and language, verdicts, gate and report."""
         settings = params.load(params_file, overrides)
-        given = Inputs(score_file or STAGE_SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
+        given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
         inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else of_the_stage(given)
         with console().status("Evaluating"):
             result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))

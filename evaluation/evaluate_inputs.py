@@ -5,11 +5,7 @@ from pathlib import Path
 
 from feature_store import freeze_log
 from feature_store.inputs import read_inputs
-
-STAGE_SCORES = Path("data/scores.parquet")
-STAGE_THRESHOLDS, STAGE_CALIBRATION = Path("data/calibration/thresholds.json"), Path("data/calibration/calibration.json")
-STAGE_CHAMPION, STAGE_INPUTS = Path("data/champion_scores.parquet"), Path("data/inputs.json")
-STAGE_FEATURES, STAGE_LOGOS = Path("data/features.json"), Path("data/logo_evaluation")
+from feature_store.workspace_paths import CALIBRATION_MAPS, CHAMPION_SCORES, FEATURES, INPUTS, LOGO_EVALUATION, THRESHOLDS
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,10 @@ def of_the_stage(given: Inputs) -> Inputs:
     """
     return replace(
         given,
-        thresholds=given.thresholds or STAGE_THRESHOLDS,
-        calibration=given.calibration or STAGE_CALIBRATION,
-        champion_scores=given.champion_scores or STAGE_CHAMPION,
-        logos=given.logos or STAGE_LOGOS,
-        features=STAGE_FEATURES,
-        frozen=read_inputs(STAGE_INPUTS).frozen,
+        thresholds=given.thresholds or THRESHOLDS,
+        calibration=given.calibration or CALIBRATION_MAPS,
+        champion_scores=given.champion_scores or CHAMPION_SCORES,
+        logos=given.logos or LOGO_EVALUATION,
+        features=FEATURES,
+        frozen=read_inputs(INPUTS).frozen,
     )

@@ -14,7 +14,7 @@ import pandas as pd
 import typer
 
 from evaluation import logo_certificate, logo_inputs, logo_matches, logo_metrics, logo_one_shot, logo_sheet, metrics
-from evaluation.logo_inputs import STAGE_DATASET, Inputs
+from evaluation.logo_inputs import Inputs
 from evaluation.logo_sheet import Tile
 from evaluation.metric_rows import ALL
 from feature_store import atomic, logo_dataset, params
@@ -22,8 +22,8 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.errors import BadUse
 from feature_store.logo_dataset import Dataset
 from feature_store.logo_image import upright
+from feature_store.workspace_paths import LOGO_DATASET, LOGO_EVALUATION
 
-OUT = Path("data/logo_evaluation")
 TILES = 5  # of each kind in the sheet
 
 
@@ -141,10 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def logo_evaluate(
         detections: Annotated[Path | None, typer.Argument(help="Table of detections; without it the stage's own files.")] = None,
-        dataset: Annotated[Path, typer.Option(help="Folder of the logo dataset that they are judged by.")] = STAGE_DATASET,
+        dataset: Annotated[Path, typer.Option(help="Folder of the logo dataset that they are judged by.")] = LOGO_DATASET,
         scan: Annotated[Path | None, typer.Option(help="Folder with the detections on posts' images; with --snapshot.")] = None,
         snapshot: Annotated[Path | None, typer.Option(help="Folder with the posts; with both, exposure.parquet is written.")] = None,
-        out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate, exposure and pictures.")] = OUT,
+        out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate, exposure and pictures.")] = LOGO_EVALUATION,
         params_file: ParamsFile = PARAMS_FILE,
         set_: Overrides = [],  # noqa: B006  (Typer reads the default)
         store: StoreFolder = STORE_FOLDER,

@@ -10,9 +10,9 @@ import pyarrow as pa
 from evaluation.exposure import exposure
 from feature_store.errors import BadUse
 from feature_store.logo_dataset import CORNERS, Dataset
+from feature_store.snapshot_contract import POSTS_FILE
+from feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_SCAN, SNAPSHOT
 
-STAGE_DATASET, STAGE_DETECTIONS = Path("data/logo"), Path("data/logo_detections.parquet")
-STAGE_SCAN, STAGE_SNAPSHOT = Path("data/logo_scan"), Path("data/snapshot")
 DETECTIONS = ("image", "brand", "confidence", *CORNERS)
 
 
@@ -34,7 +34,7 @@ class Inputs:
 
 def of_the_stage() -> Inputs:
     """The stage's own files."""
-    return Inputs(STAGE_DATASET, STAGE_DETECTIONS, STAGE_SCAN, STAGE_SNAPSHOT)
+    return Inputs(LOGO_DATASET, LOGO_DETECTIONS, LOGO_SCAN, SNAPSHOT)
 
 
 def read_detections(path: Path, data: Dataset) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def read_exposure(scan: Path, snapshot: Path, brands: Sequence[str], threshold: 
     """
     found = _detections(scan / "detections.parquet", "the stage logo_scan writes it")
     sizes = _read(scan / "images.parquet", ("image", "width", "height"), "the stage logo_scan writes it")
-    posts = _read(snapshot / "posts.parquet", ("post_id", "context_id", "created_at", "image_digests"), "the stage snapshot writes it")
+    posts = _read(snapshot / POSTS_FILE, ("post_id", "context_id", "created_at", "image_digests"), "the stage snapshot writes it")
     shown = posts[["post_id", "image_digests"]].explode("image_digests").rename(columns={"image_digests": "image"}).dropna()
     images = shown.astype({"image": "str"}).merge(sizes.astype({"image": "str"}), on="image", validate="many_to_one")
     if strangers := sorted(set(found["image"]) - set(sizes["image"])):

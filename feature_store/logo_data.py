@@ -23,10 +23,7 @@ from feature_store.inputs import Inputs, read_inputs
 from feature_store.ledger import Ledger
 from feature_store.logo_dataset import Dataset
 from feature_store.logo_outcomes import NoneUsable
-
-INPUTS = Path("data/inputs.json")
-OUT = Path("data/logo")
-ABOUT = Path("data/logo_data")
+from feature_store.workspace_paths import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def logo_data(
         inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
-        out: Annotated[Path, typer.Option(help="Folder to write.")] = OUT,
-        about: Annotated[Path, typer.Option(help="Folder to write: what the dataset was made of.")] = ABOUT,
+        out: Annotated[Path, typer.Option(help="Folder to write.")] = LOGO_DATASET,
+        about: Annotated[Path, typer.Option(help="Folder to write: what the dataset was made of.")] = LOGO_DATASET_REPORT,
         params: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006
         store: StoreFolder = STORE_FOLDER,

@@ -25,12 +25,11 @@ from feature_store.errors import BadUse
 from feature_store.inputs import Inputs, LogoPins, read_inputs
 from feature_store.ledger import Ledger
 from feature_store.pinned_features import PinnedFeatures
-from feature_store.snapshot_tables import MEMBERSHIP, Tables, compose
+from feature_store.snapshot_contract import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
+from feature_store.snapshot_tables import Tables, compose
 from feature_store.verdicts import ITEM, weighed
+from feature_store.workspace_paths import FEATURES, INPUTS, SNAPSHOT
 
-INPUTS = Path("data/inputs.json")
-OUT = Path("data/snapshot")
-FEATURES = "features.json"  # beside the folder
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
 READ_BY_MODELS = ("keyframes", "language", "ocr", "spectrogram", "transcript")  # new rows of other features retrain nothing
 CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
@@ -80,9 +79,9 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
     stated["features"] = {name: table for name, table in stated["features"].items() if name in READ_BY_MODELS}
     manifest = tables.account | stated | {"digest": _digest(tables)}
     with replacing_folder(out) as folder:
-        for name in ("examples", "posts", "membership"):
-            pq.write_table(getattr(tables, name), folder / f"{name}.parquet", compression="zstd")
-        write_json(folder / "manifest.json", manifest)
+        for name, table in ((EXAMPLES_FILE, tables.examples), (POSTS_FILE, tables.posts), (MEMBERSHIP_FILE, tables.membership)):
+            pq.write_table(table, folder / name, compression="zstd")
+        write_json(folder / MANIFEST_FILE, manifest)
     write_json(features, tables.features)
     return Result(out, manifest)
 
@@ -92,7 +91,7 @@ def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
     rows: pd.DataFrame = MEMBERSHIP.empty_table().to_pandas()
     if pinned.champion is None:
         return rows
-    path = store / "bundles" / pinned.champion.digest / "membership.parquet"
+    path = store / "bundles" / pinned.champion.digest / MEMBERSHIP_FILE
     try:
         rows = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
     except (OSError, pa.ArrowInvalid) as error:
@@ -130,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def snapshot(
         inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
-        out: Annotated[Path, typer.Option(help="Folder to write.")] = OUT,
+        out: Annotated[Path, typer.Option(help="Folder to write.")] = SNAPSHOT,
         features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
         params: ParamsFile = PARAMS_FILE,
         overrides: Overrides = [],  # noqa: B006
@@ -139,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Draw the snapshot that a retrain learns from."""
         with console().status("snapshot: labels, groups and splits of what the ledger holds"):
-            manifest = run(parameters.load(params, overrides), inputs, store, out, features or out.parent / FEATURES).manifest
+            manifest = run(parameters.load(params, overrides), inputs, store, out, features or out.parent / FEATURES.name).manifest
         print(json.dumps(manifest, indent=2, sort_keys=True) if as_json else _summary(manifest))
 
     return execute(snapshot, "snapshot", argv)

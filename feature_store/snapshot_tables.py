@@ -19,46 +19,9 @@ from feature_store.labels import Labelled, label
 from feature_store.params import Params
 from feature_store.params_data import Snapshot
 from feature_store.pinned_features import NO_FEATURES, PinnedFeatures
+from feature_store.snapshot_contract import EXAMPLES, MEMBERSHIP, POSTS
 from feature_store.snapshot_features import captions, enriched, week_of
 from feature_store.splits import LEARNED, assign, boundaries, windows
-
-EXAMPLES = pa.schema(
-    [
-        ("post_id", pa.string()),
-        ("category", pa.string()),
-        ("label", pa.float32()),
-        ("hard_label", pa.int8()),
-        ("weight", pa.float32()),
-        ("inclusion_prob", pa.float64()),
-        ("zone", pa.string()),
-        ("evidence", pa.string()),
-        ("num_reviewers", pa.int32()),
-        ("split", pa.string()),
-        ("labelled_at", TIMESTAMP),
-    ]
-)
-POSTS = pa.schema(
-    [
-        ("post_id", pa.string()),
-        ("created_at", TIMESTAMP),
-        ("period", pa.string()),
-        ("language", pa.string()),
-        ("region", pa.string()),
-        ("author_group", pa.string()),
-        ("context_id", pa.string()),
-        ("text", pa.string()),
-        ("image_digests", pa.list_(pa.string())),
-        ("num_frames", pa.int32()),
-        ("video_digests", pa.list_(pa.string())),
-        ("audio_digests", pa.list_(pa.string())),
-        ("num_hashtags", pa.int32()),
-        ("has_link", pa.bool_()),
-        ("prior_removals", pa.int32()),
-        ("split", pa.string()),
-        ("group_id", pa.string()),
-    ]
-)
-MEMBERSHIP = pa.schema([("post_id", pa.string()), ("split", pa.string())])
 
 
 @dataclass(frozen=True)

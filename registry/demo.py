@@ -18,6 +18,8 @@ from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse, FailedWork
 from feature_store.sample_data_files import MARK
+from feature_store.snapshot_contract import read_manifest
+from feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from registry import retrain
 
 # Parameters of a demo, written into its store, so that every later command there goes on with them.
@@ -110,10 +112,10 @@ def tell(store: Path, outcome: dict[str, Any]) -> None:
     out.print(_stages(outcome["tasks"]))
     out.print(_thresholds(workspace))
     registered = outcome["registered"]
-    synthetic = json.loads((workspace / "data/snapshot/manifest.json").read_text(encoding="utf-8"))["synthetic"]
+    synthetic = read_manifest(workspace / SNAPSHOT)["synthetic"]
     out.print(f"Registered {registered['model']} and {registered['thresholds']} at alias challenger; the gate says {registered['gate']}.")
     out.print("All figures are synthetic: they come from the sample world.\n" if synthetic else "", markup=False)
-    out.print(f"Report    {workspace / 'data/evaluation/report.html'}", markup=False)
+    out.print(f"Report    {workspace / EVALUATION / 'report.html'}", markup=False)
     there = retrain.named(store)
     out.print(f"Score     .venv/bin/upheld score --post POST.json{there}", markup=False)
     out.print(f"Runs      .venv/bin/upheld runs{there}", markup=False)
@@ -136,9 +138,9 @@ def _stages(tasks: dict[str, dict[str, Any]]) -> Table:
 
 def _thresholds(workspace: Path) -> Table:
     """Per category: ranking quality on the test rows, and what the evidence allows."""
-    metrics = pd.read_parquet(workspace / "data/evaluation/metrics.parquet")
+    metrics = pd.read_parquet(workspace / METRICS)
     pooled = metrics[(metrics.metric == "roc_auc") & (metrics.language == "all") & (metrics.group_column == "all")].set_index("category")
-    categories = json.loads((workspace / "data/calibration/thresholds.json").read_text(encoding="utf-8"))["categories"]
+    categories = json.loads((workspace / THRESHOLDS).read_text(encoding="utf-8"))["categories"]
     table = Table("category", "test ROC-AUC (interval)", "automatic removal", "review", title="Evidence", title_justify="left")
     for category, bounds in categories.items():
         cell = pooled.loc[category] if category in pooled.index else None

@@ -19,6 +19,7 @@ from feature_store.extractors import catalogue
 from feature_store.feature_table import FeatureStore
 from feature_store.inputs import FeaturePins, PinnedTable
 from feature_store.ledger import Ledger
+from feature_store.workspace_paths import INPUTS
 from registry import champion, mlflow_store, verified
 
 
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def pin(
         store: StoreFolder = STORE_FOLDER,
-        out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("data/inputs.json"),
+        out: Annotated[Path, typer.Option(help="JSON to write.")] = INPUTS,
         params: ParamsFile = PARAMS_FILE,
     ) -> None:
         """Pin what a retrain starts from."""

@@ -15,9 +15,11 @@ import typer
 import yaml
 
 from feature_store import atomic, digest
+from feature_store import workspace_paths as paths
 from feature_store.command import STORE_FOLDER, StoreFolder, execute
 from feature_store.errors import FailedWork
 from feature_store.params import flatten
+from feature_store.snapshot_contract import MANIFEST_FILE, read_manifest
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
 
@@ -27,19 +29,13 @@ EVIDENCE = (
     ("dvc.yaml", ""),
     ("params.yaml", ""),
     ("run.json", ""),
-    ("data/inputs.json", ""),
-    ("data/snapshot/manifest.json", ""),
-    ("data/calibration", "calibration"),
-    ("data/evaluation", "evaluation"),
-    *((f"data/logo_evaluation/{name}", "logo_evaluation") for name in ("logo.json", "metrics.parquet", "confusion.parquet")),
+    (paths.INPUTS, ""),
+    (paths.SNAPSHOT / MANIFEST_FILE, ""),
+    (paths.CALIBRATION, "calibration"),
+    (paths.EVALUATION, "evaluation"),
+    *((paths.LOGO_EVALUATION / name, "logo_evaluation") for name in ("logo.json", "metrics.parquet", "confusion.parquet")),
 )
-NEEDED = (
-    *(name for name, _ in EVIDENCE),
-    "data/calibration/thresholds.json",
-    "data/evaluation/gate.json",
-    "data/evaluation/metrics.parquet",
-    "data/logo/dataset.json",
-)
+NEEDED = (*(name for name, _ in EVIDENCE), paths.THRESHOLDS, paths.GATE, paths.METRICS, paths.LOGO_DATASET / "dataset.json")
 
 
 def run(workspace: Path, store: Path) -> dict[str, Any]:
@@ -82,22 +78,22 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
     """Everything is logged before the first version exists, so that no version lacks its evidence."""
     from training import pipeline  # brings Torch, which a run that is registered already does not need
 
-    manifest = _read(workspace / "data/snapshot/manifest.json")
+    manifest = read_manifest(workspace / paths.SNAPSHOT)
     with tempfile.TemporaryDirectory(dir=store) as scratch:
         bundle = pipeline.assemble(workspace, Path(scratch) / "bundle")
         tags = _lineage(workspace, manifest, lock_digest) | {"upheld.bundle_sha256": digest.of_folder(bundle)}
         with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
             files = [(workspace / name, folder) for name, folder in EVIDENCE]
             params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
-            figures = [metrics(workspace / f"data/{stage}/metrics.parquet") for stage in ("evaluation", "logo_evaluation")]
+            figures = [metrics(workspace / paths.METRICS), metrics(workspace / paths.LOGO_EVALUATION / "metrics.parquet")]
             mlflow_store.log_facts(registry, run_id, params, figures[0] | figures[1], files)
-            inputs = _read(workspace / "data/inputs.json")
-            for name, about in (("snapshot", manifest), ("logo", _read(workspace / "data/logo/dataset.json"))):
+            inputs = _read(workspace / paths.INPUTS)
+            for name, about in (("snapshot", manifest), ("logo", _read(workspace / paths.LOGO_DATASET / "dataset.json"))):
                 mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
             model = mlflow_store.register_bundle(registry, bundle, tags)
             pinned = {
                 "upheld.model_version": model.label,
-                "upheld.thresholds_sha256": digest.of_file(workspace / "data/calibration/thresholds.json"),
+                "upheld.thresholds_sha256": digest.of_file(workspace / paths.THRESHOLDS),
             }
             thresholds = mlflow_store.register_thresholds(registry, run_id, tags | pinned)
     return model, thresholds
@@ -108,9 +104,9 @@ def _lineage(workspace: Path, manifest: Mapping[str, Any], lock_digest: str) -> 
     return {
         "upheld.dvc_lock_sha256": lock_digest,
         "upheld.snapshot_sha256": manifest["digest"],
-        "upheld.logo_dataset_sha256": _read(workspace / "data/logo/dataset.json")["digest"],
+        "upheld.logo_dataset_sha256": _read(workspace / paths.LOGO_DATASET / "dataset.json")["digest"],
         "upheld.as_of": str(manifest["as_of"]),
-        "upheld.gate": _read(workspace / "data/evaluation/gate.json")["decision"],
+        "upheld.gate": _read(workspace / paths.GATE)["decision"],
         "upheld.synthetic": str(bool(manifest["synthetic"])).lower(),
         "upheld.champion": json.dumps(manifest.get("champion")),
         **{f"upheld.{key}": str(value) for key, value in origin.items()},

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from feature_store.errors import BadUse
+from feature_store.workspace_paths import CHAMPION_SCORES
 from registry import mlflow_store, runs
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
 from training import routing
 
-CHAMPION_SCORES = Path("data/champion_scores.parquet")  # calibrated scores of the champion on the test window; of the stage `predict`
 SNAPSHOT = "upheld.snapshot_sha256"
 METRICS, REPORT = "evaluation/metrics.parquet", "evaluation/report.json"
 

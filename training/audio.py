@@ -20,13 +20,13 @@ from feature_store.atomic import replacing_folder
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.contents import Spectrogram, sounds_of
 from feature_store.shards import Shards
+from feature_store.snapshot_contract import pins_of, read_manifest, read_snapshot
+from feature_store.workspace_paths import AUDIO_MODEL, SNAPSHOT
 from training import stage
 from training.audio_model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
-from training.data import Array, Examples, Rows, labelled_posts, pins_of, read_snapshot, targets_of
+from training.data import Array, Examples, Rows, labelled_posts, targets_of
 from training.decoded import filled
 
-SNAPSHOT = Path("data/snapshot")
-MODEL = Path("models/audio")
 ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
 MAX_SCALED = 2000  # sounds, evenly picked, from which the scale of the bands is taken
 
@@ -63,7 +63,7 @@ def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, mode
         with replacing_folder(model) as unfinished:
             save_untrained_audio(unfinished, reason, params.policies)
         return Result(trained=False, reason=reason, num_train_posts=0)
-    version = pins_of(data).features["spectrogram"].extractor_version
+    version = pins_of(data.manifest).features["spectrogram"].extractor_version
     names = {name for digests in (*train.audio_digests, *val.audio_digests) for name in digests}
     shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
     classifier = prepare(params, train, shards)
@@ -139,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def audio(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
         """Train the sound classifier on the snapshot's labels."""
-        read_sounds = sounds_of(store, pins_of(read_snapshot(SNAPSHOT)))
-        result = run(parameters.load(params, set_), SNAPSHOT, read_sounds, MODEL, store)
+        read_sounds = sounds_of(store, pins_of(read_manifest(SNAPSHOT)))
+        result = run(parameters.load(params, set_), SNAPSHOT, read_sounds, AUDIO_MODEL, store)
         if as_json:
             print(json.dumps(asdict(result)))
         elif result.trained:

@@ -1,18 +1,14 @@
 """What the training loop is fed: targets from a snapshot's tables, and the order in which rows meet the model."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from feature_store.errors import FailedWork
-from feature_store.inputs import FeaturePins
+from feature_store.snapshot_contract import Snapshot
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -32,35 +28,6 @@ class Examples:
     weights: Array
     costs: Rows
     inputs: Callable[[Rows, int], dict[str, torch.Tensor]]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The tables of `data/snapshot` (posts one row a post, examples one row a post and category) and its manifest."""
-
-    posts: pd.DataFrame
-    examples: pd.DataFrame
-    manifest: dict[str, Any]
-
-
-def read_snapshot(folder: Path) -> Snapshot:
-    """Read a snapshot.
-
-    Raises:
-        FailedWork: a file is missing or unreadable.
-    """
-    try:
-        posts = pd.read_parquet(folder / "posts.parquet")
-        examples = pd.read_parquet(folder / "examples.parquet")
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FailedWork(f"{folder}: not a readable snapshot ({error}); run the stage snapshot again") from error
-    return Snapshot(posts, examples, manifest)
-
-
-def pins_of(snapshot: Snapshot) -> FeaturePins:
-    """What of the feature store a snapshot was made from."""
-    return FeaturePins.model_validate(snapshot.manifest, extra="ignore")
 
 
 def labelled_posts(snapshot: Snapshot, split: str, policies: Sequence[str]) -> pd.DataFrame:

@@ -17,13 +17,10 @@ from feature_store import params as parameters
 from feature_store.atomic import replacing, write_json
 from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, console, execute
 from feature_store.errors import FailedWork
+from feature_store.snapshot_contract import read_snapshot
+from feature_store.workspace_paths import FUSION, SCORES, SNAPSHOT, STAGE1
 from training import fusion_model, score_table
-from training.data import read_snapshot
 
-SNAPSHOT = Path("data/snapshot")
-STAGE1 = Path("data/stage1.parquet")
-MODEL = Path("models/fusion/fusion.json")
-SCORES = Path("data/scores.parquet")
 CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]
 
 
@@ -106,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def fusion(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], as_json: AsJson = False) -> None:  # noqa: B006
         """Fit the fusion layer and score the calibration and test posts."""
-        result = run(parameters.load(params, set_), SNAPSHOT, STAGE1, MODEL, SCORES)
+        result = run(parameters.load(params, set_), SNAPSHOT, STAGE1, FUSION, SCORES)
         if as_json:
             print(json.dumps(asdict(result)))
             return

@@ -23,14 +23,14 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.contents import pictures_of
 from feature_store.extractors import image_decoding
 from feature_store.shards import Shards
+from feature_store.snapshot_contract import pins_of, read_snapshot
+from feature_store.workspace_paths import IMAGE_MODEL, SNAPSHOT
 from training import stage
-from training.data import Array, Examples, Rows, labelled_posts, pins_of, read_snapshot, targets_of
+from training.data import Array, Examples, Rows, labelled_posts, targets_of
 from training.decoded import filled
 from training.image_augmentation import augmented
 from training.image_model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
 
-SNAPSHOT = Path("data/snapshot")
-MODEL = Path("models/image")
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
 
 
@@ -170,8 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def image(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
         """Fine-tune the image classifier on the snapshot's labels."""
         data = read_snapshot(SNAPSHOT)
-        read_images = pictures_of(store, data.posts, pins_of(data))
-        result = run(parameters.load(params, set_), SNAPSHOT, read_images, MODEL, store)
+        read_images = pictures_of(store, data.posts, pins_of(data.manifest))
+        result = run(parameters.load(params, set_), SNAPSHOT, read_images, IMAGE_MODEL, store)
         if as_json:
             print(json.dumps(asdict(result)))
         elif result.trained:

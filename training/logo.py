@@ -22,13 +22,10 @@ from feature_store.atomic import replacing, replacing_folder
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from feature_store.logo_dataset import CORNERS, Dataset
+from feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
 from training import logo_detector, stage
 from training.logo_detector import Backend, Detector
 from training.logo_photos import STORED, Photo, PhotoMap, photo_map
-
-DATASET = Path("data/logo")
-MODEL = Path("models/logo")
-DETECTIONS = Path("data/logo_detections.parquet")
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `run`. Returns the exit code."""
 
     def logo(
-        dataset: Annotated[Path, typer.Argument(help="Folder of a logo dataset.")] = DATASET,
+        dataset: Annotated[Path, typer.Argument(help="Folder of a logo dataset.")] = LOGO_DATASET,
         out: Annotated[Path | None, typer.Option(help="Folder for `model` and `detections.parquet`.")] = None,
         params: ParamsFile = PARAMS_FILE,
         set_: Overrides = [],  # noqa: B006  (Typer reads the default)
@@ -128,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Train the logo detector, and apply it to the photos that it has not learned from."""
-        model, detections = (MODEL, DETECTIONS) if out is None else (out / "model", out / "detections.parquet")
+        model, detections = (LOGO_MODEL, LOGO_DETECTIONS) if out is None else (out / "model", out / "detections.parquet")
         result = run(parameters.load(params, set_), dataset, model, detections, store)
         if out is not None and not result.trained:
             raise FailedWork(f"{dataset}: {result.reason}; add photos with boxes, or compose some with `upheld logo compose`")

@@ -20,6 +20,7 @@ from feature_store.errors import BadUse, FailedWork
 from feature_store.logo_contents import checked_bytes
 from feature_store.logo_image import Unreadable
 from feature_store.logo_look import look, photo_bytes
+from feature_store.workspace_paths import LOGO_MODEL
 from training import logo_detector
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def logo_detect(
         images: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
-        model: Annotated[Path, typer.Option(help="Folder of a trained detector.")] = Path("models/logo"),
+        model: Annotated[Path, typer.Option(help="Folder of a trained detector.")] = LOGO_MODEL,
         out: Annotated[Path, typer.Option(help="Folder for detections.parquet and refused.parquet.")] = Path("logo_detections"),
         params: ParamsFile = PARAMS_FILE,
         set_: Overrides = [],  # noqa: B006  (Typer reads the default)

@@ -11,13 +11,10 @@ from pathlib import Path
 
 from feature_store import contents
 from feature_store.command import STORE_FOLDER, AsJson, StoreFolder, console, execute
+from feature_store.snapshot_contract import pins_of, read_snapshot
+from feature_store.workspace_paths import LOGO_MODEL, LOGO_SCAN, SNAPSHOT
 from training import logo_detector, logo_pictures, progress
-from training.data import pins_of, read_snapshot
 from training.snapshot_media import whole
-
-SNAPSHOT = Path("data/snapshot")
-MODEL = Path("models/logo")
-OUT = Path("data/logo_scan")
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
     looked = logo_pictures.NOTHING
     if detector is not None:
         names = {name for names in data.posts["image_digests"] for name in names}
-        fetch = whole("image", store, contents.pictures_of(store, data.posts, pins_of(data)))
+        fetch = whole("image", store, contents.pictures_of(store, data.posts, pins_of(data.manifest)))
         with progress.bars() as bars:
             looked = logo_pictures.look(detector, names, fetch, progress.reporter(bars, "logos", len(names)))
     logo_pictures.save(looked, out)
@@ -64,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json: AsJson = False,
     ) -> None:
         """Find brand marks on every picture of the snapshot's posts."""
-        result = run(store, SNAPSHOT, MODEL, OUT)
+        result = run(store, SNAPSHOT, LOGO_MODEL, LOGO_SCAN)
         if as_json:
             print(json.dumps(asdict(result)))
         else:

@@ -13,8 +13,10 @@ import pandas as pd
 from pydantic import ValidationError
 
 from feature_store import calibration_map, digest
+from feature_store import workspace_paths as paths
 from feature_store.atomic import replacing_folder, write_json
 from feature_store.errors import FailedWork
+from feature_store.snapshot_contract import MEMBERSHIP_FILE, read_manifest
 from training import fusion_model, logo_signals, stage1
 from training.progress import Report, silent
 
@@ -26,15 +28,15 @@ READABLE = (1, 2, FORMAT)  # bundles of format 1 have no sound classifier and no
 DESCRIPTION = "pipeline.json"
 # Where a finished workspace keeps what a bundle holds.
 PARTS = {
-    "text": "models/text",
-    "image": "models/image",
-    "audio": "models/audio",
-    "logo": "models/logo",
-    "logo_evaluation.json": "data/logo_evaluation/logo.json",
-    "fusion": "models/fusion",
-    "calibration/calibration.json": "data/calibration/calibration.json",
-    "thresholds.json": "data/calibration/thresholds.json",
-    "membership.parquet": "data/snapshot/membership.parquet",
+    "text": paths.TEXT_MODEL,
+    "image": paths.IMAGE_MODEL,
+    "audio": paths.AUDIO_MODEL,
+    "logo": paths.LOGO_MODEL,
+    "logo_evaluation.json": paths.LOGO_CERTIFICATE,
+    "fusion": paths.FUSION.parent,
+    "calibration/calibration.json": paths.CALIBRATION_MAPS,
+    "thresholds.json": paths.THRESHOLDS,
+    MEMBERSHIP_FILE: paths.SNAPSHOT / MEMBERSHIP_FILE,
 }
 LIBRARIES = ("torch", "transformers", "timm", "tokenizers", "numpy")  # what a probability's last digits may depend on
 BATCH_SIZE = 32
@@ -113,7 +115,7 @@ def assemble(workspace: Path, out: Path) -> Path:
     for source in PARTS.values():
         if not (workspace / source).exists():
             raise FailedWork(f"{workspace / source}: missing, so there is no whole model to assemble; run the graph to its end first")
-    manifest = json.loads((workspace / "data/snapshot/manifest.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(workspace / paths.SNAPSHOT)
     with replacing_folder(out) as folder:
         for name, source in PARTS.items():
             _copy(workspace / source, folder / name)

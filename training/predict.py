@@ -15,21 +15,15 @@ import pyarrow.parquet as pq
 
 from feature_store import contents
 from feature_store import params as parameters
+from feature_store import workspace_paths as paths
 from feature_store.atomic import replacing
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
 from feature_store.inputs import Inputs, read_inputs
+from feature_store.snapshot_contract import read_snapshot
 from training import logo_pictures, logo_signals, pipeline, progress, score_table, stage1
-from training.data import read_snapshot
 from training.snapshot_media import whole
 
-INPUTS = Path("data/inputs.json")
-SNAPSHOT = Path("data/snapshot")
-MODELS = Path("models")  # its folders text, image and audio
-LOGO_SCAN = Path("data/logo_scan")
-LOGO_EVALUATION = Path("data/logo_evaluation")
-STAGE1 = Path("data/stage1.parquet")
-CHAMPION_SCORES = Path("data/champion_scores.parquet")
 UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
 
 
@@ -47,8 +41,8 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
     Args:
         params: `predict` and `policies` are read.
         store: folder with the ledger's media, the features and the champion's bundle.
-        workspace: folder with INPUTS (which names the ledger's versions and the champion), SNAPSHOT, MODELS, LOGO_SCAN and
-            LOGO_EVALUATION (of which logo.json says from which confidence on a detection counts).
+        workspace: folder with inputs.json (which names the ledger's versions and the champion), the snapshot, the models of text, image and
+            audio, the logo scan, and logo.json of the logo evaluation (which says from which confidence on a detection counts).
         stage1_out: table to write: post_id, split, for text, image and audio has_{modality} and prob_{modality}_{policy}, and
             the columns of `logo_signals.of_posts`.
         champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
@@ -61,15 +55,15 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
         BadUse: inputs.json is missing or malformed.
         FailedWork: a model or the champion's bundle cannot be loaded, or a picture or sound of the snapshot has left the store.
     """
-    pinned = read_inputs(workspace / INPUTS)
-    data = read_snapshot(workspace / SNAPSHOT)
+    pinned = read_inputs(workspace / paths.INPUTS)
+    data = read_snapshot(workspace / paths.SNAPSHOT)
     posts = data.posts[data.posts["split"].isin(UNSEEN)].sort_values("post_id", ignore_index=True)
     test = posts[posts["split"] == "test"]
     media = media_of(store, posts, pinned)
     champion = load_champion(store, pinned)
     logos = _logos(posts, workspace)
     with progress.bars() as bars:
-        classifiers = stage1.load(*(workspace / MODELS / name for name in ("text", "image", "audio")))
+        classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
         report = progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
         probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
@@ -116,8 +110,8 @@ def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
 
 
 def _logos(posts: pd.DataFrame, workspace: Path) -> pd.DataFrame:
-    looked = logo_pictures.read(workspace / LOGO_SCAN)
-    threshold = logo_signals.read_threshold(workspace / LOGO_EVALUATION / "logo.json") if looked.brands else None
+    looked = logo_pictures.read(workspace / paths.LOGO_SCAN)
+    threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if looked.brands else None
     return logo_signals.of_posts(posts, looked.detections, looked.sizes, looked.brands, threshold)
 
 
@@ -137,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) -> None:
         """Apply stage 1 and the champion to the posts that they have not learned from."""
         loaded = parameters.load(params, set_)
-        result = run(loaded, store, Path(), STAGE1, CHAMPION_SCORES)
+        result = run(loaded, store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
         if as_json:
             print(json.dumps(asdict(result)))
         else:

@@ -19,12 +19,11 @@ from feature_store import params as parameters
 from feature_store.backbones.devices import best_device
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import FailedWork
+from feature_store.snapshot_contract import read_snapshot
+from feature_store.workspace_paths import SNAPSHOT, TEXT_MODEL
 from training import stage
-from training.data import Array, Examples, Rows, labelled_posts, read_snapshot, targets_of
+from training.data import Array, Examples, Rows, labelled_posts, targets_of
 from training.text_model import TextModel, build_text, load_text, predict_text, save_text
-
-SNAPSHOT = Path("data/snapshot")
-MODEL = Path("models/text")
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def text(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
         """Fine-tune the text classifier on the snapshot's labels."""
-        result = run(parameters.load(params, set_), SNAPSHOT, MODEL, store)
+        result = run(parameters.load(params, set_), SNAPSHOT, TEXT_MODEL, store)
         if as_json:
             print(json.dumps(asdict(result)))
             return

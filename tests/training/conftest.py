@@ -17,6 +17,7 @@ from transformers import BertConfig, BertModel
 
 from feature_store.backbones.image import empty_image_backbone
 from feature_store.contents import NUM_BANDS, Spectrogram
+from feature_store.snapshot_contract import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
 from training import logo_detector, logo_pictures
 from training.audio_model import AudioModel, AudioSetup, save_audio
 from training.fusion_model import FEATURES
@@ -162,8 +163,8 @@ def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, di
     said["inclusion_prob"] = np.where(appeal, np.nan, 0.25)
     said["zone"] = np.where(appeal, None, "review")
     folder.mkdir(parents=True)
-    posts.to_parquet(folder / "posts.parquet")
-    said.drop(columns="truth").to_parquet(folder / "examples.parquet")
+    for table, schema, name in ((posts, POSTS, POSTS_FILE), (said.drop(columns="truth"), EXAMPLES, EXAMPLES_FILE)):
+        table.assign(**{column: None for column in schema.names if column not in table}).to_parquet(folder / name)
     posts.loc[posts["split"] == "train", ["post_id", "split"]].to_parquet(folder / "membership.parquet")
     (folder / "manifest.json").write_text(json.dumps({"digest": "e" * 64, "synthetic": synthetic, "features": FEATURES_PINNED}))
 
