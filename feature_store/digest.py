@@ -1,7 +1,9 @@
 """Content digests: SHA-256, hexadecimal."""
 
 import hashlib
+import importlib.util
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,3 +36,26 @@ def of_folder(folder: Path) -> str:
     """Digest of a folder: the relative names and digests of its files, in order of name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return of_json([[path.relative_to(folder).as_posix(), of_file(path)] for path in files])
+
+
+def of_code(names: Iterable[str]) -> str:
+    """Digest of source code, for keys of what must be made anew when the code that makes it has changed.
+
+    Args:
+        names: dotted names of modules and packages of ours; of a package every file counts, at whatever depth.
+
+    Returns:
+        a digest of the names and contents of the source files that this process imports by these names.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"{name}: no such module or package with an __init__.py; its code was to be digested", name=name)
+        path = Path(spec.origin)
+        for file in path.parent.rglob("*.py") if spec.submodule_search_locations else [path]:
+            found[f"{name}/{file.relative_to(path.parent).as_posix()}"] = of_file(file)
+    return of_json(found)

@@ -11,7 +11,7 @@ from rich.progress import track
 from feature_store import logo_dataset, logo_image
 from feature_store.command import console
 from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_contents import checked_bytes, from_ledger
+from feature_store.logo_dataset import Dataset, checked_bytes, from_ledger
 from feature_store.logo_image import Unreadable
 from feature_store.logo_look import look, photo_bytes
 from feature_store.logo_source import Corners, Refusal
@@ -67,22 +67,27 @@ def backgrounds(photos: str, store: Path, rules: LogoData) -> Backgrounds:
         BadUse: there is no such folder or ledger.
         FailedWork: no photo can be used.
     """
-    found = _of_dataset(Path(photos), store) if (Path(photos) / "dataset.json").is_file() else _checked(photos, store, rules)
+    folder = Path(photos)
+    found = of_dataset(logo_dataset.read(folder), store) if (folder / "dataset.json").is_file() else _checked(photos, store, rules)
     if not found.photos:
         raise FailedWork(f"--photos {photos}: no photo can be used ({len(found.refused)} refused); expected {', '.join(_SUFFIXES)} files")
-    found.photos.sort(key=lambda photo: photo.digest)
     return found
 
 
-def _of_dataset(folder: Path, store: Path) -> Backgrounds:
-    dataset = logo_dataset.read(folder)
+def of_dataset(dataset: Dataset, store: Path) -> Backgrounds:
+    """The photos of a logo dataset that may be pasted onto, those of split train that are no composites, with their boxes; none is opened.
+
+    Args:
+        dataset: says where its photos lie.
+        store: holds the ledger.
+    """
     rows = dataset.images[(dataset.images["split"] == "train") & ~dataset.images["composite"]]
     of_photo: dict[str, list[tuple[str, Corners]]] = {}
     for name, brand, *corners in dataset.boxes[["digest", "brand", *logo_dataset.CORNERS]].itertuples(index=False):
         of_photo.setdefault(name, []).append((brand, (corners[0], corners[1], corners[2], corners[3])))
     found = Backgrounds([], dataset.brands, dataset.synthetic)
-    for row in rows.itertuples():
-        where = folder / str(row.file) if isinstance(row.file, str) else store
+    for row in rows.sort_values("digest").itertuples():
+        where = dataset.folder / str(row.file) if isinstance(row.file, str) else store
         pdq = row.pdq if isinstance(row.pdq, str) else None
         found.photos.append(Background(str(row.digest), pdq, where, of_photo.get(str(row.digest), [])))
     return found
@@ -97,7 +102,7 @@ def _checked(photos: str, store: Path, rules: LogoData) -> Backgrounds:
             refused.append(Refusal("photo", position, position, seen.reason, seen.detail))
         else:  # the same photo under another name would only be drawn more often
             found.setdefault(seen.digest, Background(seen.digest, seen.pdq, where, []))
-    return Backgrounds(list(found.values()), refused=refused)
+    return Backgrounds(sorted(found.values(), key=lambda photo: photo.digest), refused=refused)
 
 
 def _files(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unreadable]]:

@@ -18,9 +18,10 @@ from rich.progress import track
 from feature_store import digest, logo_dataset, params
 from feature_store.atomic import write_json
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-from feature_store.logo_backgrounds import backgrounds
+from feature_store.logo_backgrounds import Backgrounds, backgrounds
 from feature_store.logo_composites import dataset_of, one
 from feature_store.logo_mark import OURS, Mark, load
+from feature_store.logo_source import Refusal
 from feature_store.params import Params
 
 
@@ -54,8 +55,13 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
         FailedWork: no mark or no photo can be used.
     """
     logo_dataset.refuse_others_folder(out)
-    brands, refused_marks = load(marks)
-    grounds = backgrounds(photos, store, given.logo_data)
+    loaded = load(marks)
+    return compose(given, seed, loaded, backgrounds(photos, store, given.logo_data), out, num)
+
+
+def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], grounds: Backgrounds, out: Path, num: int) -> Result:
+    """As `run`, of marks and photos at hand; what was refused of either is in the report. `out` is a logo dataset, or not there yet."""
+    brands, refused_marks = marks
     made_of = digest.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])
     making = made_of[:16]
     write_json(out / "making.json", {"made_of": made_of})

@@ -14,7 +14,8 @@ Near-duplicates, and all composites on one background, share a group_id, and a g
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,27 +23,57 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store import digest
 from feature_store.atomic import replacing, write_json
-from feature_store.errors import BadUse
-from feature_store.logo_contents import contents
-from feature_store.logo_tables import BOXES, CORNERS, IMAGES, SOURCES, SPLITS, Dataset
+from feature_store.errors import BadUse, FailedWork
 
-__all__ = [
-    "BOXES",
-    "CORNERS",
-    "IMAGES",
-    "SOURCES",
-    "SPLITS",
-    "Dataset",
-    "assemble",
-    "contents",
-    "counts",
-    "read",
-    "refuse_others_folder",
-    "write",
-]
+SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
+SOURCES: Final = ("import", "outcome", "composite")
+CORNERS: Final = ("x1", "y1", "x2", "y2")
+
+IMAGES: Final = pa.schema(
+    [
+        pa.field("digest", pa.string(), nullable=False),  # SHA-256 of the bytes, hexadecimal: the key
+        pa.field("file", pa.string()),  # null: the bytes are in the ledger's media table
+        pa.field("width", pa.int32(), nullable=False),  # upright
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("composite", pa.bool_(), nullable=False),  # marks pasted by the compositor: no evidence on real photos
+        pa.field("pdq", pa.string()),  # perceptual hash, 64 hexadecimal digits; of a composite: its background's; null: too flat to tell
+    ]
+)
+BOXES: Final = pa.schema(
+    [
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("brand", pa.string(), nullable=False),
+        *(pa.field(corner, pa.float64(), nullable=False) for corner in CORNERS),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("group_id", pa.string(), nullable=False),
+    ]
+)
 MARKS: Final = ("dataset.json", "making.json")  # a folder with one of these is ours: finished, or being made
 _TABLES: Final = {"images": IMAGES, "boxes": BOXES, "negatives": BOXES}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A logo dataset in memory: tables with the columns of IMAGES and BOXES, in order of digest."""
+
+    folder: Path
+    brands: tuple[str, ...]
+    images: pd.DataFrame
+    boxes: pd.DataFrame
+    negatives: pd.DataFrame
+    synthetic: bool
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the dataset says, free of where its photos lie and of how Parquet stores it."""
+        said = [table.drop(columns="file", errors="ignore").to_csv(index=False) for table in (self.images, self.boxes, self.negatives)]
+        return digest.of_json([self.brands, said, self.synthetic])
 
 
 def assemble(
@@ -121,3 +152,70 @@ def counts(dataset: Dataset) -> dict[str, Any]:
     }
     of_brand = dataset.boxes["brand"].value_counts()
     return {"splits": of_split, "brands": {brand: int(of_brand.get(brand, 0)) for brand in dataset.brands}}
+
+
+def contents(dataset: Dataset, digests: Iterable[str], store: Path | None = None) -> Iterator[tuple[str, bytes]]:
+    """Bytes of photos, those in files first.
+
+    Args:
+        dataset: says where each lies.
+        digests: wanted photos, each in the dataset.
+        store: folder with the ledger; needed for photos without a file.
+
+    Yields:
+        (digest, bytes), once each.
+
+    Raises:
+        FailedWork: a file is gone or holds other bytes than it did, or the ledger no longer holds a photo.
+    """
+    rows = dataset.images.set_index("digest").loc[sorted(set(digests))]
+    files = rows["file"].dropna()
+    for name, file in files.items():
+        yield str(name), checked_bytes(dataset.folder / file, str(name))
+    yield from from_ledger(store, sorted(set(map(str, rows.index)) - set(map(str, files.index))))
+
+
+def checked_bytes(path: Path, name: str) -> bytes:
+    """Bytes of a photo's file.
+
+    Args:
+        path: of the file.
+        name: SHA-256 that they had when the photo was accepted.
+
+    Raises:
+        FailedWork: the file is gone, or holds other bytes.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FailedWork(f"{path}: cannot be read ({error.strerror}); the logo dataset refers to it, put it back or import anew") from error
+    if digest.of_bytes(content) != name:
+        raise FailedWork(f"{path}: is not the photo that the logo dataset was made with; put that back or import anew")
+    return content
+
+
+def from_ledger(store: Path | None, digests: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Photos of the ledger.
+
+    Args:
+        store: holds it.
+        digests: wanted photos, each once.
+
+    Yields:
+        (digest, bytes).
+
+    Raises:
+        FailedWork: no store is named, or its ledger lacks a photo.
+    """
+    if not digests:
+        return
+    if store is None:
+        raise FailedWork(f"photo {digests[0]}: lies in the ledger and no store is named; name it with --store")
+    from feature_store.ledger import Ledger  # LanceDB: only where a photo lies in it
+
+    found = 0
+    for name, content in Ledger(store).media_bytes(digests):
+        found += 1
+        yield name, content
+    if found < len(digests):
+        raise FailedWork(f"{store}: the ledger holds {found} of {len(digests)} wanted photos; make the dataset of its outcomes anew")

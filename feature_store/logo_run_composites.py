@@ -13,11 +13,20 @@ from feature_store import digest, logo_compose, logo_dataset, logo_image
 from feature_store.command import console
 from feature_store.keyed_hash import uniform
 from feature_store.ledger import Ledger
+from feature_store.logo_backgrounds import of_dataset
 from feature_store.logo_dataset import Dataset
+from feature_store.logo_mark import load
 from feature_store.logo_source import Refusal
 from feature_store.params import Params
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
+CODE: Final = tuple(
+    f"feature_store.logo_{name}"
+    for name in (
+        "backgrounds", "blend", "compose", "composites", "dataset", "distractor", "drawing", "groups", "image", "look", "mark", "paste",
+        "run_composites", "source", "style", "svg", "svg_checks", "warp",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,8 @@ def compose(params: Params, real: Dataset, marks: Path, ground: Ground) -> tuple
     if photos.images.empty:
         return None, {"reason": "there is no photo to paste marks onto", "refused": told}
     folder = _checkpoint(params, photos, marks, ground.store)
-    logo_dataset.write(replace(photos, folder=folder / "photos"))
-    num, seed = params.logo_data.num_composites, params.seed
-    result = logo_compose.run(params, seed, marks, str(folder / "photos"), folder / "made", num, ground.store)
+    num, grounds = params.logo_data.num_composites, of_dataset(photos, ground.store)
+    result = logo_compose.compose(params, params.seed, load(marks), grounds, folder / "made", num)
     return result.dataset, result.report | {"refused": [*told, *result.report["refused"]]}
 
 
@@ -104,6 +112,5 @@ def _of_ledger(params: Params, known: set[str], num: int, ground: Ground) -> Ite
 
 def _checkpoint(params: Params, photos: Dataset, marks: Path, store: Path) -> Path:
     """Folder named after everything that composites depend on, however many of them are asked for."""
-    code = [[path.name, digest.of_file(path)] for path in sorted(Path(__file__).parent.glob("logo_*.py"))]
     settings = [params.logo_compose.model_dump(), params.logo_data.model_dump(exclude={"num_composites"}), params.seed]
-    return store / "checkpoints" / digest.of_json(["logo_data", code, digest.of_folder(marks), photos.digest, settings])
+    return store / "checkpoints" / digest.of_json(["logo_data", digest.of_code(CODE), digest.of_folder(marks), photos.digest, settings])

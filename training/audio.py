@@ -30,6 +30,8 @@ from training.decoded import filled
 ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
 MAX_SCALED = 2000  # sounds, evenly picked, from which the scale of the bands is taken
 
+CODE = ("training.audio", "training.audio_model", "training.decoded")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -68,7 +70,7 @@ def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, mode
     shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
     classifier = prepare(params, train, shards)
     parts = [params.audio.model_dump(), params.policies, params.seed, digest.of_folder(snapshot)]
-    folder = stage.checkpoint_folder(store, "audio", *parts)
+    folder = stage.checkpoint_folder(store, "audio", CODE, *parts)
     fitted, samples_per_s = fit_audio(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
     with stage.publishing(model, folder) as unfinished:
         if unfinished:

@@ -66,6 +66,10 @@ class AudioModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * setup.channels[-1] * num_bands, len(setup.policies))
 
+    def new_parameters(self) -> list[nn.Parameter]:
+        """The head; the blocks start from random weights too, but learn at the rates of a backbone."""
+        return list(self.head.parameters())
+
     def forward(self, log_mel: torch.Tensor, num_frames: torch.Tensor, post: torch.Tensor, num_sounds: torch.Tensor) -> torch.Tensor:
         """Logits of posts.
 

@@ -1,4 +1,4 @@
-"""What the training loop is fed: targets from a snapshot's tables, and the order in which rows meet the model."""
+"""What classifiers learn from: targets from a snapshot's tables; and the order in which rows meet a model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ BATCHES_PER_CHUNK = 16  # length-sorted together: enough to halve the padding, f
 
 @dataclass(frozen=True)
 class Examples:
-    """N labelled posts as the loop sees them.
+    """N labelled posts as a classifier learns from them.
 
     `targets` float32 (N, C) in [0, 1] and `weights` float32 (N, C), 0 where the label is unknown; `costs` int64 (N,), what a
     row costs to compute (tokens, images): rows of like cost share a batch; `inputs(rows, seed)` gives the model's keyword

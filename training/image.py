@@ -32,6 +32,9 @@ from training.image_augmentation import augmented
 from training.image_model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
 
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
+CODE = (
+    "training.image", "training.image_augmentation", "training.image_model", "training.decoded", "feature_store.extractors.image_decoding",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
         return Result(trained=False, reason=reason, num_train_posts=0)
     classifier = prepare(params)
     parts = [params.image.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
-    folder = stage.checkpoint_folder(store, "image", *parts)
+    folder = stage.checkpoint_folder(store, "image", CODE, *parts)
     names = {name for digests in (*train.image_digests, *val.image_digests) for name in digests}
     shards = pictures(store, names, classifier.setup.size, read_images)
     fitted, samples_per_s = fit_image(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
@@ -91,7 +94,7 @@ def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImag
     Raises:
         FailedWork: a picture is not in the store.
     """
-    rule = digest.of_json([digest.of_file(Path(image_decoding.__file__)), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
+    rule = digest.of_json([digest.of_code([image_decoding.__name__]), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
     shards = Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8)
     return filled(
         shards,

@@ -51,6 +51,10 @@ class ImageModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.num_features, len(setup.policies))
 
+    def new_parameters(self) -> list[nn.Parameter]:
+        """What stands over the pretrained network."""
+        return list(self.head.parameters())
+
     def train(self, mode: bool = True) -> "ImageModel":
         """Set training mode, except for batch norms: their pretrained statistics beat those of small batches."""
         super().train(mode)

@@ -24,8 +24,14 @@ from feature_store.errors import FailedWork
 from feature_store.logo_dataset import CORNERS, Dataset
 from feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
 from training import logo_detector, stage
-from training.logo_detector import Backend, Detector
-from training.logo_photos import STORED, Photo, PhotoMap, photo_map
+from training.logo_detector import Detector
+from training.logo_photos import DETECTIONS, STORED, Backend, Photo, PhotoMap, photo_map
+
+CODE = (
+    "training.logo", "training.logo_detector", "training.logo_faster_rcnn", "training.logo_fit", "training.logo_network",
+    "training.logo_photos", "training.logo_yolo", "feature_store.logo_image", "feature_store.logo_precision",
+    "feature_store.extractors.image_decoding",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
         params: `logo`, `logo_data.max_pixels` and `seed` are read.
         dataset: a logo dataset.
         model: folder to write; replaced as a whole. Without a box to learn from it says so, and holds no weights.
-        detections: table to write, columns of `logo_detector.DETECTIONS`.
+        detections: table to write, columns of `logo_photos.DETECTIONS`.
         store: holds the ledger's photos, and the progress of runs that were killed.
 
     Raises:
@@ -61,11 +67,11 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
         _publish_untrained(model, detections, reason)
         return Result(False, reason, num_photos, 0)
     settings = params.logo
-    folder = stage.checkpoint_folder(store, "logo", settings.model_dump(), params.seed, data.digest)
+    folder = stage.checkpoint_folder(store, "logo", CODE, settings.model_dump(), params.seed, data.digest)
     backend, history = _fit(data, params, store, folder)
     detector = Detector(backend, data.brands, settings.size)
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
-    found = logo_detector.detect(detector, logo_dataset.contents(data, held_out, store), params.logo_data.max_pixels)
+    found = logo_detector.detect(detector, logo_dataset.contents(data, held_out, store), params.logo_data.max_pixels).detections
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
             record = {"params": settings.model_dump(), "seed": params.seed, "history": history, "dataset": data.digest}
@@ -81,7 +87,7 @@ def _publish_untrained(model: Path, detections: Path, reason: str) -> None:
     with replacing_folder(model) as unfinished:
         logo_detector.save_untrained(unfinished, reason)
     with replacing(detections) as partial:
-        pd.DataFrame(columns=list(logo_detector.DETECTIONS)).to_parquet(partial, index=False)
+        pd.DataFrame(columns=list(DETECTIONS)).to_parquet(partial, index=False)
 
 
 def _fit(data: Dataset, params: parameters.Params, store: Path, folder: Path) -> tuple[Backend, list[dict[str, Any]]]:

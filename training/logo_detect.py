@@ -17,7 +17,7 @@ from feature_store import params as parameters
 from feature_store.atomic import replacing
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_contents import checked_bytes
+from feature_store.logo_dataset import checked_bytes
 from feature_store.logo_image import Unreadable
 from feature_store.logo_look import look, photo_bytes
 from feature_store.workspace_paths import LOGO_MODEL
@@ -65,7 +65,7 @@ def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Resu
             else:
                 yield name, checked_bytes(file, seen.digest)
 
-    found = logo_detector.detect(detector, readable(), params.logo_data.max_pixels)
+    found = logo_detector.detect(detector, readable(), params.logo_data.max_pixels).detections
     for table, name in ((found, "detections"), (pd.DataFrame(refused, columns=["image", "reason", "detail"]), "refused")):
         with replacing(out / f"{name}.parquet") as partial:
             table.to_parquet(partial, index=False)

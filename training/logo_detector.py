@@ -1,42 +1,19 @@
 """A trained logo detector: on disk, in memory, and applied to photos. Both backends look the same from here."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from feature_store.atomic import write_json
 from feature_store.errors import FailedWork
 from feature_store.logo_image import upright
-from training.logo_photos import Boxes, Pixels, letterbox
-
-DETECTIONS = ("image", "brand", "confidence", "x1", "y1", "x2", "y2")
-BATCH = 16  # photos in one forward pass
-
-
-@dataclass(frozen=True)
-class Found:
-    """Marks found on one picture: boxes float32 (M, 4) in its pixels, classes int64 (M,) from 0, confidences float32 (M,) in [0, 1]."""
-
-    boxes: Boxes
-    classes: NDArray[np.int64]
-    confidences: NDArray[np.float32]
-
-
-class Backend(Protocol):
-    """What a detector must be able to do once it is trained."""
-
-    def detect(self, pictures: Pixels) -> list[Found]:
-        """Marks on each of uint8 (N, S, S, 3) letterboxed pictures."""
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Write the weights into a folder; returns what `load` needs besides them."""
+from training.logo_photos import BATCH, DETECTIONS, SIZES, Backend, letterbox
 
 
 @dataclass(frozen=True)
@@ -46,6 +23,18 @@ class Detector:
     backend: Backend
     brands: tuple[str, ...]
     size: int
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Marks found on photos, and the photos.
+
+    detections: columns of DETECTIONS; x and y in pixels of the upright photo, from its upper left corner; none for a photo without a find.
+    sizes: columns of SIZES, one row a photo: width and height in pixels, upright.
+    """
+
+    detections: pd.DataFrame
+    sizes: pd.DataFrame
 
 
 def save(detector: Detector, folder: Path, kind: str, record: dict[str, Any]) -> None:
@@ -83,7 +72,7 @@ def load(folder: Path) -> Detector | None:
     return Detector(backend, tuple(about["brands"]), int(about["size"]))
 
 
-def detect(detector: Detector, photos: Iterable[tuple[str, bytes]], max_pixels: int) -> pd.DataFrame:
+def detect(detector: Detector, photos: Iterable[tuple[str, bytes]], max_pixels: int) -> Detected:
     """Marks on photos.
 
     Args:
@@ -92,26 +81,23 @@ def detect(detector: Detector, photos: Iterable[tuple[str, bytes]], max_pixels: 
         max_pixels: of a photo; see `upright`.
 
     Returns:
-        columns of DETECTIONS; x and y in pixels of the upright photo, from its upper left corner; no row for a photo without a find.
+        what was found on them, and how large they are.
 
     Raises:
         Unreadable: a photo cannot be decoded.
     """
     waiting = iter(photos)
     rows: list[tuple[Any, ...]] = []
+    sizes: list[tuple[str, int, int]] = []
     while some := list(islice(waiting, BATCH)):
-        rows += _of_batch(detector, some, max_pixels)
-    return pd.DataFrame(rows, columns=list(DETECTIONS)).astype(dict.fromkeys(DETECTIONS[2:], float))
-
-
-def _of_batch(detector: Detector, photos: Sequence[tuple[str, bytes]], max_pixels: int) -> list[tuple[Any, ...]]:
-    pictures = [np.asarray(upright(content, max_pixels)) for _, content in photos]
-    squares = [letterbox(picture, detector.size) for picture in pictures]
-    found = detector.backend.detect(np.stack([square for square, _ in squares]))
-    rows: list[tuple[Any, ...]] = []
-    for (name, _), picture, (_, factor), marks in zip(photos, pictures, squares, found, strict=True):
-        limits = np.array([picture.shape[1], picture.shape[0]] * 2, np.float32)
-        boxes = np.minimum(marks.boxes / np.float32(factor), limits)
-        for box, number, confidence in zip(boxes.tolist(), marks.classes.tolist(), marks.confidences.tolist(), strict=True):
-            rows.append((name, detector.brands[number], confidence, *box))
-    return rows
+        pictures = [np.asarray(upright(content, max_pixels)) for _, content in some]
+        squares = [letterbox(picture, detector.size) for picture in pictures]
+        found = detector.backend.detect(np.stack([square for square, _ in squares]))
+        for (name, _), picture, (_, factor), marks in zip(some, pictures, squares, found, strict=True):
+            height, width = picture.shape[:2]
+            sizes.append((name, width, height))
+            boxes = np.minimum(marks.boxes / np.float32(factor), np.array([width, height] * 2, np.float32))
+            for box, number, confidence in zip(boxes.tolist(), marks.classes.tolist(), marks.confidences.tolist(), strict=True):
+                rows.append((name, detector.brands[number], confidence, *box))
+    detections = pd.DataFrame(rows, columns=list(DETECTIONS)).astype(dict.fromkeys(DETECTIONS[2:], float))
+    return Detected(detections, pd.DataFrame(sizes, columns=list(SIZES)))

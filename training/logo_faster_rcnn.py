@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from feature_store.backbones.devices import best_device
-from training.logo_detector import Found
 from training.logo_network import FasterRcnn
-from training.logo_photos import Pixels
+from training.logo_photos import Found, Pixels
 
 
 class FasterRcnnBackend:

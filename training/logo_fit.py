@@ -14,12 +14,11 @@ from feature_store.backbones.devices import best_device
 from feature_store.logo_dataset import CORNERS
 from feature_store.logo_precision import average_precision
 from feature_store.params_training import Logo
-from training.data import Examples, Rows
-from training.logo_detector import BATCH, DETECTIONS
+from training.data import Rows
 from training.logo_faster_rcnn import FasterRcnnBackend, to_images
 from training.logo_network import FasterRcnn
-from training.logo_photos import PhotoMap, Pixels, moved, padded
-from training.loop import Fitted, fit
+from training.logo_photos import BATCH, DETECTIONS, PhotoMap, Pixels, moved, padded
+from training.loop import Batches, Fitted, Forward, fit
 
 
 def fit_faster_rcnn(
@@ -44,20 +43,19 @@ def fit_faster_rcnn(
     }  # fmt: skip
     network = FasterRcnn(**arguments, pretrained=True)
 
-    def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
+    def step(forward: Forward, rows: Rows, seed: int) -> torch.Tensor:
         random = np.random.default_rng(seed)
         pictures, photos = zip(*(moved(train.pixels[row], train.photos[row], settings.size, random) for row in rows), strict=True)
         boxes, classes = padded(photos)
-        return {"images": to_images(np.stack(pictures)), "boxes": torch.from_numpy(boxes), "classes": torch.from_numpy(classes)}
+        return forward({"images": to_images(np.stack(pictures)), "boxes": torch.from_numpy(boxes), "classes": torch.from_numpy(classes)})
 
     def evaluate() -> dict[str, Any]:
         precision = mean_average_precision(FasterRcnnBackend(network, arguments), val, brands, settings.size)
         return {"score": precision, "map_50": precision}
 
-    ones = np.ones((len(train), 1), np.float32)
-    examples = Examples(np.zeros_like(ones), ones, np.ones(len(train), np.int64), inputs)
+    batches = Batches(np.ones(len(train), np.int64), step, lambda rows: float(len(rows)))
     on_gpu = best_device().type != "cpu"
-    fitted = fit(network, examples, evaluate, settings, seed, checkpoint, lambda loss, targets, weights: loss, on_gpu)
+    fitted = fit(network, batches, evaluate, settings, seed, checkpoint, on_gpu)
     return FasterRcnnBackend(network, arguments), fitted
 
 

@@ -8,6 +8,7 @@ Source: Ren et al. (2015), Faster R-CNN; Lin et al. (2017), Feature Pyramid Netw
 """
 
 import math
+from collections.abc import Iterator
 from copy import deepcopy
 
 import torch
@@ -154,6 +155,12 @@ class FasterRcnn(nn.Module):
             GeneralizedRCNNTransform(size, size, list(loaded.mean), list(loaded.std)),
         )  # fmt: skip
         self.to(memory_format=torch.channels_last)  # depthwise convolutions learn twice as fast on a CPU
+
+    def new_parameters(self) -> Iterator[nn.Parameter]:
+        """What stands over the pretrained backbone: pyramid, proposals, brands, and where in a region something lies."""
+        heads = self.network.roi_heads
+        for part in (self.network.backbone.neck, self.network.rpn, heads.box_predictor, heads.box_head.place):
+            yield from part.parameters()
 
     def forward(self, images: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Sum over the images of the four losses of Ren et al. (2015), eq. 1, for proposals and for boxes.

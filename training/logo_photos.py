@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from feature_store.logo_image import upright
 
+DETECTIONS = ("image", "brand", "confidence", "x1", "y1", "x2", "y2")
+SIZES = ("image", "width", "height")
+BATCH = 16  # photos in one forward pass
 PAD = 114  # grey of the border that makes a photo square
 MAX_BOXES = 64  # marks of one photo that are learned from, the largest; photos with more are rare and crowded
 STORED = 1.25  # side of what is kept, in units of the model's input: room to zoom in
@@ -21,6 +25,25 @@ GAIN, SHIFT = 0.3, 25.0  # bounds of the random contrast and of the random brigh
 
 Pixels = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Marks found on one picture: boxes float32 (M, 4) in its pixels, classes int64 (M,) from 0, confidences float32 (M,) in [0, 1]."""
+
+    boxes: Boxes
+    classes: NDArray[np.int64]
+    confidences: NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """What a detector must be able to do once it is trained."""
+
+    def detect(self, pictures: Pixels) -> list[Found]:
+        """Marks on each of uint8 (N, S, S, 3) letterboxed pictures."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the weights into a folder; returns what `load` needs besides them."""
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import pandas as pd
 
 from feature_store.atomic import replacing_folder, write_json
 from feature_store.errors import FailedWork
-from feature_store.extractors.image_decoding import decode_within
-from training import logo_detector
+from training import logo_detector, logo_photos
 from training.logo_detector import Detector
+from training.logo_photos import BATCH
 from training.progress import Report, silent
 
-AT_ONCE = 4 * logo_detector.BATCH  # pictures whose bytes are in memory
+AT_ONCE = 4 * BATCH  # pictures whose bytes are in memory
 ANY_SIZE = 2**62  # pixels: whoever took the pictures in has judged them by its bounds
-DETECTIONS: dict[str, Any] = dict.fromkeys(logo_detector.DETECTIONS, "float64") | {"image": "str", "brand": "str"}
-SIZES: dict[str, Any] = {"image": "str", "width": "int32", "height": "int32"}
+DETECTIONS: dict[str, Any] = dict.fromkeys(logo_photos.DETECTIONS, "float64") | {"image": "str", "brand": "str"}
+SIZES: dict[str, Any] = dict.fromkeys(logo_photos.SIZES, "int32") | {"image": "str"}
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,17 @@ def look(
         what was found, in order of the digest whatever the order of `names`.
     """
     ordered = sorted(set(names))
-    sizes: list[tuple[str, int, int]] = []
-    found = logo_detector.detect(detector, _measured(ordered, fetch, sizes, report), ANY_SIZE)
-    return Looked(found.astype(DETECTIONS), pd.DataFrame(sizes, columns=list(SIZES)).astype(SIZES), detector.brands)
 
+    def contents() -> Iterator[tuple[str, bytes]]:
+        """Each picture's bytes, a few in memory at a time."""
+        for start in range(0, len(ordered), AT_ONCE):
+            some = ordered[start : start + AT_ONCE]
+            content = fetch(some)
+            yield from ((name, content[name]) for name in some)
+            report(len(some))
 
-def _measured(
-    names: Sequence[str], fetch: Callable[[Sequence[str]], Mapping[str, bytes]], sizes: list[tuple[str, int, int]], report: Report
-) -> Iterator[tuple[str, bytes]]:
-    """Each picture's bytes, a few in memory at a time; its size goes into `sizes`."""
-    for start in range(0, len(names), AT_ONCE):
-        some = names[start : start + AT_ONCE]
-        content = fetch(some)
-        for name in some:
-            decoded = decode_within(content[name], 1)
-            sizes.append((name, decoded.width, decoded.height))
-            yield name, content[name]
-        report(len(some))
+    found = logo_detector.detect(detector, contents(), ANY_SIZE)
+    return Looked(found.detections.astype(DETECTIONS), found.sizes.astype(SIZES), detector.brands)
 
 
 def save(looked: Looked, folder: Path) -> None:

@@ -18,13 +18,26 @@ from feature_store.backbones.devices import autocast, deterministic
 from feature_store.command import console
 from feature_store.params_training import Fit
 from training.checkpoint import State, load_checkpoint, save_checkpoint
-from training.data import Examples, Rows, epoch_batches, share_of_batch
+from training.data import Rows, epoch_batches, share_of_batch
 from training.optimizer import build_optimizer, set_progress
 
 MAX_GRADIENT_NORM = 1.0
 
-# (model output, targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
-Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Forward = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # keyword arguments of the model, on any device -> what it returns
+
+
+@dataclass(frozen=True)
+class Batches:
+    """N rows to learn from, which the loop puts into batches, at least one.
+
+    `costs` int64 (N,), what a row costs to compute (tokens, images): rows of like cost share a batch. `step(forward, rows, seed)` is the
+    loss of some rows, a scalar summed over them; augmentation, if any, follows from the seed. `weight(rows)` is what that sum is divided
+    by for the gradient of a whole batch.
+    """
+
+    costs: Rows
+    step: Callable[[Forward, Rows, int], torch.Tensor]
+    weight: Callable[[Rows], float]
 
 
 class Evaluate(Protocol):
@@ -54,8 +67,7 @@ class _Run:
     wrapped: nn.Module  # the same, inside DistributedDataParallel where there are several processes
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
-    train: Examples
-    objective: Objective
+    train: Batches
     use_bfloat16: bool
     settings: Fit
     seed: int
@@ -66,12 +78,11 @@ class _Run:
 
 def fit(
     model: nn.Module,
-    train: Examples,
+    train: Batches,
     evaluate: Evaluate,
     settings: Fit,
     seed: int,
     checkpoint: Path,
-    objective: Objective,
     use_bfloat16: bool,
     score_start: bool = False,
 ) -> Fitted:
@@ -81,14 +92,13 @@ def fit(
     weights, and so does a run that was killed and started again: it goes on from `checkpoint`.
 
     Args:
-        model: called with the keyword arguments that `train.inputs` gives; returns what `objective` reads.
-        train: at least one row.
+        model: says which of its parameters are new (`optimizer.HasNewParameters`).
+        train: what to learn from, and how.
         evaluate: called after every epoch; training stops when its score has not improved for `settings.patience` epochs.
         settings: the model's section of the params.
         seed: of batch order, dropout and augmentation.
         checkpoint: file for progress, written every `settings.checkpoint_steps` batches; the caller names it after everything
             that the result depends on, and removes it when the model is safe.
-        objective: the loss that the gradient follows.
         use_bfloat16: whether to run the model in bfloat16 where the hardware does so.
         score_start: evaluate before the first step too and let it compete, for a model that has been trained before.
 
@@ -98,7 +108,7 @@ def fit(
     accelerator = Accelerator(mixed_precision="no")  # bfloat16 is `autocast`'s matter: the same rule in training and outside
     optimizer = build_optimizer(model, settings.learning_rate, settings.head_learning_rate, settings.layer_decay, settings.weight_decay)
     wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model.to(accelerator.device)
-    run = _Run(model, wrapped, optimizer, accelerator, train, objective, use_bfloat16, settings, seed, checkpoint, State(), {})
+    run = _Run(model, wrapped, optimizer, accelerator, train, use_bfloat16, settings, seed, checkpoint, State(), {})
     if checkpoint.exists():
         run.state, run.best = load_checkpoint(checkpoint, model, optimizer)
     with deterministic():
@@ -143,17 +153,20 @@ def _step(run: _Run, rows: Rows, num_steps: int) -> None:
     accelerator, state = run.accelerator, run.state
     mine = share_of_batch(rows, accelerator.process_index, accelerator.num_processes)
     device = accelerator.device
-    torch.manual_seed(hash_of(run.seed, state.step, accelerator.process_index))
-    inputs = {name: tensor.to(device) for name, tensor in run.train.inputs(mine, hash_of(run.seed, state.step)).items()}
-    targets, weights = (torch.from_numpy(part[mine]).to(device) for part in (run.train.targets, run.train.weights))
-    if len(rows) <= accelerator.process_index:
-        weights = torch.zeros_like(weights)
-    total = float(run.train.weights[rows].sum())
+    total = run.train.weight(rows)
     run.wrapped.train()
     set_progress(run.optimizer, state.step, num_steps, run.settings.warmup_share)
-    with autocast(device) if run.use_bfloat16 else nullcontext():
-        outputs = run.wrapped(**inputs)
-    loss = run.objective(outputs, targets, weights)
+
+    def forward(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What the model makes of inputs on the device, in bfloat16 if asked for."""
+        with autocast(device) if run.use_bfloat16 else nullcontext():
+            outputs: torch.Tensor = run.wrapped(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        return outputs
+
+    torch.manual_seed(hash_of(run.seed, state.step, accelerator.process_index))
+    loss = run.train.step(forward, mine, hash_of(run.seed, state.step))
+    if len(rows) <= accelerator.process_index:  # a row lent by another process, so that all take part in the gradient
+        loss = loss * 0
     # DistributedDataParallel averages gradients; times the number of processes it is their sum, over the batch's weight.
     accelerator.backward(loss * (accelerator.num_processes / max(total, 1e-9)))
     nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)

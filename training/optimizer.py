@@ -2,15 +2,20 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 
-HEAD_PREFIXES = (
-    "head.", "norm.",
-    "network.backbone.neck.", "network.rpn.", "network.roi_heads.box_predictor.", "network.roi_heads.box_head.place.",
-)  # fmt: skip
 BLOCK = re.compile(r"\.(?:layer|layers|blocks|h)\.(\d+)\.")  # names of transformer blocks and stages in transformers, timm, torchvision
+
+
+class HasNewParameters(Protocol):
+    """A model that is trained here."""
+
+    def new_parameters(self) -> Iterable[nn.Parameter]:
+        """Those of its parameters that no pretraining gave a value, such as its head's; they learn at a rate of their own."""
 
 
 def build_optimizer(
@@ -19,7 +24,7 @@ def build_optimizer(
     """AdamW over the trainable parameters.
 
     Args:
-        model: parameters under HEAD_PREFIXES are new, all others pretrained.
+        model: `HasNewParameters`; parameters that it does not call new are pretrained.
         learning_rate: of the topmost pretrained block.
         head_learning_rate: of the new parameters.
         layer_decay: in (0, 1], factor of the learning rate from each block to the one below; what lies below all blocks
@@ -31,12 +36,13 @@ def build_optimizer(
     """
     depths = [int(found[1]) for name, _ in model.named_parameters() if (found := BLOCK.search(name))]
     top = max(depths, default=-1)
+    new = {id(parameter) for parameter in cast(HasNewParameters, model).new_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             found = BLOCK.search(name)
             below = top - int(found[1]) if found else top + 1
-            rate = head_learning_rate if name.startswith(HEAD_PREFIXES) else learning_rate * layer_decay**below
+            rate = head_learning_rate if id(parameter) in new else learning_rate * layer_decay**below
             groups[rate, weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
     return torch.optim.AdamW(
         [{"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()],

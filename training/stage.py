@@ -1,7 +1,7 @@
 """What the stages `text`, `image` and `audio` share: from labelled posts to a trained model and its record."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,18 @@ from feature_store import digest
 from feature_store.atomic import replacing_folder
 from feature_store.backbones.devices import best_device, has_fast_bfloat16
 from feature_store.params_training import Training
-from training.data import Array, Examples
-from training.loop import Fitted, fit
+from training.data import Array, Examples, Rows
+from training.loop import Batches, Fitted, Forward, fit
 from training.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
 from training.metrics import validation_figures
+
+# (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
+Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# What every training depends on, whatever its model; a stage adds its own modules.
+CODE = (
+    "training.checkpoint", "training.data", "training.loop", "training.losses", "training.metrics", "training.optimizer", "training.stage",
+    "feature_store.backbones",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,19 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     def evaluate() -> dict[str, Any]:
         return validation_figures(task.predict_val(), task.val_targets, task.val_weights, task.policies)
 
-    fitted = fit(task.model, examples, evaluate, settings, task.seed, checkpoint, objective, task.use_bfloat16, score_start=task.warm)
+    fitted = fit(task.model, batches_of(examples, objective), evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.warm)
     return _record(task, fitted), fitted.samples_per_s
+
+
+def batches_of(examples: Examples, objective: Objective) -> Batches:
+    """Examples as the loop learns from them: the loss of their known labels, divided by the labels' weights."""
+
+    def step(forward: Forward, rows: Rows, seed: int) -> torch.Tensor:
+        outputs = forward(examples.inputs(rows, seed))
+        targets, weights = (torch.from_numpy(part[rows]).to(outputs.device) for part in (examples.targets, examples.weights))
+        return objective(outputs, targets, weights)
+
+    return Batches(examples.costs, step, lambda rows: float(examples.weights[rows].sum()))
 
 
 def _record(task: Task, fitted: Fitted) -> dict[str, Any]:
@@ -97,16 +116,16 @@ def _machine(use_bfloat16: bool) -> dict[str, Any]:
     return {"device": device.type, "bfloat16": use_bfloat16 and has_fast_bfloat16(device), "threads": threads, "torch": torch.__version__}
 
 
-def checkpoint_folder(store: Path, stage: str, *parts: Any) -> Path:
+def checkpoint_folder(store: Path, stage: str, code: Sequence[str], *parts: Any) -> Path:
     """Folder for a run's progress, named after everything that its result depends on.
 
     Args:
         store: the store folder.
-        stage: `text`, `image` or `audio`.
-        parts: JSON values: params, digests of data and of the model started from. The digest of this package's code is added.
+        stage: `text`, `image`, `audio` or `logo`.
+        code: the stage's own modules and packages, by dotted name; CODE is added.
+        parts: JSON values: params, digests of data and of the model started from.
     """
-    code = [[path.name, digest.of_file(path)] for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return store / "checkpoints" / digest.of_json([stage, code, torch.__version__, *parts])
+    return store / "checkpoints" / digest.of_json([stage, digest.of_code([*CODE, *code]), torch.__version__, *parts])
 
 
 @contextmanager

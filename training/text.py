@@ -25,6 +25,8 @@ from training import stage
 from training.data import Array, Examples, Rows, labelled_posts, targets_of
 from training.text_model import TextModel, build_text, load_text, predict_text, save_text
 
+CODE = ("training.text", "training.text_model")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -57,7 +59,7 @@ def run(params: parameters.Params, snapshot: Path, model: Path, store: Path) -> 
     classifier = prepare(params)
     warm_start = _start_from_champion(classifier, data.manifest.get("champion"), store) if params.text.warm_start else {"used": False}
     parts = [params.text.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
-    folder = stage.checkpoint_folder(store, "text", *parts, warm_start)
+    folder = stage.checkpoint_folder(store, "text", CODE, *parts, warm_start)
     progress = folder / "progress.safetensors"
     fitted, samples_per_s = fit_text(classifier, train, val, data.examples, params, progress, warm_start["used"])
     with stage.publishing(model, folder) as unfinished:

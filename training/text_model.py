@@ -52,6 +52,10 @@ class TextModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, len(setup.policies))
 
+    def new_parameters(self) -> list[nn.Parameter]:
+        """What stands over the pretrained encoder."""
+        return [*self.norm.parameters(), *self.head.parameters()]
+
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 (N, C) of token ids int64 (N, T) with mask int64 (N, T), 1 where there is a token."""
         hidden_NTH = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertModel
 from feature_store.backbones.image import empty_image_backbone
 from feature_store.contents import NUM_BANDS, Spectrogram
 from feature_store.snapshot_contract import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
-from training import logo_detector, logo_pictures
+from training import logo_detector, logo_photos, logo_pictures
 from training.audio_model import AudioModel, AudioSetup, save_audio
 from training.fusion_model import FEATURES
 from training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
@@ -80,9 +80,7 @@ class Colours:
                 boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
                 classes.append(number)
                 confidences.append(0.2 + 0.8 * len(x) / (SIDE * SIDE * 0.75))
-        return logo_detector.Found(
-            np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int64), np.array(confidences, np.float32)
-        )
+        return logo_photos.Found(np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int64), np.array(confidences, np.float32))
 
 
 def patch_detector(patch: pytest.MonkeyPatch) -> None:

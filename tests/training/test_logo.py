@@ -15,7 +15,7 @@ import pytest
 from feature_store import digest, logo_dataset
 from feature_store.errors import BadUse
 from feature_store.params import Params, load
-from training import logo, logo_detect, logo_detector, logo_fit
+from training import logo, logo_detect, logo_detector, logo_fit, logo_photos
 
 SMALL = {"size": 96, "batch_size": 4, "epochs": 1, "patience": 9, "head_learning_rate": 3e-3, "min_confidence": 0.05}
 
@@ -53,7 +53,7 @@ def test_detections_are_of_the_photos_held_out(world, trained) -> None:
     found = pd.read_parquet(world / "a" / "detections.parquet")
     assert trained.trained and trained.num_train_boxes == (data.boxes["split"] == "train").sum()
     assert set(found["image"]) <= set(data.images.loc[data.images["split"] != "train", "digest"])
-    assert list(found.columns) == list(logo_detector.DETECTIONS)
+    assert list(found.columns) == list(logo_photos.DETECTIONS)
     assert found["confidence"].between(0.05, 1).all()
     assert (found["x1"] >= 0).all() and (found["x2"] <= 128).all() and (found["y2"] <= 96).all()
 
@@ -62,7 +62,7 @@ def test_a_loaded_detector_finds_the_same(world, trained, params) -> None:
     data = logo_dataset.read(world / "data")
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
     detector = logo_detector.load(world / "a" / "model")
-    again = logo_detector.detect(detector, logo_dataset.contents(data, held_out), params.logo_data.max_pixels)
+    again = logo_detector.detect(detector, logo_dataset.contents(data, held_out), params.logo_data.max_pixels).detections
     before = pd.read_parquet(world / "a" / "detections.parquet")
     assert again["confidence"].to_numpy() == pytest.approx(before["confidence"].to_numpy(), abs=1e-5)
     assert not list((world / "a" / "model").glob("*.pt"))
@@ -131,7 +131,7 @@ def test_without_a_single_photo_nothing_is_trained_and_the_next_stage_goes_on(tm
     assert (result.trained, result.reason) == (False, "no box of split train among 0 photos")
     assert logo_detector.load(tmp_path / "a" / "model") is None
     table = pd.read_parquet(tmp_path / "a" / "detections.parquet")
-    assert table.empty and list(table) == list(logo_detector.DETECTIONS)
+    assert table.empty and list(table) == list(logo_photos.DETECTIONS)
 
 
 def test_without_a_box_nothing_is_trained_and_it_says_so(tmp_path, params) -> None:

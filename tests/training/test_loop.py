@@ -19,9 +19,10 @@ from torch import nn
 from feature_store import progress
 from feature_store.params_training import Training
 from training.data import Examples
-from training.loop import Objective, fit
+from training.loop import fit
 from training.losses import masked_loss
 from training.metrics import validation_figures
+from training.stage import Objective, batches_of
 
 DROPOUT = 0.1
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +73,7 @@ def train(
         return validation_figures(probs, rows.targets, rows.weights, tiny.POLICIES)
 
     watched = Examples(rows.targets, rows.weights, rows.costs, inputs)
-    return model, fit(model, watched, evaluate, settings(**changes), 5, checkpoint, objective, use_bfloat16=False)
+    return model, fit(model, batches_of(watched, objective), evaluate, settings(**changes), 5, checkpoint, use_bfloat16=False)
 
 
 def weights_of(model: nn.Module) -> dict[str, list[float]]:

@@ -15,6 +15,9 @@ class Layered(nn.Module):
         self.encoder = nn.ModuleDict({"embeddings": nn.Linear(2, 2), "layer": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])})
         self.norm, self.head = nn.LayerNorm(2), nn.Linear(2, 1)
 
+    def new_parameters(self) -> list[nn.Parameter]:
+        return [*self.norm.parameters(), *self.head.parameters()]
+
 
 def rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, tuple[float, float]]:
     found = {id(tensor): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for tensor in group["params"]}
@@ -38,7 +41,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 
 def test_rates_rise_and_fall() -> None:
-    optimizer = build_optimizer(nn.Linear(1, 1), 1.0, 1.0, 1.0, 0.0)
+    optimizer = build_optimizer(Layered(), 1.0, 1.0, 1.0, 0.0)
     seen = []
     for step in range(10):
         set_progress(optimizer, step, 10, 0.2)
