@@ -37,8 +37,9 @@ from feature_store.extractors.contract import Extractor
 from feature_store.extractors.image_decoding import decode_square
 from feature_store.extractors.image_embedding import ImageEmbedding
 from feature_store.extractors.text_embedding import TextEmbedding
-from feature_store.feature_contents import ContentReader, PostContents, location
+from feature_store.feature_contents import ContentReader, PostContents
 from feature_store.feature_table import FeatureStore
+from feature_store.inputs import features_location
 
 SIZE = 224
 DAY = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)
@@ -97,7 +98,7 @@ def _medium(name: str) -> dict[str, str]:
 
 def loader_per_s(params: parameters.Params, store: Path, extractor: Extractor) -> float:
     """Contents a second that are read and decoded as the engine does, and tokenised if texts; workers already started."""
-    where = location(params, store)
+    where = features_location(store, params.features.location)
     rows = PostContents(ledger.Ledger(store), FeatureStore(where)).of(extractor.kind)
     ahead = 2 * params.features.model_batch[extractor.kind]
     with DecodePool(catalogue.EXTRACTORS[extractor.name], params, params.features.decode_timeout_s[extractor.kind], num_cpus()) as pool:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from feature_store import params as parameters
 from feature_store.decode_pool import DecodePool, num_cpus
+from feature_store.decoding_contract import Refused
 from feature_store.extractors import catalogue
 from feature_store.extractors.audio_track import RATE_HZ, read_samples
-from feature_store.extractors.contract import Refused
 
 WIDTH, HEIGHT, FRAMES_PER_S, DURATION_S = 1280, 720, 25, 60
 SCENE_S = 7  # a cut after so many seconds

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from feature_store import freeze_log
-from feature_store.inputs import read_inputs
+from feature_store.inputs import Event, read_inputs
 from feature_store.workspace_paths import CALIBRATION_MAPS, CHAMPION_SCORES, FEATURES, INPUTS, LOGO_EVALUATION, THRESHOLDS
 
 
@@ -29,7 +28,7 @@ class Inputs:
     behaviour: Path | None = None
     logos: Path | None = None
     features: Path | None = None
-    frozen: tuple[freeze_log.Event, ...] = ()
+    frozen: tuple[Event, ...] = ()
     show_text: bool = False
 
 

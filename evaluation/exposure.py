@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from feature_store.contracts import week_of
 from feature_store.logo_appearances import per_image
 
 NO_CONTEXT = "none"  # of posts that were in no board, channel or thread
@@ -74,6 +75,5 @@ def _cells(posts: pd.DataFrame) -> pd.DataFrame:
     """Context and week of each post."""
     if posts["post_id"].duplicated().any():
         raise ValueError(f"post {posts.loc[posts['post_id'].duplicated(), 'post_id'].iloc[0]} occurs twice among the posts")
-    year_week = pd.to_datetime(posts["created_at"], utc=True).dt.isocalendar()
-    week = year_week["year"].astype(str) + "-W" + year_week["week"].astype(str).str.zfill(2)
+    week = week_of(pd.to_datetime(posts["created_at"], utc=True))
     return pd.DataFrame({"post_id": posts["post_id"], "context_id": posts["context_id"].fillna(NO_CONTEXT), "week": week})

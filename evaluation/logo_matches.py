@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from feature_store.logo_boxes import MIN_OVERLAP, overlaps
 from feature_store.logo_dataset import CORNERS
 
-MIN_OVERLAP = 0.5  # intersection over union from which a detection is the mark. Source: Everingham et al. (2010), section 4.2
 CATEGORY = "logo"
 OF_SPLIT = {"val": "calib", "test": "test"}
 
@@ -29,7 +29,7 @@ def match(marks: pd.DataFrame, finds: pd.DataFrame) -> pd.DataFrame:
     hit, over = np.full(len(ordered), -1), np.full(len(ordered), None, object)
     for image, rows in ordered.groupby("image").indices.items():
         places = np.asarray(of_image.get(image, []), np.int64)
-        overlap = overlaps(ordered.iloc[rows][list(CORNERS)].to_numpy(float), marks.iloc[places][list(CORNERS)].to_numpy(float))
+        overlap = overlaps(ordered.iloc[rows][list(CORNERS)], marks.iloc[places][list(CORNERS)])
         brands = marks["brand"].to_numpy()[places]
         hit[rows], over[rows] = _take(overlap, ordered["brand"].to_numpy()[rows], brands, places)
     return ordered.assign(mark=hit, over=over)
@@ -48,15 +48,6 @@ def _take(
             taken[free.argmax()] = True
             hit[row] = places[free.argmax()]
     return hit, over
-
-
-def overlaps(first: Floats, second: Floats) -> Floats:
-    """Intersection over union of boxes x1 y1 x2 y2: (N, 4) with (M, 4) gives (N, M)."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.prod((opposite - corner).clip(0), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    return np.asarray(common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9), np.float64)
 
 
 def scores(matched: pd.DataFrame, split_of: pd.Series, synthetic: bool) -> pd.DataFrame:

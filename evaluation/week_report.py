@@ -24,7 +24,8 @@ from evaluation.report import content, week_story
 from evaluation.report.files import Result
 from evaluation.week_model import Served
 from evaluation.week_source import Tables
-from feature_store import atomic, freeze_log, params
+from feature_store import atomic, params
+from feature_store.inputs import Event
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Week:
     served: Sequence[Served]
     history: Sequence[week_drift.Entry]
     counted: pd.DataFrame
-    frozen: Mapping[str, freeze_log.Event]
+    frozen: Mapping[str, Event]
     behaviour: Path | None
     texts: pd.Series | None
     thresholds_from: str

@@ -133,7 +133,7 @@ def _delivery(folder: Path) -> tuple[Scan, bool, str]:
                     rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
                 yield rows.select(list(columns))
 
-    return scan, (folder / "SYNTHETIC.json").is_file(), str(folder)
+    return scan, (folder / contracts.SYNTHETIC_MARK).is_file(), str(folder)
 
 
 def _plain(rows: pa.Table, file: Path) -> pa.Table:

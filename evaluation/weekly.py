@@ -17,6 +17,7 @@ from evaluation.week_source import Source
 from feature_store import atomic, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
 from feature_store.errors import BadUse
+from feature_store.inputs import Event
 from feature_store.terminal import visible
 
 
@@ -38,7 +39,7 @@ class Inputs:
     thresholds: Path | None = None
     state: Path | None = None
     gold: Path | None = None
-    frozen: Mapping[str, freeze_log.Event] | None = None
+    frozen: Mapping[str, Event] | None = None
     behaviour: Path | None = None
     show_text: bool = False
     champion: str | None = None

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from feature_store.extractors.log_mel import NUM_BANDS
 from feature_store.feature_table import FeatureStore
 from feature_store.inputs import FeaturePins
 from feature_store.ledger import Ledger
 
 Spectrogram = NDArray[np.float16]  # (T, 64), log-mel
-NUM_BANDS = 64  # of a spectrogram; Source: the columns of the extractor `spectrogram`
 AT_ONCE = 16  # videos or sounds whose rows are in memory
 
 

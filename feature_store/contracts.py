@@ -1,9 +1,12 @@
 """Names, types and enumerations of every table: the only place where a column is defined."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 UNDETERMINED: Final = "und"
@@ -17,6 +20,7 @@ SOURCES: Final = ("queue", "audit_removed", "audit_passed", "appeal")
 APPEAL: Final = "appeal"
 LOGO_VERDICTS: Final = ("confirmed", "wrong", "missed")
 SPLITS: Final = ("train", "val", "fusion", "calib", "test")
+SYNTHETIC_MARK: Final = "SYNTHETIC.json"  # a delivery that holds this file was made by a generator of ours
 
 # BCP-47 as posts carry it: primary subtag, then script, region and variants. `und` is a primary subtag of its own.
 # Source: RFC 5646 section 2.1, without extensions and private use.
@@ -33,6 +37,13 @@ _REGION_CODES: Final = (
     "TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
 )
 REGIONS: Final = frozenset(_REGION_CODES.split())
+
+
+def week_of(times: "pd.Series[Any]") -> "pd.Series[str]":
+    """ISO week of each time, such as `2026-W43`: what tables call a period."""
+    calendar = times.dt.isocalendar()
+    weeks: pd.Series[str] = calendar["year"].astype(str) + "-W" + calendar["week"].astype(str).str.zfill(2)
+    return weeks
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from feature_store.decode_protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import FailedWork
-from feature_store.extractors.contract import Arrays, Refused
 
 _F_SETPIPE_SZ: Final = 1031  # Source: linux/fcntl.h
 _PIPE_BYTES: Final = 1 << 20  # as much as a process may ask for: a picture's pixels cross in one go

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from feature_store.decode_channel import Channel, Settings, WorkerDied, WorkerLate
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import FailedWork
-from feature_store.extractors.contract import Arrays, Refused
 
 _AHEAD = 2  # contents sent to a worker: while it decodes one, the next is on its way
 _CLOSED = "the decoders have been stopped"

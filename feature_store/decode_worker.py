@@ -13,8 +13,7 @@ from typing import Any, BinaryIO
 
 from feature_store import sandbox
 from feature_store.decode_protocol import LENGTHS, pack, pack_arrays
-from feature_store.extractors.catalogue import load_class
-from feature_store.extractors.contract import Undecodable
+from feature_store.decoding_contract import Undecodable, load_class
 
 
 def main() -> None:

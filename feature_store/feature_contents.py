@@ -11,18 +11,12 @@ from feature_store import digest
 from feature_store.extractors.contract import Kind
 from feature_store.feature_table import FeatureStore
 from feature_store.ledger import Ledger
-from feature_store.params import Params
-from feature_store.post_features import merged_text
+from feature_store.post_features import MEDIA_OF, merged_text
 
 KEYFRAMES: Final = "keyframes"  # the extractor whose rows hold pictures of their own
 # A content: its digest; the text itself where it is one; the video that it is a keyframe of, if it is.
 CONTENTS: Final = pa.schema([("digest", pa.string()), ("text", pa.string()), ("video", pa.string())])
 _AT_ONCE = 64  # files read together
-
-
-def location(params: Params, store: Path) -> Path | str:
-    """Where the feature store of a store folder is."""
-    return params.features.location or Path(store) / "features"
 
 
 class PostContents:
@@ -63,9 +57,9 @@ def contents_of(posts: Sequence[pa.RecordBatch], features: FeatureStore, kind: K
     """
     if kind == "text":
         return _texts(posts)
-    found = _media(posts, {"image": ["image"], "video": ["video"], "audio": ["audio", "video"]}[kind])
+    found = _media(posts, MEDIA_OF[kind])
     if kind == "image":
-        frames = _keyframes(features, _media(posts, ["video"])["digest"].to_pylist())
+        frames = _keyframes(features, _media(posts, MEDIA_OF["video"])["digest"].to_pylist())
         own = pa.array(found["digest"].to_pylist(), pa.string())
         found = pa.concat_tables([found, frames.filter(pc.invert(pc.is_in(frames["digest"], value_set=own)))])
     return found
@@ -82,7 +76,7 @@ def _texts(posts: Iterable[pa.RecordBatch]) -> pa.Table:
     return pa.table([pa.array(found.keys(), pa.string()), pa.array(found.values(), pa.string()), nothing], schema=CONTENTS)
 
 
-def _media(posts: Iterable[pa.RecordBatch], kinds: list[str]) -> pa.Table:
+def _media(posts: Iterable[pa.RecordBatch], kinds: Sequence[str]) -> pa.Table:
     """The media of posts that are of some kinds."""
     found = [pa.array([], pa.string())]
     for batch in posts:

@@ -13,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from feature_store import digest, post_features
+from feature_store.contracts import week_of
 from feature_store.feature_coverage import ALL
 from feature_store.keyed_hash import uniform
 from feature_store.params_data import Snapshot
 from feature_store.pinned_features import PinnedFeatures
-from feature_store.snapshot_features import captions, week_of
+from feature_store.snapshot_features import captions
 
 Floats = NDArray[np.float64]
 EMBEDDING = "text_embedding"

@@ -19,11 +19,13 @@ import pyarrow as pa
 
 from feature_store import feature_rows
 from feature_store.decode_pool import DecodePool, num_cpus
+from feature_store.decoding_contract import Arrays, Refused, load_class
 from feature_store.errors import BadUse, FailedWork
 from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Arrays, Extractor, Refused
-from feature_store.feature_contents import CONTENTS, ContentReader, location
+from feature_store.extractors.contract import Extractor
+from feature_store.feature_contents import CONTENTS, ContentReader
 from feature_store.feature_table import FeatureStore
+from feature_store.inputs import features_location
 from feature_store.params import Params, check
 
 GONE: Final = "content_gone"  # erased while it waited for its turn
@@ -51,7 +53,8 @@ def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Tabl
         FailedWork: the extractor or its decoder cannot work here.
         KeyboardInterrupt: Ctrl-C.
     """
-    FeatureStore(location(params, store)).write(extractor.name, feature_rows.schema(extractor.columns).empty_table())
+    nothing = feature_rows.schema(extractor.columns).empty_table()
+    FeatureStore(features_location(store, params.features.location)).write(extractor.name, nothing)
     size = max(1, params.features.batch_size[extractor.kind])
     frame = daft.from_arrow(contents)
     if _on_ray():
@@ -129,9 +132,9 @@ class Portions:
 
     def __init__(self, path: str, params: dict[str, Any], store: str) -> None:
         checked = check(params, "params")
-        self._extractor: Extractor = catalogue.load_class(path)(checked)
+        self._extractor: Extractor = load_class(path)(checked)
         kind = self._extractor.kind
-        where = location(checked, Path(store))
+        where = features_location(Path(store), checked.features.location)
         self._reader = ContentReader(Path(store), where)
         self._features = FeatureStore(where)
         self._size = checked.features.model_batch[kind]

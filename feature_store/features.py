@@ -24,10 +24,11 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Extractor
-from feature_store.feature_contents import KEYFRAMES, PostContents, location
+from feature_store.feature_contents import KEYFRAMES, PostContents
 from feature_store.feature_erase import erase_forgotten
 from feature_store.feature_table import FeatureStore
 from feature_store.features_explain import explain, print_explained
+from feature_store.inputs import features_location
 from feature_store.ledger import Ledger
 from feature_store.terminal import visible
 
@@ -55,7 +56,7 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
         raise FailedWork(f"extractor {name} is not available: {why}")
     order = list(catalogue.EXTRACTORS)
     chosen = sorted((each for each in chosen if each.name not in unavailable), key=lambda each: order.index(each.name))
-    features = FeatureStore(location(parameters, store))
+    features = FeatureStore(features_location(store, parameters.features.location))
     known = PostContents(Ledger(store), features)
     with one_writer.only(Path(store) / ".features.lock", "feature store"):
         erased = erase_forgotten(known, features, Path(store) / "decoded")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from feature_store.decode_pool import DecodePool
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import BadUse, FailedWork
 from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Arrays, Extractor, Refused
+from feature_store.extractors.contract import Extractor
 from feature_store.params import Params
 
 

@@ -13,8 +13,9 @@ from feature_store.command import console
 from feature_store.errors import BadUse
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Kind
-from feature_store.feature_contents import contents_of, location
+from feature_store.feature_contents import contents_of
 from feature_store.feature_table import KEYS, FeatureStore
+from feature_store.inputs import features_location
 from feature_store.ledger import Ledger
 from feature_store.params import Params
 from feature_store.terminal import visible
@@ -43,7 +44,7 @@ def explain(params: Params, store: Path, post_id: str, only: Sequence[str] = ())
     posts = list(ledger.scan("posts", ["text", "hashtags", "media"], f"post_id = {lance.quoted([post_id])}"))
     if not sum(batch.num_rows for batch in posts):
         raise BadUse(f"--explain {post_id}: the ledger has no accepted post of that name")
-    features = FeatureStore(location(params, store))
+    features = FeatureStore(features_location(store, params.features.location))
     rows = []
     for kind in _KINDS:
         digests = contents_of(posts, features, kind)["digest"].to_pylist()

@@ -3,24 +3,12 @@
 import fcntl
 import json
 from pathlib import Path
-from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feature_store import atomic
 from feature_store.errors import BadUse
-
-
-class Event(BaseModel):
-    """One freeze or unfreeze of a category."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    category: str
-    event: Literal["freeze", "unfreeze"]
-    who: str
-    at: AwareDatetime
-    reason: str
+from feature_store.inputs import Event
 
 
 class Log(BaseModel):

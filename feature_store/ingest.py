@@ -20,7 +20,7 @@ from feature_store import atomic, contracts, expectations, ledger, params, progr
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute, parse_time
 from feature_store.errors import FailedWork
 from feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
-from feature_store.ingest_files import SYNTHETIC_MARK, delivery_digest, open_delivery, table_files
+from feature_store.ingest_files import delivery_digest, open_delivery, table_files
 from feature_store.ingest_findings import Rules
 from feature_store.ingest_judge import QUARANTINED, TOMBSTONED, Surroundings, among
 from feature_store.ingest_known import known_claims, matching
@@ -51,7 +51,7 @@ def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) 
     source = open_delivery(delivery)
     files = table_files(source)
     stamp = Stamp(as_of, delivery_digest(source, files))
-    synthetic = source.has(SYNTHETIC_MARK)
+    synthetic = source.has(contracts.SYNTHETIC_MARK)
     with ledger.writing(store) as change, image_decoders(parameters) as decoders:
         staging = Staging(source, Rules(parameters.policies, parameters.ingest), change.scratch, decoders)
         staged = _stage(staging, files)

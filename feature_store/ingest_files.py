@@ -15,8 +15,6 @@ from feature_store.errors import BadUse
 from feature_store.ingest_batches import Bounds, FileRejected, RawBatch
 from feature_store.ingest_readers import READERS
 
-SYNTHETIC_MARK = "SYNTHETIC.json"
-
 
 @dataclass(frozen=True)
 class Delivery:

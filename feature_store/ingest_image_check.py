@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from feature_store.extractors.contract import Arrays, Undecodable
+from feature_store.decoding_contract import Arrays, Undecodable
 from feature_store.extractors.image_decoding import FORMATS, opened
 from feature_store.params import Params
 

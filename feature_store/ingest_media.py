@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 
 from feature_store import digest, ingest_image_check
 from feature_store.decode_pool import DecodePool, num_cpus
-from feature_store.extractors.contract import Arrays, Refused
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.ingest_files import Delivery
 from feature_store.params import Params
 from feature_store.params_data import Ingest

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from feature_store.errors import BadUse
-from feature_store.freeze_log import Event
 
 
 class Champion(BaseModel):
@@ -35,6 +35,11 @@ class PinnedTable(BaseModel):
     kind: str
 
 
+def features_location(store: Path, given: str | None) -> Path | str:
+    """Where the feature store of a store folder is: the folder or prefix given, else in the store."""
+    return given or store / "features"
+
+
 class FeaturePins(BaseModel):
     """What of the feature store a run reads: by extractor; empty where nothing was extracted, and in runs from before there was one.
 
@@ -46,7 +51,7 @@ class FeaturePins(BaseModel):
 
     def location(self, store: Path) -> Path | str:
         """Where the feature store of a store folder is."""
-        return self.features_location or store / "features"
+        return features_location(store, self.features_location)
 
 
 class LogoPins(BaseModel):
@@ -57,6 +62,18 @@ class LogoPins(BaseModel):
 
     logo_datasets: dict[str, str] = {}
     logo_marks: str | None = None
+
+
+class Event(BaseModel):
+    """One freeze or unfreeze of a category."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    category: str
+    event: Literal["freeze", "unfreeze"]
+    who: str
+    at: AwareDatetime
+    reason: str
 
 
 class Inputs(FeaturePins, LogoPins):

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
+from feature_store.logo_boxes import MIN_OVERLAP, overlaps
 from feature_store.logo_source import Corners
 from feature_store.params_logo import LogoData
-
-MIN_AGREEMENT: Final = 0.5  # intersection over union from which two boxes are of one mark, as detections are judged
 
 
 @dataclass(frozen=True)
@@ -52,26 +50,14 @@ def judge_size(claimed: tuple[int, int] | None, size: tuple[int, int]) -> Reject
     return Rejected("size_mismatch", f"labels are for {claimed[0]} x {claimed[1]} pixels, the photo has {size[0]} x {size[1]}")
 
 
-def intersection_over_union(one: Corners, other: Corners) -> float:
-    """Area that two boxes share, over the area that they cover together; 0 to 1.
-
-    Source: Jaccard index; Everingham et al. (2010), The Pascal Visual Object Classes Challenge, section 4.4.
-    """
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1]) - shared)
-
-
 def same_marks(ones: Sequence[tuple[str, Corners]], others: Sequence[tuple[str, Corners]]) -> bool:
-    """True if two people who drew these boxes meant the same marks: one to one, of equal brands and at least MIN_AGREEMENT alike."""
+    """True if two people who drew these boxes meant the same marks: one to one, of equal brands and at least MIN_OVERLAP alike."""
     left = list(others)
     for brand, corners in ones:
-        alike = [(intersection_over_union(corners, box), place) for place, (name, box) in enumerate(left) if name == brand]
-        best, place = max(alike, default=(0.0, -1))
-        if best < MIN_AGREEMENT:
+        places = [place for place, (name, _) in enumerate(left) if name == brand]
+        alike = overlaps([corners], [left[place][1] for place in places])[0]
+        best, place = max(zip(alike, places, strict=True), default=(0.0, -1))
+        if best < MIN_OVERLAP:
             return False
         left.pop(place)
     return not left

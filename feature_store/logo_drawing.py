@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from feature_store import logo_svg
-from feature_store.extractors.contract import Arrays, Undecodable
+from feature_store.decoding_contract import Arrays, Undecodable
 from feature_store.extractors.image_decoding import decode_transparent
 from feature_store.logo_svg_checks import MarkRefused
 from feature_store.params_section import Section

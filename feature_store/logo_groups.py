@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from feature_store import splits
 from feature_store.disjoint_sets import DisjointSets
 from feature_store.keyed_hash import uniform
 from feature_store.logo_dataset import SPLITS
@@ -80,13 +81,7 @@ def spread(images: pd.DataFrame, boxes: pd.DataFrame, shares: dict[str, float], 
     rows = pd.DataFrame({"group_id": images["group_id"], "stratum": stratum, "num": stratum.map(num_photos).fillna(np.inf)})
     sets = rows.sort_values(["num", "stratum"]).groupby("group_id").agg(stratum=("stratum", "first"), size=("stratum", "size"))
     sets["rank"] = uniform(f"{key}/rank", sets.index)
-    sets = sets.sort_values(["stratum", "rank"])
-    size = sets.groupby("stratum")["size"]
-    strata = sets["stratum"].unique().tolist()
-    turn = sets["stratum"].map(dict(zip(strata, uniform(f"{key}/turn", strata), strict=True))).astype(float)
-    place = ((size.cumsum() - sets["size"] / 2) / size.transform("sum") + turn) % 1
-    split = np.select([place < shares["test"], place < shares["test"] + shares["val"]], ["test", "val"], "train")
-    return images["group_id"].map(pd.Series(split, index=sets.index))
+    return images["group_id"].map(splits.spread(sets, {name: shares[name] for name in ("test", "val")}, key))
 
 
 def by_hash(images: pd.DataFrame, shares: dict[str, float], key: str) -> "pd.Series[str]":

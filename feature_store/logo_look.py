@@ -11,7 +11,7 @@ import pdqhash
 
 from feature_store import digest
 from feature_store.decode_pool import DecodePool, num_cpus
-from feature_store.extractors.contract import Arrays, Refused
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.extractors.image_decoding import decode_within
 from feature_store.foreign_files import ordinary_bytes
 from feature_store.logo_image import MIN_PDQ_QUALITY, Unreadable, unreadable

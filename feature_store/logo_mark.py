@@ -13,8 +13,8 @@ from rich.progress import track
 
 from feature_store.command import console
 from feature_store.decode_pool import DecodePool, num_cpus
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import BadUse, FailedWork
-from feature_store.extractors.contract import Arrays, Refused
 from feature_store.foreign_files import ordinary_bytes
 from feature_store.logo_drawing import MarkBounds
 from feature_store.logo_source import Refusal, is_brand

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from feature_store.logo_checks import MIN_AGREEMENT, intersection_over_union
+from feature_store.logo_boxes import MIN_OVERLAP, overlaps
 from feature_store.logo_dataset import CORNERS
 
 POSITIVE: Final = ("confirmed", "missed")  # a mark is there; `wrong`: the detector saw this brand where it is not
@@ -34,13 +34,11 @@ def _regions(rows: pd.DataFrame) -> Iterator[list[Any]]:
     """Outcomes of one photo and brand, those together whose boxes agree with the first of them."""
     regions: list[list[Any]] = []
     for row in rows.itertuples():
-        box = (row.x1, row.y1, row.x2, row.y2)
-        alike = (region for region in regions if intersection_over_union(_box(region[0]), box) >= MIN_AGREEMENT)  # type: ignore[arg-type]
-        region = next(alike, None)
-        if region is None:
-            regions.append([row])
+        alike = overlaps([_box(region[0]) for region in regions], [_box(row)])[:, 0] >= MIN_OVERLAP
+        if alike.any():
+            regions[alike.argmax()].append(row)
         else:
-            region.append(row)
+            regions.append([row])
     yield from regions
 
 

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from feature_store.text_normalisation import normalised
 
+MEDIA_OF: Final = {"image": ("image",), "video": ("video",), "audio": ("audio", "video")}  # what an extractor reads -> media that have it
 _LINK = re.compile(r"https?://\S|\bwww\.\S", re.IGNORECASE)
 # Letters, digits and the underscore; the vowel signs and marks of scripts that write them apart, and joiners, which \w leaves out.
 # Source: UTR 31 section 6, hashtag identifiers, over the blocks of Indic, Semitic and South-East Asian scripts without their punctuation.

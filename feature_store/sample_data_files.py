@@ -8,15 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store import atomic
+from feature_store.contracts import SYNTHETIC_MARK
 from feature_store.errors import BadUse
-
-MARK = "SYNTHETIC.json"
 
 
 def write_mark(folder: Path, seed: int, as_of: datetime) -> None:
     """Say at a delivery's root that all of it is synthetic, from which seed, and at what moment (UTC) it ends."""
     content = {"synthetic": True, "made_by": "upheld sample-data", "seed": seed, "as_of": f"{as_of:%Y-%m-%dT%H:%M:%SZ}"}
-    atomic.write_json(folder / MARK, content)
+    atomic.write_json(folder / SYNTHETIC_MARK, content)
 
 
 def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
@@ -33,5 +32,5 @@ def refuse_others_folder(out: Path) -> None:
     Raises:
         BadUse: `out` is a file, or a folder with content and without the mark of a sample world.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
-        raise BadUse(f"--out {out}: exists and was not made by sample-data (no {MARK} in it); name a new or an empty folder")
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / SYNTHETIC_MARK).is_file()):
+        raise BadUse(f"--out {out}: exists and was not made by sample-data (no {SYNTHETIC_MARK} in it); name a new or an empty folder")

@@ -16,8 +16,9 @@ import typer
 
 from feature_store import atomic, contracts, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.contracts import SYNTHETIC_MARK
 from feature_store.errors import BadUse
-from feature_store.sample_data_files import MARK, refuse_others_folder, write_mark, write_table
+from feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
 from feature_store.sample_data_reviewers import answer
 
 
@@ -99,10 +100,12 @@ def read_plan(path: Path) -> pd.DataFrame:
 
 def _seed(world: Path) -> int:
     try:
-        mark: dict[str, Any] = json.loads((world / MARK).read_text(encoding="utf-8"))
+        mark: dict[str, Any] = json.loads((world / SYNTHETIC_MARK).read_text(encoding="utf-8"))
         return int(mark["seed"])
     except (OSError, ValueError, KeyError) as error:
-        raise BadUse(f"--world {world}: no sample world (its {MARK} is missing or broken); make one with `upheld sample-data`") from error
+        raise BadUse(
+            f"--world {world}: no sample world (its {SYNTHETIC_MARK} is missing or broken); make one with `upheld sample-data`"
+        ) from error
 
 
 def _check_known(plan: pd.DataFrame, truth: pd.DataFrame, world: Path) -> None:

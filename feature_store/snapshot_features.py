@@ -11,7 +11,6 @@ from feature_store.params_data import Snapshot
 from feature_store.pinned_features import Features
 
 UNKNOWN = "und"
-KINDS = {"image": ("image",), "video": ("video",), "sound": ("audio", "video")}  # what a post's media are to the extractors
 
 
 def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.DataFrame:
@@ -27,26 +26,29 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
             pictures), language (`und` replaced where it was recognised), image_digests (stills, then num_frames key frames),
             video_digests, sound_digests (sounds and videos), and audio_digests (those with a spectrogram).
     """
-    media = {kind: posts["media"].map(lambda items, kinds=kinds: post_features.digests_of(items, *kinds)) for kind, kinds in KINDS.items()}
+    media = {
+        kind: posts["media"].map(lambda items, kinds=kinds: post_features.digests_of(items, *kinds))
+        for kind, kinds in post_features.MEDIA_OF.items()
+    }
     frames_of = _frames(features, _all(media["video"]))
     frames = media["video"].map(
         lambda videos: post_features.spread([frame for video in videos for frame in frames_of.get(video, [])], settings.max_frames)
     )
     pictures = _joined(media["image"], frames)
-    speech = features.rows("transcript", _all(media["sound"]), ["text", "language", "language_prob"])
+    speech = features.rows("transcript", _all(media["audio"]), ["text", "language", "language_prob"])
     written = features.rows("ocr", _all(pictures), ["text"])
-    spectrograms = features.rows("spectrogram", _all(media["sound"]), ["num_frames"])
+    spectrograms = features.rows("spectrogram", _all(media["audio"]), ["num_frames"])
     found = posts.assign(
         caption_digest=posts["caption"].map(lambda caption: digest.of_bytes(caption.encode()) if caption else None).astype(object),
         image_digests=pictures,
         num_frames=[len(of_post) - len(stills) for of_post, stills in zip(pictures, media["image"], strict=True)],
         video_digests=media["video"],
-        sound_digests=media["sound"],
-        audio_digests=media["sound"].map(lambda names: [name for name in names if spectrograms.get(name, {}).get("num_frames")]),
+        sound_digests=media["audio"],
+        audio_digests=media["audio"].map(lambda names: [name for name in names if spectrograms.get(name, {}).get("num_frames")]),
     )
-    found["language"] = _languages(found, media["sound"], features, speech, settings.min_language_prob)
+    found["language"] = _languages(found, media["audio"], features, speech, settings.min_language_prob)
     shown = [names if readable(language) else [] for names, language in zip(pictures, found["language"], strict=True)]
-    texts = zip(posts["caption"], media["sound"], shown, strict=True)
+    texts = zip(posts["caption"], media["audio"], shown, strict=True)
     return found.assign(
         text=[
             post_features.whole_text(caption, _texts(speech, sounds), _texts(written, names), settings.max_part_chars)
@@ -58,13 +60,6 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
 def captions(posts: pd.DataFrame) -> list[tuple[str | None, Any]]:
     """Caption and hashtags of each post as the ledger holds them, ready for `post_features`."""
     return list(zip(posts["text"].astype(object).where(posts["text"].notna(), None), posts["hashtags"], strict=True))
-
-
-def week_of(times: "pd.Series[Any]") -> "pd.Series[str]":
-    """ISO week of each time, such as `2026-W43`."""
-    calendar = times.dt.isocalendar()
-    weeks: pd.Series[str] = calendar["year"].astype(str) + "-W" + calendar["week"].astype(str).str.zfill(2)
-    return weeks
 
 
 def _frames(features: Features, videos: Iterable[str]) -> dict[str, list[str]]:

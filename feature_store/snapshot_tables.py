@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from feature_store import post_features, reviewer_cap
 from feature_store.author_history import prior_removals
-from feature_store.contracts import SPLITS, TIMESTAMP
+from feature_store.contracts import SPLITS, TIMESTAMP, week_of
 from feature_store.errors import FailedWork
 from feature_store.feature_coverage import coverage
 from feature_store.feature_drift import drift
@@ -20,7 +20,7 @@ from feature_store.params import Params
 from feature_store.params_data import Snapshot
 from feature_store.pinned_features import NO_FEATURES, PinnedFeatures
 from feature_store.snapshot_contract import EXAMPLES, MEMBERSHIP, POSTS
-from feature_store.snapshot_features import captions, enriched, week_of
+from feature_store.snapshot_features import captions, enriched
 from feature_store.splits import LEARNED, assign, boundaries, windows
 
 

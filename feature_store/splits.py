@@ -5,6 +5,9 @@ train, val and fusion, in exact proportions of each language × label. A group i
 ancestor of it has learned from, nor a copy of such a post, is in the calibration or the test window.
 """
 
+from collections.abc import Mapping
+from itertools import accumulate
+
 import numpy as np
 import pandas as pd
 
@@ -95,17 +98,30 @@ def _held_splits(learned: pd.DataFrame) -> "pd.Series[str]":
 def _spread(new: pd.DataFrame, params: Splits, key: str) -> "pd.Series[str]":
     """Spread groups over train, val and fusion; in each stratum their posts come as near to the shares as whole groups allow.
 
-    A group belongs to the stratum of one of its posts, drawn by hash. Within a stratum the groups are laid on a circle in order of hash,
-    each as long as its number of posts; arcs of the shares' lengths, turned by a hash of the stratum, are the splits. The turn gives
-    a stratum with fewer posts than splits its fair chance of each.
+    A group belongs to the stratum of one of its posts, drawn by hash.
     """
     rows = new.assign(rank=uniform(f"{key}/rank", new["post_id"])).sort_values("rank")
     groups = rows.groupby("group_id", sort=False).agg(stratum=("stratum", "first"), rank=("rank", "first"), size=("post_id", "size"))
+    return spread(groups, {"fusion": params.fusion_share, "val": params.val_share}, key)
+
+
+def spread(groups: pd.DataFrame, shares: Mapping[str, float], key: str) -> "pd.Series[str]":
+    """Spread groups over splits; of each stratum every split gets its share, as nearly as whole groups allow.
+
+    Within a stratum the groups are laid on a circle in order of rank, each as long as its size; arcs of the shares' lengths, turned by a
+    hash of the stratum, are the splits. The turn gives a stratum with fewer groups than splits its fair chance of each.
+
+    Args:
+        groups: stratum, rank, size, one row a group.
+        shares: of the splits but `train`, together below 1; train gets the rest.
+        key: other keys give independent splits.
+
+    Returns:
+        split by the index of `groups`, in order of stratum and rank.
+    """
     groups = groups.sort_values(["stratum", "rank"])
-    ends = groups.groupby("stratum")["size"].cumsum()
-    totals = groups.groupby("stratum")["size"].transform("sum")
+    size = groups.groupby("stratum")["size"]
     strata = groups["stratum"].unique().tolist()
     turn = groups["stratum"].map(dict(zip(strata, uniform(f"{key}/turn", strata), strict=True))).astype(float)
-    place = ((ends - groups["size"] / 2) / totals + turn) % 1
-    splits = np.select([place < params.fusion_share, place < params.fusion_share + params.val_share], ["fusion", "val"], "train")
-    return pd.Series(splits, index=groups.index)
+    place = ((size.cumsum() - groups["size"] / 2) / size.transform("sum") + turn) % 1
+    return pd.Series(np.select([place < end for end in accumulate(shares.values())], list(shares), "train"), index=groups.index)

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from feature_store import atomic, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.contracts import SYNTHETIC_MARK
 from feature_store.errors import BadUse, FailedWork
-from feature_store.sample_data_files import MARK
 from feature_store.snapshot_contract import read_manifest
 from feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from registry import retrain
@@ -51,7 +51,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
     """
     from feature_store import ingest, logo_sample, sample_data
 
-    _refuse_mixture(store, data is None or (data / MARK).is_file())
+    _refuse_mixture(store, data is None or (data / SYNTHETIC_MARK).is_file())
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
     _keep(store, kept | (QUICK_WORLD if quick and data is None else {}))
     retrain.say_kept(store)

@@ -16,6 +16,7 @@ import typer
 from feature_store import freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
+from feature_store.inputs import Event
 
 MAX_REASON = 500  # characters; it stands on the first screen of every report
 
@@ -50,7 +51,7 @@ def run(
     for name, text in (("--who", who), ("--reason", reason)):
         if not text.strip() or len(text) > MAX_REASON:
             raise BadUse(f"{name}: expected 1 to {MAX_REASON} characters, found {len(text.strip())}")
-    said = freeze_log.Event(category=category, event=event, who=" ".join(who.split()), at=at, reason=" ".join(reason.split()))
+    said = Event(category=category, event=event, who=" ".join(who.split()), at=at, reason=" ".join(reason.split()))
     return freeze_log.append(store, said)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from evaluation.report.render import number, plain, span
 from evaluation.report.words import capital, count, scope, share, spaced, words
-from feature_store.freeze_log import Event
+from feature_store.inputs import Event
 from registry.approval_log import ANSWERS, Approval, Pair
 from registry.volumes import Volumes
 

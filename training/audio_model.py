@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from feature_store.atomic import write_json
 from feature_store.backbones.devices import best_device
-from feature_store.contents import NUM_BANDS, Spectrogram
+from feature_store.contents import Spectrogram
 from feature_store.errors import FailedWork
+from feature_store.extractors.log_mel import NUM_BANDS
 
 Array = NDArray[np.float32]
 MIN_STD = 0.1  # of a band's log energies: below it a band is silent, and scaling it up would amplify rounding

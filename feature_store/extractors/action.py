@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store import digest
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import BadUse
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 from feature_store.extractors.frame_picks import UniformPicks
 from feature_store.extractors.video_frames import Frame, Picture, read_video, upright
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from feature_store import digest
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 from feature_store.extractors.log_mel import power_spectrum
 
 HOP = 256  # samples: 16 ms, the unit of `times`

@@ -1,8 +1,8 @@
 """Which extractors there are, in the order in which they run: keyframes come before what reads images, for they make some."""
 
-import importlib
-from typing import Any, Final
+from typing import Final
 
+from feature_store.decoding_contract import load_class
 from feature_store.errors import BadUse
 from feature_store.extractors.contract import Extractor
 from feature_store.params import Params
@@ -40,9 +40,3 @@ def make(name: str, params: Params) -> Extractor:
         raise BadUse(f"no extractor {name!r}; there are {', '.join(EXTRACTORS)}")
     extractor: Extractor = load_class(EXTRACTORS[name])(params)
     return extractor
-
-
-def load_class(path: str) -> Any:
-    """The class that `module:Class` names."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)

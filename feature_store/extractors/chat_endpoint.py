@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Final
 
-from feature_store.extractors.contract import Refused
+from feature_store.decoding_contract import Refused
 from feature_store.params_features import VisionAnswer, is_loopback
 
 KEY_VARIABLE: Final = "UPHELD_VISION_API_KEY"

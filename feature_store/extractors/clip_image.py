@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.extractors import clip_weights, versions
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 from feature_store.extractors.image_decoding import decode_within
 
 if TYPE_CHECKING:

@@ -2,42 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.params import Params
 
 Kind = Literal["text", "image", "video", "audio"]
-Arrays = dict[str, NDArray[Any]]  # what a decoder hands over: named arrays of numbers, never objects
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Why a content has no features: a code such as `image_truncated`, and what was found.
-
-    `passing` means that another run may fare better (a budget spent, a service away): the content is counted, but stays missing.
-    """
-
-    reason: str
-    detail: str
-    passing: bool = False
-
-
-class Undecodable(Exception):
-    """Raised by a decoder on bytes that it cannot use.
-
-    Args:
-        reason: a code such as `image_truncated`.
-        detail: what was found and what was expected, in one line.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.refused = Refused(reason, detail)
 
 
 class Extractor(ABC):

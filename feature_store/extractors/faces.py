@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.extractors import versions
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 from feature_store.extractors.image_decoding import Picture, decode_within
 
 _PACKAGE = "facenet_pytorch"

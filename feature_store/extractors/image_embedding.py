@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.backbones.pretrained import image_origin
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import BadUse
 from feature_store.extractors import versions
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 from feature_store.extractors.image_decoding import decode_square
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from PIL import Image
 
 from feature_store import digest
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.decoding_contract import Arrays, Refused
+from feature_store.extractors.contract import Extractor, Kind
 from feature_store.extractors.frame_picks import UniformPicks
 from feature_store.extractors.scene_changes import CutDetector
 from feature_store.extractors.video_frames import Frame, Picture, read_video, rgb

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from feature_store.backbones.pretrained import packaged_file
 from feature_store.contracts import UNDETERMINED
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.extractors import versions
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 
 # The model speaks Wikipedia's codes; in BCP-47 `als` is Albanian, and `eml` and `sh` are out of use.
 # Source: IANA language subtag registry; Unicode CLDR 48, languageAlias, for sh.

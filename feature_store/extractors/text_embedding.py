@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from feature_store.backbones.pretrained import text_origin
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import BadUse
 from feature_store.extractors import versions
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -17,10 +17,11 @@ import pyarrow as pa
 import referencing
 from PIL import Image
 
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import BadUse
 from feature_store.extractors import versions
 from feature_store.extractors.chat_endpoint import ChatEndpoint, missing_key
-from feature_store.extractors.contract import Arrays, Extractor, Kind, Refused
+from feature_store.extractors.contract import Extractor, Kind
 from feature_store.extractors.image_decoding import Picture, decode_within
 from feature_store.params import Params
 

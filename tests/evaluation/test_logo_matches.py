@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from evaluation import logo_matches
+from feature_store.logo_boxes import overlaps
 
 BOX = ["x1", "y1", "x2", "y2"]
 
@@ -28,7 +29,7 @@ def test_overlap_is_that_of_counted_pixels() -> None:
         return grid
 
     expected = [[(pixels(a) & pixels(b)).sum() / (pixels(a) | pixels(b)).sum() for b in boxes] for a in boxes]
-    assert logo_matches.overlaps(boxes.astype(float), boxes.astype(float)) == pytest.approx(np.array(expected))
+    assert overlaps(boxes, boxes) == pytest.approx(np.array(expected))
 
 
 def test_a_mark_is_taken_once_by_the_surest_detection() -> None:

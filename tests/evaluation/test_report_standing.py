@@ -14,8 +14,9 @@ from weeks import deliver, tables
 from evaluation import behaviour, behaviour_files, evaluate, logo_evaluate, weekly
 from feature_store import freeze_log
 from feature_store.errors import BadUse
+from feature_store.inputs import Event
 
-EVENT = freeze_log.Event(category="spam", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="news <b>quotes</b>")
+EVENT = Event(category="spam", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="news <b>quotes</b>")
 SHOWN = ("Frozen:", "spam is not removed automatically since 2026-10-20 08:00 UTC, by", "&lt;b&gt;quotes&lt;/b&gt;")
 
 

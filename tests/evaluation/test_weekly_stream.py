@@ -10,6 +10,7 @@ from weeks import appeals, deliver, tables
 
 from evaluation import weekly
 from feature_store import freeze_log
+from feature_store.inputs import Event
 
 HOSTILE = '"><img src=x onerror=alert(2)>'
 
@@ -76,7 +77,7 @@ def hostile(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     of = tables(models=("m-1", HOSTILE))
     of["review_outcomes"] = pd.concat([of["review_outcomes"], appeals(of, 5, "restore")]).assign(reviewer_id=HOSTILE)
-    event = freeze_log.Event(category="spam", event="freeze", who=HOSTILE, at="2026-10-20T08:00:00Z", reason="<script>alert(1)</script>")
+    event = Event(category="spam", event="freeze", who=HOSTILE, at="2026-10-20T08:00:00Z", reason="<script>alert(1)</script>")
     assert freeze_log.append(folder / "store", event)
     return report(deliver(folder / "in", of), folder, ["2026-W43"])
 

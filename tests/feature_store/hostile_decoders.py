@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_store import decode_protocol, landlock
-from feature_store.extractors.contract import Undecodable
+from feature_store.decoding_contract import Undecodable
 from feature_store.system_calls import FORBIDDEN, OPENING, SIGNALLING
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from feature_store.decode_channel import Channel
 from feature_store.decode_pool import DecodePool
+from feature_store.decoding_contract import Refused
 from feature_store.errors import FailedWork
-from feature_store.extractors.contract import Refused
 from feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.hostile_decoders import MALFORMED

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from feature_store import logo_outcomes, params, sample_data
-from feature_store.logo_checks import intersection_over_union
+from feature_store.logo_boxes import overlaps
 from feature_store.logo_mark import OURS
 from tests.feature_store.deliveries import ROOT, parameters, take
 from tests.feature_store.test_sample_data import contents, read
@@ -92,7 +92,7 @@ def test_reviewers_speak_of_marks_that_are_there_and_sometimes_err(world: Path, 
     assert 0.85 < (~true)[rows["verdict"] == "wrong"].mean() <= 1
     boxes = rows[true]
     pairs = zip(boxes[CORNERS].to_numpy().tolist(), boxes[[f"{corner}_true" for corner in CORNERS]].to_numpy().tolist(), strict=True)
-    assert np.median([intersection_over_union(tuple(one), tuple(other)) for one, other in pairs]) > 0.8
+    assert np.median([overlaps([one], [other]) for one, other in pairs]) > 0.8
 
 
 def test_outcomes_come_in_their_week(world: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from feature_store.decoding_contract import Refused, Undecodable
 from feature_store.errors import FailedWork
-from feature_store.extractors.contract import Extractor, Refused, Undecodable
+from feature_store.extractors.contract import Extractor
 
 CATALOGUE = {
     name: f"tests.feature_store.toy_extractors:{kind}"

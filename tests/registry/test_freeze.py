@@ -8,6 +8,7 @@ import pytest
 from score_worlds import PARAMS
 
 from feature_store import freeze_log
+from feature_store.inputs import Event
 from registry import freeze, register, serve, unfreeze
 from training import score
 
@@ -65,7 +66,7 @@ def test_a_damaged_log_is_never_taken_for_an_empty_one(tmp_path, capsys) -> None
 def test_freezes_at_the_same_time_are_all_kept(tmp_path) -> None:
     names = [f"c{number}" for number in range(12)]
     moment = "2026-10-20T08:00:00Z"
-    events = [freeze_log.Event(category=name, event="freeze", who="x", at=moment, reason="y") for name in names]
+    events = [Event(category=name, event="freeze", who="x", at=moment, reason="y") for name in names]
     threads = [threading.Thread(target=freeze_log.append, args=(tmp_path, event)) for event in events]
     for thread in threads:
         thread.start()

@@ -11,9 +11,10 @@ import pytest
 
 from feature_store import expectations, logo_store
 from feature_store import params as parameters
+from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Arrays, Extractor, Refused
+from feature_store.extractors.contract import Extractor
 from feature_store.feature_table import KEYS, FeatureStore
 from feature_store.inputs import FeaturePins, LogoPins, read_inputs
 from registry import pin

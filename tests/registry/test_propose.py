@@ -14,6 +14,7 @@ from evaluation import behaviour_files, weekly
 from evaluation.operating_point import load_thresholds
 from feature_store import freeze_log, ingest, inputs, params
 from feature_store.errors import BadUse
+from feature_store.inputs import Event
 from registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
 
 WEEK = "2026-W43"
@@ -127,7 +128,7 @@ def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: 
     before = proposal.run(store, "2", None)["body"]
     assert "**Frozen:**" not in before
     assert "Not run for this model: `upheld behave 2" in before
-    freeze_log.append(store, freeze_log.Event(category="spam", event="freeze", who="Ana|", at="2026-10-20T08:00:00Z", reason="`quotes`"))
+    freeze_log.append(store, Event(category="spam", event="freeze", who="Ana|", at="2026-10-20T08:00:00Z", reason="`quotes`"))
     found = ("all", "all", "pass_rate", 0.5, 0.3, 0.7, 20.0, "FAIL", None, "expected: at least 0.8")
     rows = [("spam", language, *found) for language in ("all", "en")]
     columns = ["category", "language", "group_column", "group_value", "metric", *behaviour_files.FIGURES]
@@ -142,7 +143,7 @@ def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: 
 
 
 def test_a_retrain_pins_what_is_frozen(store: Path, tmp_path: Path) -> None:
-    event = freeze_log.Event(category="hate_speech", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="quotes")
+    event = Event(category="hate_speech", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="quotes")
     freeze_log.append(store, event)
     pin.run(store, tmp_path / "inputs.json", params.load(PARAMS))
     assert event in inputs.read_inputs(tmp_path / "inputs.json").frozen

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from feature_store.backbones.image import empty_image_backbone
-from feature_store.contents import NUM_BANDS, Spectrogram
+from feature_store.contents import Spectrogram
+from feature_store.extractors.log_mel import NUM_BANDS
 from feature_store.snapshot_contract import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
 from training import logo_detector, logo_photos, logo_pictures
 from training.audio_model import AudioModel, AudioSetup, save_audio

@@ -10,7 +10,8 @@ import pyarrow as pa
 from PIL import Image
 
 from feature_store import digest
-from feature_store.extractors.contract import Arrays, Extractor, Refused, Undecodable
+from feature_store.decoding_contract import Arrays, Refused, Undecodable
+from feature_store.extractors.contract import Extractor
 
 
 class Medium(Extractor):

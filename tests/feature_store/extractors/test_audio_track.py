@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from feature_store.decoding_contract import Undecodable
 from feature_store.extractors.audio_track import RATE_HZ, read_samples
-from feature_store.extractors.contract import Undecodable
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from feature_store.decode_pool import DecodePool
+from feature_store.decoding_contract import Refused, Undecodable
 from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Refused, Undecodable
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from tests.feature_store.extractors.pictures import blobs, encoded

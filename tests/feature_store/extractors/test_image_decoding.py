@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feature_store.extractors.contract import Undecodable
+from feature_store.decoding_contract import Undecodable
 from feature_store.extractors.image_decoding import decode_square, decode_within
 from tests.feature_store.extractors.pictures import as_numbers, blobs, encoded
 

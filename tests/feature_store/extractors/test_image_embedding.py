@@ -10,8 +10,8 @@ from PIL import Image
 
 from feature_store import params as parameters
 from feature_store.backbones.pretrained import lite0_weights
+from feature_store.decoding_contract import Undecodable
 from feature_store.errors import BadUse
-from feature_store.extractors.contract import Undecodable
 from feature_store.extractors.image_embedding import WIDTH, ImageEmbedding
 from tests.feature_store.extractors.pictures import blobs, encoded
 

@@ -7,8 +7,8 @@ import pytest
 
 from feature_store import params as parameters
 from feature_store.decode_pool import DecodePool
+from feature_store.decoding_contract import Refused
 from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Refused
 from tests.feature_store.extractors.pictures import blobs, encoded
 
 PARAMS = parameters.load(Path("params.yaml"), ["features.decode_memory_bytes=536870912"])

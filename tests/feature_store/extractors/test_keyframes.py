@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from feature_store import digest
-from feature_store.extractors.contract import Undecodable
+from feature_store.decoding_contract import Undecodable
 from feature_store.extractors.frame_picks import UniformPicks
 from feature_store.extractors.keyframes import Keyframes
 from tests.feature_store.deliveries import parameters

@@ -8,7 +8,7 @@ import pytest
 
 from feature_store import contracts
 from feature_store import params as parameters
-from feature_store.extractors.contract import Arrays
+from feature_store.decoding_contract import Arrays
 from feature_store.extractors.language import Language
 
 SENTENCES = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from feature_store.decode_pool import DecodePool
+from feature_store.decoding_contract import Refused
 from feature_store.extractors.catalogue import EXTRACTORS, make
-from feature_store.extractors.contract import Refused
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.extractors import clips
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from feature_store import params
-from feature_store.extractors.contract import Undecodable
+from feature_store.decoding_contract import Undecodable
 from feature_store.extractors.ocr import Ocr
 
 PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")

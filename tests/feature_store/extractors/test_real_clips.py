@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_store.decoding_contract import Undecodable
 from feature_store.extractors.action import Action
 from feature_store.extractors.audio_fingerprint import AudioFingerprint
-from feature_store.extractors.contract import Undecodable
 from feature_store.extractors.keyframes import Keyframes
 from feature_store.extractors.motion import Motion
 from feature_store.extractors.spectrogram import Spectrogram

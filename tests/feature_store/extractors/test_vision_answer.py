@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from feature_store import params
+from feature_store.decoding_contract import Refused
 from feature_store.errors import BadUse
-from feature_store.extractors.contract import Refused
 from feature_store.extractors.vision_answer import VisionAnswer
 
 PARAMS_FILE = Path(__file__).resolve().parents[3] / "params.yaml"
