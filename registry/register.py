@@ -24,7 +24,7 @@ from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
 
 ALIAS = "challenger"
-EVIDENCE = (
+EVIDENCE: tuple[tuple[str | Path, str], ...] = (
     ("dvc.lock", ""),
     ("dvc.yaml", ""),
     ("params.yaml", ""),
@@ -35,7 +35,13 @@ EVIDENCE = (
     (paths.EVALUATION, "evaluation"),
     *((paths.LOGO_EVALUATION / name, "logo_evaluation") for name in ("logo.json", "metrics.parquet", "confusion.parquet")),
 )
-NEEDED = (*(name for name, _ in EVIDENCE), paths.THRESHOLDS, paths.GATE, paths.METRICS, paths.LOGO_DATASET / "dataset.json")
+NEEDED: tuple[str | Path, ...] = (
+    *(name for name, _ in EVIDENCE),
+    paths.THRESHOLDS,
+    paths.GATE,
+    paths.METRICS,
+    paths.LOGO_DATASET / "dataset.json",
+)
 
 
 def run(workspace: Path, store: Path) -> dict[str, Any]:
