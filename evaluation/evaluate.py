@@ -12,12 +12,13 @@ import typer
 from evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
 from evaluation.evaluate_inputs import STAGE_SCORES, Inputs, of_the_stage
 from evaluation.measures import limits_of, measure, operating_points
-from evaluation.operating_point import OperatingPoint, load_thresholds
+from evaluation.operating_point import OperatingPoint
 from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
 from evaluation.report import content, features, logos
 from evaluation.report.files import Result, write
 from feature_store import calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.thresholds import Thresholds
 
 STAGE_OUT = Path("data/evaluation")
 
@@ -40,7 +41,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     """
     selection = score_rows.select(inputs.scores, columns or scores.Columns(), groups, wanted="test", other="calib")
     calibration = None if inputs.calibration is None else calibration_map.load(inputs.calibration)
-    thresholds = None if inputs.thresholds is None else load_thresholds(inputs.thresholds)
+    thresholds = None if inputs.thresholds is None else Thresholds.read(inputs.thresholds)
     cubes, facts = score_rows.build_cubes(selection, groups, calibration, settings.thresholds.frame_min_inclusion_prob)
     points = operating_points(cubes[None], thresholds, settings)
     limits = limits_of(settings)

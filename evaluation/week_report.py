@@ -65,13 +65,12 @@ def build(week: Week, one: Served, entry: week_drift.Entry) -> Result:
     A week proposes thresholds for a model that serves already: what its labels contradict holds the proposal, and what they cannot show is
     listed with what it would take. The cells that a new model must show (`gate.required_cells`) are promotion's business.
     """
-    certified = {"categories": one.proposed}
-    decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=certified, must_show=False)
+    decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=one.proposed, must_show=False)
     story = content.build(
         facts=one.facts,
         metrics=one.metrics,
         gate=decision,
-        thresholds=certified,
+        thresholds=one.proposed,
         cube=one.cubes[None],
         points=one.now,
         limits=measures.limits_of(week.settings),
@@ -104,7 +103,7 @@ def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:
     settings, cube = week.settings, one.cubes[None]
     wrongful = {name: week_drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
     corrected = week_people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
-    proposed = measures.operating_points(cube, {"categories": one.proposed}, settings)
+    proposed = measures.operating_points(cube, one.proposed, settings)
     return {
         "week": week.name,
         "model_version": one.model,

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from evaluation import behaviour_files
-from evaluation.operating_point import load_thresholds
 from feature_store import freeze_log
 from feature_store.errors import BadUse
+from feature_store.thresholds import Thresholds
 from registry import approval_log, champion, mlflow_store, proposal_text, verified, volumes
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
@@ -98,7 +98,7 @@ def _subject(model: Version, thresholds: Version, now: Pair, why_held: list[str]
 def _body(store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, held: bool) -> Iterator[str]:
     there = mlflow_store.run_files(registry, told.run_id, "evaluation")
     in_force = _in_force(store, registry, now)
-    proposed = load_thresholds(verified.thresholds(store, registry, bounds))
+    proposed = Thresholds.read(verified.thresholds(store, registry, bounds))
     metrics = None
     if "evaluation/metrics.parquet" in there:
         metrics = pd.read_parquet(mlflow_store.run_artifact(registry, told.run_id, "evaluation/metrics.parquet"))
@@ -129,8 +129,8 @@ def _compared_with(model: Version) -> int | None:
     return None if recorded is None else int(recorded["version"])
 
 
-def _in_force(store: Path, registry: Registry, now: Pair) -> dict[str, Any] | None:
+def _in_force(store: Path, registry: Registry, now: Pair) -> Thresholds | None:
     if now.thresholds is None:
         return None
     version = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(now.thresholds))
-    return load_thresholds(verified.thresholds(store, registry, version))
+    return Thresholds.read(verified.thresholds(store, registry, version))

@@ -6,16 +6,16 @@ usage: python -m registry.propose --report store/weekly/2026-W43
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from evaluation.operating_point import load_thresholds
 from feature_store import atomic
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import BadUse
+from feature_store.thresholds import Thresholds
 from registry import champion, mlflow_store, thresholds, verified
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry
@@ -73,26 +73,26 @@ def _told(report: Path) -> tuple[str, list[dict[str, Any]]]:
 
 def _register(registry: Registry, store: Path, now: Pair, folder: Path, week: str) -> dict[str, Any]:
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
-    before = load_thresholds(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
-    content = completed(load_thresholds(folder / "thresholds.json"), before)
+    before = Thresholds.read(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
+    content = completed(Thresholds.read(folder / "thresholds.json"), before)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "thresholds.json"
-        atomic.write_json(path, content)
+        content.write(path)
         return thresholds.run(path, str(now.model), folder, f"weekly {week}", store)
 
 
-def completed(proposed: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
     """A week's thresholds with what the week could not speak of: categories without a decision, and the calibration of the scores.
 
     Args:
-        proposed: content of the report's thresholds.json.
-        before: content of the thresholds.json in force for the same model.
+        proposed: those of the report.
+        before: those in force for the same model.
 
     Returns:
-        content to register.
+        thresholds to register.
     """
-    calibration = {key: before[key] for key in ("calibration_digest",) if key in before}
-    return {**proposed, **calibration, "categories": {**before["categories"], **proposed["categories"]}}
+    calibration = {"calibration_digest": before.calibration_digest} if "calibration_digest" in before.model_fields_set else {}
+    return proposed.model_copy(update={**calibration, "categories": {**before.categories, **proposed.categories}})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

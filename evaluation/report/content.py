@@ -10,6 +10,7 @@ from evaluation.cube import Cube
 from evaluation.metric_rows import ALL, Settings
 from evaluation.operating_point import OperatingPoint
 from evaluation.report import changes, curves, sentences
+from feature_store.thresholds import Thresholds
 
 SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", "roc_auc", "pr_auc", "precision", "recall", "fpr", "fnr",
            "precision_auto_remove", "recall_auto_remove", "brier", "ce2_debiased")  # fmt: skip
@@ -23,7 +24,7 @@ def build(
     facts: Any,
     metrics: pd.DataFrame,
     gate: Mapping[str, Any],
-    thresholds: Mapping[str, Any] | None,
+    thresholds: Thresholds | None,
     cube: Cube,
     points: Mapping[str, OperatingPoint],
     limits: Settings,
@@ -40,7 +41,7 @@ def build(
         facts: what was read (score_rows.Facts).
         metrics: the long table.
         gate: decision and checks.
-        thresholds: content of thresholds.json, or None.
+        thresholds: those that rule, or that are proposed, or None.
         cube: calibrated scores by language.
         points: operating points.
         limits: error of intervals and tolerated gaps.
@@ -79,8 +80,9 @@ def build(
 
 
 def _category(
-    name: str, lookup: Mapping[Any, Any], metrics: pd.DataFrame, thresholds: Mapping[str, Any] | None, point: OperatingPoint
+    name: str, lookup: Mapping[Any, Any], metrics: pd.DataFrame, thresholds: Thresholds | None, point: OperatingPoint
 ) -> dict[str, Any]:
+    certified = thresholds.categories.get(name) if thresholds else None
     of_category = metrics[metrics.category == name]
     languages = [language for language in of_category.language.unique() if language != ALL]
     pairs = of_category[of_category.group_column != ALL][["group_column", "group_value"]].drop_duplicates()
@@ -95,7 +97,7 @@ def _category(
         "languages_off": sorted(point.languages_off),
         "threshold_review": float(edges()[point.review]) if point.review < NUM_BINS else None,
         "threshold_auto_remove": float(edges()[point.auto_remove]) if point.auto_remove < NUM_BINS else None,
-        "certificates": ((thresholds or {}).get("categories") or {}).get(name),
+        "certificates": certified and certified.model_dump(exclude_unset=True),
         "metrics": _cell(lookup, (*SUMMARY, *CHANGES), name, ALL),
         "languages": sorted(slices, key=lambda item: -(item["metrics"]["rows"]["value"] or 0)),
         "groups": groups,

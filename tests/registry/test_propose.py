@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held
-from score_worlds import PARAMS
+from score_worlds import PARAMS, thresholds
 from weeks import deliver, tables
 
 from evaluation import behaviour_files, weekly
-from evaluation.operating_point import load_thresholds
 from feature_store import freeze_log, ingest, inputs, params
 from feature_store.errors import BadUse
+from feature_store.thresholds import Thresholds
 from registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
 
 WEEK = "2026-W43"
@@ -43,13 +43,14 @@ def reported(store: Path) -> Path:
 
 def thresholds_of(store: Path, number: str) -> dict[str, Any]:
     registry = mlflow_store.connect(store)
-    return load_thresholds(mlflow_store.thresholds_path(registry, mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, number)))
+    path = mlflow_store.thresholds_path(registry, mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, number))
+    return json.loads(path.read_text())
 
 
 def test_the_thresholds_in_force_are_those_in_production_and_name_their_model(store: Path, tmp_path: Path) -> None:
     label = tmp_path / "champion.json"
     in_force.run(store, WEEK, tmp_path / "in_force.json", label)
-    found = load_thresholds(tmp_path / "in_force.json")
+    found = json.loads((tmp_path / "in_force.json").read_text())
     assert found == thresholds_of(store, "1") | {"model_version": "upheld-moderation/1"}
     label.unlink()
     assert "did not serve" in in_force.run(store, "2026-W40", tmp_path / "in_force.json", label)
@@ -110,10 +111,11 @@ def test_nothing_in_production_has_no_thresholds(tmp_path: Path) -> None:
 
 
 def test_a_category_without_a_decision_keeps_its_thresholds() -> None:
-    before = {"calibration_digest": "c", "categories": {"spam": {"auto_remove": 1}, "hate_speech": {"auto_remove": 2}}}
-    merged = propose.completed({"week": WEEK, "categories": {"spam": {"auto_remove": 3}}}, before)
-    assert merged["categories"] == {"spam": {"auto_remove": 3}, "hate_speech": {"auto_remove": 2}}
-    assert merged["calibration_digest"] == "c"
+    before = Thresholds.parse(thresholds(spam=(0.1, 0.5, ()), hate_speech=(0.2, 0.6, ())) | {"calibration_digest": "c"})
+    merged = propose.completed(Thresholds.parse(thresholds(spam=(0.3, 0.7, ())) | {"week": WEEK}), before)
+    assert {name: merged.threshold(name, "auto_remove") for name in merged.categories} == {"spam": 0.7, "hate_speech": 0.6}
+    assert merged.calibration_digest == "c"
+    assert merged.model_dump()["week"] == WEEK
 
 
 def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
