@@ -24,12 +24,12 @@ STAGE_OUT = Path("data/evaluation")
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:
-    """Evaluate and write metrics.parquet, report.json, report.html, report.md and gate.json.
+    """Evaluate and write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json.
 
     Args:
         settings: all params; read are seed, thresholds, fairness, gate.
         inputs: the files; rows of split `test` are used, or all but `calib` where no row is called so.
-        out: folder for the five files.
+        out: folder for the six files.
         groups: further columns to split by; `a*b` crosses two.
         columns: other names of the contract's columns.
 

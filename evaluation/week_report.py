@@ -24,6 +24,7 @@ from evaluation.report import content, week_story
 from evaluation.report.files import Result
 from evaluation.week_model import Served
 from evaluation.week_source import Tables
+from evaluation.week_summary import ModelSummary, WeeklySummary
 from feature_store import atomic, freeze_log, params
 
 
@@ -87,15 +88,16 @@ def write_together(out: Path, week: str, results: Mapping[str, Result], entries:
         table.to_parquet(partial, index=False)
     atomic.write_json(out / "state.json", {"format": week_drift.FORMAT, "entries": list(entries)})
     models = [
-        {
-            "model_version": name,
-            "folder": week_model.folder_name(name),
-            "decision": result.gate["decision"],
-            "headline": result.report["headline"],
-        }
+        ModelSummary(
+            model_version=name,
+            folder=week_model.folder_name(name),
+            decision=result.gate["decision"],
+            headline=result.report["headline"],
+            num_changes=result.report["weekly"]["num_changes"],
+        )
         for name, result in results.items()
     ]
-    atomic.write_json(out / "weekly.json", {"week": week, "models": models})  # last: where it is, everything is
+    WeeklySummary(week=week, models=models).write(out)  # last: where it is, everything is
 
 
 def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation import behaviour_files
+from evaluation.report import files
 from feature_store import freeze_log
 from feature_store.errors import BadUse
 from feature_store.thresholds import Thresholds
@@ -15,7 +16,7 @@ from registry import approval_log, champion, mlflow_store, proposal_text, verifi
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
 
-FIRST_SCREEN_ENDS = "## Summary by category"  # evaluation/report/report.md.j2
+FIRST_SCREEN = f"evaluation/{files.FIRST_SCREEN}"
 
 
 def choose(store: Path, registry: Registry, model: str | None, thresholds: str | None) -> tuple[Version, Version]:
@@ -111,9 +112,11 @@ def _body(store: Path, registry: Registry, model: Version, told: Version, bounds
     if told is model and metrics is not None:
         yield from proposal_text.comparison(metrics, _compared_with(model), now.model)
     yield from proposal_text.thresholds(in_force, proposed)
-    if "evaluation/report.md" in there:
-        report = mlflow_store.run_artifact(registry, told.run_id, "evaluation/report.md").read_text(encoding="utf-8")
-        yield from proposal_text.first_screen(report.partition(FIRST_SCREEN_ENDS)[0])
+    yield "## The report\n"
+    if FIRST_SCREEN in there:
+        yield mlflow_store.run_artifact(registry, told.run_id, FIRST_SCREEN).read_text(encoding="utf-8").strip() + "\n"
+    else:
+        yield f"{told.label} was registered before its report had a {files.FIRST_SCREEN} of its own: open the whole report.\n"
 
 
 def _where(registry: Registry, told: Version) -> Iterator[str]:

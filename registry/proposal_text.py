@@ -15,7 +15,6 @@ from registry.approval_log import ANSWERS, Approval, Pair
 from registry.volumes import Volumes
 
 MAX_CHECKS = 12  # a person reads so many; the report has them all
-STOPS = "- **stops promotion:** "  # evaluation/report/report.md.j2
 ACTIONS = {"auto_remove": "remove automatically", "review": "send to review"}
 MAX_ANSWERS = 5
 
@@ -113,13 +112,6 @@ def thresholds(old: Thresholds | None, new: Thresholds) -> Iterator[str]:
             was, becomes = (getattr(side.get(category), action, None) for side in (before, new.categories))
             yield f"| {plain(spaced(category))} | {name} | {_value(was)} | {_value(becomes)} | {_certificate(action, becomes)} |"
     yield ""
-
-
-def first_screen(report: str) -> Iterator[str]:
-    """The report's first screen, its headings below ours, without the failed checks, which the gate's part lists."""
-    yield "## The report\n"
-    lines = [line for line in report.strip().splitlines() if not line.startswith(STOPS)]
-    yield "\n".join(f"##{line}" if line.startswith("#") else line for line in lines) + "\n"
 
 
 def frozen(events: Mapping[str, Event]) -> Iterator[str]:

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation.week_summary import WeeklySummary
 from feature_store import atomic
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
-from feature_store.errors import BadUse
 from feature_store.thresholds import Thresholds
 from registry import champion, mlflow_store, thresholds, verified
 from registry.approval_log import Pair
@@ -36,7 +36,7 @@ def run(store: Path, report: Path) -> dict[str, Any]:
         BadUse: the folder holds no finished report, or `thresholds.run` refuses what it proposes.
         FailedWork: alias champion names what nobody approved.
     """
-    week, models = _told(report)
+    summary = WeeklySummary.read(report)
     if not mlflow_store.exists(store):
         return _nothing("nothing is registered yet, so there are no thresholds to change")
     registry = mlflow_store.connect(store)
@@ -45,12 +45,12 @@ def run(store: Path, report: Path) -> dict[str, Any]:
     if now.model is None:
         return _nothing("nothing is in production, so there are no thresholds to change")
     label = f"{mlflow_store.MODEL}/{now.model}"
-    folder = next((report / item["folder"] for item in models if item["model_version"] == label), None)
-    if folder is None:
+    week, served = summary.week, next((one for one in summary.models if one.model_version == label), None)
+    if served is None:
         return _nothing(f"{label} is in production and did not serve in {week}")
-    if not json.loads((folder / "report.json").read_text(encoding="utf-8"))["weekly"]["num_changes"]:
+    if not served.num_changes:
         return _nothing(f"the labels of {week} support no change of {label}'s thresholds")
-    registered = _register(registry, store, now, folder, week)
+    registered = _register(registry, store, now, report / served.folder, week)
     number = registered["thresholds"].rpartition("/")[2]
     if number == str(now.thresholds):
         return _nothing(f"what {week} proposes for {label} is in force already")
@@ -60,15 +60,6 @@ def run(store: Path, report: Path) -> dict[str, Any]:
 
 def _nothing(why: str) -> dict[str, Any]:
     return {"status": "nothing", "model": None, "thresholds": None, "why": why}
-
-
-def _told(report: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Week and models of weekly.json, which is written last: where it is, everything is."""
-    try:
-        told = json.loads((report / "weekly.json").read_text(encoding="utf-8"))
-        return str(told["week"]), list(told["models"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadUse(f"{report}/weekly.json: cannot be read ({error!r}); expected a folder that `upheld weekly` wrote") from error
 
 
 def _register(registry: Registry, store: Path, now: Pair, folder: Path, week: str) -> dict[str, Any]:

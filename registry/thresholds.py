@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation.report.files import FIRST_SCREEN
 from feature_store import atomic, digest
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import BadUse
@@ -29,7 +30,7 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     Args:
         path: thresholds.json, its certificates in it.
         model: version or alias of the model whose probabilities it is about.
-        report: folder with report.html and report.md; report.json, metrics.parquet and gate.json go along where they are.
+        report: folder with report.html and report.md; first_screen.md, report.json, metrics.parquet and gate.json go along where they are.
         origin: what they come from, in words.
         store: folder with the registry.
 
@@ -91,7 +92,7 @@ def _find(registry: Registry, tags: Mapping[str, str]) -> Version | None:
 
 def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, str]) -> Version:
     """The evidence first, laid out as a retrain's, so that no version lacks it."""
-    optional = ("report.json", "metrics.parquet", "gate.json")
+    optional = (FIRST_SCREEN, "report.json", "metrics.parquet", "gate.json")
     evidence = [report / name for name in (*REPORT, *optional) if (report / name).is_file()]
     name = f"thresholds {tags['upheld.origin']}"
     with tempfile.TemporaryDirectory() as scratch, mlflow_store.recorded_run(registry, name, tags) as run_id:

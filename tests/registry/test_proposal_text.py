@@ -52,10 +52,3 @@ def test_missing_evidence_is_told_from_evidence_against() -> None:
         "- **Not shown:** Spam, ranking (ROC-AUC): too few",
         "- **Not shown:** Spam, de, ranking (ROC-AUC): undefined",
     ]
-
-
-def test_failed_checks_are_listed_once() -> None:
-    report = "# Hold\n\n- **stops promotion:** spam: ranking: too low.\n- **look:** spam, en: flagged more often"
-    shown = "\n".join(proposal_text.first_screen(report))
-    assert "too low" not in shown
-    assert "flagged more often" in shown

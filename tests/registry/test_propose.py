@@ -11,6 +11,7 @@ from score_worlds import PARAMS, thresholds
 from weeks import deliver, tables
 
 from evaluation import behaviour_files, weekly
+from evaluation.week_summary import ModelSummary, WeeklySummary
 from feature_store import freeze_log, ingest, inputs, params
 from feature_store.errors import BadUse
 from feature_store.thresholds import Thresholds
@@ -92,9 +93,8 @@ def _folder(reported: Path) -> str:
 
 @pytest.mark.parametrize(("model", "changes", "why"), [("m-1", 1, "did not serve"), ("upheld-moderation/1", 0, "support no change")])
 def test_nobody_is_asked_where_nothing_is_proposed(store: Path, tmp_path: Path, model: str, changes: int, why: str) -> None:
-    (tmp_path / "one").mkdir()
-    (tmp_path / "weekly.json").write_text(json.dumps({"week": WEEK, "models": [{"model_version": model, "folder": "one"}]}))
-    (tmp_path / "one" / "report.json").write_text(json.dumps({"weekly": {"num_changes": changes}}))
+    one = ModelSummary(model_version=model, folder="one", decision="promote", headline="", num_changes=changes)
+    WeeklySummary(week=WEEK, models=[one]).write(tmp_path)
     told = propose.run(store, tmp_path)
     assert (told["status"], told["thresholds"]) == ("nothing", None)
     assert why in told["why"]
@@ -123,6 +123,13 @@ def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: py
         propose.run(store, tmp_path)
     assert propose.main(["--report", str(tmp_path), "--store", str(store)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+    for content, key in (
+        ("{", "key : Invalid JSON"),
+        ('{"week": "2026-W43", "models": [{"folder": "one"}]}', "key models.0.model_version"),
+    ):
+        (tmp_path / "weekly.json").write_text(content)
+        with pytest.raises(BadUse, match=rf"weekly\.json: {key}.*again with `upheld weekly`"):
+            propose.run(store, tmp_path)
 
 
 def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: Path, tmp_path: Path) -> None:
