@@ -50,7 +50,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     marks = None if inputs.logos is None else logos.read(inputs.logos)
     checks = logo_gate.checks(marks, settings.gate.logo_min_map_50)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
-    story = content.build(
+    evaluation = content.Evaluation(
         facts=facts,
         metrics=table,
         gate=decision,
@@ -65,6 +65,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         behaviour=[] if inputs.behaviour is None else behaviour_files.load(inputs.behaviour),
         logos=marks,
     )
+    story = content.build(evaluation)
     if inputs.features is not None:
         story["features"] = features.read(inputs.features)
     result = Result(table, decision, story)

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from evaluation.bins import NUM_BINS
-from evaluation.cube import Cube, cut, one_category
+from evaluation.cube import Cube, Moment, cut, one_category
 from evaluation.operating_point import OperatingPoint
-from evaluation.tails import N
 from feature_store.params_evaluation import Reviewers
 from feature_store.thresholds import Thresholds
 
@@ -27,7 +26,7 @@ def volumes(cube: Cube, points: Mapping[str, OperatingPoint]) -> dict[str, dict[
     told = {}
     for category in cube.categories:
         point = points[category]
-        by_language = cut(one_category(cube, category), [point.cuts], ("language",))[..., N]
+        by_language = cut(one_category(cube, category), [point.cuts], ("language",))[..., Moment.N]
         off = np.array([name in point.languages_off for name in cube.languages])
         none, review, removed = by_language.sum(axis=0)
         withheld = by_language[off, 2].sum()

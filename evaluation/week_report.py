@@ -67,7 +67,7 @@ def build(week: Week, one: Served, entry: week_drift.Entry) -> Result:
     listed with what it would take. The cells that a new model must show (`gate.required_cells`) are promotion's business.
     """
     decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=one.proposed, must_show=False)
-    story = content.build(
+    evaluation = content.Evaluation(
         facts=one.facts,
         metrics=one.metrics,
         gate=decision,
@@ -78,6 +78,7 @@ def build(week: Week, one: Served, entry: week_drift.Entry) -> Result:
         calibrated=False,
         has_champion=False,
     )
+    story = content.build(evaluation)
     return Result(one.metrics, decision, week_story.extend(story, _told(week, one, entry)))
 
 
