@@ -39,7 +39,8 @@ def decide(
 def _decide_one(
     cube: Cube, section: Section, incumbent: Thresholds | None, same_model: bool, champion: Tails | None, seed: int
 ) -> dict[str, Any]:
-    own, decisions = tails(cube), {}
+    own = tails(cube)
+    decisions: dict[str, Any] = {}
     modules: dict[Bounded, Any] = {"auto_remove": removal_decision, "review": review_decision}
     for action, module in modules.items():
         threshold = None if incumbent is None else incumbent.threshold(cube.categories[0], action)
