@@ -58,7 +58,7 @@ def time_ours(path: Path, settings: params.Params) -> tuple[float, pd.DataFrame]
     start = time.perf_counter()
     selection = score_rows.select(path, scores.Columns(), (), wanted="test", other="calib")
     cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
-    points = {category: operating_point(None, category, cubes[None].languages, 0.5, "review") for category in cubes[None].categories}
+    points = {category: operating_point(None, category, cubes[None].languages, 0.5) for category in cubes[None].categories}
     table = metrics.compute(cubes[None], points, Settings(0.1, 0.05, 2.0, 0.05, 0))
     return time.perf_counter() - start, table
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from evaluation import calibration, score_rows, scores, thresholds
-from evaluation.operating_point import load_thresholds
 from evaluation.options import ChampionScores, ColumnNames, ScoreFile
 from feature_store import atomic, digest, keyed_hash, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.thresholds import Thresholds
 from feature_store.workspace_paths import CALIBRATION, SCORES
 
 FORMAT = 1
@@ -23,7 +23,7 @@ class Result:
     """Contents of calibration.json and thresholds.json."""
 
     calibration: dict[str, Any]
-    thresholds: dict[str, Any]
+    thresholds: Thresholds
 
 
 def run(
@@ -63,21 +63,23 @@ def run(
     decided = thresholds.decide(
         cubes[None],
         settings.thresholds,
-        incumbent=None if incumbent is None else load_thresholds(incumbent),
+        incumbent=None if incumbent is None else Thresholds.read(incumbent),
         champion=None if champion_scores is None else _champion_cube(champion_scores, settings),
         seed=settings.seed,
     )
     about = {"format": FORMAT, "synthetic": facts.synthetic, "data_digest": facts.digest, "seed": settings.seed}
     layer = {**about, "num_labels": len(fitting), **fitted}
-    certified = {
-        **about,
-        "calibration_digest": digest.of_json(fitted),
-        "num_labels": len(labelled) - len(fitting),
-        "unknown_language": settings.thresholds.unknown_language,  # routing needs it for languages that these labels did not meet
-        "categories": decided,
-    }
+    certified = Thresholds.parse(
+        {
+            **about,
+            "calibration_digest": digest.of_json(fitted),
+            "num_labels": len(labelled) - len(fitting),
+            "unknown_language": settings.thresholds.unknown_language,  # routing needs it for languages that these labels did not meet
+            "categories": decided,
+        }
+    )
     atomic.write_json(out / "calibration.json", layer)
-    atomic.write_json(out / "thresholds.json", certified)
+    certified.write(out / "thresholds.json")
     return Result(layer, certified)
 
 
@@ -107,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 columns=scores.parse_columns(columns),
             )
         if as_json:
-            print(json.dumps({"out": str(out), "categories": result.thresholds["categories"]}))
+            print(json.dumps({"out": str(out), "categories": result.thresholds.model_dump(exclude_unset=True)["categories"]}))
         else:
             _tell(result, out)
 
@@ -121,12 +123,11 @@ def _champion_cube(path: Path, settings: params.Params) -> Any:
 
 def _tell(result: Result, out: Path) -> None:
     lines = []
-    for category, actions in result.thresholds["categories"].items():
-        for action in ("auto_remove", "review"):
-            told = actions[action]
-            at = "none" if told["threshold"] is None else f"{told['threshold']:.4f}"
-            need = f", needs {told['need_n']:.0f} labels" if told.get("need_n") else ""
-            lines.append(f"  {category} {action}: {told['outcome']}, threshold {at}, {told['n']} labels{need}")
+    for name, category in result.thresholds.categories.items():
+        for action, told in (("auto_remove", category.auto_remove), ("review", category.review)):
+            at = "none" if told.threshold is None else f"{told.threshold:.4f}"
+            need = f", needs {told.need_n:.0f} labels" if told.need_n else ""
+            lines.append(f"  {name} {action}: {told.outcome}, threshold {at}, {told.n} labels{need}")
     lines.append(f"Wrote {out}/calibration.json and {out}/thresholds.json")
     console().print("\n".join(lines), markup=False, soft_wrap=True)
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from evaluation.cube import MOMENTS, Moment
 from evaluation.intervals import wilson
 
 Floats = NDArray[np.float64]
-N, W, W2, WP = 0, 1, 2, 3
 NUM_GROUPS = 15
 NUM_BOOTSTRAPS = 400
 GROUP_ROWS = 20  # labelled rows that a group holds at least, where there are that many; of two or three, one verdict would be the error
@@ -46,10 +46,10 @@ def brier(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Float
     """
     prob = _bin_means(pos, neg)
     loss_pos, loss_neg = (1 - prob) ** 2, prob**2
-    total = pos[..., W].sum(-1) + neg[..., W].sum(-1)
+    total = pos[..., Moment.W].sum(-1) + neg[..., Moment.W].sum(-1)
     total = np.where(total > 0, total, np.nan)
-    mean = ((pos[..., W] * loss_pos).sum(-1) + (neg[..., W] * loss_neg).sum(-1)) / total
-    spread = pos[..., W2] * (loss_pos - mean[:, None]) ** 2 + neg[..., W2] * (loss_neg - mean[:, None]) ** 2
+    mean = ((pos[..., Moment.W] * loss_pos).sum(-1) + (neg[..., Moment.W] * loss_neg).sum(-1)) / total
+    spread = pos[..., Moment.W2] * (loss_pos - mean[:, None]) ** 2 + neg[..., Moment.W2] * (loss_neg - mean[:, None]) ** 2
     half = ndtri(1 - alpha / 2) * np.sqrt(spread.sum(-1)) / total
     return mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1)
 
@@ -64,12 +64,12 @@ def reliability(pos: Floats, neg: Floats, alpha: float, num_groups: int = NUM_GR
         num_groups: at least 1, of the cells with many rows; the groups that a cell does not fill are empty.
     """
     both = pos + neg
-    count = both[..., N]
+    count = both[..., Moment.N]
     rank = (np.cumsum(count, axis=-1) - count / 2) / np.maximum(count.sum(-1, keepdims=True), 1)
     filled = np.clip(count.sum(-1, keepdims=True) // GROUP_ROWS, 1, num_groups)
     group = np.minimum(rank * filled, filled - 1).astype(int) + num_groups * np.arange(len(pos))[:, None]
-    sums = {name: _grouped(both[..., i], group, num_groups) for name, i in (("n", N), ("w", W), ("w2", W2), ("wp", WP))}
-    events = _grouped(pos[..., W], group, num_groups)
+    sums = {name: _grouped(both[..., i], group, num_groups) for name, i in zip(MOMENTS, Moment, strict=True)}
+    events = _grouped(pos[..., Moment.W], group, num_groups)
     known = sums["w"] > 0
     weight = np.where(known, sums["w"], np.nan)
     rate, prob = events / weight, sums["wp"] / weight
@@ -122,8 +122,8 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
 
 
 def _bin_means(pos: Floats, neg: Floats) -> Floats:
-    weight = pos[..., W] + neg[..., W]
-    return np.divide(pos[..., WP] + neg[..., WP], weight, out=np.zeros_like(weight), where=weight > 0)
+    weight = pos[..., Moment.W] + neg[..., Moment.W]
+    return np.divide(pos[..., Moment.WP] + neg[..., Moment.WP], weight, out=np.zeros_like(weight), where=weight > 0)
 
 
 def _grouped(values: Floats, group: NDArray[np.int64], num_groups: int) -> Floats:

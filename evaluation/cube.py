@@ -8,6 +8,7 @@ evaluation/cube_build.py counts rows into cubes.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,20 @@ Ints = NDArray[np.int64]
 AXES = ("category", "language", "group", "zone", "label", "bin")
 ZONES = ("auto_remove", "review", "none", "unknown")  # zone of the draw; unknown where the table does not say
 LABELS = ("0", "1", "null")
-MOMENTS = ("n", "w", "w2", "wp")  # rows, sum of w, of w squared, of w times score; w = 1 / inclusion_prob, and 1 for a null label
 FORMAT = "upheld-cube-1"
 CELL_SIZE = len(LABELS) * NUM_BINS  # keys of one cell are consecutive
+
+
+class Moment(IntEnum):
+    """What a cube sums: rows, w, w squared, and w times score; w = 1 / inclusion_prob, and 1 for a null label."""
+
+    N = 0
+    W = 1
+    W2 = 2
+    WP = 3
+
+
+MOMENTS = tuple(moment.name.lower() for moment in Moment)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +69,7 @@ class Cube:
     @property
     def num_rows(self) -> int:
         """Rows counted."""
-        return round(float(self.moments[:, 0].sum()))
+        return round(float(self.moments[:, Moment.N].sum()))
 
 
 def merge(cubes: Sequence[Cube]) -> Cube:

@@ -12,22 +12,23 @@ import typer
 from evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
 from evaluation.evaluate_inputs import Inputs, of_the_stage
 from evaluation.measures import limits_of, measure, operating_points
-from evaluation.operating_point import OperatingPoint, load_thresholds
+from evaluation.operating_point import OperatingPoint
 from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
 from evaluation.report import content, features, logos
 from evaluation.report.files import Result, write
 from feature_store import calibration_map, freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.thresholds import Thresholds
 from feature_store.workspace_paths import EVALUATION, SCORES
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:
-    """Evaluate and write metrics.parquet, report.json, report.html, report.md and gate.json.
+    """Evaluate and write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json.
 
     Args:
         settings: all params; read are seed, thresholds, fairness, gate.
         inputs: the files; rows of split `test` are used, or all but `calib` where no row is called so.
-        out: folder for the five files.
+        out: folder for the six files.
         groups: further columns to split by; `a*b` crosses two.
         columns: other names of the contract's columns.
 
@@ -39,7 +40,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     """
     selection = score_rows.select(inputs.scores, columns or scores.Columns(), groups, wanted="test", other="calib")
     calibration = None if inputs.calibration is None else calibration_map.load(inputs.calibration)
-    thresholds = None if inputs.thresholds is None else load_thresholds(inputs.thresholds)
+    thresholds = None if inputs.thresholds is None else Thresholds.read(inputs.thresholds)
     cubes, facts = score_rows.build_cubes(selection, groups, calibration, settings.thresholds.frame_min_inclusion_prob)
     points = operating_points(cubes[None], thresholds, settings)
     limits = limits_of(settings)
@@ -48,7 +49,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     marks = None if inputs.logos is None else logos.read(inputs.logos)
     checks = logo_gate.checks(marks, settings.gate.logo_min_map_50)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
-    story = content.build(
+    evaluation = content.Evaluation(
         facts=facts,
         metrics=table,
         gate=decision,
@@ -63,6 +64,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         behaviour=[] if inputs.behaviour is None else behaviour_files.load(inputs.behaviour),
         logos=marks,
     )
+    story = content.build(evaluation)
     if inputs.features is not None:
         story["features"] = features.read(inputs.features)
     result = Result(table, decision, story)

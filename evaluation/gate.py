@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from feature_store.params_evaluation import Gate
+from feature_store.thresholds import Thresholds
 
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
 Check = dict[str, Any]
@@ -19,7 +20,7 @@ def decide(
     params: Gate,
     *,
     has_champion: bool,
-    thresholds: dict[str, Any] | None,
+    thresholds: Thresholds | None,
     must_show: bool = True,
     further: Iterable[Check] = (),
 ) -> dict[str, Any]:
@@ -144,19 +145,18 @@ def where(category: Any, language: Any, group_column: Any, group_value: Any) -> 
     return "/".join([str(category), str(language), *([] if group_column == "all" else [f"{group_column}={group_value}"])])
 
 
-def _certificates(thresholds: dict[str, Any] | None) -> Iterator[Check]:
+def _certificates(thresholds: Thresholds | None) -> Iterator[Check]:
     """A threshold for automatic removal needs a certificate; no threshold removes nothing and needs none."""
-    for category, actions in sorted(((thresholds or {}).get("categories") or {}).items()):
-        removal = actions["auto_remove"]
-        value, outcome = removal.get("threshold"), removal.get("outcome")
-        if value is None:
-            yield check(
-                "certificate", category, None, removal.get("target"), "not_applicable", f"{outcome}: nothing is removed automatically"
-            )
-        elif outcome in ("certified", "kept"):
-            yield check("certificate", category, removal.get("bound"), removal.get("target"), "pass", f"{outcome} at {value:.4f}")
+    for name, category in sorted(thresholds.categories.items() if thresholds else ()):
+        removal = category.auto_remove
+        if removal.threshold is None:
+            reason = f"{removal.outcome}: nothing is removed automatically"
+            yield check("certificate", name, None, removal.target, "not_applicable", reason)
+        elif removal.proven:
+            yield check("certificate", name, removal.bound, removal.target, "pass", f"{removal.outcome} at {removal.threshold:.4f}")
         else:
-            yield check("certificate", category, value, removal.get("target"), "fail", f"a threshold whose outcome is {outcome!r}")
+            reason = f"a threshold whose outcome is {removal.outcome!r}"
+            yield check("certificate", name, removal.threshold, removal.target, "fail", reason)
 
 
 def _reason(row: Any) -> str:

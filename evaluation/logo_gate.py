@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evaluation.gate import Check, bounded, check
+from feature_store.thresholds import PROVEN
 
 FLOOR, CERTIFICATE = "logo_map_50", "logo_certificate"
 CELL = ("logo", "all")
@@ -39,7 +40,7 @@ def _certified(certificate: Mapping[str, Any]) -> Check:
         need = certificate["need_n"]
         reason = " · ".join(filter(None, (outcome, certificate["reason"], f"about {need:,.0f} detections would settle it" if need else "")))
         return check(CERTIFICATE, CELL[0], None, target, "insufficient", reason)
-    if outcome not in ("certified", "kept"):
+    if outcome not in PROVEN:
         return check(CERTIFICATE, CELL[0], threshold, target, "fail", f"a threshold whose outcome is {outcome!r}")
     shown = bound is not None and bound >= target
     return check(CERTIFICATE, CELL[0], bound, target, "pass" if shown else "fail", f"{outcome} at {threshold:.4f}")

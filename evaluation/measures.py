@@ -1,7 +1,6 @@
 """What an evaluation and a week measure alike: operating points, and every metric of every cube in one table."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -10,6 +9,7 @@ from evaluation.cube import Cube
 from evaluation.metric_rows import Settings
 from evaluation.operating_point import OperatingPoint, operating_point
 from feature_store import params
+from feature_store.thresholds import Thresholds
 
 
 def limits_of(settings: params.Params) -> Settings:
@@ -18,13 +18,10 @@ def limits_of(settings: params.Params) -> Settings:
     return Settings(section.alpha, section.tau_gap, section.tau_ratio, section.level, settings.seed)
 
 
-def operating_points(cube: Cube, thresholds: Mapping[str, Any] | None, settings: params.Params) -> dict[str, OperatingPoint]:
-    """The operating point of every category of a cube, from the content of thresholds.json or None."""
-    section = settings.thresholds
-    return {
-        category: operating_point(thresholds, category, cube.languages, section.default_score, section.unknown_language)
-        for category in cube.categories
-    }
+def operating_points(cube: Cube, thresholds: Thresholds | None, settings: params.Params) -> dict[str, OperatingPoint]:
+    """The operating point of every category of a cube, from thresholds.json or None."""
+    default = settings.thresholds.default_score
+    return {category: operating_point(thresholds, category, cube.languages, default) for category in cube.categories}
 
 
 def measure(

@@ -7,8 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluation import calibration_error, fairness, ranking, rate_cells
+from evaluation.cube import Moment
 from evaluation.operating_point import OperatingPoint
-from evaluation.rate_cells import OTHER, REMOVED, REVIEW, VIOLATION, Counts, Floats, N
+from evaluation.rate_cells import OTHER, REMOVED, REVIEW, VIOLATION, Counts, Floats
 
 ALL = "all"
 CELL = ["category", "language", "group_column", "group_value", "metric"]
@@ -46,10 +47,10 @@ def describe(counts: Counts, point: OperatingPoint, settings: Settings) -> pd.Da
 
 def _volumes(counts: Counts) -> list[pd.DataFrame]:
     """Rows, labels and what the thresholds do with the volume; counted over the frame, not estimated."""
-    rows = counts.by_action[..., N].sum(1)
+    rows = counts.by_action[..., Moment.N].sum(1)
     total = rows.sum(-1)
-    labelled = counts.by_action[..., N][:, [OTHER, VIOLATION]].sum((1, 2))
-    removed = counts.removable[:, :, REMOVED, N].sum(1)
+    labelled = counts.by_action[..., Moment.N][:, [OTHER, VIOLATION]].sum((1, 2))
+    removed = counts.removable[:, :, REMOVED, Moment.N].sum(1)
     blocks = [_block(counts, "rows", total, n=total), _block(counts, "labelled", labelled, n=labelled)]
     for name, count in (("queue_share", rows[:, REVIEW] + rows[:, REMOVED] - removed), ("auto_remove_share", removed)):
         blocks.append(_block(counts, name, _divide(count, total), n=total, missing="no rows", note="counted, not estimated"))
@@ -58,7 +59,7 @@ def _volumes(counts: Counts) -> list[pd.DataFrame]:
 
 def _ranking(counts: Counts, settings: Settings) -> list[pd.DataFrame]:
     pos, neg = counts.by_bin[:, VIOLATION], counts.by_bin[:, OTHER]
-    labelled = pos[..., N].sum(-1) + neg[..., N].sum(-1)
+    labelled = pos[..., Moment.N].sum(-1) + neg[..., Moment.N].sum(-1)
     missing = _missing_class(pos, neg)
     areas = [("roc_auc", ranking.roc_auc, pos, neg), ("pr_auc", ranking.average_precision, pos, neg)]
     if len(counts.names) > 1 + counts.pooled:
@@ -77,7 +78,7 @@ def _ranking(counts: Counts, settings: Settings) -> list[pd.DataFrame]:
 
 def _calibration(counts: Counts, settings: Settings) -> list[pd.DataFrame]:
     pos, neg = counts.by_bin[:, VIOLATION], counts.by_bin[:, OTHER]
-    labelled = pos[..., N].sum(-1) + neg[..., N].sum(-1)
+    labelled = pos[..., Moment.N].sum(-1) + neg[..., Moment.N].sum(-1)
     curve = calibration_error.reliability(pos, neg, settings.alpha)
     effective = ranking.effective(pos + neg)
     brier = calibration_error.brier(pos, neg, settings.alpha)
@@ -178,7 +179,7 @@ def _block(
 
 
 def _missing_class(pos: Floats, neg: Floats) -> NDArray[Any]:
-    return np.where(pos[..., N].sum(-1) > 0, NO_OTHER, NO_VIOLATION)
+    return np.where(pos[..., Moment.N].sum(-1) > 0, NO_OTHER, NO_VIOLATION)
 
 
 def _why_not_removed(name: str, point: OperatingPoint) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtri
 
+from evaluation.cube import Moment
 from evaluation.intervals import wilson
 
 Floats = NDArray[np.float64]
-N, W, W2 = 0, 1, 2
 
 
 def roc_auc(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Floats]:
@@ -52,16 +52,16 @@ def average_precision(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, F
     Source: Boyd, Eng & Page (2013), ECML PKDD, for logit and binomial intervals of this area; the linearisation is ours:
         the derivative of sum_b w1_b * T_b / (T_b + F_b) / W1 by the weight of one row, T and F the sums at or above bin b.
     """
-    total = _total(pos[..., W])
-    true, false = _at_or_above(pos[..., W]), _at_or_above(neg[..., W])
+    total = _total(pos[..., Moment.W])
+    true, false = _at_or_above(pos[..., Moment.W]), _at_or_above(neg[..., Moment.W])
     flagged = np.where(true + false > 0, true + false, 1.0)
     precision = true / flagged
-    area = (pos[..., W] * precision).sum(-1) / total
-    lifted = np.cumsum(pos[..., W] * false / flagged**2, axis=-1)
-    dropped = np.cumsum(pos[..., W] * true / flagged**2, axis=-1)
+    area = (pos[..., Moment.W] * precision).sum(-1) / total
+    lifted = np.cumsum(pos[..., Moment.W] * false / flagged**2, axis=-1)
+    dropped = np.cumsum(pos[..., Moment.W] * true / flagged**2, axis=-1)
     gain = (precision - area[:, None] + lifted) / total[:, None]
-    variance = (pos[..., W2] * gain**2).sum(-1) + (neg[..., W2] * (dropped / total[:, None]) ** 2).sum(-1)
-    area = np.where(neg[..., W].sum(-1) > 0, area, np.nan)
+    variance = (pos[..., Moment.W2] * gain**2).sum(-1) + (neg[..., Moment.W2] * (dropped / total[:, None]) ** 2).sum(-1)
+    area = np.where(neg[..., Moment.W].sum(-1) > 0, area, np.nan)
     low, high = _logit_interval(area, np.sqrt(variance), alpha)
     known = np.isfinite(area)
     trials = np.where(known, effective(pos), 0.0)
@@ -74,23 +74,23 @@ def effective(side: Floats) -> Floats:
 
     Source: Kish (1965), Survey Sampling, section 11.7. For the width of a ranking's interval; never for a certificate.
     """
-    weight, squares = side[..., W].sum(-1), side[..., W2].sum(-1)
+    weight, squares = side[..., Moment.W].sum(-1), side[..., Moment.W2].sum(-1)
     return np.asarray(np.divide(weight**2, squares, out=np.zeros_like(weight), where=squares > 0), np.float64)
 
 
 def _placements(pos: Floats, neg: Floats) -> tuple[Floats, Floats, Floats]:
     """AUC, and per bin the share of the rest that a violation there outranks, and of violations that outrank a row there."""
-    total_pos, total_neg = _total(pos[..., W]), _total(neg[..., W])
-    outranked = (np.cumsum(neg[..., W], axis=-1) - neg[..., W] / 2) / total_neg[:, None]
-    outranking = (_at_or_above(pos[..., W]) - pos[..., W] / 2) / total_pos[:, None]
-    return (pos[..., W] * outranked).sum(-1) / total_pos, outranked, outranking
+    total_pos, total_neg = _total(pos[..., Moment.W]), _total(neg[..., Moment.W])
+    outranked = (np.cumsum(neg[..., Moment.W], axis=-1) - neg[..., Moment.W] / 2) / total_neg[:, None]
+    outranking = (_at_or_above(pos[..., Moment.W]) - pos[..., Moment.W] / 2) / total_pos[:, None]
+    return (pos[..., Moment.W] * outranked).sum(-1) / total_pos, outranked, outranking
 
 
 def _share_of_variance(side: Floats, deviation: Floats) -> Floats:
     """sum w^2 deviation^2 / (sum w)^2, with the n / (n - 1) of an estimated mean."""
-    count = side[..., N].sum(-1)
+    count = side[..., Moment.N].sum(-1)
     correction = np.where(count > 1, count / np.maximum(count - 1, 1), 1.0)
-    return np.asarray(correction * (side[..., W2] * deviation**2).sum(-1) / _total(side[..., W]) ** 2)
+    return np.asarray(correction * (side[..., Moment.W2] * deviation**2).sum(-1) / _total(side[..., Moment.W]) ** 2)
 
 
 def _logit_interval(value: Floats, error: Floats, alpha: float) -> tuple[Floats, Floats]:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.cube import Moment
 from evaluation.fairness import Cells
 
 Floats = NDArray[np.float64]
-N, W, W2 = 0, 1, 2
 OTHER, VIOLATION = 0, 1
 NONE, REVIEW, REMOVED = 0, 1, 2
 
@@ -40,7 +40,7 @@ def decided_wrongly(counts: Counts) -> Cells:
     harmless, missed_ones = counts.by_action[:, OTHER][:, [REVIEW, REMOVED]].sum(1), counts.by_action[:, VIOLATION, NONE]
     wrong, all_ = harmless + missed_ones, counts.by_action[:, [OTHER, VIOLATION]].sum((1, 2))
     largest = np.full(len(wrong), _largest(counts, NONE, REVIEW, REMOVED))
-    return Cells(all_[:, N], wrong[:, W], wrong[:, W2], all_[:, W], all_[:, W2], largest, largest)
+    return Cells(all_[:, Moment.N], wrong[:, Moment.W], wrong[:, Moment.W2], all_[:, Moment.W], all_[:, Moment.W2], largest, largest)
 
 
 def flagged_wrongly(counts: Counts) -> Cells:
@@ -80,7 +80,7 @@ def _cells(counts: Counts, table: Floats, events: tuple[int, list[int]], risk: t
     all_ = table[:, risk[0]][:, :, risk[1]].sum((1, 2))
     others = [action for action in risk[1] if action not in actions] if len(risk[0]) == 1 else risk[1]
     largest, largest_rest = (np.full(len(table), _largest(counts, *part)) for part in (actions, others))
-    return Cells(all_[:, N], hit[:, W], hit[:, W2], all_[:, W], all_[:, W2], largest, largest_rest)
+    return Cells(all_[:, Moment.N], hit[:, Moment.W], hit[:, Moment.W2], all_[:, Moment.W], all_[:, Moment.W2], largest, largest_rest)
 
 
 def _largest(counts: Counts, *actions: int) -> float:

@@ -46,22 +46,6 @@ class Path(NamedTuple):
     passed: Bools
 
 
-def candidate_bins(volume_above: Floats, volumes: Floats) -> Ints:
-    """Thresholds known from unlabelled scores: the bin at which at most each wanted volume lies above.
-
-    Args:
-        volume_above: float64 (4096,), posts of the frame at or above each bin; does not rise with the bin.
-        volumes: float64 (J,), wanted volumes in posts.
-
-    Returns:
-        int64 (J,): the highest bin that holds as much as any bin with no more than the wanted volume; 4096 where none above is occupied.
-    """
-    padded = np.append(volume_above, 0.0)
-    # volume_above falls with the bin, so its negative is sorted; the first bin with volume <= wanted:
-    first = np.searchsorted(-padded, -np.asarray(volumes), side="left")
-    return np.searchsorted(-padded, -padded[first], side="right") - 1
-
-
 def start_weights(candidate_volumes: Floats, start_volumes: Floats, delta: float) -> Floats:
     """Share of delta that each candidate begins with: equal parts, at the last candidate that removes no more than each start's volume.
 

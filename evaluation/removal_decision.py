@@ -6,9 +6,9 @@ import numpy as np
 
 from evaluation import removal, sample_size, weighted
 from evaluation.bins import NUM_BINS, centres, edges, snap_up
-from evaluation.cube import LABELS, Cube, Floats, cut, cut_max_weight
+from evaluation.cube import LABELS, Cube, Floats, Moment, cut, cut_max_weight
 from evaluation.removal import Evidence, Ints, Path
-from evaluation.tails import W2, N, Tails, W
+from evaluation.tails import Tails, candidate_bins
 from feature_store.params_evaluation import Thresholds
 
 METHOD = "learn-then-test, fallback procedure, FF-beta p-values with the frame's largest weight"
@@ -54,7 +54,7 @@ def candidates(tails: Tails, start_volume: float, kept: float | None, section: T
     """Bins to test, from the highest threshold down: evenly spaced ranks, the starts of the chains, and the threshold in force."""
     ranks = section.max_volume * np.arange(1, section.num_candidates + 1) / section.num_candidates
     wanted = start_volume * np.concatenate([ranks, section.start_shares])
-    bins = removal.candidate_bins(tails.num_posts[:-1], np.minimum(wanted, tails.num_posts[0]))
+    bins = candidate_bins(tails.num_posts[:-1], np.minimum(wanted, tails.num_posts[0]))
     if kept is not None:
         in_force = min(snap_up(kept), NUM_BINS)
         # Where another bin removes the same posts, the one in force stands for both, so that "no change" is said as such.
@@ -92,8 +92,10 @@ def languages(cube: Cube, threshold: float | None, section: Thresholds) -> dict[
     above = cut(cube, cuts, ("language", "label"))[:, :, 1]  # (languages, labels, moments)
     labelled = above[:, LABELS.index("0")] + above[:, LABELS.index("1")]
     right = above[:, LABELS.index("1")]
-    bound = weighted.rate_upper(right[:, W], right[:, W2], labelled[:, W], cut_max_weight(cube, cuts)[0, 1], section.delta)
-    return {name: _language(int(labelled[k, N]), float(bound[k]), section) for k, name in enumerate(cube.languages)}
+    bound = weighted.rate_upper(
+        right[:, Moment.W], right[:, Moment.W2], labelled[:, Moment.W], cut_max_weight(cube, cuts)[0, 1], section.delta
+    )
+    return {name: _language(int(labelled[k, Moment.N]), float(bound[k]), section) for k, name in enumerate(cube.languages)}
 
 
 def _language(num_labels: int, bound: float, section: Thresholds) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import numpy as np
 from evaluation import recall, sample_size
 from evaluation.bins import NUM_BINS, edges, snap_up
 from evaluation.recall import RecallBound, RecallEvidence
-from evaluation.removal import Bools, Ints, candidate_bins
-from evaluation.tails import Tails
+from evaluation.removal import Bools, Ints
+from evaluation.tails import Tails, candidate_bins
 from feature_store.params_evaluation import Thresholds
 
 METHOD = "recall lower bound, gamma bounds with the frame's largest weight, fixed sequence from the lowest threshold upward"

@@ -12,6 +12,7 @@ from scipy.stats import beta
 from evaluation import removal
 from evaluation.intervals import Floats
 from evaluation.removal import Bools, Evidence, Ints
+from evaluation.tails import candidate_bins
 
 NUM_BINS = 4096  # uniform on [0, 1]
 POSTS_A_WEEK = 500_000
@@ -111,7 +112,7 @@ class Course(NamedTuple):
 def course(truth: World, start_volume: float, start_shares: tuple[float, ...], num_candidates: int = 40, max_volume: float = 2.5) -> Course:
     """Rank-spaced candidates up to `max_volume` times the incumbent's volume, and the starts of the chains."""
     shares = np.concatenate([max_volume * np.arange(1, num_candidates + 1) / num_candidates, start_shares])
-    bins = removal.candidate_bins(truth.volume_above, start_volume * shares)
+    bins = candidate_bins(truth.volume_above, start_volume * shares)
     bins = np.unique(bins[bins < NUM_BINS])[::-1]
     return Course(bins, truth.volume_above[bins], start_volume)
 

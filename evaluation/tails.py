@@ -5,9 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.bins import NUM_BINS, snap_up
-from evaluation.cube import LABELS, ZONES, Cube, Floats, dense
-
-N, W, W2 = 0, 1, 2  # positions in cube.MOMENTS
+from evaluation.cube import LABELS, ZONES, Cube, Floats, Ints, Moment, dense
 
 
 class Tails(NamedTuple):
@@ -45,9 +43,34 @@ def tails(cube: Cube) -> Tails:
     above = _from_top(by_zone.sum(axis=0))  # (labels, 4097, moments)
     labelled = above[LABELS.index("0")] + above[LABELS.index("1")]
     violations = above[LABELS.index("1")]
-    max_above, max_below = _max_weights(by_zone[..., N].sum(axis=1), cube.frame_max_weight[0])
-    num_posts = above[..., N].sum(axis=0)
-    return Tails(num_posts, labelled[:, N], labelled[:, W], labelled[:, W2], violations[:, W], violations[:, W2], max_above, max_below)
+    max_above, max_below = _max_weights(by_zone[..., Moment.N].sum(axis=1), cube.frame_max_weight[0])
+    num_posts = above[..., Moment.N].sum(axis=0)
+    return Tails(
+        num_posts=num_posts,
+        num_labels=labelled[:, Moment.N],
+        w=labelled[:, Moment.W],
+        w2=labelled[:, Moment.W2],
+        w_violations=violations[:, Moment.W],
+        w2_violations=violations[:, Moment.W2],
+        max_weight_above=max_above,
+        max_weight_below=max_below,
+    )
+
+
+def candidate_bins(volume_above: Floats, volumes: Floats) -> Ints:
+    """Thresholds known from unlabelled scores: the bin at which at most each wanted volume lies above.
+
+    Args:
+        volume_above: float64 (4096,), posts of the frame at or above each bin; does not rise with the bin.
+        volumes: float64 (J,), wanted volumes in posts.
+
+    Returns:
+        int64 (J,): the highest bin that holds as much as any bin with no more than the wanted volume; 4096 where none above is occupied.
+    """
+    padded = np.append(volume_above, 0.0)
+    # volume_above falls with the bin, so its negative is sorted; the first bin with volume <= wanted:
+    first = np.searchsorted(-padded, -np.asarray(volumes), side="left")
+    return np.searchsorted(-padded, -padded[first], side="right") - 1
 
 
 def _from_top(counts: Floats) -> Floats:

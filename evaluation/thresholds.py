@@ -1,23 +1,23 @@
 """Decide the two thresholds of every category, each with its certificate (STATISTICS.md, sections 1 and 2)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from evaluation import removal_decision, review_decision
 from evaluation.cube import Cube, one_category
 from evaluation.tails import Tails, tails
-from feature_store.params_evaluation import Thresholds
+from feature_store.params_evaluation import Thresholds as Section
+from feature_store.thresholds import Bounded, Thresholds
 
 
 def decide(
-    cube: Cube, section: Thresholds, *, incumbent: Mapping[str, Any] | None = None, champion: Cube | None = None, seed: int = 0
+    cube: Cube, section: Section, *, incumbent: Thresholds | None = None, champion: Cube | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Certify thresholds from the certifying half of the labels.
 
     Args:
         cube: calibrated scores; labels of the calibrator's half must have been set to null (they are frame, not evidence).
         section: params.thresholds.
-        incumbent: content of the thresholds.json in force, or None.
+        incumbent: the thresholds in force, or None.
         champion: cube of the champion's calibrated scores on the same posts, where the incumbent's thresholds belong to
             another model; they then give a volume to start from, and are never kept.
         seed: of the simulation behind need_n.
@@ -31,18 +31,19 @@ def decide(
     decided = {}
     for category in cube.categories:
         own = one_category(cube, category)
-        in_force = (incumbent or {}).get("categories", {}).get(category, {})
         other = tails(one_category(champion, category)) if champion is not None and category in champion.categories else None
-        decided[category] = _decide_one(own, section, in_force, champion is None, other, seed)
+        decided[category] = _decide_one(own, section, incumbent, champion is None, other, seed)
     return decided
 
 
 def _decide_one(
-    cube: Cube, section: Thresholds, in_force: Mapping[str, Any], same_model: bool, champion: Tails | None, seed: int
+    cube: Cube, section: Section, incumbent: Thresholds | None, same_model: bool, champion: Tails | None, seed: int
 ) -> dict[str, Any]:
-    own, decisions = tails(cube), {}
-    for action, module in (("auto_remove", removal_decision), ("review", review_decision)):
-        threshold = in_force.get(action, {}).get("threshold")
+    own = tails(cube)
+    decisions: dict[str, Any] = {}
+    modules: dict[Bounded, Any] = {"auto_remove": removal_decision, "review": review_decision}
+    for action, module in modules.items():
+        threshold = None if incumbent is None else incumbent.threshold(cube.categories[0], action)
         volume = None if threshold is None else _volume(threshold, own, own if same_model else champion)
         decisions[action] = module.decide(own, section, threshold if same_model else None, volume, seed)
     decisions["auto_remove"]["languages"] = removal_decision.languages(cube, decisions["auto_remove"]["threshold"], section)

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from evaluation.bins import NUM_BINS
-from evaluation.cube import Cube, cut, one_category
+from evaluation.cube import Cube, Moment, cut, one_category
 from evaluation.operating_point import OperatingPoint
-from evaluation.tails import N
 from feature_store.params_evaluation import Reviewers
+from feature_store.thresholds import Thresholds
 
 PURPOSES = {
     "auto_remove": "to certify automatic removal",
@@ -26,7 +26,7 @@ def volumes(cube: Cube, points: Mapping[str, OperatingPoint]) -> dict[str, dict[
     told = {}
     for category in cube.categories:
         point = points[category]
-        by_language = cut(one_category(cube, category), [point.cuts], ("language",))[..., N]
+        by_language = cut(one_category(cube, category), [point.cuts], ("language",))[..., Moment.N]
         off = np.array([name in point.languages_off for name in cube.languages])
         none, review, removed = by_language.sum(axis=0)
         withheld = by_language[off, 2].sum()
@@ -34,15 +34,16 @@ def volumes(cube: Cube, points: Mapping[str, OperatingPoint]) -> dict[str, dict[
     return told
 
 
-def compare(cube: Cube, now: Mapping[str, OperatingPoint], proposed: Mapping[str, OperatingPoint], decided: Mapping[str, Any]) -> list[Any]:
+def compare(cube: Cube, now: Mapping[str, OperatingPoint], proposed: Mapping[str, OperatingPoint], decided: Thresholds) -> list[Any]:
     """Thresholds in force against the proposed ones, with the posts of the week that either would remove or queue."""
     before, after = volumes(cube, now), volumes(cube, proposed)
+    certificates = {name: {"auto_remove": one.auto_remove, "review": one.review} for name, one in decided.categories.items()}
     return [
         {
             "category": category,
-            "now": {action: decided[category][action]["incumbent"] for action in ("auto_remove", "review")},
-            "proposed": {action: decided[category][action]["threshold"] for action in ("auto_remove", "review")},
-            "outcome": {action: decided[category][action]["outcome"] for action in ("auto_remove", "review")},
+            "now": {action: told.incumbent for action, told in certificates[category].items()},
+            "proposed": {action: told.threshold for action, told in certificates[category].items()},
+            "outcome": {action: told.outcome for action, told in certificates[category].items()},
             "stops_in": sorted(_removing(cube, now[category]) - _removing(cube, proposed[category])),
             "starts_in": sorted(_removing(cube, proposed[category]) - _removing(cube, now[category])),
             "volume_now": before[category],
@@ -57,13 +58,11 @@ def _removing(cube: Cube, point: OperatingPoint) -> set[str]:
     return set() if point.auto_remove == NUM_BINS else set(cube.languages) - point.languages_off
 
 
-def missing_evidence(
-    decided: Mapping[str, Any], table: pd.DataFrame, corrected: list[dict[str, Any]], section: Reviewers
-) -> list[dict[str, Any]]:
+def missing_evidence(decided: Thresholds, table: pd.DataFrame, corrected: list[dict[str, Any]], section: Reviewers) -> list[dict[str, Any]]:
     """Every question that this week's labels leave open, and how many further labels would answer it; the dearest last.
 
     Args:
-        decided: proposed thresholds by category.
+        decided: proposed thresholds.
         table: metrics of the week.
         corrected: of `week_people.corrected_precision`.
         section: params.reviewers.
@@ -75,14 +74,14 @@ def missing_evidence(
     return sorted(rows, key=lambda row: (row["cost"] is None, row["cost"] or 0))
 
 
-def _thresholds(decided: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for category, actions in decided.items():
-        for action in ("auto_remove", "review"):
-            told = actions[action]
-            if told["outcome"] != "certified" and (told["need_n"] is not None or told["path"]):
-                elsewhere = told["need_n"] is not None and told["need_n"] <= told["n"]  # the certificate says for which threshold
+def _thresholds(decided: Thresholds) -> Iterator[dict[str, Any]]:
+    for name, category in decided.categories.items():
+        for action, told in (("auto_remove", category.auto_remove), ("review", category.review)):
+            if told.outcome != "certified" and (told.need_n is not None or told.path):
+                num = told.n or 0
+                elsewhere = told.need_n is not None and told.need_n <= num  # the certificate says for which threshold
                 purpose = PURPOSES[action] + (" at another threshold" if elsewhere else "")
-                yield _row(category, "all", purpose, 0 if elsewhere else told["n"], told["need_n"])
+                yield _row(name, "all", purpose, 0 if elsewhere else num, told.need_n)
 
 
 def _languages(table: pd.DataFrame) -> Iterator[dict[str, Any]]:

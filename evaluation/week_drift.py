@@ -10,10 +10,9 @@ import pandas as pd
 
 from evaluation import drift
 from evaluation.bins import NUM_BINS
-from evaluation.cube import LABELS, Cube, cut, dense, one_category
+from evaluation.cube import LABELS, Cube, Moment, cut, dense, one_category
 from evaluation.intervals import Floats
 from evaluation.operating_point import OperatingPoint
-from evaluation.tails import N
 from feature_store import params
 from feature_store.errors import BadUse
 from feature_store.params_evaluation import Drift
@@ -116,8 +115,8 @@ def alarms(entry: Entry, before: Sequence[Entry], section: Drift) -> dict[str, A
 
 def _week(cube: Cube, point: OperatingPoint) -> dict[tuple[str, str], tuple[Floats, Floats, Floats]]:
     """Of each language: (wrong and all labelled removals), and labelled violations and others per score bin."""
-    removed = cut(cube, [point.cuts], ("language", "label"))[:, :, REMOVED, N]
-    bins = dense(cube, ("language", "label", "bin"))[..., N]
+    removed = cut(cube, [point.cuts], ("language", "label"))[:, :, REMOVED, Moment.N]
+    bins = dense(cube, ("language", "label", "bin"))[..., Moment.N]
     cells = {}
     for place, language in enumerate(cube.languages):
         wrong, right = (0.0, 0.0) if language in point.languages_off else removed[place, [OTHER, VIOLATION]]

@@ -12,6 +12,7 @@ from evaluation import measures, score_rows, scores, thresholds, week_drift, wee
 from evaluation.cube import Cube
 from evaluation.operating_point import OperatingPoint
 from feature_store import atomic, digest, params
+from feature_store.thresholds import Thresholds
 
 FORMAT = 1
 
@@ -24,10 +25,10 @@ class Served:
     rows: pd.DataFrame
     cubes: Mapping[str | None, Cube]
     facts: score_rows.Facts
-    in_force: Mapping[str, Any]
+    in_force: Thresholds
     now: dict[str, OperatingPoint]
     metrics: pd.DataFrame
-    proposed: dict[str, Any]
+    proposed: Thresholds
 
 
 def folder_name(model: str) -> str:
@@ -42,16 +43,17 @@ def in_order(decisions: pd.DataFrame) -> list[str]:
 
 
 def serve(
-    settings: params.Params, model: str, rows: pd.DataFrame, folder: Path, given: Mapping[str, Any] | None, groups: Sequence[str]
+    settings: params.Params, week: str, model: str, rows: pd.DataFrame, folder: Path, given: Thresholds | None, groups: Sequence[str]
 ) -> Served:
     """Count one model's week and decide on its thresholds. The scores are what it acted on: probabilities, taken as they are.
 
     Args:
         settings: all params.
+        week: ISO week.
         model: its version.
         rows: its part of the week's score table (week_scores.build).
         folder: gets scores.parquet.
-        given: content of the thresholds.json in force, or None to read them off the actions.
+        given: the thresholds in force, or None to read them off the actions.
         groups: further columns to split by.
 
     Raises:
@@ -63,23 +65,20 @@ def serve(
     cubes, facts = score_rows.build_cubes(selection, groups, None, settings.thresholds.frame_min_inclusion_prob)
     in_force = given or week_scores.shown_thresholds(rows)
     points = measures.operating_points(cubes[None], in_force, settings)
-    proposed = thresholds.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed)
+    proposed = Thresholds.parse(
+        {
+            "format": FORMAT,
+            "synthetic": facts.synthetic,
+            "data_digest": facts.digest,
+            "seed": settings.seed,
+            "week": week,
+            "model_version": model,
+            "num_labels": facts.num_labelled,
+            "unknown_language": settings.thresholds.unknown_language,
+            "categories": thresholds.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
+        }
+    )
     return Served(model, rows, cubes, facts, in_force, points, measures.measure(cubes, points, settings), proposed)
-
-
-def certified(settings: params.Params, week: str, one: Served) -> dict[str, Any]:
-    """Content of thresholds.json: the proposal, which takes effect only once a person has approved it."""
-    return {
-        "format": FORMAT,
-        "synthetic": one.facts.synthetic,
-        "data_digest": one.facts.digest,
-        "seed": settings.seed,
-        "week": week,
-        "model_version": one.model,
-        "num_labels": one.facts.num_labelled,
-        "unknown_language": settings.thresholds.unknown_language,
-        "categories": one.proposed,
-    }
 
 
 def column(one: Served) -> dict[str, Any]:

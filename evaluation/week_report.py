@@ -24,6 +24,7 @@ from evaluation.report import content, week_story
 from evaluation.report.files import Result
 from evaluation.week_model import Served
 from evaluation.week_source import Tables
+from evaluation.week_summary import ModelSummary, WeeklySummary
 from feature_store import atomic, params
 from feature_store.inputs import Event
 
@@ -66,19 +67,19 @@ def build(week: Week, one: Served, entry: week_drift.Entry) -> Result:
     A week proposes thresholds for a model that serves already: what its labels contradict holds the proposal, and what they cannot show is
     listed with what it would take. The cells that a new model must show (`gate.required_cells`) are promotion's business.
     """
-    certified = {"categories": one.proposed}
-    decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=certified, must_show=False)
-    story = content.build(
+    decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=one.proposed, must_show=False)
+    evaluation = content.Evaluation(
         facts=one.facts,
         metrics=one.metrics,
         gate=decision,
-        thresholds=certified,
+        thresholds=one.proposed,
         cube=one.cubes[None],
         points=one.now,
         limits=measures.limits_of(week.settings),
         calibrated=False,
         has_champion=False,
     )
+    story = content.build(evaluation)
     return Result(one.metrics, decision, week_story.extend(story, _told(week, one, entry)))
 
 
@@ -89,15 +90,16 @@ def write_together(out: Path, week: str, results: Mapping[str, Result], entries:
         table.to_parquet(partial, index=False)
     atomic.write_json(out / "state.json", {"format": week_drift.FORMAT, "entries": list(entries)})
     models = [
-        {
-            "model_version": name,
-            "folder": week_model.folder_name(name),
-            "decision": result.gate["decision"],
-            "headline": result.report["headline"],
-        }
+        ModelSummary(
+            model_version=name,
+            folder=week_model.folder_name(name),
+            decision=result.gate["decision"],
+            headline=result.report["headline"],
+            num_changes=result.report["weekly"]["num_changes"],
+        )
         for name, result in results.items()
     ]
-    atomic.write_json(out / "weekly.json", {"week": week, "models": models})  # last: where it is, everything is
+    WeeklySummary(week=week, models=models).write(out)  # last: where it is, everything is
 
 
 def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def _told(week: Week, one: Served, entry: week_drift.Entry) -> dict[str, Any]:
     settings, cube = week.settings, one.cubes[None]
     wrongful = {name: week_drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
     corrected = week_people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
-    proposed = measures.operating_points(cube, {"categories": one.proposed}, settings)
+    proposed = measures.operating_points(cube, one.proposed, settings)
     return {
         "week": week.name,
         "model_version": one.model,

@@ -1,7 +1,6 @@
 """The score table of a week, and the thresholds that its decisions show."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from evaluation.bins import NUM_BINS, bin_of, edges
 from evaluation.operating_point import OperatingPoint
 from evaluation.week_source import Tables
 from feature_store import contracts, language_tags, verdicts
+from feature_store.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds
 
 COLUMNS = ["item_id", "category", "language", "score", "label", "inclusion_prob", "zone", "region", "author_group", "period", "synthetic"]
 
@@ -48,17 +48,17 @@ def build(tables: Tables, week: str, as_of: pd.Timestamp) -> pd.DataFrame:
     return rows.sort_values(["item_id", "category", "model_version"], ignore_index=True)[[*COLUMNS, "action", "model_version"]]
 
 
-def shown_thresholds(rows: pd.DataFrame) -> dict[str, Any]:
+def shown_thresholds(rows: pd.DataFrame) -> Thresholds:
     """The thresholds that the actions of one model show: for each category the bin edges that best separate them.
 
     Args:
         rows: category, language, score, action.
 
     Returns:
-        content like that of thresholds.json, outcome "in force"; a threshold is None where no post got the action. In a language where
+        thresholds with the outcome "in force"; one is None where no post got the action. In a language where
         posts above the removal threshold were never removed, automatic removal is off.
     """
-    return {"categories": {str(name): _shown(part) for name, part in rows.groupby("category", sort=True)}}
+    return Thresholds(categories={str(name): _shown(part) for name, part in rows.groupby("category", sort=True)})
 
 
 def num_otherwise(rows: pd.DataFrame, points: Mapping[str, OperatingPoint]) -> int:
@@ -75,18 +75,19 @@ def num_otherwise(rows: pd.DataFrame, points: Mapping[str, OperatingPoint]) -> i
     return total
 
 
-def _shown(rows: pd.DataFrame) -> dict[str, Any]:
+def _shown(rows: pd.DataFrame) -> Category:
     removed = rows.action == "auto_remove"
     on = sorted(set(rows.language[removed]))
     among = rows[rows.language.isin(on)]
     removal = _boundary(among.score, among.action == "auto_remove")
     above = rows.score >= (np.inf if removal is None else removal)
     off = set(rows.language[above]) - set(on)
-    languages = {name: {"action": "review" if name in off else "auto_remove"} for name in sorted(set(rows.language))}
-    review = {"threshold": _boundary(rows.score, rows.action != "none"), "outcome": "in force"}
-    if review["threshold"] is None:
-        review["outcome"] = "unknown, as no post reached it"
-    return {"auto_remove": {"threshold": removal, "outcome": "in force", "languages": languages}, "review": review}
+    languages = {name: LanguageRule(action="review" if name in off else "auto_remove") for name in sorted(set(rows.language))}
+    review = _boundary(rows.score, rows.action != "none")
+    return Category(
+        auto_remove=Removal(threshold=removal, outcome="in force", languages=languages),
+        review=Certificate(threshold=review, outcome="unknown, as no post reached it" if review is None else "in force"),
+    )
 
 
 def _boundary(score: pd.Series, hit: pd.Series) -> float | None:

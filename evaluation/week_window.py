@@ -4,7 +4,7 @@ Weeks are pooled only where they speak of the same model, and only while no drif
 would certify what no longer holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,8 @@ from evaluation.tails import tails
 from evaluation.week_drift import Entry
 from evaluation.week_model import Served
 from feature_store import params
-from feature_store.params_evaluation import Thresholds
+from feature_store.params_evaluation import Thresholds as Section
+from feature_store.thresholds import Certificate, Thresholds
 
 KEY = ["item_id", "category"]
 COUNTED = ["category", "language", "score", "label", "inclusion_prob", "zone"]
@@ -77,23 +78,23 @@ def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRo
     windows = {category: choose(category, entry, before, settings) for category in one.cubes[None].categories}
     wanted = {week for window in windows.values() for week in window.weeks} - {entry["week"]}
     cubes = {entry["week"]: one.cubes[None], **_earlier(sorted(wanted, reverse=True), one, read_rows, settings)}
-    proposed = {}
+    categories = {}
     for category, window in windows.items():
         there = [week for week in window.weeks if week in cubes and category in cubes[week].categories]
         whole = cube.merge([cube.one_category(cubes[week], category) for week in there])
-        kept = one.in_force["categories"].get(category, {}).get("review", {}).get("threshold")
+        kept = one.in_force.threshold(category, "review")
         review = review_decision.decide(tails(whole), settings.thresholds, kept, None, settings.seed)
-        proposed[category] = {**one.proposed[category], "review": {**review, "weeks": there, "window_reason": window.reason}}
-    return replace(one, proposed=proposed)
+        certificate = Certificate.model_validate({**review, "weeks": there, "window_reason": window.reason})
+        categories[category] = one.proposed.categories[category].model_copy(update={"review": certificate})
+    return replace(one, proposed=one.proposed.model_copy(update={"categories": categories}))
 
 
-def describe(proposed: Mapping[str, Any], section: Thresholds) -> list[dict[str, Any]]:
+def describe(proposed: Thresholds, section: Section) -> list[dict[str, Any]]:
     """What the report says of recall: per category the weeks, the bound, the target, and the labels that are missing."""
     told = []
-    for category, actions in proposed.items():
-        review = actions["review"]
+    for name, category in proposed.categories.items():
         names = ("weeks", "window_reason", "threshold", "outcome", "bound", "target", "n", "need_n", "need_threshold", "reason")
-        told.append({"category": category, "full": section.recall_window_weeks, **{name: review[name] for name in names}})
+        told.append({"category": name, "full": section.recall_window_weeks, **{key: getattr(category.review, key) for key in names}})
     return told
 
 

@@ -3,22 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import typer
 
 from evaluation import week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
-from evaluation.operating_point import load_thresholds
 from evaluation.options import Groups, ShowText
 from evaluation.report.files import Result, write
 from evaluation.week_report import Week
 from evaluation.week_source import Source
-from feature_store import atomic, freeze_log, params
+from feature_store import freeze_log, params
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
 from feature_store.errors import BadUse
 from feature_store.inputs import Event
 from feature_store.terminal import visible
+from feature_store.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run(
     rows = week_scores.build(tables, week, as_of)
     ruled = _ruled(inputs.thresholds, week, week_model.in_order(tables.decisions))
     served = [
-        week_model.serve(settings, name, rows[rows.model_version == name], out / week_model.folder_name(name), given, groups)
+        week_model.serve(settings, week, name, rows[rows.model_version == name], out / week_model.folder_name(name), given, groups)
         for name, given in ruled.items()
     ]
     entries = [week_drift.advance(before, week, one.model, one.cubes[None], one.now, one.metrics, settings) for one in served]
@@ -104,20 +104,20 @@ def _write(week: Week, entries: Sequence[week_drift.Entry], out: Path) -> dict[s
     for one, entry in zip(week.served, entries, strict=True):
         folder = out / week_model.folder_name(one.model)
         results[one.model] = week_report.build(week, one, entry)
-        atomic.write_json(folder / "thresholds.json", week_model.certified(week.settings, week.name, one))
+        one.proposed.write(folder / "thresholds.json")
         write(folder, results[one.model])
     week_report.write_together(out, week.name, results, week.history)
     return results
 
 
-def _ruled(path: Path | None, week: str, names: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+def _ruled(path: Path | None, week: str, names: Sequence[str]) -> dict[str, Thresholds | None]:
     """Each model with the thresholds given for it: a threshold never passes to another model's score scale.
 
     Raises:
         BadUse: they belong to a model that did not serve.
     """
-    given = None if path is None else load_thresholds(path)
-    owner = given.get("model_version", names[-1]) if given else None
+    given = None if path is None else Thresholds.read(path)
+    owner = given and (given.model_version or names[-1])
     if owner is not None and owner not in names:
         raise BadUse(f"{path}: belongs to {owner!r}, which did not serve in {week}; {', '.join(names)} did")
     return {name: given if name == owner else None for name in names}

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feature_store.contracts import LOGIT_LIMIT
 from feature_store.errors import BadUse
 
 Floats = NDArray[np.float64]
-LOGIT_LIMIT = 12.0  # probabilities stay inside the score cube's range, so that no odds are infinite
 
 
 def load(path: Path) -> dict[str, Any]:

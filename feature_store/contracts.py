@@ -13,6 +13,7 @@ UNDETERMINED: Final = "und"
 POOLED: Final = "all"  # what tables of figures call all languages or groups together; no post may
 
 MEDIA_KINDS: Final = ("image", "video", "audio")
+LOGIT_LIMIT: Final = 12.0  # of a probability: the score bins end there, so that no odds are infinite
 ACTIONS: Final = ("auto_remove", "review", "none")
 ZONES: Final = ACTIONS  # an audit draws within the zone that the decision's action put the post into
 VERDICTS: Final = ("confirm_removal", "restore", "escalate")

@@ -16,12 +16,13 @@ import typer
 from evaluation import behaviour, behaviour_files, behaviour_suite, scores
 from evaluation.bins import bin_of, edges
 from evaluation.metric_rows import ALL
-from evaluation.operating_point import OperatingPoint, load_thresholds, operating_point
+from evaluation.operating_point import OperatingPoint, operating_point
 from evaluation.report.render import plain
 from evaluation.report.words import count, part, share
 from feature_store import atomic, digest, params, post_features
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
 from feature_store.errors import BadUse
+from feature_store.thresholds import Thresholds
 from registry import mlflow_store, serve, verified
 from training import pipeline, progress, stage1
 
@@ -31,19 +32,19 @@ MAX_LISTED = 20  # failures in behaviour.md; all of them are in metrics.parquet
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded pipeline, what the registry calls it and its thresholds, and the content of these."""
+    """A loaded pipeline, what the registry calls it and its thresholds, and these."""
 
     pipeline: pipeline.Pipeline
     version: str
     thresholds_version: str
-    thresholds: Mapping[str, Any]
+    thresholds: Thresholds
 
 
 def appoint(store: Path, reference: str) -> Model:
     """Load a registered version with the thresholds pinned to it. Raises as `serve.resolve`, `verified.bundle` and `pipeline.load`."""
     registry = mlflow_store.connect(store, create=False)
     version, thresholds = serve.resolve(store, registry, reference)
-    content = load_thresholds(verified.thresholds(store, registry, thresholds))
+    content = Thresholds.read(verified.thresholds(store, registry, thresholds))
     return Model(pipeline.load(verified.bundle(store, registry, version)), version.label, thresholds.label, content)
 
 
@@ -56,7 +57,7 @@ def run(
         model: what is tested; a case counts as flagged from its category's lowest threshold in force on (review, or removal).
         suite: cases, see `behaviour_suite.read`.
         out: folder for the four files.
-        settings: all params; read are behave, thresholds (default_score, unknown_language), fairness.alpha.
+        settings: all params; read are behave, thresholds.default_score, fairness.alpha.
         columns: other names of the suite's columns, and constants.
         violation: the word for a violation in `label`.
 
@@ -70,16 +71,8 @@ def run(
     unknown = sorted(set(cases["category"]) - set(model.pipeline.policies))
     if unknown:
         raise BadUse(f"{suite}: column category: {unknown[0]!r} is none of {model.version}'s: {', '.join(model.pipeline.policies)}")
-    points = {
-        category: operating_point(
-            model.thresholds,
-            category,
-            sorted(set(cases["language"])),
-            settings.thresholds.default_score,
-            settings.thresholds.unknown_language,
-        )
-        for category in sorted(set(cases["category"]))
-    }
+    languages, default = sorted(set(cases["language"])), settings.thresholds.default_score
+    points = {name: operating_point(model.thresholds, name, languages, default) for name in sorted(set(cases["category"]))}
     judged = _judged(cases, _predict(model.pipeline, cases), points)
     table = behaviour.measure(judged, settings.behave, settings.fairness.alpha)
     lost = cases["ref_case_id"][cases["ref_case_id"].notna() & ~cases["ref_case_id"].isin(cases["case_id"])]

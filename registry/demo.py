@@ -19,6 +19,7 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.contracts import SYNTHETIC_MARK
 from feature_store.errors import BadUse, FailedWork
 from feature_store.snapshot_contract import read_manifest
+from feature_store.thresholds import Certificate, Thresholds
 from feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from registry import retrain
 
@@ -140,11 +141,11 @@ def _thresholds(workspace: Path) -> Table:
     """Per category: ranking quality on the test rows, and what the evidence allows."""
     metrics = pd.read_parquet(workspace / METRICS)
     pooled = metrics[(metrics.metric == "roc_auc") & (metrics.language == "all") & (metrics.group_column == "all")].set_index("category")
-    categories = json.loads((workspace / THRESHOLDS).read_text(encoding="utf-8"))["categories"]
+    certified = Thresholds.read(workspace / THRESHOLDS)
     table = Table("category", "test ROC-AUC (interval)", "automatic removal", "review", title="Evidence", title_justify="left")
-    for category, bounds in categories.items():
+    for category, bounds in certified.categories.items():
         cell = pooled.loc[category] if category in pooled.index else None
-        table.add_row(category, _interval(cell), _bound(bounds["auto_remove"]), _bound(bounds["review"]))
+        table.add_row(category, _interval(cell), _bound(bounds.auto_remove), _bound(bounds.review))
     return table
 
 
@@ -154,10 +155,10 @@ def _interval(cell: Any) -> str:
     return f"{cell.value:.3f} ({cell.ci_low:.3f}–{cell.ci_high:.3f})"
 
 
-def _bound(bound: dict[str, Any]) -> str:
-    threshold = "" if bound["threshold"] is None else f" at {bound['threshold']:.3f}"
-    need = f", needs {bound['need_n']} labels" if bound.get("need_n") else ""
-    return f"{bound['outcome']}{threshold}{need}"
+def _bound(bound: Certificate) -> str:
+    threshold = "" if bound.threshold is None else f" at {bound.threshold:.3f}"
+    need = f", needs {bound.need_n} labels" if bound.need_n else ""
+    return f"{bound.outcome}{threshold}{need}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

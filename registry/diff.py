@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from feature_store.command import STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.thresholds import BOUNDED, Thresholds
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
 
@@ -38,15 +39,13 @@ def run(store: Path, first: str, second: str) -> dict[str, list[Change]]:
 def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]:
     params, metrics = mlflow_store.run_data(registry, version.run_id)
     manifest = _artifact(registry, version, "manifest.json")
-    thresholds = _artifact(registry, version, "calibration/thresholds.json")
+    thresholds = Thresholds.read(mlflow_store.thresholds_path(registry, version))
     return {
         "lineage": dict(version.tags),
         "data": _flat(manifest.get("counts", {})),
         "params": params,
         "thresholds": {
-            f"{category}.{kind}": bound[kind]["threshold"]
-            for category, bound in thresholds["categories"].items()
-            for kind in ("auto_remove", "review")
+            f"{category}.{action}": thresholds.threshold(category, action) for category in thresholds.categories for action in BOUNDED
         },
         "metrics": metrics,
     }

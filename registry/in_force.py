@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import typer
 
 from evaluation import week_source
-from evaluation.operating_point import load_thresholds
 from feature_store import atomic, contracts
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
+from feature_store.thresholds import Thresholds
 from registry import champion, mlflow_store, verified
 
 
@@ -57,7 +57,7 @@ def run(store: Path, week: str, out: Path, label: Path) -> str:
     if model.label not in _served(store, week):
         return f"{model.label} did not serve in {week}; the week's own decisions show the thresholds"
     bounds = champion.thresholds_of(store, registry, model)
-    atomic.write_json(out, load_thresholds(verified.thresholds(store, registry, bounds)) | {"model_version": model.label})
+    Thresholds.read(verified.thresholds(store, registry, bounds)).model_copy(update={"model_version": model.label}).write(out)
     return f"{bounds.label} rules {model.label}: {out}"
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 
 from evaluation import behaviour_files
-from evaluation.operating_point import load_thresholds
+from evaluation.report import files
 from feature_store import freeze_log
 from feature_store.errors import BadUse
+from feature_store.thresholds import Thresholds
 from registry import approval_log, champion, mlflow_store, proposal_text, verified, volumes
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
 
-FIRST_SCREEN_ENDS = "## Summary by category"  # evaluation/report/report.md.j2
+FIRST_SCREEN = f"evaluation/{files.FIRST_SCREEN}"
 
 
 def choose(store: Path, registry: Registry, model: str | None, thresholds: str | None) -> tuple[Version, Version]:
@@ -98,7 +99,7 @@ def _subject(model: Version, thresholds: Version, now: Pair, why_held: list[str]
 def _body(store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, held: bool) -> Iterator[str]:
     there = mlflow_store.run_files(registry, told.run_id, "evaluation")
     in_force = _in_force(store, registry, now)
-    proposed = load_thresholds(verified.thresholds(store, registry, bounds))
+    proposed = Thresholds.read(verified.thresholds(store, registry, bounds))
     metrics = None
     if "evaluation/metrics.parquet" in there:
         metrics = pd.read_parquet(mlflow_store.run_artifact(registry, told.run_id, "evaluation/metrics.parquet"))
@@ -111,9 +112,11 @@ def _body(store: Path, registry: Registry, model: Version, told: Version, bounds
     if told is model and metrics is not None:
         yield from proposal_text.comparison(metrics, _compared_with(model), now.model)
     yield from proposal_text.thresholds(in_force, proposed)
-    if "evaluation/report.md" in there:
-        report = mlflow_store.run_artifact(registry, told.run_id, "evaluation/report.md").read_text(encoding="utf-8")
-        yield from proposal_text.first_screen(report.partition(FIRST_SCREEN_ENDS)[0])
+    yield "## The report\n"
+    if FIRST_SCREEN in there:
+        yield mlflow_store.run_artifact(registry, told.run_id, FIRST_SCREEN).read_text(encoding="utf-8").strip() + "\n"
+    else:
+        yield f"{told.label} was registered before its report had a {files.FIRST_SCREEN} of its own: open the whole report.\n"
 
 
 def _where(registry: Registry, told: Version) -> Iterator[str]:
@@ -129,8 +132,8 @@ def _compared_with(model: Version) -> int | None:
     return None if recorded is None else int(recorded["version"])
 
 
-def _in_force(store: Path, registry: Registry, now: Pair) -> dict[str, Any] | None:
+def _in_force(store: Path, registry: Registry, now: Pair) -> Thresholds | None:
     if now.thresholds is None:
         return None
     version = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(now.thresholds))
-    return load_thresholds(verified.thresholds(store, registry, version))
+    return Thresholds.read(verified.thresholds(store, registry, version))

@@ -10,11 +10,11 @@ import pandas as pd
 from evaluation.report.render import number, plain, span
 from evaluation.report.words import capital, count, scope, share, spaced, words
 from feature_store.inputs import Event
+from feature_store.thresholds import Certificate, Thresholds
 from registry.approval_log import ANSWERS, Approval, Pair
 from registry.volumes import Volumes
 
 MAX_CHECKS = 12  # a person reads so many; the report has them all
-STOPS = "- **stops promotion:** "  # evaluation/report/report.md.j2
 ACTIONS = {"auto_remove": "remove automatically", "review": "send to review"}
 MAX_ANSWERS = 5
 
@@ -97,28 +97,21 @@ def comparison(metrics: pd.DataFrame, compared: int | None, current: int | None)
     yield ""
 
 
-def thresholds(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[str]:
+def thresholds(old: Thresholds | None, new: Thresholds) -> Iterator[str]:
     """Old and new threshold of every category and action, with the new one's certificate.
 
     Args:
-        old: thresholds.json in force; None where there is none.
-        new: thresholds.json proposed.
+        old: those in force; None where there are none.
+        new: those proposed.
     """
     yield "## Thresholds, old → new\n"
     yield "| category | action | old | new | certificate |\n|---|---|---|---|---|"
-    before = (old or {}).get("categories", {})
-    for category in sorted(before.keys() | new["categories"].keys()):
+    before = old.categories if old else {}
+    for category in sorted(before.keys() | new.categories.keys()):
         for action, name in ACTIONS.items():
-            was, becomes = (side.get(category, {}).get(action) for side in (before, new["categories"]))
+            was, becomes = (getattr(side.get(category), action, None) for side in (before, new.categories))
             yield f"| {plain(spaced(category))} | {name} | {_value(was)} | {_value(becomes)} | {_certificate(action, becomes)} |"
     yield ""
-
-
-def first_screen(report: str) -> Iterator[str]:
-    """The report's first screen, its headings below ours, without the failed checks, which the gate's part lists."""
-    yield "## The report\n"
-    lines = [line for line in report.strip().splitlines() if not line.startswith(STOPS)]
-    yield "\n".join(f"##{line}" if line.startswith("#") else line for line in lines) + "\n"
 
 
 def frozen(events: Mapping[str, Event]) -> Iterator[str]:
@@ -167,29 +160,29 @@ def where(page: str | None, file: Path | None, run_id: str) -> str:
     return f"Whole report: {place}"
 
 
-def _value(bound: Mapping[str, Any] | None) -> str:
+def _value(bound: Certificate | None) -> str:
     if bound is None:
         return "—"
-    return "none" if bound["threshold"] is None else f"{bound['threshold']:.4f}"
+    return "none" if bound.threshold is None else f"{bound.threshold:.4f}"
 
 
-def _certificate(action: str, bound: Mapping[str, Any] | None) -> str:
+def _certificate(action: str, bound: Certificate | None) -> str:
     """What the labels show of a threshold, in a sentence; where they do not, how many it would take."""
     if bound is None:
         return "No longer a category."
-    outcome = str(bound.get("outcome") or "no certificate")
-    begins = "Stays off." if action == "auto_remove" and bound["threshold"] is None else f"{capital(plain(outcome))}."
-    need = f"about {_rounded(bound['need_n'])}" if bound.get("need_n") else None
-    if bound.get("n") is None or bound.get("target") is None:
+    outcome = capital(plain(bound.outcome or "no certificate"))
+    begins = "Stays off." if action == "auto_remove" and bound.threshold is None else f"{outcome}."
+    need = f"about {_rounded(bound.need_n)}" if bound.need_n else None
+    if bound.n is None or bound.target is None:
         return begins + (f" {capital(need)} labels would be needed." if need else "")
-    labels, wanted = count(bound["n"], "label"), f"{100 * bound['target']:g} %"
-    if outcome in ("certified", "kept") and bound["threshold"] is not None and bound.get("bound") is not None:
-        worth = f", worth {bound['n_eff']:,.0f} drawn at random," if bound.get("n_eff") is not None else ""
-        sure = f", wrong with a chance of at most {100 * bound['delta']:g} %" if bound.get("delta") is not None else ""
-        shown = _claim(action, f"at least {share(bound['bound'])}")
+    labels, wanted = count(bound.n, "label"), f"{100 * bound.target:g} %"
+    if bound.proven and bound.threshold is not None and bound.bound is not None:
+        worth = f", worth {bound.n_eff:,.0f} drawn at random," if bound.n_eff is not None else ""
+        sure = f", wrong with a chance of at most {100 * bound.delta:g} %" if bound.delta is not None else ""
+        shown = _claim(action, f"at least {share(bound.bound)}")
         return f"{begins} {labels}{worth} show {shown} (wanted: {wanted}){sure}."
-    if need and bound["need_n"] > bound["n"]:
-        return f"{begins} {labels} {'is' if bound['n'] == 1 else 'are'} too few to show {_claim(action, wanted)}; {need} would be needed."
+    if bound.need_n and bound.need_n > bound.n:
+        return f"{begins} {labels} {'is' if bound.n == 1 else 'are'} too few to show {_claim(action, wanted)}; {need} would be needed."
     return f"{begins} {labels} do not show {_claim(action, wanted)}" + (": too many of them speak against it." if need else ".")
 
 

@@ -6,16 +6,16 @@ usage: python -m registry.propose --report store/weekly/2026-W43
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from evaluation.operating_point import load_thresholds
+from evaluation.week_summary import WeeklySummary
 from feature_store import atomic
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
-from feature_store.errors import BadUse
+from feature_store.thresholds import Thresholds
 from registry import champion, mlflow_store, thresholds, verified
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry
@@ -36,7 +36,7 @@ def run(store: Path, report: Path) -> dict[str, Any]:
         BadUse: the folder holds no finished report, or `thresholds.run` refuses what it proposes.
         FailedWork: alias champion names what nobody approved.
     """
-    week, models = _told(report)
+    summary = WeeklySummary.read(report)
     if not mlflow_store.exists(store):
         return _nothing("nothing is registered yet, so there are no thresholds to change")
     registry = mlflow_store.connect(store)
@@ -45,12 +45,12 @@ def run(store: Path, report: Path) -> dict[str, Any]:
     if now.model is None:
         return _nothing("nothing is in production, so there are no thresholds to change")
     label = f"{mlflow_store.MODEL}/{now.model}"
-    folder = next((report / item["folder"] for item in models if item["model_version"] == label), None)
-    if folder is None:
+    week, served = summary.week, next((one for one in summary.models if one.model_version == label), None)
+    if served is None:
         return _nothing(f"{label} is in production and did not serve in {week}")
-    if not json.loads((folder / "report.json").read_text(encoding="utf-8"))["weekly"]["num_changes"]:
+    if not served.num_changes:
         return _nothing(f"the labels of {week} support no change of {label}'s thresholds")
-    registered = _register(registry, store, now, folder, week)
+    registered = _register(registry, store, now, report / served.folder, week)
     number = registered["thresholds"].rpartition("/")[2]
     if number == str(now.thresholds):
         return _nothing(f"what {week} proposes for {label} is in force already")
@@ -62,37 +62,28 @@ def _nothing(why: str) -> dict[str, Any]:
     return {"status": "nothing", "model": None, "thresholds": None, "why": why}
 
 
-def _told(report: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Week and models of weekly.json, which is written last: where it is, everything is."""
-    try:
-        told = json.loads((report / "weekly.json").read_text(encoding="utf-8"))
-        return str(told["week"]), list(told["models"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadUse(f"{report}/weekly.json: cannot be read ({error!r}); expected a folder that `upheld weekly` wrote") from error
-
-
 def _register(registry: Registry, store: Path, now: Pair, folder: Path, week: str) -> dict[str, Any]:
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
-    before = load_thresholds(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
-    content = completed(load_thresholds(folder / "thresholds.json"), before)
+    before = Thresholds.read(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
+    content = completed(Thresholds.read(folder / "thresholds.json"), before)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "thresholds.json"
-        atomic.write_json(path, content)
+        content.write(path)
         return thresholds.run(path, str(now.model), folder, f"weekly {week}", store)
 
 
-def completed(proposed: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
     """A week's thresholds with what the week could not speak of: categories without a decision, and the calibration of the scores.
 
     Args:
-        proposed: content of the report's thresholds.json.
-        before: content of the thresholds.json in force for the same model.
+        proposed: those of the report.
+        before: those in force for the same model.
 
     Returns:
-        content to register.
+        thresholds to register.
     """
-    calibration = {key: before[key] for key in ("calibration_digest",) if key in before}
-    return {**proposed, **calibration, "categories": {**before["categories"], **proposed["categories"]}}
+    calibration = {"calibration_digest": before.calibration_digest} if "calibration_digest" in before.model_fields_set else {}
+    return proposed.model_copy(update={**calibration, "categories": {**before.categories, **proposed.categories}})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, 
 from feature_store.errors import BadUse
 from feature_store.ledger import Ledger
 from feature_store.terminal import visible
+from feature_store.thresholds import Thresholds
 from registry import champion, mlflow_store, verified
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
@@ -54,8 +55,8 @@ def appoint(store: Path, reference: str | None) -> score.Judge:
     """
     registry = mlflow_store.connect(store, create=False)
     model, thresholds = resolve(store, registry, reference)
-    content = json.loads(verified.thresholds(store, registry, thresholds).read_text(encoding="utf-8"))
-    frozen = sorted(set(freeze_log.frozen(store)) & set(content["categories"]))  # a model removes nothing of what it does not predict
+    content = Thresholds.read(verified.thresholds(store, registry, thresholds))
+    frozen = sorted(set(freeze_log.frozen(store)) & set(content.categories))  # a model removes nothing of what it does not predict
     return score.appoint(verified.bundle(store, registry, model), content, model.label, thresholds.label, frozen)
 
 

@@ -13,15 +13,15 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.operating_point import load_thresholds
+from evaluation.report.files import FIRST_SCREEN
 from feature_store import atomic, digest
 from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
 from feature_store.errors import BadUse
+from feature_store.thresholds import Thresholds
 from registry import mlflow_store, verified
 from registry.mlflow_store import Registry, Version
 
 REPORT = ("report.html", "report.md")  # without which nobody could approve
-PROVEN = ("certified", "kept")  # outcomes that allow automatic removal, as evaluation/gate.py has it
 
 
 def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     Args:
         path: thresholds.json, its certificates in it.
         model: version or alias of the model whose probabilities it is about.
-        report: folder with report.html and report.md; report.json, metrics.parquet and gate.json go along where they are.
+        report: folder with report.html and report.md; first_screen.md, report.json, metrics.parquet and gate.json go along where they are.
         origin: what they come from, in words.
         store: folder with the registry.
 
@@ -41,7 +41,7 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
         BadUse: the file is no thresholds.json, is about other categories or another calibration than the model, or the
             report is missing.
     """
-    content = load_thresholds(path)
+    content = Thresholds.read(path)
     missing = [name for name in REPORT if not (report / name).is_file()]
     if missing:
         raise BadUse(f"{report}: {missing[0]} is missing; whoever approves needs the report")
@@ -51,8 +51,8 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     tags = {
         "upheld.model_version": pinned_to.label,
         "upheld.thresholds_sha256": digest.of_file(path),
-        "upheld.gate": "hold" if _unproven(content) or _held(report / "gate.json") else "promote",
-        "upheld.synthetic": str(bool(content.get("synthetic"))).lower(),
+        "upheld.gate": "hold" if content.unproven() or _held(report / "gate.json") else "promote",
+        "upheld.synthetic": str(content.synthetic).lower(),
         "upheld.origin": origin,
     }
     known = _find(registry, tags)
@@ -65,26 +65,19 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     }
 
 
-def _refuse_other_scale(store: Path, registry: Registry, model: Version, path: Path, content: Mapping[str, Any]) -> None:
+def _refuse_other_scale(store: Path, registry: Registry, model: Version, path: Path, content: Thresholds) -> None:
     """Thresholds are found on the model's own probabilities, or under the calibration that it carries."""
     versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
     born = next((item for item in versions if item.run_id == model.run_id), None)
     if born is None:
         raise BadUse(f"{model.label}: it was registered without thresholds, so their scale is unknown; retrain")
-    own = load_thresholds(verified.thresholds(store, registry, born))
-    if content["categories"].keys() != own["categories"].keys():
-        raise BadUse(f"{path}: key categories: expected {sorted(own['categories'])}, found {sorted(content['categories'])}")
-    calibration = content.get("calibration_digest")
-    if calibration is not None and calibration != own.get("calibration_digest"):
+    own = Thresholds.read(verified.thresholds(store, registry, born))
+    if content.categories.keys() != own.categories.keys():
+        raise BadUse(f"{path}: key categories: expected {sorted(own.categories)}, found {sorted(content.categories)}")
+    if content.calibration_digest is not None and content.calibration_digest != own.calibration_digest:
         raise BadUse(
             f"{path}: key calibration_digest: another calibration than {model.label} applies; choose them on the model's own scores"
         )
-
-
-def _unproven(content: Mapping[str, Any]) -> list[str]:
-    """Categories in which posts would be removed automatically without a certificate."""
-    removals = {category: actions["auto_remove"] for category, actions in content["categories"].items()}
-    return [category for category, told in removals.items() if told["threshold"] is not None and told.get("outcome") not in PROVEN]
 
 
 def _held(gate: Path) -> bool:
@@ -99,7 +92,7 @@ def _find(registry: Registry, tags: Mapping[str, str]) -> Version | None:
 
 def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, str]) -> Version:
     """The evidence first, laid out as a retrain's, so that no version lacks it."""
-    optional = ("report.json", "metrics.parquet", "gate.json")
+    optional = (FIRST_SCREEN, "report.json", "metrics.parquet", "gate.json")
     evidence = [report / name for name in (*REPORT, *optional) if (report / name).is_file()]
     name = f"thresholds {tags['upheld.origin']}"
     with tempfile.TemporaryDirectory() as scratch, mlflow_store.recorded_run(registry, name, tags) as run_id:

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from feature_store.errors import BadUse
+from feature_store.thresholds import BOUNDED, Thresholds
 from feature_store.workspace_paths import CHAMPION_SCORES
 from registry import mlflow_store, runs
 from registry.approval_log import Pair
 from registry.mlflow_store import Registry, Version
-from training import routing
 
 SNAPSHOT = "upheld.snapshot_sha256"
 METRICS, REPORT = "evaluation/metrics.parquet", "evaluation/report.json"
@@ -32,7 +32,7 @@ class Volumes:
 
 
 def of_change(
-    store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, in_force: Mapping[str, Any] | None
+    store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, in_force: Thresholds | None
 ) -> Volumes:
     """Volumes of a proposed change.
 
@@ -42,7 +42,7 @@ def of_change(
         model, bounds: what is asked for.
         told: that one of the two whose run holds the evidence.
         now: what is in production.
-        in_force: content of the thresholds in production; None without any.
+        in_force: the thresholds in production; None without any.
     """
     there = mlflow_store.run_files(registry, told.run_id, "evaluation")
     if REPORT in there:
@@ -73,12 +73,14 @@ def of_change(
     return Volumes("the posts of the test window", before, after, tuple(gaps))
 
 
-def _of_week(weekly: Mapping[str, Any], in_force: Mapping[str, Any] | None) -> Volumes:
+def _of_week(weekly: Mapping[str, Any], in_force: Thresholds | None) -> Volumes:
     """As the week's report counted them; it says against which thresholds."""
     changes = weekly["changes"]
-    known = (in_force or {}).get("categories", {})
-    ruled = {(row["category"], action): row["now"][action] for row in changes for action in ("auto_remove", "review")}
-    same = all(_close(known.get(category, {}).get(action, {}).get("threshold"), value) for (category, action), value in ruled.items())
+    same = all(
+        _close(None if in_force is None else in_force.threshold(row["category"], action), row["now"][action])
+        for row in changes
+        for action in BOUNDED
+    )
     gaps = () if same else ("Before: as the thresholds of that week had it, which are not all those in force now.",)
     before, after = ({row["category"]: row[key] for row in changes} for key in ("volume_now", "volume_proposed"))
     return Volumes(f"the posts of {weekly['week']}", before, after, gaps)
@@ -100,7 +102,7 @@ def _of_metrics(metrics: pd.DataFrame) -> Counts:
     return counts
 
 
-def _of_champion(store: Path, registry: Registry, model: Version, now: Pair, in_force: Mapping[str, Any]) -> Counts:
+def _of_champion(store: Path, registry: Registry, model: Version, now: Pair, in_force: Thresholds) -> Counts:
     """The champion's own scores of the new model's test window, routed as it routes posts today; empty where they are not kept."""
     compared = json.loads(model.tags.get("upheld.champion", "null"))
     try:
@@ -111,10 +113,10 @@ def _of_champion(store: Path, registry: Registry, model: Version, now: Pair, in_
         return {}
     scores = pd.read_parquet(path, columns=["category", "language", "score", "split"])
     scores = scores[scores["split"] == "test"]
-    rules = routing.read_rules(in_force, sorted(set(scores["category"])))
+    in_force.require(sorted(set(scores["category"])), "thresholds in force")
     counts = {}
     for category, own in scores.groupby("category"):
-        actions = pd.Series(routing.route(rules[str(category)], own["score"].to_numpy(), own["language"].tolist(), frozen=False))
+        actions = pd.Series(in_force.route(str(category), own["score"].to_numpy(), own["language"].tolist(), frozen=False))
         counts[str(category)] = {name: int((actions == name).sum()) for name in ("auto_remove", "review", "none")}
     return counts
 

@@ -24,6 +24,7 @@ def check(name: str, scope: str, status: str, reason: str) -> dict[str, Any]:
 def write_report(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text("# Hold\n\nHold: 1 check failed.\n\n## Summary by category\n\n| far | below |\n")
+    (folder / "first_screen.md").write_text("### Hold\n\nHold: 1 check failed.\n")
     (folder / "report.html").write_text("<!doctype html><title>Report</title><h1>Hold</h1>")
 
 

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from feature_store.contracts import LOGIT_LIMIT
+
 MODALITIES = ("text", "image", "audio")
 CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")
 LOGO = ("logo_count", "logo_confidence", "logo_area")  # columns {name}_{brand}; the first enters as its log1p
 FEATURES = (*(f"{name}_logit" for name in MODALITIES), *(f"{name}_missing" for name in MODALITIES), *CONTEXT)
 PRIOR = np.repeat([1.0, 0.0], [3, 6])  # as if text, image and sound were independent given the truth (naive Bayes)
-MAX_LOGIT = 12.0  # the score grid ends here; Source: STATISTICS §7
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
 
 Floats = NDArray[np.float64]
@@ -131,7 +132,7 @@ def apply(policies: Mapping[str, PolicyFusion], rows: pd.DataFrame) -> pd.DataFr
         names = (*FEATURES, *_logo_columns(brands))
         slopes = np.array([learnt.coefficients.get(name, 0.0) for name in names]) if learnt.coefficients else None
         seen = mean if slopes is None else learnt.intercept + (features * slopes).sum(axis=1)
-        fused[f"prob_{policy}"] = expit(np.clip(np.where(np.isnan(mean), learnt.base_rate_logit, seen), -MAX_LOGIT, MAX_LOGIT))
+        fused[f"prob_{policy}"] = expit(np.clip(np.where(np.isnan(mean), learnt.base_rate_logit, seen), -LOGIT_LIMIT, LOGIT_LIMIT))
     return pd.DataFrame(fused)
 
 
@@ -156,7 +157,7 @@ def _shown(rows: pd.DataFrame, min_posts: int) -> list[str]:
 
 def _logits(prob: pd.Series) -> Floats:
     values = prob.to_numpy(dtype=np.float64, na_value=np.nan)
-    logits: Floats = np.clip(logit(values), -MAX_LOGIT, MAX_LOGIT)
+    logits: Floats = np.clip(logit(values), -LOGIT_LIMIT, LOGIT_LIMIT)
     return logits
 
 

@@ -18,16 +18,17 @@ from feature_store.features_at_hand import Tools
 from feature_store.ingest_findings import Rules
 from feature_store.ingest_media import image_decoders
 from feature_store.params import Params
-from training import pipeline, post_reader, progress, routing
+from feature_store.thresholds import Thresholds, strongest
+from training import pipeline, post_reader, progress
 from training.post_media import Batch
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What decides: a loaded model, its rules, the names under which both are registered, and the frozen categories."""
+    """What decides: a loaded model, its thresholds, the names under which both are registered, and the frozen categories."""
 
     model: pipeline.Pipeline
-    rules: Mapping[str, routing.Rule]
+    thresholds: Thresholds
     model_version: str
     thresholds_version: str
     frozen: frozenset[str]
@@ -42,29 +43,26 @@ class Result:
     notes: tuple[str, ...]
 
 
-def appoint(
-    bundle: Path, thresholds: Mapping[str, Any], model_version: str, thresholds_version: str, frozen: Collection[str] = ()
-) -> Judge:
+def appoint(bundle: Path, thresholds: Thresholds, model_version: str, thresholds_version: str, frozen: Collection[str] = ()) -> Judge:
     """Load a model and check that the thresholds are about what it predicts.
 
     Args:
         bundle: folder made by `pipeline.assemble`.
-        thresholds: content of thresholds.json.
+        thresholds: those that route its posts.
         model_version: what decisions name as their model.
         thresholds_version: what answers name as their thresholds.
         frozen: categories in which a person has stopped automatic removal.
 
     Raises:
         FailedWork: the bundle is damaged.
-        BadUse: the thresholds lack a category of the model or are malformed, or a frozen category is unknown.
+        BadUse: the thresholds lack a category of the model, or a frozen category is unknown.
     """
     model = pipeline.load(bundle)
     unknown = sorted(set(frozen) - set(model.policies))
     if unknown:
         raise BadUse(f"frozen category {unknown[0]!r}: {model_version} predicts {', '.join(model.policies)}")
-    return Judge(
-        model, routing.read_rules(thresholds, model.policies, thresholds_version), model_version, thresholds_version, frozenset(frozen)
-    )
+    thresholds.require(model.policies, thresholds_version)
+    return Judge(model, thresholds, model_version, thresholds_version, frozenset(frozen))
 
 
 def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -92,7 +90,7 @@ def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, i
         "post_id": batch.posts["post_id"].iloc[0],
         "model_version": judge.model_version,
         "thresholds_version": judge.thresholds_version,
-        "action": routing.strongest(rows["action"].tolist()),
+        "action": strongest(rows["action"].tolist()),
         "categories": categories,
     }
     return answer, (*tools.notes, *batch.notes)
@@ -128,7 +126,7 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
         for batch in post_reader.read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
             rows = decide(judge, batch, report)
             writer.write_table(_decisions(judge, rows, decided_at))
-            actions.update(rows.groupby("post_id")["action"].agg(routing.strongest).tolist())
+            actions.update(rows.groupby("post_id")["action"].agg(strongest).tolist())
             notes += batch.notes
     return Result(actions.total(), dict(actions), (*tools.notes, *notes))
 
@@ -142,9 +140,9 @@ def decide(judge: Judge, batch: Batch, report: progress.Report = progress.silent
     probs = judge.model.predict(batch.posts, batch.media, report)
     languages = batch.posts["language"].tolist()
     parts = []
-    for policy, rule in judge.rules.items():
+    for policy in judge.model.policies:
         prob = probs[f"prob_{policy}"].to_numpy()
-        action = routing.route(rule, prob, languages, policy in judge.frozen)
+        action = judge.thresholds.route(policy, prob, languages, policy in judge.frozen)
         parts.append(pd.DataFrame({"post_id": probs["post_id"], "category": policy, "score": prob, "action": action}))
     return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
 

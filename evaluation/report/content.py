@@ -1,6 +1,7 @@
 """What the report shows, as plain data: report.json is this, and the pages are drawn from it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,8 @@ from evaluation.cube import Cube
 from evaluation.metric_rows import ALL, Settings
 from evaluation.operating_point import OperatingPoint
 from evaluation.report import changes, curves, sentences
+from evaluation.score_rows import Facts
+from feature_store.thresholds import Thresholds
 
 SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", "roc_auc", "pr_auc", "precision", "recall", "fpr", "fnr",
            "precision_auto_remove", "recall_auto_remove", "brier", "ce2_debiased")  # fmt: skip
@@ -18,69 +21,70 @@ SLICE = ("rows", "labelled", "base_rate", "roc_auc", "precision", "recall", "fpr
 CHANGES = ("roc_auc_change", "precision_change", "recall_change", "fpr_change")
 
 
-def build(
-    *,
-    facts: Any,
-    metrics: pd.DataFrame,
-    gate: Mapping[str, Any],
-    thresholds: Mapping[str, Any] | None,
-    cube: Cube,
-    points: Mapping[str, OperatingPoint],
-    limits: Settings,
-    calibrated: bool,
-    has_champion: bool,
-    frozen: Sequence[Mapping[str, Any]] = (),
-    behaviour: Sequence[Mapping[str, Any]] = (),
-    examples: Mapping[str, Any] | None = None,
-    logos: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Gather the report.
+@dataclass(frozen=True)
+class Evaluation:
+    """What a report tells of one model.
 
-    Args:
-        facts: what was read (score_rows.Facts).
-        metrics: the long table.
-        gate: decision and checks.
-        thresholds: content of thresholds.json, or None.
-        cube: calibrated scores by language.
-        points: operating points.
-        limits: error of intervals and tolerated gaps.
-        calibrated: whether a calibration was applied.
-        has_champion: whether a champion was compared with.
-        frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
-        behaviour: of `behaviour_files.load`.
-        examples: of `examples.pick`.
-        logos: of `logos.read`; None where no detector was evaluated.
-
-    Returns:
-        JSON-ready content; numbers are numbers or null.
+    facts: what was read.
+    metrics: the long table.
+    gate: decision and checks.
+    thresholds: those that rule, or that are proposed, or None.
+    cube: calibrated scores by language.
+    points: operating points.
+    limits: error of intervals and tolerated gaps.
+    calibrated: whether a calibration was applied.
+    has_champion: whether a champion was compared with.
+    frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
+    behaviour: of `behaviour_files.load`.
+    examples: of `examples.pick`.
+    logos: of `logos.read`; None where no detector was evaluated.
     """
-    lookup = _lookup(metrics)
-    of_each = (_category(name, lookup, metrics, thresholds, points[name]) for name in cube.categories)
-    charts = curves.of_categories(cube, limits.alpha)
+
+    facts: Facts
+    metrics: pd.DataFrame
+    gate: Mapping[str, Any]
+    thresholds: Thresholds | None
+    cube: Cube
+    points: Mapping[str, OperatingPoint]
+    limits: Settings
+    calibrated: bool
+    has_champion: bool
+    frozen: Sequence[Mapping[str, Any]] = ()
+    behaviour: Sequence[Mapping[str, Any]] = ()
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    logos: Mapping[str, Any] | None = None
+
+
+def build(of: Evaluation) -> dict[str, Any]:
+    """Gather the report: JSON-ready content, in which numbers are numbers or null."""
+    lookup = _lookup(of.metrics)
+    of_each = (_category(name, lookup, of.metrics, of.thresholds, of.points[name]) for name in of.cube.categories)
+    charts = curves.of_categories(of.cube, of.limits.alpha)
     drawn = [{**category, "charts": some} for category, some in zip(of_each, charts, strict=True)]
     categories = sorted(drawn, key=lambda category: -(category["metrics"]["labelled"] or {"value": 0})["value"])  # most evidence first
     story: dict[str, Any] = {
-        "synthetic": facts.synthetic,
-        "data": {**vars(facts), "splits_used": list(facts.splits_used), "periods": list(facts.periods)},
-        "decision": gate["decision"],
-        "gate": dict(gate),
-        "limits": {"interval_error": limits.alpha, "tau_gap": limits.tau_gap, "tau_ratio": limits.tau_ratio},
-        "calibrated": calibrated,
-        "has_champion": has_champion,
-        "frozen": list(frozen),
-        "behaviour": list(behaviour),
-        "examples": dict(examples or {}),
-        "languages": list(cube.languages),
+        "synthetic": of.facts.synthetic,
+        "data": {**vars(of.facts), "splits_used": list(of.facts.splits_used), "periods": list(of.facts.periods)},
+        "decision": of.gate["decision"],
+        "gate": dict(of.gate),
+        "limits": {"interval_error": of.limits.alpha, "tau_gap": of.limits.tau_gap, "tau_ratio": of.limits.tau_ratio},
+        "calibrated": of.calibrated,
+        "has_champion": of.has_champion,
+        "frozen": list(of.frozen),
+        "behaviour": list(of.behaviour),
+        "examples": dict(of.examples),
+        "languages": list(of.cube.languages),
         "categories": categories,
-        "heat_map": _heat_map(lookup, cube.languages, [category["name"] for category in categories]),
+        "heat_map": _heat_map(lookup, of.cube.languages, [category["name"] for category in categories]),
     }
-    story |= {} if logos is None else {"logos": dict(logos)}
-    return {"headline": sentences.headline(gate), "changed": changes.changed(story), "attention": sentences.attention(story), **story}
+    story |= {} if of.logos is None else {"logos": dict(of.logos)}
+    return {"headline": sentences.headline(of.gate), "changed": changes.changed(story), "attention": sentences.attention(story), **story}
 
 
 def _category(
-    name: str, lookup: Mapping[Any, Any], metrics: pd.DataFrame, thresholds: Mapping[str, Any] | None, point: OperatingPoint
+    name: str, lookup: Mapping[Any, Any], metrics: pd.DataFrame, thresholds: Thresholds | None, point: OperatingPoint
 ) -> dict[str, Any]:
+    certified = thresholds.categories.get(name) if thresholds else None
     of_category = metrics[metrics.category == name]
     languages = [language for language in of_category.language.unique() if language != ALL]
     pairs = of_category[of_category.group_column != ALL][["group_column", "group_value"]].drop_duplicates()
@@ -95,7 +99,7 @@ def _category(
         "languages_off": sorted(point.languages_off),
         "threshold_review": float(edges()[point.review]) if point.review < NUM_BINS else None,
         "threshold_auto_remove": float(edges()[point.auto_remove]) if point.auto_remove < NUM_BINS else None,
-        "certificates": ((thresholds or {}).get("categories") or {}).get(name),
+        "certificates": certified and certified.model_dump(exclude_unset=True),
         "metrics": _cell(lookup, (*SUMMARY, *CHANGES), name, ALL),
         "languages": sorted(slices, key=lambda item: -(item["metrics"]["rows"]["value"] or 0)),
         "groups": groups,

@@ -1,4 +1,4 @@
-"""The five files of an evaluation, of a stage and of a week alike."""
+"""The six files of an evaluation, of a stage and of a week alike."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,8 @@ import pandas as pd
 
 from evaluation.report import render
 from feature_store import atomic
+
+FIRST_SCREEN = "first_screen.md"  # what a question about a version shows of its report
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,13 @@ class Result:
 
 
 def write(out: Path, result: Result) -> None:
-    """Write metrics.parquet, report.json, report.html, report.md and gate.json."""
+    """Write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json."""
     table, decision, story = result.metrics, result.gate, result.report
-    page, mail = render.html(story), render.markdown(story)
+    page, mail, screen = render.html(story), render.markdown(story), render.first_screen(story)
     with atomic.replacing(out / "metrics.parquet") as partial:
         table.to_parquet(partial, index=False)
     atomic.write_json(out / "report.json", story)
     atomic.write_text(out / "report.html", page)
     atomic.write_text(out / "report.md", mail)
+    atomic.write_text(out / FIRST_SCREEN, screen)
     atomic.write_json(out / "gate.json", decision)  # last: where it is, everything is

@@ -155,7 +155,7 @@ def test_a_weeks_thresholds_are_approved_in_the_browser_and_asked_about_once(air
     task = "approve_held" if held else "approve"
     shown = airflow.question(run, task=task)
     assert f"upheld-thresholds/{told['thresholds']} for the champion upheld-moderation/1" in shown["subject"]
-    first_screen = (airflow.store / "weekly" / WEEK / folder_of(airflow.store) / "report.md").read_text().partition("\n## Summary")[0]
+    first_screen = (airflow.store / "weekly" / WEEK / folder_of(airflow.store) / "first_screen.md").read_text()
     assert first_screen.splitlines()[2] in shown["body"]
     assert "/artifacts/evaluation/report.html)" in shown["body"]
     again = airflow.trigger("weekly_calibration", week=WEEK)

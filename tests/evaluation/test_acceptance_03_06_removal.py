@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from evaluation import removal, simulation
+from evaluation import removal, simulation, tails
 from evaluation.simulation import Course, World
 
 TARGET, DELTA = 0.95, 0.10
@@ -146,5 +146,5 @@ def test_candidates_with_too_few_labels_are_stepped_over_without_spending() -> N
 
 def test_candidate_bins_never_remove_more_than_wanted() -> None:
     volume_above = np.array([100.0, 40.0, 40.0, 25.0, 7.0, 7.0, 7.0, 0.0])
-    bins = removal.candidate_bins(volume_above, np.array([100.0, 60.0, 39.0, 10.0, 5.0]))
+    bins = tails.candidate_bins(volume_above, np.array([100.0, 60.0, 39.0, 10.0, 5.0]))
     assert bins.tolist() == [0, 2, 3, 6, len(volume_above)]

@@ -13,6 +13,7 @@ from scipy.stats import beta, chi2
 from evaluation import bins, cube_build, removal_decision, review_decision, sample_size, thresholds
 from evaluation.tails import tails
 from feature_store import params
+from feature_store.thresholds import Thresholds
 
 SECTION = params.load(Path(__file__).parents[2] / "params.yaml").thresholds
 
@@ -24,7 +25,7 @@ def build(rows: pd.DataFrame):
 def decide(
     rows: pd.DataFrame, auto_remove: float | None = None, review: float | None = None, champion: pd.DataFrame | None = None, **changes
 ):
-    force = {"categories": {"spam": {"auto_remove": {"threshold": auto_remove}, "review": {"threshold": review}}}}
+    force = Thresholds.parse({"categories": {"spam": {"auto_remove": {"threshold": auto_remove}, "review": {"threshold": review}}}})
     section = SECTION.model_copy(update=changes)
     found = thresholds.decide(build(rows), section, incumbent=force, champion=None if champion is None else build(champion), seed=1)
     json.dumps(found, allow_nan=False)

@@ -10,7 +10,7 @@ from score_worlds import PARAMS, settings, table, thresholds
 
 from evaluation import calibrate, evaluate
 
-OUTPUTS = {"metrics.parquet", "report.json", "report.html", "report.md", "gate.json"}
+OUTPUTS = {"metrics.parquet", "report.json", "report.html", "report.md", "first_screen.md", "gate.json"}
 CELL = ["category", "language", "group_column", "group_value"]
 COLUMNS = [*CELL, "metric", "value", "ci_low", "ci_high", "n", "n_eff", "verdict", "need_n", "reason"]
 SPLITS = {True: "calib", False: "test"}
@@ -62,9 +62,9 @@ def test_labels_that_calibrate_do_not_certify(tmp_path, score_file) -> None:
     result = calibrate.run(settings(), score_file, tmp_path)
     rows = pd.read_parquet(score_file)
     labelled = rows[(rows.split == "calib") & rows.label.notna()]
-    assert result.calibration["num_labels"] + result.thresholds["num_labels"] == len(labelled)
+    assert result.calibration["num_labels"] + result.thresholds.num_labels == len(labelled)
     assert 0.35 < result.calibration["num_labels"] / len(labelled) < 0.65
-    assert result.thresholds["categories"]["spam"]["review"]["n"] <= result.thresholds["num_labels"]
+    assert result.thresholds.categories["spam"].review.n <= result.thresholds.num_labels
 
 
 def test_a_champion_is_compared_on_the_same_rows(tmp_path, score_file) -> None:

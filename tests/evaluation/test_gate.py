@@ -8,6 +8,7 @@ from score_worlds import thresholds
 from evaluation import gate
 from evaluation.metric_rows import COLUMNS
 from feature_store.params_evaluation import Gate
+from feature_store.thresholds import Thresholds
 
 PARAMS = Gate(
     required_cells=("spam/all",),
@@ -35,7 +36,9 @@ def metrics(**changes) -> pd.DataFrame:
 
 
 def decide(table=None, *, has_champion=True, thr=None, params=PARAMS):
-    return gate.decide(metrics() if table is None else table, params, has_champion=has_champion, thresholds=thr)
+    return gate.decide(
+        metrics() if table is None else table, params, has_champion=has_champion, thresholds=None if thr is None else Thresholds.parse(thr)
+    )
 
 
 def failed(decision):

@@ -69,6 +69,18 @@ def test_what_the_first_screen_says(plain) -> None:
     assert any("starts at 0.4" in line for line in story["changed"])
 
 
+def test_the_first_screen_of_a_question_leaves_failed_checks_to_its_part_on_the_gate(plain) -> None:
+    story = json.loads((plain / "report.json").read_text())
+    assert (plain / "first_screen.md").read_text() == render.first_screen(story)
+    story["attention"].insert(0, {"level": "stop", "text": "Spam: ranking: too low.", "where": "checks"})
+    whole, screen = render.markdown(story), render.first_screen(story)
+    assert "- **stops promotion:** Spam: ranking: too low." in whole
+    assert "too low" not in screen
+    assert "automatic removal is off in de" in screen
+    shown = [f"##{line}" if line.startswith("#") else line for line in whole.partition("\n## Summary")[0].strip().splitlines()]
+    assert screen.strip().splitlines() == [line for line in shown if "stops promotion" not in line]
+
+
 def test_every_figure_of_the_page_is_in_report_json(plain) -> None:
     story = json.loads((plain / "report.json").read_text())
     metrics = pd.read_parquet(plain / "metrics.parquet")

@@ -81,9 +81,9 @@ def test_a_language_without_removals_is_seen_as_switched_off(made) -> None:
     rows = made["decisions"].assign(language="en")
     rows.loc[rows.index % 3 == 0, "language"] = "de"
     rows["action"] = rows.action.where((rows.language == "en") | (rows.action != "auto_remove"), "review")
-    shown = week_scores.shown_thresholds(rows)["categories"]["spam"]["auto_remove"]
-    assert shown["threshold"] == pytest.approx(0.9, abs=0.002)
-    assert {name: said["action"] for name, said in shown["languages"].items()} == {"de": "review", "en": "auto_remove"}
+    shown = week_scores.shown_thresholds(rows).categories["spam"].auto_remove
+    assert shown.threshold == pytest.approx(0.9, abs=0.002)
+    assert {name: rule.action for name, rule in shown.languages.items()} == {"de": "review", "en": "auto_remove"}
 
 
 def test_appeals_stand_beside_the_audit_and_never_in_it(made, reported, tmp_path) -> None:

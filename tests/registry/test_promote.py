@@ -249,6 +249,14 @@ def test_the_proposal_shows_gate_comparison_thresholds_and_report(store: Path, m
     assert "Whole report: " not in body
 
 
+def test_a_version_whose_report_has_no_first_screen_of_its_own_says_so(store: Path, tmp_path: Path) -> None:
+    approve(store, "1")
+    weekly(store, tmp_path / "weekly", 0.95, "1")
+    body = proposal.run(store, None, "4")["body"]
+    assert "## The report\n\nupheld-thresholds/4 was registered before its report had a first_screen.md of its own" in body
+    assert "# Weekly" not in body
+
+
 def test_the_proposal_says_when_the_comparison_is_with_another_than_the_champion(store: Path) -> None:
     approve(store, "3", despite_hold="urgent")
     assert "compared with model 1, but model 3 is in production" in proposal.run(store, "2", None)["body"]

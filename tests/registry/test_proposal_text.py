@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from feature_store.thresholds import Thresholds
 from registry import proposal_text
 
 REMOVAL = {"threshold": None, "outcome": "abstained", "bound": 0.0, "target": 0.95, "delta": 0.1, "n": 12, "n_eff": 0.2, "need_n": 391357}
@@ -13,7 +14,9 @@ REVIEW = {"threshold": 0.4, "outcome": "insufficient", "bound": None, "target": 
 
 def cells(removal: dict[str, Any], review: dict[str, Any]) -> list[str]:
     """The certificate of each action."""
-    table = "\n".join(proposal_text.thresholds(None, {"categories": {"spam": {"auto_remove": removal, "review": review}}}))
+    table = "\n".join(
+        proposal_text.thresholds(None, Thresholds.parse({"categories": {"spam": {"auto_remove": removal, "review": review}}}))
+    )
     return [line.split("|")[5].strip() for line in table.splitlines() if line.startswith("| spam")]
 
 
@@ -49,10 +52,3 @@ def test_missing_evidence_is_told_from_evidence_against() -> None:
         "- **Not shown:** Spam, ranking (ROC-AUC): too few",
         "- **Not shown:** Spam, de, ranking (ROC-AUC): undefined",
     ]
-
-
-def test_failed_checks_are_listed_once() -> None:
-    report = "# Hold\n\n- **stops promotion:** spam: ranking: too low.\n- **look:** spam, en: flagged more often"
-    shown = "\n".join(proposal_text.first_screen(report))
-    assert "too low" not in shown
-    assert "flagged more often" in shown

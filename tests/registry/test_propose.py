@@ -7,14 +7,15 @@ from typing import Any
 import pandas as pd
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held
-from score_worlds import PARAMS
+from score_worlds import PARAMS, thresholds
 from weeks import deliver, tables
 
 from evaluation import behaviour_files, weekly
-from evaluation.operating_point import load_thresholds
+from evaluation.week_summary import ModelSummary, WeeklySummary
 from feature_store import freeze_log, ingest, inputs, params
 from feature_store.errors import BadUse
 from feature_store.inputs import Event
+from feature_store.thresholds import Thresholds
 from registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
 
 WEEK = "2026-W43"
@@ -44,13 +45,14 @@ def reported(store: Path) -> Path:
 
 def thresholds_of(store: Path, number: str) -> dict[str, Any]:
     registry = mlflow_store.connect(store)
-    return load_thresholds(mlflow_store.thresholds_path(registry, mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, number)))
+    path = mlflow_store.thresholds_path(registry, mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, number))
+    return json.loads(path.read_text())
 
 
 def test_the_thresholds_in_force_are_those_in_production_and_name_their_model(store: Path, tmp_path: Path) -> None:
     label = tmp_path / "champion.json"
     in_force.run(store, WEEK, tmp_path / "in_force.json", label)
-    found = load_thresholds(tmp_path / "in_force.json")
+    found = json.loads((tmp_path / "in_force.json").read_text())
     assert found == thresholds_of(store, "1") | {"model_version": "upheld-moderation/1"}
     label.unlink()
     assert "did not serve" in in_force.run(store, "2026-W40", tmp_path / "in_force.json", label)
@@ -92,9 +94,8 @@ def _folder(reported: Path) -> str:
 
 @pytest.mark.parametrize(("model", "changes", "why"), [("m-1", 1, "did not serve"), ("upheld-moderation/1", 0, "support no change")])
 def test_nobody_is_asked_where_nothing_is_proposed(store: Path, tmp_path: Path, model: str, changes: int, why: str) -> None:
-    (tmp_path / "one").mkdir()
-    (tmp_path / "weekly.json").write_text(json.dumps({"week": WEEK, "models": [{"model_version": model, "folder": "one"}]}))
-    (tmp_path / "one" / "report.json").write_text(json.dumps({"weekly": {"num_changes": changes}}))
+    one = ModelSummary(model_version=model, folder="one", decision="promote", headline="", num_changes=changes)
+    WeeklySummary(week=WEEK, models=[one]).write(tmp_path)
     told = propose.run(store, tmp_path)
     assert (told["status"], told["thresholds"]) == ("nothing", None)
     assert why in told["why"]
@@ -111,10 +112,11 @@ def test_nothing_in_production_has_no_thresholds(tmp_path: Path) -> None:
 
 
 def test_a_category_without_a_decision_keeps_its_thresholds() -> None:
-    before = {"calibration_digest": "c", "categories": {"spam": {"auto_remove": 1}, "hate_speech": {"auto_remove": 2}}}
-    merged = propose.completed({"week": WEEK, "categories": {"spam": {"auto_remove": 3}}}, before)
-    assert merged["categories"] == {"spam": {"auto_remove": 3}, "hate_speech": {"auto_remove": 2}}
-    assert merged["calibration_digest"] == "c"
+    before = Thresholds.parse(thresholds(spam=(0.1, 0.5, ()), hate_speech=(0.2, 0.6, ())) | {"calibration_digest": "c"})
+    merged = propose.completed(Thresholds.parse(thresholds(spam=(0.3, 0.7, ())) | {"week": WEEK}), before)
+    assert {name: merged.threshold(name, "auto_remove") for name in merged.categories} == {"spam": 0.7, "hate_speech": 0.6}
+    assert merged.calibration_digest == "c"
+    assert merged.model_dump()["week"] == WEEK
 
 
 def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +124,13 @@ def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: py
         propose.run(store, tmp_path)
     assert propose.main(["--report", str(tmp_path), "--store", str(store)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+    for content, key in (
+        ("{", "key : Invalid JSON"),
+        ('{"week": "2026-W43", "models": [{"folder": "one"}]}', "key models.0.model_version"),
+    ):
+        (tmp_path / "weekly.json").write_text(content)
+        with pytest.raises(BadUse, match=rf"weekly\.json: {key}.*again with `upheld weekly`"):
+            propose.run(store, tmp_path)
 
 
 def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from feature_store.decode_pool import DecodePool
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
 from feature_store.ingest_media import image_decoders
+from feature_store.thresholds import Thresholds
 from training import pipeline, post_media, post_reader, score
 from training.stage1 import Media
 
@@ -35,7 +36,7 @@ def judge(workspace, tmp_path, monkeypatch):
     manifest["features"] = {name: {"lance_version": 1, "extractor_version": version, "kind": "x"} for name, version in versions.items()}
     (workspace / "data/snapshot/manifest.json").write_text(json.dumps(manifest))
     bundle = pipeline.assemble(workspace, tmp_path / "bundle")
-    thresholds = json.loads((bundle / "thresholds.json").read_text())
+    thresholds = Thresholds.read(bundle / "thresholds.json")
     return score.appoint(bundle, thresholds, "upheld-moderation/3", "upheld-thresholds/5")
 
 
