@@ -2,14 +2,15 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from feature_store.command import STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from feature_store.terminal import console
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
 
@@ -81,25 +82,15 @@ def _text(value: Any) -> str:
     return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def diff(
-        first: Annotated[str, typer.Argument(help="Version number or alias.")],
-        second: Annotated[str, typer.Argument(help="Version number or alias.")],
-        params: ParamsFile = Path("params.yaml"),
-        overrides: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """What changed between two versions of the model."""
-        changes = run(store, first, second)
-        if as_json:
-            print(json.dumps(changes, indent=2))
-        else:
-            _show(changes, first, second)
-
-    return execute(diff, "diff", argv)
+@command("diff")
+def main(
+    first: Annotated[str, typer.Argument(help="Version number or alias.")],
+    second: Annotated[str, typer.Argument(help="Version number or alias.")],
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """What changed between two versions of the model."""
+    changes = run(store, first, second)
+    return Output(changes, lambda: _show(changes, first, second))
 
 
 if __name__ == "__main__":

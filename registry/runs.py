@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.errors import BadUse
 
 
@@ -89,25 +89,14 @@ def show(runs: Sequence[Run]) -> None:
         print(f"its log: {log}\nagain from there: upheld rerun {failed.name} --from {failed.failed_task}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def runs(
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-    ) -> None:
-        """List the retrains and where the failed ones stopped."""
-        found = run(store)
-        if as_json:
-            print(json.dumps([asdict(item) for item in found]))
-        elif found:
-            show(found)
-        else:
-            print(f"no run yet in {store / 'runs'}; `upheld retrain` makes one")
-
-    return execute(runs, "runs", argv)
+@command("runs")
+def main(
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """List the retrains and where the failed ones stopped."""
+    found = run(store)
+    none = f"no run yet in {store / 'runs'}; `upheld retrain` makes one"
+    return Output([asdict(item) for item in found], (lambda: show(found)) if found else none)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from typing import IO, Annotated, Any
 import typer
 
 from feature_store import atomic
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import STORE_FOLDER, AsJson, StoreFolder, command
 from feature_store.errors import FailedWork
+from feature_store.terminal import console
 from registry import airflow_home, mlflow_store, schedules, servers
 from registry.servers import HOST, Server
 
@@ -214,22 +215,16 @@ def _tell(addresses: Mapping[str, Any], as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def up(
-        airflow_port: Annotated[int, typer.Option(help="Loopback port of Airflow.", min=1, max=65535)] = 8080,
-        mlflow_port: Annotated[int, typer.Option(help="Loopback port of MLflow.", min=1, max=65535)] = 5000,
-        on: Annotated[bool, typer.Option("--on", help="Switch every paused DAG on.")] = False,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Start Airflow and MLflow on loopback."""
-        run(store, airflow_port, mlflow_port, on, as_json)
-
-    return execute(up, "up", argv)
+@command("up")
+def main(
+    airflow_port: Annotated[int, typer.Option(help="Loopback port of Airflow.", min=1, max=65535)] = 8080,
+    mlflow_port: Annotated[int, typer.Option(help="Loopback port of MLflow.", min=1, max=65535)] = 5000,
+    on: Annotated[bool, typer.Option("--on", help="Switch every paused DAG on.")] = False,
+    store: StoreFolder = STORE_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Start Airflow and MLflow on loopback."""
+    run(store, airflow_port, mlflow_port, on, as_json)
 
 
 if __name__ == "__main__":
