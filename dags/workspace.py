@@ -113,7 +113,7 @@ def call(arguments: list[str], workspace: Path, store: Path, tell: Callable[[str
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping -> `section.key` names; lists and empty mappings stay values."""
+    """Nested mapping -> `section.key` names; lists and empty mappings stay values. dags may not import ours of feature_store."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
@@ -121,7 +121,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, whole or not at all."""
+    """Write indented JSON, whole or not at all. As in feature_store/atomic.py, which dags may not import."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as file:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from feature_store.params import flatten
 from feature_store.terminal import console
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
@@ -42,7 +43,7 @@ def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]
     thresholds = _artifact(registry, version, "calibration/thresholds.json")
     return {
         "lineage": dict(version.tags),
-        "data": _flat(manifest.get("counts", {})),
+        "data": flatten(manifest.get("counts", {})),
         "params": params,
         "thresholds": {
             f"{category}.{kind}": bound[kind]["threshold"]
@@ -56,12 +57,6 @@ def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]
 def _artifact(registry: Registry, version: Version, name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(mlflow_store.run_artifact(registry, version.run_id, name).read_text(encoding="utf-8"))
     return content
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix.rstrip("."): value}
-    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{prefix}{name}.").items()}
 
 
 def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:

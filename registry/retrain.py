@@ -29,7 +29,6 @@ from registry import airflow_home, runs
 
 POLL_S = 0.5
 SAY_EVERY_S = 30.0  # where no terminal shows it all the time
-REASON = re.compile(r"^\w+: failed: (.+)$", re.MULTILINE)  # as dags/run_stage.py prints it
 
 
 def run(store: Path, conf: dict[str, Any]) -> runs.Run:
@@ -117,8 +116,8 @@ def _why(workspace: Path, log: Path) -> str:
         again = f"again from there: upheld rerun {record.name} --from {record.failed_task}"
         stage_log = workspace / "logs" / f"{record.failed_task}.log"
         return f"run {record.name} failed at {record.failed_task}: {record.error}; log: {stage_log if stage_log.exists() else log}; {again}"
-    reasons = REASON.findall(log.read_text(encoding="utf-8", errors="replace"))
-    return f"{reasons[-1] if reasons else 'Airflow could not run the DAG'}; log: {log}"
+    refused = runs.read_failure(workspace.parent.parent / "refused" / f"{workspace.name}.json")  # before there was a workspace
+    return f"{refused.message if refused else 'Airflow could not run the DAG'}; log: {log}"
 
 
 def changed(params_file: Path, overrides: list[str], store: Path) -> dict[str, Any]:

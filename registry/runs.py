@@ -31,6 +31,20 @@ class Run:
     tasks: dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What dags/run_stage.py leaves where a task failed: which one, why, and its exit code (1 failed, 2 bad use, 75 killed)."""
+
+    task: str
+    message: str
+    exit_code: int
+
+
+def read_failure(path: Path) -> Failure | None:
+    """The failure that a file tells of; None where there is no such file, so no task's last try failed."""
+    return Failure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
 def folder(store: Path, name: str) -> Path:
     """Workspace of a run.
 
@@ -54,14 +68,14 @@ def read(workspace: Path) -> Run:
     """What one workspace tells of its run: tasks in the order in which they started."""
     results = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((workspace / "results").glob("*.json"))]
     tasks = dict(sorted(results, key=lambda item: item[1]["started_at"]))
-    failed = next((task for task, result in tasks.items() if result["status"] == "failed"), None)
-    state = "failed" if failed else "registered" if "register" in tasks else "unfinished"
+    failure = read_failure(workspace / "failure.json")
+    state = "failed" if failure else "registered" if "register" in tasks else "unfinished"
     return Run(
         name=workspace.name,
         created_at=json.loads((workspace / "run.json").read_text(encoding="utf-8"))["created_at"],
         state=state,
-        failed_task=failed,
-        error=tasks[failed]["error"] if failed else None,
+        failed_task=failure.task if failure else None,
+        error=failure.message if failure else None,
         workspace=str(workspace),
         tasks=tasks,
     )

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -178,7 +178,8 @@ def _found(path: Path) -> dict[str, Any]:
 def _login(path: Path) -> dict[str, str]:
     """Airflow's only user and a password made once for this store, in the file where Airflow looks it up."""
     if not path.exists():
-        airflow_home.write_once(path, json.dumps({USER: secrets.token_urlsafe(12)}))
+        with suppress(FileExistsError):  # another process has just made it
+            atomic.create_text(path, json.dumps({USER: secrets.token_urlsafe(12)}), 0o600)
     return {"username": USER, "password": json.loads(path.read_text(encoding="utf-8"))[USER]}
 
 
