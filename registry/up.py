@@ -81,7 +81,9 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
             _wait_until_ready(started, airflow_port, mlflow_port, login)
             atomic.write_json(home / "up.json", addresses | {"pid": os.getpid()})
             _tell(addresses | login | {"dags": _dags(airflow_port, login, on)}, as_json)
-            _wait(started)
+            while True:
+                servers.refuse_ended(started)
+                time.sleep(POLL_S)
 
 
 def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login: Mapping[str, str], stack: ExitStack) -> list[Server]:
@@ -128,21 +130,14 @@ def _mlflow_login(pages: Path, login: Mapping[str, str]) -> dict[str, str]:
 def _wait_until_ready(started: Sequence[Server], airflow_port: int, mlflow_port: int, login: Mapping[str, str]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     with console().status("starting Airflow and MLflow"):
-        while not (_mlflow_answers(mlflow_port) and {dag["dag"] for dag in schedules.listed(airflow_port, login)} >= SCHEDULED):
+        while not (
+            servers.ask(mlflow_port, "GET", "/health") is not None
+            and {dag["dag"] for dag in schedules.listed(airflow_port, login)} >= SCHEDULED
+        ):
             servers.refuse_ended(started)
             if time.monotonic() > deadline:
                 raise FailedWork(f"not ready after {START_TIMEOUT_S:.0f} s; see {' and '.join(str(server.log) for server in started)}")
             time.sleep(POLL_S)
-
-
-def _wait(started: Sequence[Server]) -> None:
-    while True:
-        servers.refuse_ended(started)
-        time.sleep(POLL_S)
-
-
-def _mlflow_answers(port: int) -> bool:
-    return servers.ask(port, "GET", "/health") is not None
 
 
 def _dags(port: int, login: Mapping[str, str], on: bool) -> list[dict[str, Any]]:
