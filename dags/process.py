@@ -10,11 +10,23 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
-# Stands before the real interpreter on PATH. DVC starts a stage's command through bash, out of our reach,
-# so the stage's own process asks the kernel to be killed when DVC is, and only then becomes `python`.
+# Stands before the real interpreter on PATH. DVC starts a stage's command through bash, out of our reach, so this process asks the kernel
+# to be killed when DVC is, runs the stage's `python` as a child that dies with it, and writes the child's exit code (negative: the signal
+# that ended it) into the file that UPHELD_ENDED names: so we know that the stage ran, and how it ended, without reading what DVC prints.
 PYTHON_ON_PATH = """#!/bin/sh
 exec "$UPHELD_PYTHON" -IS -c \
-'import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])' "$UPHELD_PYTHON" "$@"
+'import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+ended = os.environ.pop("UPHELD_ENDED", "")
+child = os.fork()
+if child == 0:
+    ctypes.CDLL(None).prctl(1, 9)
+    os.execv(sys.argv[1], sys.argv[1:])
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+if ended:
+    with open(ended, "w") as file:
+        file.write(str(code))
+sys.exit(code if code >= 0 else 128 - code)' "$UPHELD_PYTHON" "$@"
 """
 
 # Tensors come and go; memory that is given back to the kernel each time costs a page fault a page to get again. Kept, a convolutional
@@ -51,7 +63,7 @@ def environment(workspace: Path, store: Path) -> dict[str, str]:
     return kept | ours | KEEP_MEMORY | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def stream(argv: Sequence[str], workspace: Path, store: Path, each_line: Callable[[str], None]) -> int:
+def stream(argv: Sequence[str], workspace: Path, store: Path, each_line: Callable[[str], None], **variables: str) -> int:
     """Run a command in the workspace, handing over every line it prints as it comes.
 
     Args:
@@ -59,6 +71,7 @@ def stream(argv: Sequence[str], workspace: Path, store: Path, each_line: Callabl
         workspace: working folder of the command.
         store: the store that the command works on.
         each_line: called with every line of standard output and standard error, without its end.
+        variables: further variables of its environment.
 
     Returns:
         the exit code; negative where a signal ended the command.
@@ -66,7 +79,7 @@ def stream(argv: Sequence[str], workspace: Path, store: Path, each_line: Callabl
     with subprocess.Popen(
         argv,
         cwd=workspace,
-        env=environment(workspace, store),
+        env=environment(workspace, store) | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -8,7 +8,6 @@ usage: python -m dags.run_stage prepare --root . --store store --run-id ID --par
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -44,17 +43,7 @@ FEATURE_PARAMS = (
 )
 KILLED = 75  # <sysexits.h> EX_TEMPFAIL: a signal ended the stage, so trying again may mend it
 
-# What DVC 3.67 says of a stage, and what that means. Its exit code does not tell these apart.
-ANSWERS = (
-    (re.compile(r"Running stage '"), "executed"),
-    (re.compile(r"Stage '.*' is cached - skipping run"), "restored"),
-    (re.compile(r"Pulling data for "), "restored"),
-    (re.compile(r"Stage '.*' didn't change, skipping"), "unchanged"),
-)
-# DVC takes a killed process for a running one until init has reaped it, and then lets go of its lock by itself.
-BLOCKED = "is busy, it is being blocked by"
 REAPED_WITHIN_S = 60.0
-ENDED = re.compile(r"failed to run: .*exited with (-?\d+)")
 
 
 def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -134,28 +123,62 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
         Refused: the stage failed, or what it read is not what the stage before it wrote.
     """
     said: list[str] = []
+    written = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
+    ended = folder / ".dvc" / f"{name}.ended"  # by `process.PYTHON_ON_PATH`, where DVC let the stage's command run
+    before = _standing(folder, name, written.get("outs", []))
     with workspace.logged(folder, name) as tell:
 
         def note(line: str) -> None:
-            """Into both logs, and the search for what DVC did."""
+            """Into both logs, and kept for the message of a failure."""
             tell(line)
             said.append(line)
 
         arguments = ["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name]
-        code = _dvc(arguments, folder, store, note)
         deadline = time.monotonic() + REAPED_WITHIN_S
-        while code and any(BLOCKED in line for line in said) and time.monotonic() < deadline:
-            time.sleep(1)
+        while True:
             said.clear()
-            code = _dvc(arguments, folder, store, note)
+            ended.unlink(missing_ok=True)
+            code = _dvc(arguments, folder, store, note, UPHELD_ENDED=str(ended))
+            if not code or ended.exists() or not _held_by_the_dead(folder) or time.monotonic() > deadline:
+                break
+            time.sleep(1)
+    exit_code = int(ended.read_text(encoding="utf-8") or 1) if ended.exists() else None
     if code:
-        raise _failure(name, said)
-    status = next((answer for line in said for pattern, answer in ANSWERS if pattern.match(line)), None)
-    if status is None:
-        raise Refused(f"{name}: DVC did not say what it did with the stage; its version may have changed", 1)
+        # DVC's report quotes the command; what stands before it are the stage's own last words.
+        words = [line.strip() for line in said if line.strip() and not (exit_code and written["cmd"] in line)]
+        exit_code = exit_code or 1
+        killed = exit_code < 0 or exit_code > 128
+        message = f"{name}: {words[-1] if words else 'no output'} (exit code {exit_code})"
+        raise Refused(message, KILLED if killed else 2 if exit_code == 2 else 1)
+    unchanged = before == _standing(folder, name, written.get("outs", []))
     lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     check_handoff(name, graph.producers(graph.read(folder / "dvc.yaml")), lock)
+    status = "executed" if exit_code is not None else "unchanged" if unchanged else "restored"
     return {"stage": name, "status": status, **_digests(lock[name])}
+
+
+def _standing(folder: Path, name: str, outs: Sequence[str]) -> tuple[Any, dict[Path, tuple[int, int]]]:
+    """The stage's entry in `dvc.lock`, and inode and time of every file of its outs: both stay where DVC finds nothing to do."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8")) if (folder / "dvc.lock").exists() else {"stages": {}}
+    files = [file for out in outs for file in (folder / out, *(folder / out).rglob("*")) if file.is_file()]
+    return lock["stages"].get(name), {file: ((stat := file.stat()).st_ino, stat.st_mtime_ns) for file in files}
+
+
+def _held_by_the_dead(folder: Path) -> bool:
+    """Whether a process that has ended holds DVC's lock: DVC takes it for a running one until init has reaped it, and then lets go."""
+    try:
+        held = json.loads((folder / ".dvc" / "tmp" / "rwlock").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    holders = [*held.get("write", {}).values(), *(holder for readers in held.get("read", {}).values() for holder in readers)]
+    for holder in holders:
+        try:
+            state = Path(f"/proc/{holder['pid']}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+    return False
 
 
 def check_handoff(name: str, writer: dict[str, str], lock: dict[str, Any]) -> None:
@@ -185,7 +208,13 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
     Raises:
         Refused: the push or the registration failed.
     """
-    _sort_lock(folder)
+    # Stages in the order of `dvc.yaml`: tasks end in any order, and equal runs must have equal locks.
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    order = list(graph.read(folder / "dvc.yaml"))
+    lock["stages"] = dict(sorted(lock["stages"].items(), key=lambda item: order.index(item[0])))
+    partial = folder / ".dvc.lock.partial"
+    partial.write_text(yaml.safe_dump(lock, sort_keys=False), encoding="utf-8")
+    partial.replace(folder / "dvc.lock")
     answer = folder / "registered.json"
     with workspace.logged(folder, "register") as tell:
         if _dvc(["push"], folder, store, tell):
@@ -196,32 +225,13 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
     return registered
 
 
-def _dvc(arguments: list[str], folder: Path, store: Path, note: Any) -> int:
+def _dvc(arguments: list[str], folder: Path, store: Path, note: Any, **variables: str) -> int:
     # -P: the workspace's own packages must not stand before DVC's on the module path.
-    return process.stream([process.interpreter(), "-P", "-m", "dvc", *arguments], folder, store, note)
-
-
-def _failure(name: str, said: list[str]) -> Refused:
-    """The stage's own last words before DVC's report, and whether a signal ended it."""
-    ended = next((int(match[1]) for line in said if (match := ENDED.search(line))), 1)
-    words = [line for line in said if line.strip() and not ENDED.search(line)]
-    reason = words[-1].strip() if words else "no output"
-    killed = ended < 0 or ended > 128
-    return Refused(f"{name}: {reason} (exit code {ended})", KILLED if killed else 2 if ended == 2 else 1)
+    return process.stream([process.interpreter(), "-P", "-m", "dvc", *arguments], folder, store, note, **variables)
 
 
 def _digests(entry: dict[str, Any]) -> dict[str, dict[str, str]]:
     return {side: {item["path"]: item["md5"] for item in entry.get(side, [])} for side in ("deps", "outs")}
-
-
-def _sort_lock(folder: Path) -> None:
-    """Stages in the order of `dvc.yaml`: tasks end in any order, and equal runs must have equal locks."""
-    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
-    order = list(graph.read(folder / "dvc.yaml"))
-    lock["stages"] = dict(sorted(lock["stages"].items(), key=lambda item: order.index(item[0])))
-    partial = folder / ".dvc.lock.partial"
-    partial.write_text(yaml.safe_dump(lock, sort_keys=False), encoding="utf-8")
-    partial.replace(folder / "dvc.lock")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -242,11 +252,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Refused as refusal:
         print(f"{task}: failed: {refusal}", file=sys.stderr)
         result, code = {"status": "failed", "error": str(refusal)}, refusal.code
-    if folder.exists():  # for `upheld runs`; a refused `prepare` leaves no folder
-        timed = result | {"started_at": started, "duration_s": round(time.time() - started, 1)}
+    if folder.exists():  # for `upheld runs`
+        timed = result | {"started_at": started, "duration_s": round(time.time() - started, 1), "exit_code": code}
         workspace.write_json(folder / "results" / f"{task}.json", timed)
+        _leave_failure(folder)
+    elif code:  # a refused `prepare` leaves no folder
+        failure = {"task": task, "message": result["error"], "exit_code": code}
+        workspace.write_json(args.store / "refused" / f"{folder.name}.json", failure)
     workspace.write_json(args.result, result)
     return code
+
+
+def _leave_failure(folder: Path) -> None:
+    """Write `failure.json` {"task", "message", "exit_code"} of the first task whose last try failed; there is none where all went well."""
+    ended = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (folder / "results").glob("*.json")}
+    failed = sorted((result["started_at"], task) for task, result in ended.items() if result["status"] == "failed")
+    if failed:
+        task = failed[0][1]
+        failure = {"task": task, "message": ended[task]["error"], "exit_code": ended[task]["exit_code"]}
+        workspace.write_json(folder / "failure.json", failure)
+    else:
+        (folder / "failure.json").unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:

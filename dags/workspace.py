@@ -61,14 +61,30 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
     workspace.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=workspace.parent, prefix=f".{workspace.name}.", suffix=".partial"))
     try:
-        _copy_code(root, partial)
+        for package in sorted(path.parent for path in root.glob("*/__init__.py")):
+            shutil.copytree(package, partial / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in sorted(file for pattern in ROOT_FILES for file in root.glob(pattern) if file.name != "dvc.lock"):
+            shutil.copy2(file, partial / file.name)
+        (partial / ".dvc").mkdir()
+        shutil.copy2(root / ".dvc" / "config", partial / ".dvc" / "config")
         base = base_params(root, store)
         changes = _changes(base, given)
         if facts.get("rerun_of"):
             changes = _take_over(base, location(store, facts["rerun_of"]), partial) | changes
-        _merge_params(partial, store, changes)
-        _configure(partial, workspace, store)
-        write_json(partial / "run.json", dict(facts) | _origin(root))
+        # One line of YAML each; not JSON, whose 1e-05 YAML takes for a string.
+        lines = {key: yaml.safe_dump(value, default_flow_style=True, width=10**6) for key, value in sorted(changes.items())}
+        settings = ["--set=" + key + "=" + line.removesuffix("\n").removesuffix("\n...") for key, line in lines.items()]
+        call(["registry.merge_params", "--out", "params.yaml", *settings], partial, store, lambda line: print(line, flush=True))
+        (partial / ".dvc" / "config.local").write_text(DVC_SETTINGS.format(workspace=workspace, store=store), encoding="utf-8")
+        python = partial / "bin" / "python"
+        python.parent.mkdir()
+        python.write_text(process.PYTHON_ON_PATH, encoding="utf-8")
+        python.chmod(0o755)
+        # A copy of the code without git has no commit.
+        commit, dirty = (_git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "--untracked-files=no"))
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        origin = {"created_at": made_at, "code_commit": commit, "code_dirty": None if dirty is None else bool(dirty)}
+        write_json(partial / "run.json", dict(facts) | origin)
         partial.chmod(0o755)
         partial.rename(workspace)
     finally:
@@ -113,7 +129,7 @@ def call(arguments: list[str], workspace: Path, store: Path, tell: Callable[[str
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping -> `section.key` names; lists and empty mappings stay values."""
+    """Nested mapping -> `section.key` names; lists and empty mappings stay values. dags may not import ours of feature_store."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
@@ -121,7 +137,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, whole or not at all."""
+    """Write indented JSON, whole or not at all. As in feature_store/atomic.py, which dags may not import."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -142,15 +158,6 @@ def base_params(root: Path, store: Path) -> dict[str, Any]:
     return read_params(root) | (flatten(yaml.safe_load(own.read_text(encoding="utf-8")) or {}) if own.exists() else {})
 
 
-def _copy_code(root: Path, partial: Path) -> None:
-    for package in sorted(path.parent for path in root.glob("*/__init__.py")):
-        shutil.copytree(package, partial / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in sorted(file for pattern in ROOT_FILES for file in root.glob(pattern) if file.name != "dvc.lock"):
-        shutil.copy2(file, partial / file.name)
-    (partial / ".dvc").mkdir()
-    shutil.copy2(root / ".dvc" / "config", partial / ".dvc" / "config")
-
-
 def _changes(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the values of `base_params`; JSON tells true from 1, which Python takes for equal.
 
@@ -168,31 +175,6 @@ def _take_over(base: Mapping[str, Any], earlier: Path, partial: Path) -> dict[st
         (partial / graph.PINNED).parent.mkdir(parents=True)
         shutil.copy2(earlier / graph.PINNED, partial / graph.PINNED)
     return _changes(base, {key: value for key, value in read_params(earlier).items() if key in base})
-
-
-def _merge_params(partial: Path, store: Path, changes: Mapping[str, Any]) -> None:
-    settings = [f"--set={key}={_as_yaml(value)}" for key, value in sorted(changes.items())]
-    call(["registry.merge_params", "--out", "params.yaml", *settings], partial, store, lambda line: print(line, flush=True))
-
-
-def _as_yaml(value: Any) -> str:
-    """One line of YAML; not JSON, whose 1e-05 YAML takes for a string."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
-
-
-def _configure(partial: Path, workspace: Path, store: Path) -> None:
-    (partial / ".dvc" / "config.local").write_text(DVC_SETTINGS.format(workspace=workspace, store=store), encoding="utf-8")
-    python = partial / "bin" / "python"
-    python.parent.mkdir()
-    python.write_text(process.PYTHON_ON_PATH, encoding="utf-8")
-    python.chmod(0o755)
-
-
-def _origin(root: Path) -> dict[str, Any]:
-    """When this run was made and from which commit; a copy of the code without git has none."""
-    commit, dirty = (_git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "--untracked-files=no"))
-    made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"created_at": made_at, "code_commit": commit, "code_dirty": None if dirty is None else bool(dirty)}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store import atomic, contracts
-from feature_store.command import parse_time
 from feature_store.errors import BadUse
 
 COLUMNS = contracts.AUDIT_DRAWS.names
@@ -96,4 +95,6 @@ def _time_of(draws: pa.Table, draw: str) -> datetime | None:
     if draw.startswith("a_"):
         found = draws.filter(pc.equal(draws["draw_id"], draw))["drawn_at"].to_pylist()
         return found[0] if found else None
+    from feature_store.command import parse_time  # Typer, which whoever only reads a plan does not need
+
     return parse_time(draw, "--again")

@@ -1,9 +1,8 @@
 """Draw the three-zone audit: which posts people should look at (again), each with a known probability."""
 
 import hashlib
-import json
 import os
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +16,9 @@ from evaluation import allocation, audit_frame, audit_plan, audit_told
 from evaluation.allocation import Part, Posts
 from evaluation.sampling import inclusion_probs, permanent_number
 from feature_store import atomic, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
 from feature_store.errors import BadUse, FailedWork
+from feature_store.terminal import console
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
 
@@ -96,41 +96,32 @@ def _draw_id(*parts: Any) -> str:
     return "a_" + hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:20]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw and record the draw in the ledger, or read an earlier one from it; write the plan. Returns the exit code."""
-
-    def audit_sample(
-        out: Annotated[Path, typer.Option(help="Plan to write, .csv, .jsonl or .parquet.")],
-        decisions: Annotated[
-            Path | None, typer.Option(help="Decisions to draw from: a file, a folder, or a delivery with posts beside them.")
-        ] = None,
-        budget: Annotated[int | None, typer.Option(min=1, help="How many labels are wanted, as an expectation.")] = None,
-        again: Annotated[
-            str | None, typer.Option(metavar="DRAW", help="Write an earlier draw again, nothing is drawn: `last`, its time or a draw_id.")
-        ] = None,
-        as_of: Annotated[str, typer.Option(help="Time of the draw, ISO 8601 with a zone; now where it is left out.")] = "",
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Draw posts for people to judge, each with a known probability."""
-        settings = params.load(params_file, overrides, store)
-        audit_plan.require_suffix(out)
-        if again is not None:
-            if decisions is not None or budget is not None or as_of:
-                raise BadUse("--again writes an earlier draw as it is; leave out --decisions, --budget and --as-of")
-            told = _again(store, again, out)
-        elif decisions is None or budget is None:
-            raise BadUse("a draw needs --decisions and --budget; --again DRAW writes an earlier one again")
-        else:
-            told = _draw(settings, decisions, budget, out, parse_time(as_of, "--as-of") if as_of else datetime.now(UTC), store)
-        if as_json:
-            print(json.dumps(told))
-        else:
-            audit_told.show(told, console())
-
-    return execute(audit_sample, "audit-sample", argv)
+@command("audit-sample")
+def main(
+    out: Annotated[Path, typer.Option(help="Plan to write, .csv, .jsonl or .parquet.")],
+    decisions: Annotated[
+        Path | None, typer.Option(help="Decisions to draw from: a file, a folder, or a delivery with posts beside them.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="How many labels are wanted, as an expectation.")] = None,
+    again: Annotated[
+        str | None, typer.Option(metavar="DRAW", help="Write an earlier draw again, nothing is drawn: `last`, its time or a draw_id.")
+    ] = None,
+    as_of: Annotated[str, typer.Option(help="Time of the draw, ISO 8601 with a zone; now where it is left out.")] = "",
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Draw posts for people to judge, each with a known probability."""
+    settings = params.load(*asked, store)
+    audit_plan.require_suffix(out)
+    if again is not None:
+        if decisions is not None or budget is not None or as_of:
+            raise BadUse("--again writes an earlier draw as it is; leave out --decisions, --budget and --as-of")
+        told = _again(store, again, out)
+    elif decisions is None or budget is None:
+        raise BadUse("a draw needs --decisions and --budget; --again DRAW writes an earlier one again")
+    else:
+        told = _draw(settings, decisions, budget, out, parse_time(as_of, "--as-of") if as_of else datetime.now(UTC), store)
+    return Output(told, lambda: audit_told.show(told, console()))
 
 
 def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, drawn_at: datetime, store: Path) -> dict[str, Any]:
@@ -179,4 +170,4 @@ def _nothing(result: Result, budget: int) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

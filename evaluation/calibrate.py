@@ -1,7 +1,6 @@
 """Fit the calibration layer and certify both thresholds of every category, from the calibration split of a score table."""
 
-import json
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from evaluation import calibration, score_rows, scores, thresholds
-from evaluation.options import ChampionScores, ColumnNames, ScoreFile
 from feature_store import atomic, digest, keyed_hash, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import (
+    PARAM_OPTIONS,
+    ChampionScores,
+    ColumnNames,
+    Output,
+    ParamOptions,
+    ScoreFile,
+    command,
+)
+from feature_store.terminal import console
 from feature_store.thresholds import Thresholds
 from feature_store.workspace_paths import CALIBRATION, SCORES
 
@@ -83,37 +90,28 @@ def run(
     return Result(layer, certified)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Calibrate as the stage of the graph, or any table of scores. Returns the exit code."""
-
-    def calibrate(
-        score_file: ScoreFile = None,
-        out: Annotated[Path, typer.Option(help="Folder for calibration.json and thresholds.json.")] = CALIBRATION,
-        incumbent: Annotated[Path | None, typer.Option("--thresholds", help="thresholds.json in force.")] = None,
-        champion_scores: ChampionScores = None,
-        columns: ColumnNames = "",
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Fit the calibration layer and certify thresholds."""
-        settings = params.load(params_file, overrides)
-        with console().status("Calibrating and certifying thresholds"):
-            result = run(
-                settings,
-                score_file or SCORES,
-                out,
-                incumbent=incumbent,
-                champion_scores=champion_scores,
-                columns=scores.parse_columns(columns),
-            )
-        if as_json:
-            print(json.dumps({"out": str(out), "categories": result.thresholds.model_dump(exclude_unset=True)["categories"]}))
-        else:
-            _tell(result, out)
-
-    return execute(calibrate, "calibrate", argv)
+@command("calibrate")
+def main(
+    score_file: ScoreFile = None,
+    out: Annotated[Path, typer.Option(help="Folder for calibration.json and thresholds.json.")] = CALIBRATION,
+    incumbent: Annotated[Path | None, typer.Option("--thresholds", help="thresholds.json in force.")] = None,
+    champion_scores: ChampionScores = None,
+    columns: ColumnNames = "",
+    asked: ParamOptions = PARAM_OPTIONS,
+) -> Output:
+    """Fit the calibration layer and certify thresholds."""
+    settings = params.load(*asked)
+    with console().status("Calibrating and certifying thresholds"):
+        result = run(
+            settings,
+            score_file or SCORES,
+            out,
+            incumbent=incumbent,
+            champion_scores=champion_scores,
+            columns=scores.parse_columns(columns),
+        )
+    categories = result.thresholds.model_dump(exclude_unset=True)["categories"]
+    return Output({"out": str(out), "categories": categories}, lambda: _tell(result, out))
 
 
 def _champion_cube(path: Path, settings: params.Params) -> Any:
@@ -133,4 +131,4 @@ def _tell(result: Result, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

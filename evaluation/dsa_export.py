@@ -23,9 +23,10 @@ import typer
 
 from evaluation.metric_rows import ALL, COLUMNS
 from feature_store import atomic, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
 from feature_store.params_evaluation import DsaExport
+from feature_store.terminal import console
 
 HEADER = ("Applicability", "Service", "Reporting period", "Section", "Indicator", "Scope", "Value", "Contextual Information")
 SECTION = "Automated means used for content moderation"
@@ -177,32 +178,24 @@ def _period(story: Mapping[str, Any], path: Path) -> str:
     return str(periods[0]) if len(periods) == 1 else f"{periods[0]} to {periods[-1]}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def dsa_export(
-        metrics: Annotated[Path, typer.Option(help="metrics.parquet of `upheld evaluate`.")],
-        report: Annotated[Path, typer.Option(help="report.json beside it.")],
-        service: Annotated[str, typer.Option(help="Name of the service.")],
-        out: Annotated[Path, typer.Option(help="CSV to write.")],
-        period: Annotated[str, typer.Option(help="Reporting period; without it, the periods of the data.")] = "",
-        applicability: Annotated[str, typer.Option(help="Type of provider, as the template's first column asks.")] = "",
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Indicators per official EU language as CSV, in the columns of Implementing Regulation (EU) 2024/2835."""
-        section = params.load(params_file, overrides, store).dsa_export
-        rows = run(section, metrics, report, out, Report(service, period, applicability))
-        stated = sum(bool(row["Value"]) for row in rows)
-        if as_json:
-            print(json.dumps({"out": str(out), "rows": len(rows), "stated": stated}))
-        else:
-            text = f"{len(rows)} rows, {stated} with a value, {len(rows) - stated} without enough evidence (each says why): {out}"
-            console().print(text, markup=False, highlight=False, soft_wrap=True)
-
-    return execute(dsa_export, "dsa-export", argv)
+@command("dsa-export")
+def main(
+    metrics: Annotated[Path, typer.Option(help="metrics.parquet of `upheld evaluate`.")],
+    report: Annotated[Path, typer.Option(help="report.json beside it.")],
+    service: Annotated[str, typer.Option(help="Name of the service.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    period: Annotated[str, typer.Option(help="Reporting period; without it, the periods of the data.")] = "",
+    applicability: Annotated[str, typer.Option(help="Type of provider, as the template's first column asks.")] = "",
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Indicators per official EU language as CSV, in the columns of Implementing Regulation (EU) 2024/2835."""
+    section = params.load(*asked, store).dsa_export
+    rows = run(section, metrics, report, out, Report(service, period, applicability))
+    stated = sum(bool(row["Value"]) for row in rows)
+    text = f"{len(rows)} rows, {stated} with a value, {len(rows) - stated} without enough evidence (each says why): {out}"
+    content = {"out": str(out), "rows": len(rows), "stated": stated}
+    return Output(content, lambda: console().print(text, markup=False, highlight=False, soft_wrap=True))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Evaluate the test split of a score table: metrics of every cell, the gate's decision, and the report people read."""
 
-import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,23 @@ from evaluation import behaviour_files, examples, gate, logo_gate, paired, score
 from evaluation.evaluate_inputs import Inputs, of_the_stage
 from evaluation.measures import limits_of, measure, operating_points
 from evaluation.operating_point import OperatingPoint
-from evaluation.options import ChampionScores, ColumnNames, Groups, ScoreFile, ShowText
 from evaluation.report import content, features, logos
 from evaluation.report.files import Result, write
 from feature_store import calibration_map, freeze_log, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import (
+    PARAM_OPTIONS,
+    STORE_FOLDER,
+    ChampionScores,
+    ColumnNames,
+    Groups,
+    Output,
+    ParamOptions,
+    ScoreFile,
+    ShowText,
+    StoreFolder,
+    command,
+)
+from feature_store.terminal import console
 from feature_store.thresholds import Thresholds
 from feature_store.workspace_paths import EVALUATION, SCORES
 
@@ -72,38 +84,31 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     return result
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate as the stage of the graph, or any table of scores. Returns the exit code."""
-
-    def evaluate(
-        score_file: ScoreFile = None,
-        out: Annotated[Path, typer.Option(help="Folder for metrics, gate and report.")] = EVALUATION,
-        thresholds: Annotated[Path | None, typer.Option(help="thresholds.json; without it rates are taken at the default score.")] = None,
-        calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply to the scores.")] = None,
-        champion_scores: ChampionScores = None,
-        behaviour: Annotated[Path | None, typer.Option(help="Folder that `upheld behave` wrote for the model of the scores.")] = None,
-        logos: Annotated[Path | None, typer.Option(help="Folder that `upheld logo evaluate` wrote for the detector.")] = None,
-        group: Groups = [],  # noqa: B006 (Typer copies it)
-        columns: ColumnNames = "",
-        show_text: ShowText = False,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Metrics per category and language, verdicts, gate and report."""
-        settings = params.load(params_file, overrides)
-        given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
-        inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else of_the_stage(given)
-        with console().status("Evaluating"):
-            result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
-        if as_json:
-            print(json.dumps({"out": str(out), "decision": result.gate["decision"], "headline": result.report["headline"]}))
-        else:
-            console().print(f"{result.report['headline']}", markup=False, soft_wrap=True)
-            console().print(f"Report: {out}/report.html", markup=False, soft_wrap=True)
-
-    return execute(evaluate, "evaluate", argv)
+@command("evaluate")
+def main(
+    score_file: ScoreFile = None,
+    out: Annotated[Path, typer.Option(help="Folder for metrics, gate and report.")] = EVALUATION,
+    thresholds: Annotated[Path | None, typer.Option(help="thresholds.json; without it rates are taken at the default score.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply to the scores.")] = None,
+    champion_scores: ChampionScores = None,
+    behaviour: Annotated[Path | None, typer.Option(help="Folder that `upheld behave` wrote for the model of the scores.")] = None,
+    logos: Annotated[Path | None, typer.Option(help="Folder that `upheld logo evaluate` wrote for the detector.")] = None,
+    group: Groups = [],  # noqa: B006 (Typer copies it)
+    columns: ColumnNames = "",
+    show_text: ShowText = False,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Metrics per category and language, verdicts, gate and report."""
+    settings = params.load(*asked)
+    given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
+    inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else of_the_stage(given)
+    with console().status("Evaluating"):
+        result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
+    headline = result.report["headline"]
+    text = f"{headline}\nReport: {out}/report.html"
+    content = {"out": str(out), "decision": result.gate["decision"], "headline": headline}
+    return Output(content, lambda: console().print(text, markup=False, soft_wrap=True))
 
 
 def _examples(
@@ -142,4 +147,4 @@ def _against_champion(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -4,7 +4,7 @@ usage: python -m evaluation.logo_evaluate     in a workspace that holds data/log
        upheld logo evaluate DETECTIONS --dataset D --out D
 """
 
-import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,11 @@ from evaluation.logo_inputs import Inputs
 from evaluation.logo_sheet import Tile
 from evaluation.metric_rows import ALL
 from feature_store import atomic, logo_dataset, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
 from feature_store.logo_dataset import Dataset
 from feature_store.logo_image import upright
+from feature_store.terminal import console
 from feature_store.workspace_paths import LOGO_DATASET, LOGO_EVALUATION
 
 TILES = 5  # of each kind in the sheet
@@ -136,31 +137,23 @@ def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Para
         logo_sheet.draw(tiles, photos).save(partial, "JPEG", quality=80)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Judge as the stage of the graph, or any table of detections. Returns the exit code."""
-
-    def logo_evaluate(
-        detections: Annotated[Path | None, typer.Argument(help="Table of detections; without it the stage's own files.")] = None,
-        dataset: Annotated[Path, typer.Option(help="Folder of the logo dataset that they are judged by.")] = LOGO_DATASET,
-        scan: Annotated[Path | None, typer.Option(help="Folder with the detections on posts' images; with --snapshot.")] = None,
-        snapshot: Annotated[Path | None, typer.Option(help="Folder with the posts; with both, exposure.parquet is written.")] = None,
-        out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate, exposure and pictures.")] = LOGO_EVALUATION,
-        params_file: ParamsFile = PARAMS_FILE,
-        set_: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Certify a confidence threshold, and measure the detector on the photos held out."""
-        if (scan is None) != (snapshot is None):
-            raise BadUse("--scan and --snapshot go together: exposure needs the detections and the posts that they are on")
-        inputs = logo_inputs.of_the_stage() if detections is None else Inputs(dataset, detections, scan, snapshot)
-        result = run(params.load(params_file, set_), inputs, out, store)
-        if as_json:
-            print(json.dumps({"out": str(out), "certificate": result.certificate}))
-        else:
-            console().print(_said(result, out), markup=False, soft_wrap=True)
-
-    return execute(logo_evaluate, "logo evaluate", argv)
+@command("logo evaluate")
+def main(
+    detections: Annotated[Path | None, typer.Argument(help="Table of detections; without it the stage's own files.")] = None,
+    dataset: Annotated[Path, typer.Option(help="Folder of the logo dataset that they are judged by.")] = LOGO_DATASET,
+    scan: Annotated[Path | None, typer.Option(help="Folder with the detections on posts' images; with --snapshot.")] = None,
+    snapshot: Annotated[Path | None, typer.Option(help="Folder with the posts; with both, exposure.parquet is written.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate, exposure and pictures.")] = LOGO_EVALUATION,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Certify a confidence threshold, and measure the detector on the photos held out."""
+    if (scan is None) != (snapshot is None):
+        raise BadUse("--scan and --snapshot go together: exposure needs the detections and the posts that they are on")
+    inputs = logo_inputs.of_the_stage() if detections is None else Inputs(dataset, detections, scan, snapshot)
+    result = run(params.load(*asked), inputs, out, store)
+    content = {"out": str(out), "certificate": result.certificate}
+    return Output(content, lambda: console().print(_said(result, out), markup=False, soft_wrap=True))
 
 
 def _said(result: Result, out: Path) -> str:
@@ -173,4 +166,4 @@ def _said(result: Result, out: Path) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -3,7 +3,6 @@
 usage: upheld simulate-weeks --out data/simulation --world A --posts-per-week 200000 --prevalence 0.005 --budget 800
 """
 
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -19,8 +18,9 @@ from evaluation.intervals import Floats
 from evaluation.simulation import World
 from evaluation.simulation_rules import RULES, Audits, Design
 from feature_store import atomic, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
+from feature_store.terminal import console
 
 WORLDS = {
     "A": "common: most violations score high, few lawful posts do",
@@ -148,34 +148,28 @@ def _needed(truth: World, design: Design, settings: params.Params, enough: Calla
     return min(math.ceil(high), int(truth.posts_a_week))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def simulate_weeks(
-        out: Annotated[Path, typer.Option(help="Folder for simulation.json and simulation.md.")],
-        world: Annotated[list[str], typer.Option(help="A, B, C, D or E; may repeat; all without it.")] = list(WORLDS),  # noqa: B006
-        posts_per_week: Annotated[int, typer.Option(min=100, help="Posts a week.")] = POSTS,
-        prevalence: Annotated[float | None, typer.Option(help="Share of violations; each world's own without it.")] = None,
-        budget: Annotated[int, typer.Option(min=1, help="Labels a week, in all three zones.")] = BUDGET,
-        weeks: Annotated[int, typer.Option(min=100, help="Weeks to simulate.")] = WEEKS,
-        target: Annotated[float | None, typer.Option(help="Precision target [params thresholds.precision_target].")] = None,
-        delta: Annotated[float | None, typer.Option(help="Tolerated chance of a wrong week [params thresholds.delta].")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """How often each rule would have been wrong, and what budget ours needs."""
-        if prevalence is not None and not 0 < prevalence < 1:
-            raise BadUse(f"--prevalence {prevalence}: expected a share between 0 and 1")
-        given = {"precision_target": target, "delta": delta}
-        own = [f"thresholds.{name}={value}" for name, value in given.items() if value is not None]
-        settings = params.load(params_file, [*overrides, *own], store)
-        with console().status("Simulating"):
-            told = run(settings, out, worlds=world, posts_per_week=posts_per_week, prevalence=prevalence, budget=budget, num_weeks=weeks)
-        print(json.dumps(told)) if as_json else _show(told, out)
-
-    return execute(simulate_weeks, "simulate-weeks", argv)
+@command("simulate-weeks")
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for simulation.json and simulation.md.")],
+    world: Annotated[list[str], typer.Option(help="A, B, C, D or E; may repeat; all without it.")] = list(WORLDS),  # noqa: B006
+    posts_per_week: Annotated[int, typer.Option(min=100, help="Posts a week.")] = POSTS,
+    prevalence: Annotated[float | None, typer.Option(help="Share of violations; each world's own without it.")] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Labels a week, in all three zones.")] = BUDGET,
+    weeks: Annotated[int, typer.Option(min=100, help="Weeks to simulate.")] = WEEKS,
+    target: Annotated[float | None, typer.Option(help="Precision target [params thresholds.precision_target].")] = None,
+    delta: Annotated[float | None, typer.Option(help="Tolerated chance of a wrong week [params thresholds.delta].")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """How often each rule would have been wrong, and what budget ours needs."""
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise BadUse(f"--prevalence {prevalence}: expected a share between 0 and 1")
+    given = {"precision_target": target, "delta": delta}
+    own = [f"thresholds.{name}={value}" for name, value in given.items() if value is not None]
+    settings = params.load(asked.file, [*asked.overrides, *own], store)
+    with console().status("Simulating"):
+        told = run(settings, out, worlds=world, posts_per_week=posts_per_week, prevalence=prevalence, budget=budget, num_weeks=weeks)
+    return Output(told, lambda: _show(told, out))
 
 
 def _show(told: dict[str, Any], out: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evaluation import calibrate, evaluate
 from feature_store import atomic
-from feature_store.command import execute
+from feature_store.command import command
 from feature_store.errors import FailedWork
 
 Floats = NDArray[np.float64]
@@ -76,23 +76,19 @@ def _category(name: str, language: NDArray[np.str_], noise: float, world: np.ran
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make the tables, then do what a user of scores of their own does. Returns the exit code."""
-
-    def taste(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/taste")) -> None:
-        """Show what calibrate and evaluate do, on synthetic scores."""
-        for name, noise in (("scores", 0.3), ("champion_scores", CHAMPION_NOISE)):
-            with atomic.replacing(out / f"{name}.parquet") as partial:
-                sample_scores(NUM_POSTS, SEED, noise).to_parquet(partial, index=False)
-        table, layer = ["--scores", str(out / "scores.parquet")], out / "calibration"
-        thresholds = ["--thresholds", str(layer / "thresholds.json"), "--calibration", str(layer / "calibration.json")]
-        champion = ["--champion-scores", str(out / "champion_scores.parquet")]
-        _step("calibrate", calibrate.main, [*table, "--out", str(layer)])
-        _step("evaluate", evaluate.main, [*table, *thresholds, *champion, "--out", str(out)])
-        print((out / "report.md").read_text(encoding="utf-8"))
-        print(f"The whole report, to open in a browser: {(out / 'report.html').resolve()}")
-
-    return execute(taste, "taste", argv)
+@command("taste")
+def main(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/taste")) -> None:
+    """Show what calibrate and evaluate do, on synthetic scores."""
+    for name, noise in (("scores", 0.3), ("champion_scores", CHAMPION_NOISE)):
+        with atomic.replacing(out / f"{name}.parquet") as partial:
+            sample_scores(NUM_POSTS, SEED, noise).to_parquet(partial, index=False)
+    table, layer = ["--scores", str(out / "scores.parquet")], out / "calibration"
+    thresholds = ["--thresholds", str(layer / "thresholds.json"), "--calibration", str(layer / "calibration.json")]
+    champion = ["--champion-scores", str(out / "champion_scores.parquet")]
+    _step("calibrate", calibrate.main, [*table, "--out", str(layer)])
+    _step("evaluate", evaluate.main, [*table, *thresholds, *champion, "--out", str(out)])
+    print((out / "report.md").read_text(encoding="utf-8"))
+    print(f"The whole report, to open in a browser: {(out / 'report.html').resolve()}")
 
 
 def _step(name: str, command: Callable[[Sequence[str]], int], arguments: list[str]) -> None:

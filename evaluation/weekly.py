@@ -1,5 +1,7 @@
 """The weekly calibration report: what each model that served in a week did, and which thresholds its labels support."""
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +11,24 @@ import pandas as pd
 import typer
 
 from evaluation import week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
-from evaluation.options import Groups, ShowText
 from evaluation.report.files import Result, write
 from evaluation.week_report import Week
 from evaluation.week_source import Source
 from feature_store import freeze_log, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute, parse_time
+from feature_store.command import (
+    PARAM_OPTIONS,
+    STORE_FOLDER,
+    Groups,
+    Output,
+    ParamOptions,
+    ShowText,
+    StoreFolder,
+    command,
+    parse_time,
+)
 from feature_store.errors import BadUse
 from feature_store.inputs import Event
-from feature_store.terminal import visible
+from feature_store.terminal import console, visible
 from feature_store.thresholds import Thresholds
 
 
@@ -123,46 +134,41 @@ def _ruled(path: Path | None, week: str, names: Sequence[str]) -> dict[str, Thre
     return {name: given if name == owner else None for name in names}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Report on one week. Returns the exit code."""
+@command("weekly")
+def main(
+    week: Annotated[str, typer.Option(help="ISO week of the decisions, such as 2026-W43.")],
+    out: Annotated[Path, typer.Option(help="Folder for the reports, one folder a model version.")],
+    delivery: Annotated[Path | None, typer.Option(help="Delivery to read; without it the ledger of the store.")] = None,
+    thresholds_file: Annotated[
+        Path | None, typer.Option("--thresholds", help="thresholds.json in force; without it the decisions' own boundaries.")
+    ] = None,
+    champion: Annotated[
+        str | None,
+        typer.Option(help="Model version in production, or `none`; without it the report cannot say whether anybody is asked."),
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
+    group: Groups = [],  # noqa: B006 (Typer copies it)
+    show_text: ShowText = False,
+    as_of: Annotated[str, typer.Option(help="Leave out what was reviewed later, ISO 8601 with a zone.")] = "",
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
+    settings = params.load(*asked, store)
+    moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
+    frozen, now = freeze_log.frozen(store), "" if champion == "none" else champion
+    inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
+    with console().status(f"Reporting on {week}"):
+        results = run(settings, week, inputs, out, as_of=moment, groups=group)
 
-    def weekly(
-        week: Annotated[str, typer.Option(help="ISO week of the decisions, such as 2026-W43.")],
-        out: Annotated[Path, typer.Option(help="Folder for the reports, one folder a model version.")],
-        delivery: Annotated[Path | None, typer.Option(help="Delivery to read; without it the ledger of the store.")] = None,
-        thresholds_file: Annotated[
-            Path | None, typer.Option("--thresholds", help="thresholds.json in force; without it the decisions' own boundaries.")
-        ] = None,
-        champion: Annotated[
-            str | None,
-            typer.Option(help="Model version in production, or `none`; without it the report cannot say whether anybody is asked."),
-        ] = None,
-        state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
-        gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
-        group: Groups = [],  # noqa: B006 (Typer copies it)
-        show_text: ShowText = False,
-        as_of: Annotated[str, typer.Option(help="Leave out what was reviewed later, ISO 8601 with a zone.")] = "",
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
-        settings = params.load(params_file, overrides, store)
-        moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
-        frozen, now = freeze_log.frozen(store), "" if champion == "none" else champion
-        inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
-        with console().status(f"Reporting on {week}"):
-            results = run(settings, week, inputs, out, as_of=moment, groups=group)
-        if as_json:
-            print((out / "weekly.json").read_text(encoding="utf-8"))
-        else:
-            for name, result in results.items():
-                page = out / week_model.folder_name(name) / "report.html"
-                console().print(f"{visible(name)}: {result.report['headline']}\n  Report: {page}", markup=False, soft_wrap=True)
+    def show() -> None:
+        for name, result in results.items():
+            page = out / week_model.folder_name(name) / "report.html"
+            console().print(f"{visible(name)}: {result.report['headline']}\n  Report: {page}", markup=False, soft_wrap=True)
 
-    return execute(weekly, "weekly", argv)
+    return Output(json.loads((out / "weekly.json").read_text(encoding="utf-8")), show)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -78,7 +78,20 @@ def create_json(path: Path, content: Any) -> None:
         FileExistsError: there is such a file; it is left as it is.
         ValueError: as `write_json`.
     """
-    text = _json(content)
+    create_text(path, _json(content))
+
+
+def create_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write `text` as UTF-8, whole or not at all, and never over a file that is there.
+
+    Args:
+        path: file to make; its folder is made if missing.
+        text: its content.
+        mode: its permissions; until it has its name, its owner alone may read it.
+
+    Raises:
+        FileExistsError: there is such a file; it is left as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
@@ -86,7 +99,7 @@ def create_json(path: Path, content: Any) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         os.link(name, path)  # unlike a rename, it fails where the name is taken
     finally:
         Path(name).unlink()

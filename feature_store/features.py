@@ -3,7 +3,6 @@
 usage: upheld features [--only NAME]… [--explain POST_ID]
 """
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from feature_store import one_writer, params, progress
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Extractor
@@ -30,7 +29,7 @@ from feature_store.feature_table import FeatureStore
 from feature_store.features_explain import explain, print_explained
 from feature_store.inputs import features_location
 from feature_store.ledger import Ledger
-from feature_store.terminal import visible
+from feature_store.terminal import console, visible
 
 
 def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -118,27 +117,17 @@ def _print(result: dict[str, Any]) -> None:
         shown.print(f"{name}: {count:,} contents erased that no post has any more", markup=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def features(
-        only: Annotated[list[str], typer.Option("--only", help="Extractor to run; may repeat. Default: all that can.")] = [],  # noqa: B006
-        explain_: Annotated[str | None, typer.Option("--explain", help="Show what is known of this post; extract nothing.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        set_: Overrides = [],  # noqa: B006  Typer wants a list
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        parameters = params.load(params_file, set_, store)
-        result = run(parameters, store, only) if explain_ is None else explain(parameters, store, explain_, only)
-        if as_json:
-            print(json.dumps(result, indent=2, sort_keys=True))
-        elif explain_ is not None:
-            print_explained(result)
-        else:
-            _print(result)
-
-    return execute(features, "features", argv)
+@command("features")
+def main(
+    only: Annotated[list[str], typer.Option("--only", help="Extractor to run; may repeat. Default: all that can.")] = [],  # noqa: B006
+    explain_: Annotated[str | None, typer.Option("--explain", help="Show what is known of this post; extract nothing.")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Extract the features of every post's contents, or show what is known of one post."""
+    parameters = params.load(*asked, store)
+    result = run(parameters, store, only) if explain_ is None else explain(parameters, store, explain_, only)
+    return Output(result, lambda: _print(result) if explain_ is None else print_explained(result))
 
 
 if __name__ == "__main__":

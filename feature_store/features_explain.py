@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from feature_store import lance
-from feature_store.command import console
 from feature_store.errors import BadUse
 from feature_store.extractors import catalogue
 from feature_store.extractors.contract import Kind
@@ -18,7 +17,7 @@ from feature_store.feature_table import KEYS, FeatureStore
 from feature_store.inputs import features_location
 from feature_store.ledger import Ledger
 from feature_store.params import Params
-from feature_store.terminal import visible
+from feature_store.terminal import console, visible
 
 _KINDS: tuple[Kind, ...] = ("text", "image", "video", "audio")
 _LONG = 160  # characters of a text that are shown

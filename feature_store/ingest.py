@@ -17,8 +17,7 @@ import typer
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from feature_store import atomic, contracts, expectations, ledger, params, progress
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute, parse_time
-from feature_store.errors import FailedWork
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
 from feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from feature_store.ingest_files import delivery_digest, open_delivery, table_files
 from feature_store.ingest_findings import Rules
@@ -152,32 +151,22 @@ def _commit(change: ledger.Change, summary: dict[str, Any], stamp: Stamp, synthe
     change.commit(as_of=latest.isoformat(), synthetic=before.synthetic or synthetic, validation=summary["validation"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def ingest(
-        delivery: Annotated[str, typer.Argument(help="Folder or fsspec URL with posts/, decisions/, review_outcomes/, …")],
-        as_of: Annotated[str | None, typer.Option("--as-of", help="Now, for replays; ISO 8601 with zone. Default: the clock.")] = None,
-        summary: Annotated[Path | None, typer.Option(help="Write the summary here, as JSON.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        set_: Overrides = [],  # noqa: B006  Typer wants a list
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Take a delivery of posts, decisions and review outcomes into the ledger."""
-        now = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
-        result = run(params.load(params_file, set_, store), delivery, store, now)
-        if summary is not None:
-            atomic.write_json(summary, result)
-        if as_json:
-            print(json.dumps(result, indent=2, sort_keys=True))
-        else:
-            print_summary(result)
-        rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]
-        if rejected:
-            raise FailedWork(f"{rejected[0]} ({len(rejected)} of {len(result['files'])} files not taken; the others are in)")
-
-    return execute(ingest, "ingest", argv)
+@command("ingest")
+def main(
+    delivery: Annotated[str, typer.Argument(help="Folder or fsspec URL with posts/, decisions/, review_outcomes/, …")],
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Now, for replays; ISO 8601 with zone. Default: the clock.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the summary here, as JSON.")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Take a delivery of posts, decisions and review outcomes into the ledger."""
+    now = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
+    result = run(params.load(*asked, store), delivery, store, now)
+    if summary is not None:
+        atomic.write_json(summary, result)
+    rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]
+    failure = f"{rejected[0]} ({len(rejected)} of {len(result['files'])} files not taken; the others are in)" if rejected else None
+    return Output(result, lambda: print_summary(result), failure)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from feature_store.command import console
 from feature_store.ingest_apply import Stamp
 from feature_store.ingest_judge import ACCEPTED, PENDING, QUARANTINED
 from feature_store.ingest_resolve import DUPLICATE, Resolved
 from feature_store.ingest_stage import StagedFile
-from feature_store.terminal import visible
+from feature_store.terminal import console, visible
 
 _STATUSES = (ACCEPTED, DUPLICATE, PENDING, QUARANTINED)
 

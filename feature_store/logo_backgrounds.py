@@ -9,13 +9,13 @@ from PIL import Image
 from rich.progress import track
 
 from feature_store import logo_dataset, logo_image
-from feature_store.command import console
 from feature_store.errors import BadUse, FailedWork
 from feature_store.logo_dataset import Dataset, checked_bytes, from_ledger
 from feature_store.logo_image import Unreadable
 from feature_store.logo_look import look, photo_bytes
 from feature_store.logo_source import Corners, Refusal
 from feature_store.params_logo import LogoData
+from feature_store.terminal import console
 
 _Place = tuple[str, Path]  # what a photo is called in reports, and where it lies
 

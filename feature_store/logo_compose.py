@@ -3,10 +3,8 @@
 usage: upheld logo compose --marks brands --photos photos --out composites --num 2000 --seed 1
 """
 
-import json
 import os
 import shutil
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,20 @@ from rich.progress import track
 
 from feature_store import digest, logo_dataset, params
 from feature_store.atomic import write_json
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import (
+    PARAM_OPTIONS,
+    STORE_FOLDER,
+    Output,
+    ParamOptions,
+    StoreFolder,
+    command,
+)
 from feature_store.logo_backgrounds import Backgrounds, backgrounds
 from feature_store.logo_composites import dataset_of, one
 from feature_store.logo_mark import OURS, Mark, load
 from feature_store.logo_source import Refusal
 from feature_store.params import Params
+from feature_store.terminal import console
 
 
 @dataclass(frozen=True)
@@ -96,31 +102,24 @@ def _remove_others(out: Path, making: str) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
+@command("logo compose")
+def main(
+    photos: Annotated[str, typer.Option(help="Folder of photos or of a logo dataset, or `ledger`.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    num: Annotated[int, typer.Option(min=1, help="How many composites.")],
+    marks: Annotated[Path, typer.Option(help="Folder of .svg or .png files named after their brands; without it fictitious ones.")] = OURS,
+    seed: Annotated[int | None, typer.Option(min=0, help="Other seeds give other composites [seed].")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Paste brand marks onto photos: training data for a brand before any label of it exists."""
+    given = params.load(*asked, store)
+    report = run(given, given.seed if seed is None else seed, marks, photos, out, num, store).report
 
-    def logo_compose(
-        photos: Annotated[str, typer.Option(help="Folder of photos or of a logo dataset, or `ledger`.")],
-        out: Annotated[Path, typer.Option(help="Folder to write.")],
-        num: Annotated[int, typer.Option(min=1, help="How many composites.")],
-        marks: Annotated[
-            Path, typer.Option(help="Folder of .svg or .png files named after their brands; without it fictitious ones.")
-        ] = OURS,
-        seed: Annotated[int | None, typer.Option(min=0, help="Other seeds give other composites [seed].")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Paste brand marks onto photos: training data for a brand before any label of it exists."""
-        given = params.load(params_file, overrides, store)
-        report = run(given, given.seed if seed is None else seed, marks, photos, out, num, store).report
-        if as_json:
-            print(json.dumps(report, indent=2, sort_keys=True))
-            return
+    def show() -> None:
         for refusal in report["refused"]:
             console().print(f"refused: {refusal['file']}: {refusal['detail']}", markup=False, soft_wrap=True)
         boxes = sum(report["counts"]["brands"].values())
         print(f"{num} composites with {boxes} marks of {len(report['counts']['brands'])} brands in {out}")
 
-    return execute(logo_compose, "logo compose", argv)
+    return Output(report, show)

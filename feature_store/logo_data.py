@@ -3,7 +3,6 @@
 usage: python -m feature_store.logo_data     in a workspace that holds data/inputs.json
 """
 
-import json
 import shutil
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import typer
 from feature_store import logo_dataset, logo_merge, logo_outcomes, logo_run_composites, logo_store
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder, write_json
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.inputs import Inputs, read_inputs
 from feature_store.ledger import Ledger
 from feature_store.logo_dataset import Dataset
@@ -111,23 +110,17 @@ def _summary(report: dict[str, Any]) -> str:
     return "\n".join(said)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def logo_data(
-        inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
-        out: Annotated[Path, typer.Option(help="Folder to write.")] = LOGO_DATASET,
-        about: Annotated[Path, typer.Option(help="Folder to write: what the dataset was made of.")] = LOGO_DATASET_REPORT,
-        params: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Put together what the logo detector learns from."""
-        report = run(parameters.load(params, overrides), inputs, store, out, about).report
-        print(json.dumps(report, indent=2, sort_keys=True) if as_json else _summary(report))
-
-    return execute(logo_data, "logo_data", argv)
+@command("logo_data")
+def main(
+    inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = LOGO_DATASET,
+    about: Annotated[Path, typer.Option(help="Folder to write: what the dataset was made of.")] = LOGO_DATASET_REPORT,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Put together what the logo detector learns from."""
+    report = run(parameters.load(*asked), inputs, store, out, about).report
+    return Output(report, _summary(report))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 usage: upheld logo import FOLDER --format yolo --out logos
 """
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -15,10 +13,11 @@ from rich.progress import track
 
 from feature_store import logo_coco, logo_dataset, logo_groups, logo_voc, logo_yolo, params
 from feature_store.atomic import replacing, write_json
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
 from feature_store.errors import FailedWork
 from feature_store.logo_accept import Accepted, accept
 from feature_store.params_logo import LogoData
+from feature_store.terminal import console
 
 Format = Literal["yolo", "coco", "voc"]
 _READERS: Final = {"yolo": logo_yolo.read, "coco": logo_coco.read, "voc": logo_voc.read}
@@ -77,24 +76,17 @@ def _placed(taken: Accepted, rules: LogoData, seed: int) -> tuple[pd.DataFrame, 
     return images.assign(split=split), account | {"moved": int((split != given).sum()), "in_no_list": int(images["split"].isna().sum())}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def logo_import(
-        folder: Annotated[Path, typer.Argument(help="The dataset.", exists=True, file_okay=False)],
-        layout: Annotated[Format, typer.Option("--format", help="How it is laid out.")],
-        out: Annotated[Path, typer.Option(help="Folder to write; an earlier logo dataset there is replaced.")],
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Make a logo dataset of a YOLO, COCO or Pascal VOC dataset. Photos stay where they are."""
-        given = params.load(params_file, overrides)
-        report = run(given.logo_data, given.seed, folder, layout, out).report
-        print(json.dumps(report, indent=2, sort_keys=True) if as_json else _summary(report, out))
-
-    return execute(logo_import, "logo import", argv)
+@command("logo import")
+def main(
+    folder: Annotated[Path, typer.Argument(help="The dataset.", exists=True, file_okay=False)],
+    layout: Annotated[Format, typer.Option("--format", help="How it is laid out.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier logo dataset there is replaced.")],
+    asked: ParamOptions = PARAM_OPTIONS,
+) -> Output:
+    """Make a logo dataset of a YOLO, COCO or Pascal VOC dataset. Photos stay where they are."""
+    given = params.load(*asked)
+    report = run(given.logo_data, given.seed, folder, layout, out).report
+    return Output(report, _summary(report, out))
 
 
 def _summary(report: dict[str, Any], out: Path) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from feature_store.command import console
 from feature_store.decode_pool import DecodePool, num_cpus
 from feature_store.decoding_contract import Arrays, Refused
 from feature_store.errors import BadUse, FailedWork
@@ -19,6 +18,7 @@ from feature_store.foreign_files import ordinary_bytes
 from feature_store.logo_drawing import MarkBounds
 from feature_store.logo_source import Refusal, is_brand
 from feature_store.logo_svg_checks import MAX_RATIO
+from feature_store.terminal import console
 
 OURS: Final = Path(__file__).with_name("logo_marks")  # fictitious brands, drawn by us
 SIDE_PX: Final = 320  # longer side of a mark as it is kept: as large as any is pasted

@@ -3,8 +3,6 @@
 usage: upheld logo outcomes --out logos
 """
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +12,7 @@ import typer
 
 from feature_store import logo_dataset, logo_groups, params
 from feature_store.atomic import replacing, write_json
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
 from feature_store.logo_outcome_rows import judged
@@ -98,24 +96,15 @@ def _account(outcomes: pd.DataFrame, rows: pd.DataFrame, regions: pd.DataFrame) 
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def logo_outcomes(
-        out: Annotated[Path, typer.Option(help="Folder to write; an earlier logo dataset there is replaced.")],
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Make a logo dataset of what reviewers said of detected logos. Photos stay in the ledger."""
-        given = params.load(params_file, overrides, store)
-        report = run(given.logo_data, given.seed, store, out).report
-        if as_json:
-            print(json.dumps(report, indent=2, sort_keys=True))
-            return
-        why = ", ".join(f"{reason} {times}" for reason, times in report["by_reason"].items())
-        said = f"{report['rows']} outcomes = {report['regions']} regions + {report['merged']} merged + {report['superseded']} superseded"
-        print(f"{said} + {report['quarantined']} quarantined" + (f" ({why})" if why else "") + f"; in {out}")
-
-    return execute(logo_outcomes, "logo outcomes", argv)
+@command("logo outcomes")
+def main(
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier logo dataset there is replaced.")],
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Make a logo dataset of what reviewers said of detected logos. Photos stay in the ledger."""
+    given = params.load(*asked, store)
+    report = run(given.logo_data, given.seed, store, out).report
+    why = ", ".join(f"{reason} {times}" for reason, times in report["by_reason"].items())
+    said = f"{report['rows']} outcomes = {report['regions']} regions + {report['merged']} merged + {report['superseded']} superseded"
+    return Output(report, f"{said} + {report['quarantined']} quarantined" + (f" ({why})" if why else "") + f"; in {out}")

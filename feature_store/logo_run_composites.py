@@ -10,7 +10,6 @@ import pandas as pd
 from rich.progress import track
 
 from feature_store import digest, logo_compose, logo_dataset, logo_image
-from feature_store.command import console
 from feature_store.keyed_hash import uniform
 from feature_store.ledger import Ledger
 from feature_store.logo_backgrounds import of_dataset
@@ -18,6 +17,7 @@ from feature_store.logo_dataset import Dataset
 from feature_store.logo_mark import load
 from feature_store.logo_source import Refusal
 from feature_store.params import Params
+from feature_store.terminal import console
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
 CODE: Final = tuple(

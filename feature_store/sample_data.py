@@ -3,7 +3,6 @@
 usage: upheld sample-data --out world; upheld sample-data respond --plan plan.parquet --world world --out answers
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ import typer
 from rich.progress import track
 
 from feature_store import atomic, contracts, params, sample_data_logos, sample_data_respond
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
 from feature_store.params_data import SampleData
 from feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
 from feature_store.sample_data_posts import Posts, Week, monday_of, write
 from feature_store.sample_data_reviewers import answer, appeal, staff
 from feature_store.sample_data_scorer import decide, draw
+from feature_store.terminal import console
 
 
 @dataclass(frozen=True)
@@ -127,42 +127,36 @@ def _deliver(folder: Path, week: Week, tables: dict[str, pd.DataFrame], made: Po
         (folder / uri).write_bytes(content)
 
 
+@command("sample-data")
+def _make(
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier sample world there is replaced.")],
+    weeks: Annotated[int | None, typer.Option(min=1, help="How many weeks [sample_data.weeks].")] = None,
+    posts_per_week: Annotated[int | None, typer.Option(min=1, help="Posts in each [sample_data.posts_per_week].")] = None,
+    first_week: Annotated[str | None, typer.Option(help="ISO week to begin with [sample_data.origin_week].")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed is another world [seed].")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Make a synthetic multilingual world. `sample-data respond` lets its reviewers answer an audit plan."""
+    given = params.load(*asked, store)
+    settings, seed = given.sample_data, given.seed if seed is None else seed
+    chosen = calendar(settings, seed, first_week or settings.origin_week, weeks or settings.weeks)
+    result = run(settings, seed, out, chosen, posts_per_week or settings.posts_per_week)
+    as_of = f"{result.as_of:%Y-%m-%dT%H:%M:%SZ}"
+
+    def show() -> None:
+        rows = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in result.num_rows.items())
+        console().print(f"Synthetic world in {result.out}: {rows}. The truth is in {result.out / 'truth'}.")
+        console().print(f"Next: upheld ingest {result.out} --as-of {as_of}")
+
+    return Output({"out": str(result.out), "as_of": as_of, "synthetic": True, "rows": result.num_rows}, show)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make a world, or let its reviewers respond to a plan. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["respond"]:
-        return sample_data_respond.main(arguments[1:])
-
-    def sample_data(
-        out: Annotated[Path, typer.Option(help="Folder to write; an earlier sample world there is replaced.")],
-        weeks: Annotated[int | None, typer.Option(min=1, help="How many weeks [sample_data.weeks].")] = None,
-        posts_per_week: Annotated[int | None, typer.Option(min=1, help="Posts in each [sample_data.posts_per_week].")] = None,
-        first_week: Annotated[str | None, typer.Option(help="ISO week to begin with [sample_data.origin_week].")] = None,
-        seed: Annotated[int | None, typer.Option(min=0, help="Another seed is another world [seed].")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Make a synthetic multilingual world. `sample-data respond` lets its reviewers answer an audit plan."""
-        given = params.load(params_file, overrides, store)
-        settings, seed = given.sample_data, given.seed if seed is None else seed
-        chosen = calendar(settings, seed, first_week or settings.origin_week, weeks or settings.weeks)
-        result = run(settings, seed, out, chosen, posts_per_week or settings.posts_per_week)
-        _tell(result, as_json)
-
-    return execute(sample_data, "sample-data", arguments)
-
-
-def _tell(result: Result, as_json: bool) -> None:
-    as_of = f"{result.as_of:%Y-%m-%dT%H:%M:%SZ}"
-    if as_json:
-        print(json.dumps({"out": str(result.out), "as_of": as_of, "synthetic": True, "rows": result.num_rows}))
-        return
-    rows = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in result.num_rows.items())
-    console().print(f"Synthetic world in {result.out}: {rows}. The truth is in {result.out / 'truth'}.")
-    console().print(f"Next: upheld ingest {result.out} --as-of {as_of}")
+    return sample_data_respond.main(arguments[1:]) if arguments[:1] == ["respond"] else _make(arguments)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

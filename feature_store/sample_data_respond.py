@@ -4,7 +4,7 @@ usage: upheld sample-data respond --plan plan.parquet --world world --out answer
 """
 
 import json
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,12 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
-from feature_store import atomic, contracts, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store import atomic, contracts
+from feature_store.command import Output, command
 from feature_store.contracts import SYNTHETIC_MARK
 from feature_store.errors import BadUse
 from feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
 from feature_store.sample_data_reviewers import answer
+from feature_store.terminal import console
 
 
 @dataclass(frozen=True)
@@ -119,37 +120,23 @@ def _check_known(plan: pd.DataFrame, truth: pd.DataFrame, world: Path) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the plan, write the answers. Returns the exit code."""
-
-    def respond(
-        plan: Annotated[Path, typer.Option(help="Plan of `upheld audit-sample`.")],
-        world: Annotated[Path, typer.Option(help="The sample world that the plan was drawn from.")],
-        out: Annotated[Path, typer.Option(help="Delivery to write; an earlier one made by sample-data is replaced.")],
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Let the sample world's reviewers judge the posts that an audit drew."""
-        params.load(params_file, overrides, store)  # nothing here depends on it, but a wrong override is told everywhere
-        _tell(run(read_plan(plan), world, out), as_json)
-
-    return execute(respond, "sample-data respond", argv)
-
-
-def _tell(result: Result, as_json: bool) -> None:
+@command("sample-data respond")
+def main(
+    plan: Annotated[Path, typer.Option(help="Plan of `upheld audit-sample`.")],
+    world: Annotated[Path, typer.Option(help="The sample world that the plan was drawn from.")],
+    out: Annotated[Path, typer.Option(help="Delivery to write; an earlier one made by sample-data is replaced.")],
+) -> Output:
+    """Let the sample world's reviewers judge the posts that an audit drew."""
+    result = run(read_plan(plan), world, out)
     as_of = f"{result.as_of:%Y-%m-%dT%H:%M:%SZ}"
-    if as_json:
-        print(
-            json.dumps(
-                {"out": str(result.out), "as_of": as_of, "synthetic": True, "draws": result.num_draws, "outcomes": result.num_outcomes}
-            )
-        )
-        return
-    console().print(f"Synthetic answers to {result.num_draws} draws in {result.out}: {result.num_outcomes} review outcomes.")
-    console().print(f"Next: upheld ingest {result.out} --as-of {as_of}")
+
+    def show() -> None:
+        console().print(f"Synthetic answers to {result.num_draws} draws in {result.out}: {result.num_outcomes} review outcomes.")
+        console().print(f"Next: upheld ingest {result.out} --as-of {as_of}")
+
+    counts = {"draws": result.num_draws, "outcomes": result.num_outcomes}
+    return Output({"out": str(result.out), "as_of": as_of, "synthetic": True, **counts}, show)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -3,9 +3,7 @@
 usage: python -m feature_store.snapshot     in a workspace that holds data/inputs.json
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +17,7 @@ import typer
 from feature_store import digest
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder, write_json
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.contracts import SPLITS
 from feature_store.errors import BadUse
 from feature_store.inputs import Inputs, LogoPins, read_inputs
@@ -27,6 +25,7 @@ from feature_store.ledger import Ledger
 from feature_store.pinned_features import PinnedFeatures
 from feature_store.snapshot_contract import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
 from feature_store.snapshot_tables import Tables, compose
+from feature_store.terminal import console
 from feature_store.verdicts import ITEM, weighed
 from feature_store.workspace_paths import FEATURES, INPUTS, SNAPSHOT
 
@@ -124,24 +123,18 @@ def _positive(cells: list[dict[str, int]]) -> str:
     return f"{violations}/{violations + sum(cell['0'] for cell in cells)}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def snapshot(
-        inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
-        out: Annotated[Path, typer.Option(help="Folder to write.")] = SNAPSHOT,
-        features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
-        params: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Draw the snapshot that a retrain learns from."""
-        with console().status("snapshot: labels, groups and splits of what the ledger holds"):
-            manifest = run(parameters.load(params, overrides), inputs, store, out, features or out.parent / FEATURES.name).manifest
-        print(json.dumps(manifest, indent=2, sort_keys=True) if as_json else _summary(manifest))
-
-    return execute(snapshot, "snapshot", argv)
+@command("snapshot")
+def main(
+    inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = SNAPSHOT,
+    features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Draw the snapshot that a retrain learns from."""
+    with console().status("snapshot: labels, groups and splits of what the ledger holds"):
+        manifest = run(parameters.load(*asked), inputs, store, out, features or out.parent / FEATURES.name).manifest
+    return Output(manifest, _summary(manifest))
 
 
 if __name__ == "__main__":

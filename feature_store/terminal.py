@@ -50,6 +50,11 @@ class Screen(Console):
             yield segment if segment.control else Segment(visible(segment.text, "\n"), segment.style)
 
 
+def console(stderr: bool = True, **options: Any) -> Screen:
+    """Console for progress and messages: standard error, so that standard output holds results alone, which take stderr=False."""
+    return Screen(stderr, **options)
+
+
 class _Plain:
     """Standard output for `print`, which has no colours of its own."""
 

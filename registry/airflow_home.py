@@ -5,8 +5,10 @@ import json
 import os
 import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from feature_store import atomic
 from registry import store_place
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository: dvc.yaml, params.yaml and dags/ lie here
@@ -60,21 +62,7 @@ def _secrets(path: Path) -> dict[str, str]:
             "API__SECRET_KEY": secrets.token_urlsafe(32),
             "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         }
-        write_once(path, json.dumps(made))
+        with suppress(FileExistsError):  # another process has just made it
+            atomic.create_text(path, json.dumps(made), 0o600)
     kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return kept
-
-
-def write_once(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read: whole from the start, and never over what another process has just made."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()

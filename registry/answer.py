@@ -3,16 +3,14 @@
 usage: python -m registry.answer --answer approve --model 4 --thresholds 4 --instead-of "model 3 with thresholds 3" --by NAME
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from feature_store import atomic
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.errors import BadUse, FailedWork
 from registry import champion, mlflow_store, promote, proposal
 from registry.approval_log import ANSWERS
@@ -60,30 +58,23 @@ def run(store: Path, answer: Answer, model: str, thresholds: str, instead_of: st
     return {"status": "refused" if why else ANSWERS[action], "why": why}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def answer(
-        answer: Annotated[Answer, typer.Option(help="What was answered.")],
-        model: Annotated[str, typer.Option(help="Version that was asked about.")],
-        thresholds: Annotated[str, typer.Option(help="Version of the thresholds that was asked about.")],
-        instead_of: Annotated[str, typer.Option(help="What was in production when it was asked.")],
-        by: Annotated[str, typer.Option(help="Who answered.")] = "",
-        note: Annotated[str, typer.Option(help="Why.")] = "",
-        despite_hold: Annotated[str, typer.Option(help="Reason to approve what the gate holds.")] = "",
-        result: Annotated[Path | None, typer.Option(help="JSON to write with what was done.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Carry out an answer and write it down."""
-        told = run(store, answer, model, thresholds, instead_of, by, note, despite_hold)
-        if result:
-            atomic.write_json(result, told)
-        print(json.dumps(told) if as_json else f"{told['status']}{': ' if told['why'] else ''}{told['why']}")
-
-    return execute(answer, "answer", argv)
+@command("answer")
+def main(
+    answer: Annotated[Answer, typer.Option(help="What was answered.")],
+    model: Annotated[str, typer.Option(help="Version that was asked about.")],
+    thresholds: Annotated[str, typer.Option(help="Version of the thresholds that was asked about.")],
+    instead_of: Annotated[str, typer.Option(help="What was in production when it was asked.")],
+    by: Annotated[str, typer.Option(help="Who answered.")] = "",
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    despite_hold: Annotated[str, typer.Option(help="Reason to approve what the gate holds.")] = "",
+    result: Annotated[Path | None, typer.Option(help="JSON to write with what was done.")] = None,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Carry out an answer and write it down."""
+    told = run(store, answer, model, thresholds, instead_of, by, note, despite_hold)
+    if result:
+        atomic.write_json(result, told)
+    return Output(told, f"{told['status']}{': ' if told['why'] else ''}{told['why']}")
 
 
 if __name__ == "__main__":

@@ -3,15 +3,14 @@
 usage: upheld approvals [--json]
 """
 
-import json
 import sys
 from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
-from feature_store.terminal import visible
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from feature_store.terminal import console, visible
 from registry import approval_log
 from registry.approval_log import ANSWERS, Approval
 
@@ -27,25 +26,14 @@ def show(answers: Sequence[Approval]) -> None:
     console(stderr=False).print(table)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line. Returns the exit code."""
-
-    def approvals(
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-    ) -> None:
-        """List who approved, rejected, rolled back, or let a question time out."""
-        found = approval_log.read(store)[::-1]
-        if as_json:
-            print(json.dumps([item.model_dump(mode="json") for item in found]))
-        elif found:
-            show(found)
-        else:
-            print(f"no answer yet in {approval_log.folder_of(store)}; `upheld promote` and the DAG promote write them")
-
-    return execute(approvals, "approvals", argv)
+@command("approvals")
+def main(
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """List who approved, rejected, rolled back, or let a question time out."""
+    found = approval_log.read(store)[::-1]
+    none = f"no answer yet in {approval_log.folder_of(store)}; `upheld promote` and the DAG promote write them"
+    return Output([item.model_dump(mode="json") for item in found], (lambda: show(found)) if found else none)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 usage: upheld behave champion --suite cases.parquet --out data/behaviour --columns category='hate_speech'
 """
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +19,9 @@ from evaluation.operating_point import OperatingPoint, operating_point
 from evaluation.report.render import plain
 from evaluation.report.words import count, part, share
 from feature_store import atomic, digest, params, post_features
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
+from feature_store.terminal import console
 from feature_store.thresholds import Thresholds
 from registry import mlflow_store, serve, verified
 from training import pipeline, progress, stage1
@@ -153,34 +153,25 @@ def _figures(row: Any) -> str:
     return f"{part(row.value)} | {share(row.ci_low)} to {share(row.ci_high)} | {row.n} | {row.verdict}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def behave(
-        model: Annotated[str, typer.Argument(help="Version number or alias of upheld-moderation.")],
-        suite: Annotated[Path, typer.Option(help="Parquet, CSV or JSONL: case_id, text, language, functionality, label, category.")],
-        out: Annotated[Path, typer.Option(help="Folder for metrics, cases and summary.")],
-        columns: Annotated[str, typer.Option(help="Other column names and constants: language=lang,category='hate_speech'.")] = "",
-        violation: Annotated[str | None, typer.Option(help="Word for a violation in `label`, where labels are words.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Functional and paired suites on a registered model, per language."""
-        settings = params.load(params_file, overrides, store)
-        told = run(appoint(store, model), suite, out, settings, scores.parse_columns(columns), violation)
-        behaviour_files.keep(store, out)  # for the reports on this version
-        if as_json:
-            print(json.dumps({"out": str(out), **told}))
-        else:
-            verdicts = ", ".join(f"{number} {name}" for name, number in told["verdicts"].items())
-            text = f"{told['model_version']}: {told['cases']} cases, {told['pairs']} pairs: {verdicts}. {out}/behaviour.md"
-            if told["unpaired"]:
-                text += f"\n{told['unpaired']} rows have a ref_case_id that no case has, such as {told['unpaired_example']!r}"
-            console().print(text, markup=False, highlight=False, soft_wrap=True)
-
-    return execute(behave, "behave", argv)
+@command("behave")
+def main(
+    model: Annotated[str, typer.Argument(help="Version number or alias of upheld-moderation.")],
+    suite: Annotated[Path, typer.Option(help="Parquet, CSV or JSONL: case_id, text, language, functionality, label, category.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics, cases and summary.")],
+    columns: Annotated[str, typer.Option(help="Other column names and constants: language=lang,category='hate_speech'.")] = "",
+    violation: Annotated[str | None, typer.Option(help="Word for a violation in `label`, where labels are words.")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Functional and paired suites on a registered model, per language."""
+    settings = params.load(*asked, store)
+    told = run(appoint(store, model), suite, out, settings, scores.parse_columns(columns), violation)
+    behaviour_files.keep(store, out)  # for the reports on this version
+    verdicts = ", ".join(f"{number} {name}" for name, number in told["verdicts"].items())
+    text = f"{told['model_version']}: {told['cases']} cases, {told['pairs']} pairs: {verdicts}. {out}/behaviour.md"
+    if told["unpaired"]:
+        text += f"\n{told['unpaired']} rows have a ref_case_id that no case has, such as {told['unpaired_example']!r}"
+    return Output({"out": str(out), **told}, lambda: console().print(text, markup=False, highlight=False, soft_wrap=True))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ usage: upheld demo [--data DELIVERY] [--quick] [--store FOLDER]
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,10 +14,18 @@ import yaml
 from rich.table import Table
 
 from feature_store import atomic, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import (
+    PARAM_OPTIONS,
+    STORE_FOLDER,
+    Output,
+    ParamOptions,
+    StoreFolder,
+    command,
+)
 from feature_store.contracts import SYNTHETIC_MARK
 from feature_store.errors import BadUse, FailedWork
 from feature_store.snapshot_contract import read_manifest
+from feature_store.terminal import console
 from feature_store.thresholds import Certificate, Thresholds
 from feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from registry import retrain
@@ -161,25 +168,16 @@ def _bound(bound: Certificate) -> str:
     return f"{bound.outcome}{threshold}{need}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def demo(
-        data: Annotated[Path | None, typer.Option(help="Delivery folder; without it, a synthetic world is made.")] = None,
-        quick: Annotated[bool, typer.Option("--quick", help="A smaller world and shorter training.")] = False,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """The main job on given data, or on a synthetic world: ingest to registered challenger."""
-        outcome = run(data, store, quick, params_file, overrides)
-        if as_json:
-            print(json.dumps(outcome))
-        else:
-            tell(store, outcome)
-
-    return execute(demo, "demo", argv)
+@command("demo")
+def main(
+    data: Annotated[Path | None, typer.Option(help="Delivery folder; without it, a synthetic world is made.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller world and shorter training.")] = False,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """The main job on given data, or on a synthetic world: ingest to registered challenger."""
+    outcome = run(data, store, quick, *asked)
+    return Output(outcome, lambda: tell(store, outcome))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from feature_store.command import STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from feature_store.params import flatten
+from feature_store.terminal import console
 from feature_store.thresholds import BOUNDED, Thresholds
 from registry import mlflow_store
 from registry.mlflow_store import Registry, Version
@@ -42,7 +44,7 @@ def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]
     thresholds = Thresholds.read(mlflow_store.thresholds_path(registry, version))
     return {
         "lineage": dict(version.tags),
-        "data": _flat(manifest.get("counts", {})),
+        "data": flatten(manifest.get("counts", {})),
         "params": params,
         "thresholds": {
             f"{category}.{action}": thresholds.threshold(category, action) for category in thresholds.categories for action in BOUNDED
@@ -54,12 +56,6 @@ def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]
 def _artifact(registry: Registry, version: Version, name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(mlflow_store.run_artifact(registry, version.run_id, name).read_text(encoding="utf-8"))
     return content
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix.rstrip("."): value}
-    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{prefix}{name}.").items()}
 
 
 def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
@@ -80,25 +76,15 @@ def _text(value: Any) -> str:
     return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def diff(
-        first: Annotated[str, typer.Argument(help="Version number or alias.")],
-        second: Annotated[str, typer.Argument(help="Version number or alias.")],
-        params: ParamsFile = Path("params.yaml"),
-        overrides: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """What changed between two versions of the model."""
-        changes = run(store, first, second)
-        if as_json:
-            print(json.dumps(changes, indent=2))
-        else:
-            _show(changes, first, second)
-
-    return execute(diff, "diff", argv)
+@command("diff")
+def main(
+    first: Annotated[str, typer.Argument(help="Version number or alias.")],
+    second: Annotated[str, typer.Argument(help="Version number or alias.")],
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """What changed between two versions of the model."""
+    changes = run(store, first, second)
+    return Output(changes, lambda: _show(changes, first, second))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 import typer
 
 from feature_store import freeze_log, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Main, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
 from feature_store.inputs import Event
+from feature_store.terminal import console
 
 MAX_REASON = 500  # characters; it stands on the first screen of every report
 
@@ -55,40 +56,28 @@ def run(
     return freeze_log.append(store, said)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `upheld freeze`. Returns the exit code."""
-    return command("freeze", argv)
+def changing(event: Literal["freeze", "unfreeze"]) -> Main:
+    """The command `upheld freeze` or `upheld unfreeze`."""
 
-
-def command(event: Literal["freeze", "unfreeze"], argv: Sequence[str] | None) -> int:
-    """Command line of either event. Returns the exit code."""
-
+    @command(event)
     def change(
-        category: Category,
-        reason: Reason,
-        who: Who = "",
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006 (Typer copies it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        policies = params.load(params_file, overrides, store).policies
-        changed = run(store, policies, category, event, who or _user(), reason, datetime.now(UTC))
+        category: Category, reason: Reason, who: Who = "", asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER
+    ) -> Output:
+        try:
+            user = who or getpass.getuser()
+        except (OSError, KeyError) as error:
+            raise BadUse("--who: this system does not say who is calling; name the person") from error
+        changed = run(store, params.load(*asked, store).policies, category, event, user, reason, datetime.now(UTC))
         standing = {name: json.loads(item.model_dump_json()) for name, item in freeze_log.frozen(store).items()}
-        if as_json:
-            print(json.dumps({"category": category, "event": event, "changed": changed, "frozen": standing}))
-        else:
-            done = "done" if changed else "it was so already; nothing changed"
-            console().print(f"{event} {category}: {done}. Frozen now: {', '.join(standing) or 'nothing'}.", markup=False, soft_wrap=True)
+        done = "done" if changed else "it was so already; nothing changed"
+        text = f"{event} {category}: {done}. Frozen now: {', '.join(standing) or 'nothing'}."
+        content = {"category": category, "event": event, "changed": changed, "frozen": standing}
+        return Output(content, lambda: console().print(text, markup=False, soft_wrap=True))
 
-    return execute(change, event, argv)
+    return change
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError) as error:
-        raise BadUse("--who: this system does not say who is calling; name the person") from error
+main = changing("freeze")
 
 
 if __name__ == "__main__":

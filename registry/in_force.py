@@ -3,9 +3,7 @@
 usage: python -m registry.in_force --week 2026-W43 --out in_force.json --champion champion.json
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +13,7 @@ import typer
 
 from evaluation import week_source
 from feature_store import atomic, contracts
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.ledger import Ledger
 from feature_store.thresholds import Thresholds
@@ -72,23 +70,16 @@ def _served(store: Path, week: str) -> set[str]:
     return names
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def in_force(
-        week: Annotated[str, typer.Option(help="ISO week such as 2026-W43.")],
-        out: Annotated[Path, typer.Option(help="thresholds.json to write, if there are any.")],
-        label: Annotated[Path, typer.Option("--champion", help="JSON to write with the model in production.")],
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """The model in production and its thresholds, for a week's report."""
-        told = run(store, week, out, label)
-        print(json.dumps({"told": told}) if as_json else told)
-
-    return execute(in_force, "in-force", argv)
+@command("in-force")
+def main(
+    week: Annotated[str, typer.Option(help="ISO week such as 2026-W43.")],
+    out: Annotated[Path, typer.Option(help="thresholds.json to write, if there are any.")],
+    label: Annotated[Path, typer.Option("--champion", help="JSON to write with the model in production.")],
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """The model in production and its thresholds, for a week's report."""
+    told = run(store, week, out, label)
+    return Output({"told": told}, told)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ usage: python -m registry.merge_params --params params.yaml --set text.epochs=1 
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 import yaml
 
 from feature_store import atomic, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
 
 
 def run(path: Path, overrides: list[str], out: Path, store: Path) -> dict[str, Any]:
@@ -35,19 +34,14 @@ def run(path: Path, overrides: list[str], out: Path, store: Path) -> dict[str, A
     return merged
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def merge(
-        out: Annotated[Path, typer.Option(help="YAML file to write.")],
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-    ) -> None:
-        """Merge params into one checked file."""
-        run(params_file, overrides, out, store)
-
-    return execute(merge, "merge-params", argv)
+@command("merge-params")
+def main(
+    out: Annotated[Path, typer.Option(help="YAML file to write.")],
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> None:
+    """Merge params into one checked file."""
+    run(*asked, out, store)
 
 
 if __name__ == "__main__":

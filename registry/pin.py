@@ -5,7 +5,6 @@ usage: python -m registry.pin --store store --out data/inputs.json
 
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ import typer
 
 from feature_store import atomic, digest, freeze_log, logo_store
 from feature_store import params as parameters
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.extractors import catalogue
 from feature_store.feature_table import FeatureStore
@@ -107,18 +106,14 @@ def export_champion(store: Path) -> dict[str, Any] | None:
     return {"version": number, "digest": bundle_digest}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def pin(
-        store: StoreFolder = STORE_FOLDER,
-        out: Annotated[Path, typer.Option(help="JSON to write.")] = INPUTS,
-        params: ParamsFile = PARAMS_FILE,
-    ) -> None:
-        """Pin what a retrain starts from."""
-        run(store, out, parameters.load(params, store=store))
-
-    return execute(pin, "pin", argv)
+@command("pin")
+def main(
+    store: StoreFolder = STORE_FOLDER,
+    out: Annotated[Path, typer.Option(help="JSON to write.")] = INPUTS,
+    asked: ParamOptions = PARAM_OPTIONS,
+) -> None:
+    """Pin what a retrain starts from."""
+    run(store, out, parameters.load(*asked, store))
 
 
 if __name__ == "__main__":

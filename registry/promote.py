@@ -5,9 +5,7 @@ usage: upheld promote --model 4 --approver NAME --note TEXT
        upheld promote --describe
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from feature_store import atomic
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.errors import BadUse, FailedWork
 from registry import approval_log, champion, mlflow_store, proposal
 from registry.approval_log import Approval, Pair
@@ -71,35 +69,28 @@ def _told(status: str, model: Version, thresholds: Version, approval: Approval) 
     return {"status": status, "model": model.label, "thresholds": thresholds.label, **of}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run` and of `proposal.run`. Returns the exit code."""
-
-    def promote(
-        model: Annotated[str | None, typer.Option(help="Version or alias; with its thresholds [challenger].")] = None,
-        thresholds: Annotated[str | None, typer.Option(help="Version of the thresholds; alone, of the champion's.")] = None,
-        approver: Annotated[str, typer.Option(help="Who approves.")] = "",
-        note: Annotated[str, typer.Option(help="Why.")] = "",
-        despite_hold: Annotated[str | None, typer.Option(help="Reason to promote what the gate holds.")] = None,
-        instead_of: Annotated[str | None, typer.Option(help="Refuse if something else is in production by now.")] = None,
-        describe: Annotated[bool, typer.Option("--describe", help="Say what would change; change nothing.")] = False,
-        result: Annotated[Path | None, typer.Option(help="JSON to write with what is printed.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Put a registered model, or new thresholds of the champion, into production."""
-        if describe:
-            answer = proposal.run(store, model, thresholds)
-            text = f"{answer['subject']}\n\n{answer['body']}"
-        else:
-            answer = run(store, model, thresholds, approver=approver, note=note, despite_hold=despite_hold, instead_of=instead_of)
-            text = f"{answer['status']}: {answer['model']} with {answer['thresholds']} at alias champion"
-        if result:
-            atomic.write_json(result, answer)
-        print(json.dumps(answer) if as_json else text)
-
-    return execute(promote, "promote", argv)
+@command("promote")
+def main(
+    model: Annotated[str | None, typer.Option(help="Version or alias; with its thresholds [challenger].")] = None,
+    thresholds: Annotated[str | None, typer.Option(help="Version of the thresholds; alone, of the champion's.")] = None,
+    approver: Annotated[str, typer.Option(help="Who approves.")] = "",
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    despite_hold: Annotated[str | None, typer.Option(help="Reason to promote what the gate holds.")] = None,
+    instead_of: Annotated[str | None, typer.Option(help="Refuse if something else is in production by now.")] = None,
+    describe: Annotated[bool, typer.Option("--describe", help="Say what would change; change nothing.")] = False,
+    result: Annotated[Path | None, typer.Option(help="JSON to write with what is printed.")] = None,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Put a registered model, or new thresholds of the champion, into production."""
+    if describe:
+        answer = proposal.run(store, model, thresholds)
+        text = f"{answer['subject']}\n\n{answer['body']}"
+    else:
+        answer = run(store, model, thresholds, approver=approver, note=note, despite_hold=despite_hold, instead_of=instead_of)
+        text = f"{answer['status']}: {answer['model']} with {answer['thresholds']} at alias champion"
+    if result:
+        atomic.write_json(result, answer)
+    return Output(answer, text)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 usage: python -m registry.propose --report store/weekly/2026-W43
 """
 
-import json
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +12,7 @@ import typer
 
 from evaluation.week_summary import WeeklySummary
 from feature_store import atomic
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.thresholds import Thresholds
 from registry import champion, mlflow_store, thresholds, verified
 from registry.approval_log import Pair
@@ -86,24 +84,17 @@ def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
     return proposed.model_copy(update={**calibration, "categories": {**before.categories, **proposed.categories}})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def propose(
-        report: Annotated[Path, typer.Option(help="Folder that `upheld weekly` wrote.")],
-        result: Annotated[Path | None, typer.Option(help="JSON to write with what was proposed.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Register a week's proposed thresholds."""
-        told = run(store, report)
-        if result:
-            atomic.write_json(result, told)
-        print(json.dumps(told) if as_json else f"{told['status']}: {told['why']}")
-
-    return execute(propose, "propose", argv)
+@command("propose")
+def main(
+    report: Annotated[Path, typer.Option(help="Folder that `upheld weekly` wrote.")],
+    result: Annotated[Path | None, typer.Option(help="JSON to write with what was proposed.")] = None,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Register a week's proposed thresholds."""
+    told = run(store, report)
+    if result:
+        atomic.write_json(result, told)
+    return Output(told, f"{told['status']}: {told['why']}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ usage: python -m registry.register --workspace store/runs/RUN --store store --re
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ import yaml
 
 from feature_store import atomic, digest
 from feature_store import workspace_paths as paths
-from feature_store.command import STORE_FOLDER, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.params import flatten
 from feature_store.snapshot_contract import MANIFEST_FILE, read_manifest
@@ -135,21 +135,17 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def register(
-        workspace: Annotated[Path, typer.Option(help="Workspace of a finished run.")],
-        store: StoreFolder = STORE_FOLDER,
-        result: Annotated[Path | None, typer.Option(help="JSON to write with what was registered.")] = None,
-    ) -> None:
-        """Register a finished workspace."""
-        registered = run(workspace, store)
-        if result:
-            atomic.write_json(result, registered)
-        print(json.dumps(registered))
-
-    return execute(register, "register", argv)
+@command("register")
+def main(
+    workspace: Annotated[Path, typer.Option(help="Workspace of a finished run.")],
+    store: StoreFolder = STORE_FOLDER,
+    result: Annotated[Path | None, typer.Option(help="JSON to write with what was registered.")] = None,
+) -> None:
+    """Register a finished workspace."""
+    registered = run(workspace, store)
+    if result:
+        atomic.write_json(result, registered)
+    print(json.dumps(registered))
 
 
 if __name__ == "__main__":

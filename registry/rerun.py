@@ -4,14 +4,13 @@ usage: upheld rerun RUN --from STAGE
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
 from registry import airflow_home, retrain, runs
 
@@ -42,22 +41,15 @@ def run(store: Path, name: str, stage: str | None, conf: dict[str, object]) -> r
     return retrain.run(store, conf | {"rerun_of": earlier.name, "from_stage": forced})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def rerun(
-        name: Annotated[str, typer.Argument(metavar="RUN", help="Run to do again, or its unique beginning; `upheld runs` lists them.")],
-        stage: Annotated[str | None, typer.Option("--from", help="Stage to start from; by default the one that failed.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Run a retrain again from one stage on."""
-        conf = retrain.changed(params_file, overrides, store)
-        retrain.tell(store, run(store, name, stage, conf), as_json)
-
-    return execute(rerun, "rerun", argv)
+@command("rerun")
+def main(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Run to do again, or its unique beginning; `upheld runs` lists them.")],
+    stage: Annotated[str | None, typer.Option("--from", help="Stage to start from; by default the one that failed.")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Run a retrain again from one stage on."""
+    return retrain.output(store, run(store, name, stage, retrain.changed(*asked, store)))
 
 
 if __name__ == "__main__":

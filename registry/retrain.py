@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +22,13 @@ import yaml
 from rich.table import Table
 
 from feature_store import params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import FailedWork
+from feature_store.terminal import console
 from registry import airflow_home, runs
 
 POLL_S = 0.5
 SAY_EVERY_S = 30.0  # where no terminal shows it all the time
-REASON = re.compile(r"^\w+: failed: (.+)$", re.MULTILINE)  # as dags/run_stage.py prints it
 
 
 def run(store: Path, conf: dict[str, Any]) -> runs.Run:
@@ -116,8 +116,8 @@ def _why(workspace: Path, log: Path) -> str:
         again = f"again from there: upheld rerun {record.name} --from {record.failed_task}"
         stage_log = workspace / "logs" / f"{record.failed_task}.log"
         return f"run {record.name} failed at {record.failed_task}: {record.error}; log: {stage_log if stage_log.exists() else log}; {again}"
-    reasons = REASON.findall(log.read_text(encoding="utf-8", errors="replace"))
-    return f"{reasons[-1] if reasons else 'Airflow could not run the DAG'}; log: {log}"
+    refused = runs.read_failure(workspace.parent.parent / "refused" / f"{workspace.name}.json")  # before there was a workspace
+    return f"{refused.message if refused else 'Airflow could not run the DAG'}; log: {log}"
 
 
 def changed(params_file: Path, overrides: list[str], store: Path) -> dict[str, Any]:
@@ -145,12 +145,15 @@ def named(store: Path) -> str:
     return "" if store == STORE_FOLDER else f" --store {shlex.quote(str(store))}"
 
 
-def tell(store: Path, finished: runs.Run, as_json: bool) -> None:
-    """Print what every task did and what was registered, as JSON or as a table with the next commands."""
+def output(store: Path, finished: runs.Run) -> Output:
+    """What every task did and what was registered, with the next commands where it is shown."""
     registered = finished.tasks["register"]
-    if as_json:
-        print(json.dumps({"run": finished.name, "workspace": finished.workspace, "registered": registered, "tasks": finished.tasks}))
-        return
+    content = {"run": finished.name, "workspace": finished.workspace, "registered": registered, "tasks": finished.tasks}
+    return Output(content, lambda: _show(store, finished))
+
+
+def _show(store: Path, finished: runs.Run) -> None:
+    registered = finished.tasks["register"]
     table = Table("task", "what happened", "seconds", title=f"run {finished.name}")
     for name, result in finished.tasks.items():
         table.add_row(name, result["status"], f"{result['duration_s']:.1f}")
@@ -160,21 +163,12 @@ def tell(store: Path, finished: runs.Run, as_json: bool) -> None:
     out.print(f"report: {finished.workspace}/data/evaluation/report.html\nall runs: upheld runs{named(store)}", markup=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def retrain(
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Run the whole job through Airflow: snapshot to challenger."""
-        conf = changed(params_file, overrides, store)
-        say_kept(store)
-        tell(store, run(store, conf), as_json)
-
-    return execute(retrain, "retrain", argv)
+@command("retrain")
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
+    """Run the whole job through Airflow: snapshot to challenger."""
+    conf = changed(*asked, store)
+    say_kept(store)
+    return output(store, run(store, conf))
 
 
 if __name__ == "__main__":

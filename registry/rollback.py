@@ -3,16 +3,14 @@
 usage: upheld rollback --approver NAME --note TEXT
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from registry import champion, mlflow_store
 
 
@@ -41,23 +39,16 @@ def run(store: Path, approver: str, note: str) -> dict[str, Any]:
     return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def rollback(
-        approver: Annotated[str, typer.Option(help="Who decides.")],
-        note: Annotated[str, typer.Option(help="Why.")] = "",
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Put back what was in production before."""
-        answer = run(store, approver, note)
-        told = f"rolled back to {answer['model']} with {answer['thresholds']} at alias champion"
-        print(json.dumps(answer) if as_json else told)
-
-    return execute(rollback, "rollback", argv)
+@command("rollback")
+def main(
+    approver: Annotated[str, typer.Option(help="Who decides.")],
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Put back what was in production before."""
+    answer = run(store, approver, note)
+    told = f"rolled back to {answer['model']} with {answer['thresholds']} at alias champion"
+    return Output(answer, told)
 
 
 if __name__ == "__main__":

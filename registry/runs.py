@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.errors import BadUse
 
 
@@ -29,6 +29,20 @@ class Run:
     error: str | None
     workspace: str
     tasks: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What dags/run_stage.py leaves where a task failed: which one, why, and its exit code (1 failed, 2 bad use, 75 killed)."""
+
+    task: str
+    message: str
+    exit_code: int
+
+
+def read_failure(path: Path) -> Failure | None:
+    """The failure that a file tells of; None where there is no such file, so no task's last try failed."""
+    return Failure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def folder(store: Path, name: str) -> Path:
@@ -54,14 +68,14 @@ def read(workspace: Path) -> Run:
     """What one workspace tells of its run: tasks in the order in which they started."""
     results = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((workspace / "results").glob("*.json"))]
     tasks = dict(sorted(results, key=lambda item: item[1]["started_at"]))
-    failed = next((task for task, result in tasks.items() if result["status"] == "failed"), None)
-    state = "failed" if failed else "registered" if "register" in tasks else "unfinished"
+    failure = read_failure(workspace / "failure.json")
+    state = "failed" if failure else "registered" if "register" in tasks else "unfinished"
     return Run(
         name=workspace.name,
         created_at=json.loads((workspace / "run.json").read_text(encoding="utf-8"))["created_at"],
         state=state,
-        failed_task=failed,
-        error=tasks[failed]["error"] if failed else None,
+        failed_task=failure.task if failure else None,
+        error=failure.message if failure else None,
         workspace=str(workspace),
         tasks=tasks,
     )
@@ -89,25 +103,14 @@ def show(runs: Sequence[Run]) -> None:
         print(f"its log: {log}\nagain from there: upheld rerun {failed.name} --from {failed.failed_task}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def runs(
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-    ) -> None:
-        """List the retrains and where the failed ones stopped."""
-        found = run(store)
-        if as_json:
-            print(json.dumps([asdict(item) for item in found]))
-        elif found:
-            show(found)
-        else:
-            print(f"no run yet in {store / 'runs'}; `upheld retrain` makes one")
-
-    return execute(runs, "runs", argv)
+@command("runs")
+def main(
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """List the retrains and where the failed ones stopped."""
+    found = run(store)
+    none = f"no run yet in {store / 'runs'}; `upheld retrain` makes one"
+    return Output([asdict(item) for item in found], (lambda: show(found)) if found else none)
 
 
 if __name__ == "__main__":

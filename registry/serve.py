@@ -5,7 +5,6 @@ usage: upheld score --post post.json; upheld score --posts posts.parquet --out d
 
 import json
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,10 @@ from typing import Annotated
 import typer
 
 from feature_store import author_history, freeze_log, params
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse
 from feature_store.ledger import Ledger
-from feature_store.terminal import visible
+from feature_store.terminal import console, visible
 from feature_store.thresholds import Thresholds
 from registry import champion, mlflow_store, verified
 from registry.approval_log import Pair
@@ -70,39 +69,36 @@ def _removals(store: Path) -> dict[str, int]:
     return author_history.current_removals(outcomes, posts.set_index("post_id")["author_id"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: score one post or many. Returns the exit code."""
-
-    def score_posts(
-        post: Annotated[Path | None, typer.Option(help="JSON file with one post; the answer goes to standard output.")] = None,
-        posts: Annotated[Path | None, typer.Option(help="Parquet, JSONL or CSV file of posts.")] = None,
-        out: Annotated[Path | None, typer.Option(help="Parquet of decisions to write, with --posts.")] = None,
-        model: Annotated[str | None, typer.Option(help="Version or alias [champion, else challenger].")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Decide on one post or many with a registered model and its thresholds."""
-        if (post is None) == (posts is None) or (posts is None) != (out is None):
-            raise BadUse("expected either --post FILE, or --posts FILE with --out FILE")
-        settings = params.load(params_file, overrides, store)
-        judge = appoint(store, model)
-        console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
-        if judge.frozen:
-            console().print(f"frozen, so not removed automatically: {', '.join(sorted(judge.frozen))}", markup=False, highlight=False)
-        removals = _removals(store)
-        if post is not None:
-            answer, notes = score.one(judge, post, settings, removals)
-            print(json.dumps(answer, indent=None if as_json else 2))
-        elif posts is not None and out is not None:
-            result = score.run(judge, posts, out, settings, removals, datetime.now(UTC))
-            notes = result.notes
-            print(json.dumps({"out": str(out), "posts": result.num_posts, "actions": result.actions}))
-        for note in notes:
-            console().print(visible(note), markup=False, highlight=False)
-
-    return execute(score_posts, "score", argv)
+@command("score")
+def main(
+    post: Annotated[Path | None, typer.Option(help="JSON file with one post; the answer goes to standard output.")] = None,
+    posts: Annotated[Path | None, typer.Option(help="Parquet, JSONL or CSV file of posts.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet of decisions to write, with --posts.")] = None,
+    model: Annotated[str | None, typer.Option(help="Version or alias [champion, else challenger].")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Decide on one post or many with a registered model and its thresholds."""
+    if (post is None) == (posts is None) or (posts is None) != (out is None):
+        raise BadUse("expected either --post FILE, or --posts FILE with --out FILE")
+    settings = params.load(*asked, store)
+    judge = appoint(store, model)
+    console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
+    if judge.frozen:
+        console().print(f"frozen, so not removed automatically: {', '.join(sorted(judge.frozen))}", markup=False, highlight=False)
+    removals = _removals(store)
+    if post is not None:
+        answer, notes = score.one(judge, post, settings, removals)
+        output = Output(answer, json.dumps(answer, indent=2))
+    else:
+        assert posts is not None and out is not None
+        result = score.run(judge, posts, out, settings, removals, datetime.now(UTC))
+        notes = result.notes
+        content = {"out": str(out), "posts": result.num_posts, "actions": result.actions}
+        output = Output(content, json.dumps(content))
+    for note in notes:
+        console().print(visible(note), markup=False, highlight=False)
+    return output
 
 
 if __name__ == "__main__":

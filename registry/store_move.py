@@ -8,14 +8,14 @@ import json
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from feature_store import atomic
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.errors import BadUse, FailedWork
 from registry import airflow_home, store_place
 
@@ -141,23 +141,13 @@ def _tell(done: dict[str, Any]) -> None:
         print(f"  {name}: {count}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def move(
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Make a copied or moved store a store of its own."""
-        done = run(store)
-        if as_json:
-            print(json.dumps(done))
-        else:
-            _tell(done)
-
-    return execute(move, "store move", argv)
+@command("store move")
+def main(
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Make a copied or moved store a store of its own."""
+    done = run(store)
+    return Output(done, lambda: _tell(done))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import typer
 
 from evaluation.report.files import FIRST_SCREEN
 from feature_store import atomic, digest
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.errors import BadUse
 from feature_store.thresholds import Thresholds
 from registry import mlflow_store, verified
@@ -102,27 +102,20 @@ def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, s
         return mlflow_store.register_thresholds(registry, run_id, tags)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def thresholds(
-        path: Annotated[Path, typer.Option("--thresholds", help="thresholds.json to register.")],
-        model: Annotated[str, typer.Option(help="Version or alias that they belong to.")],
-        report: Annotated[Path, typer.Option(help="Folder with report.html and report.md.")],
-        origin: Annotated[str, typer.Option(help="What they come from.")],
-        result: Annotated[Path | None, typer.Option(help="JSON to write with what was registered.")] = None,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Register thresholds for a model."""
-        registered = run(path, model, report, origin, store)
-        if result:
-            atomic.write_json(result, registered)
-        print(json.dumps(registered) if as_json else f"{registered['status']}: {registered['thresholds']} for {registered['model']}")
-
-    return execute(thresholds, "thresholds", argv)
+@command("thresholds")
+def main(
+    path: Annotated[Path, typer.Option("--thresholds", help="thresholds.json to register.")],
+    model: Annotated[str, typer.Option(help="Version or alias that they belong to.")],
+    report: Annotated[Path, typer.Option(help="Folder with report.html and report.md.")],
+    origin: Annotated[str, typer.Option(help="What they come from.")],
+    result: Annotated[Path | None, typer.Option(help="JSON to write with what was registered.")] = None,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Register thresholds for a model."""
+    registered = run(path, model, report, origin, store)
+    if result:
+        atomic.write_json(result, registered)
+    return Output(registered, f"{registered['status']}: {registered['thresholds']} for {registered['model']}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -21,8 +21,9 @@ from typing import IO, Annotated, Any
 import typer
 
 from feature_store import atomic
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import STORE_FOLDER, AsJson, StoreFolder, command
 from feature_store.errors import FailedWork
+from feature_store.terminal import console
 from registry import airflow_home, mlflow_store, schedules, servers
 from registry.servers import HOST, Server
 
@@ -80,7 +81,9 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
             _wait_until_ready(started, airflow_port, mlflow_port, login)
             atomic.write_json(home / "up.json", addresses | {"pid": os.getpid()})
             _tell(addresses | login | {"dags": _dags(airflow_port, login, on)}, as_json)
-            _wait(started)
+            while True:
+                servers.refuse_ended(started)
+                time.sleep(POLL_S)
 
 
 def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login: Mapping[str, str], stack: ExitStack) -> list[Server]:
@@ -127,21 +130,14 @@ def _mlflow_login(pages: Path, login: Mapping[str, str]) -> dict[str, str]:
 def _wait_until_ready(started: Sequence[Server], airflow_port: int, mlflow_port: int, login: Mapping[str, str]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     with console().status("starting Airflow and MLflow"):
-        while not (_mlflow_answers(mlflow_port) and {dag["dag"] for dag in schedules.listed(airflow_port, login)} >= SCHEDULED):
+        while not (
+            servers.ask(mlflow_port, "GET", "/health") is not None
+            and {dag["dag"] for dag in schedules.listed(airflow_port, login)} >= SCHEDULED
+        ):
             servers.refuse_ended(started)
             if time.monotonic() > deadline:
                 raise FailedWork(f"not ready after {START_TIMEOUT_S:.0f} s; see {' and '.join(str(server.log) for server in started)}")
             time.sleep(POLL_S)
-
-
-def _wait(started: Sequence[Server]) -> None:
-    while True:
-        servers.refuse_ended(started)
-        time.sleep(POLL_S)
-
-
-def _mlflow_answers(port: int) -> bool:
-    return servers.ask(port, "GET", "/health") is not None
 
 
 def _dags(port: int, login: Mapping[str, str], on: bool) -> list[dict[str, Any]]:
@@ -177,7 +173,8 @@ def _found(path: Path) -> dict[str, Any]:
 def _login(path: Path) -> dict[str, str]:
     """Airflow's only user and a password made once for this store, in the file where Airflow looks it up."""
     if not path.exists():
-        airflow_home.write_once(path, json.dumps({USER: secrets.token_urlsafe(12)}))
+        with suppress(FileExistsError):  # another process has just made it
+            atomic.create_text(path, json.dumps({USER: secrets.token_urlsafe(12)}), 0o600)
     return {"username": USER, "password": json.loads(path.read_text(encoding="utf-8"))[USER]}
 
 
@@ -214,22 +211,16 @@ def _tell(addresses: Mapping[str, Any], as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def up(
-        airflow_port: Annotated[int, typer.Option(help="Loopback port of Airflow.", min=1, max=65535)] = 8080,
-        mlflow_port: Annotated[int, typer.Option(help="Loopback port of MLflow.", min=1, max=65535)] = 5000,
-        on: Annotated[bool, typer.Option("--on", help="Switch every paused DAG on.")] = False,
-        params_file: ParamsFile = PARAMS_FILE,
-        overrides: Overrides = [],  # noqa: B006  (Typer reads it, nobody changes it)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Start Airflow and MLflow on loopback."""
-        run(store, airflow_port, mlflow_port, on, as_json)
-
-    return execute(up, "up", argv)
+@command("up")
+def main(
+    airflow_port: Annotated[int, typer.Option(help="Loopback port of Airflow.", min=1, max=65535)] = 8080,
+    mlflow_port: Annotated[int, typer.Option(help="Loopback port of MLflow.", min=1, max=65535)] = 5000,
+    on: Annotated[bool, typer.Option("--on", help="Switch every paused DAG on.")] = False,
+    store: StoreFolder = STORE_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Start Airflow and MLflow on loopback."""
+    run(store, airflow_port, mlflow_port, on, as_json)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from evaluation import audit_sample, evaluate, weekly
 from feature_store import expectations, features, ingest
-from feature_store.command import console, execute
+from feature_store.command import command
 from feature_store.ledger import Ledger
-from feature_store.terminal import visible
+from feature_store.terminal import console, visible
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post
 from tests.weeks import deliver as deliver_week
 from tests.weeks import tables
@@ -89,7 +89,8 @@ def test_what_is_known_of_a_post_is_escaped(capsys) -> None:
 
 
 def test_print_rich_and_an_error_go_through_one_place(capsys) -> None:
-    def command() -> None:
+    @command("x")
+    def main() -> None:
         print(EVIL)
         table = Table(EVIL)
         table.add_row(EVIL)
@@ -98,16 +99,17 @@ def test_print_rich_and_an_error_go_through_one_place(capsys) -> None:
             shown.print(table)
         raise OSError(13, EVIL, EVIL)
 
-    assert execute(command, "x", []) == 1
+    assert main([]) == 1
     assert said(capsys).count("EVIL") >= 6
 
 
 def test_colours_of_our_own_get_through(capsys) -> None:
-    def command() -> None:
+    @command("x")
+    def main() -> None:
         shown = console(stderr=False, force_terminal=True, color_system="standard", highlight=False)
         shown.print("[bold]mark[/bold]\x1b[31m")
 
-    assert execute(command, "x", []) == 0
+    assert main([]) == 0
     assert capsys.readouterr().out == "\x1b[1mmark\x1b[0m\\u001b[31m\n"
 
 
@@ -122,7 +124,7 @@ def test_no_console_is_made_anywhere_else() -> None:
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Console"
     ]
     assert len(paths) > 100
-    assert made == [], "make it with feature_store.command.console"
+    assert made == [], "make it with feature_store.terminal.console"
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch) -> None:
@@ -143,8 +145,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("lance error: IO: No space left on device (28)")])
 def test_a_full_disk_is_known_by_its_words(capsys, error) -> None:
-    def command() -> None:
+    @command("x")
+    def main() -> None:
         raise error
 
-    assert execute(command, "x", []) == 1
+    assert main([]) == 1
     assert said(capsys).count("\n") == 1

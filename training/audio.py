@@ -3,7 +3,6 @@
 usage: python -m training.audio     in a workspace that holds data/snapshot
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +16,11 @@ import torch
 from feature_store import digest
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.contents import Spectrogram, sounds_of
 from feature_store.shards import Shards
 from feature_store.snapshot_contract import pins_of, read_manifest, read_snapshot
+from feature_store.terminal import console
 from feature_store.workspace_paths import AUDIO_MODEL, SNAPSHOT
 from training import stage
 from training.audio_model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
@@ -136,22 +136,14 @@ def _with_sound(posts: pd.DataFrame) -> pd.DataFrame:
     return posts[posts.audio_digests.map(len) > 0].reset_index(drop=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage in the working directory. Returns the exit code."""
-
-    def audio(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
-        """Train the sound classifier on the snapshot's labels."""
-        read_sounds = sounds_of(store, pins_of(read_manifest(SNAPSHOT)))
-        result = run(parameters.load(params, set_), SNAPSHOT, read_sounds, AUDIO_MODEL, store)
-        if as_json:
-            print(json.dumps(asdict(result)))
-        elif result.trained:
-            speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
-            console().print(f"audio: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}")
-        else:
-            console().print(f"audio: untrained, {result.reason}")
-
-    return execute(audio, "audio", argv)
+@command("audio")
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
+    """Train the sound classifier on the snapshot's labels."""
+    read_sounds = sounds_of(store, pins_of(read_manifest(SNAPSHOT)))
+    result = run(parameters.load(*asked), SNAPSHOT, read_sounds, AUDIO_MODEL, store)
+    speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
+    trained = f"audio: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
+    return Output(asdict(result), lambda: console().print(trained if result.trained else f"audio: untrained, {result.reason}"))
 
 
 if __name__ == "__main__":

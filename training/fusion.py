@@ -3,9 +3,7 @@
 usage: python -m training.fusion     in a workspace that holds data/snapshot and data/stage1.parquet
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,9 +13,10 @@ import pyarrow.parquet as pq
 
 from feature_store import params as parameters
 from feature_store.atomic import replacing, write_json
-from feature_store.command import PARAMS_FILE, AsJson, Overrides, ParamsFile, console, execute
+from feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
 from feature_store.errors import FailedWork
 from feature_store.snapshot_contract import read_snapshot
+from feature_store.terminal import console
 from feature_store.workspace_paths import FUSION, SCORES, SNAPSHOT, STAGE1
 from training import fusion_model, score_table
 
@@ -98,22 +97,19 @@ def _read_stage1(path: Path) -> pd.DataFrame:
         raise FailedWork(f"{path}: not readable ({error}); run the stage predict again") from error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage in the working directory. Returns the exit code."""
+@command("fusion")
+def main(asked: ParamOptions = PARAM_OPTIONS) -> Output:
+    """Fit the fusion layer and score the calibration and test posts."""
+    result = run(parameters.load(*asked), SNAPSHOT, STAGE1, FUSION, SCORES)
 
-    def fusion(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], as_json: AsJson = False) -> None:  # noqa: B006
-        """Fit the fusion layer and score the calibration and test posts."""
-        result = run(parameters.load(params, set_), SNAPSHOT, STAGE1, FUSION, SCORES)
-        if as_json:
-            print(json.dumps(asdict(result)))
-            return
+    def show() -> None:
         for policy, num in result.num_labels.items():
             marks = f", with the marks of {', '.join(result.brands[policy])}" if result.brands[policy] else ""
             console().print(f"{policy}: {num} labels; {result.passed_through.get(policy, 'fitted')}{marks}", markup=False)
         left_out = f"{result.num_appeal_only_left_out} known from appeals alone left out"
         console().print(f"{result.num_scores} scores, {result.num_labelled_scores} labelled; {left_out}")
 
-    return execute(fusion, "fusion", argv)
+    return Output(asdict(result), show)
 
 
 if __name__ == "__main__":

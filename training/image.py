@@ -3,7 +3,6 @@
 usage: python -m training.image     in a workspace that holds data/snapshot
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +18,12 @@ from feature_store import digest
 from feature_store import params as parameters
 from feature_store.atomic import replacing_folder
 from feature_store.backbones.devices import best_device
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.contents import pictures_of
 from feature_store.extractors import image_decoding
 from feature_store.shards import Shards
 from feature_store.snapshot_contract import pins_of, read_snapshot
+from feature_store.terminal import console
 from feature_store.workspace_paths import IMAGE_MODEL, SNAPSHOT
 from training import stage
 from training.data import Array, Examples, Rows, labelled_posts, targets_of
@@ -167,23 +167,15 @@ def _with_images(posts: pd.DataFrame) -> pd.DataFrame:
     return posts[posts.image_digests.map(lambda digests: digests is not None and len(digests) > 0)].reset_index(drop=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage in the working directory. Returns the exit code."""
-
-    def image(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
-        """Fine-tune the image classifier on the snapshot's labels."""
-        data = read_snapshot(SNAPSHOT)
-        read_images = pictures_of(store, data.posts, pins_of(data.manifest))
-        result = run(parameters.load(params, set_), SNAPSHOT, read_images, IMAGE_MODEL, store)
-        if as_json:
-            print(json.dumps(asdict(result)))
-        elif result.trained:
-            speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
-            console().print(f"image: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}")
-        else:
-            console().print(f"image: untrained, {result.reason}")
-
-    return execute(image, "image", argv)
+@command("image")
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
+    """Fine-tune the image classifier on the snapshot's labels."""
+    data = read_snapshot(SNAPSHOT)
+    read_images = pictures_of(store, data.posts, pins_of(data.manifest))
+    result = run(parameters.load(*asked), SNAPSHOT, read_images, IMAGE_MODEL, store)
+    speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
+    trained = f"image: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
+    return Output(asdict(result), lambda: console().print(trained if result.trained else f"image: untrained, {result.reason}"))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ usage: python -m training.logo     in a workspace that holds data/logo
        upheld logo train DATASET --out D
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +17,10 @@ import typer
 from feature_store import logo_dataset
 from feature_store import params as parameters
 from feature_store.atomic import replacing, replacing_folder
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.logo_dataset import CORNERS, Dataset
+from feature_store.terminal import console
 from feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
 from training import logo_detector, stage
 from training.logo_detector import Detector
@@ -119,31 +118,21 @@ def _photos(data: Dataset, split: str, params: parameters.Params, store: Path, f
     return photo_map(photos, logo_dataset.contents(data, digests, store), side, params.logo_data.max_pixels, folder)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def logo(
-        dataset: Annotated[Path, typer.Argument(help="Folder of a logo dataset.")] = LOGO_DATASET,
-        out: Annotated[Path | None, typer.Option(help="Folder for `model` and `detections.parquet`.")] = None,
-        params: ParamsFile = PARAMS_FILE,
-        set_: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Train the logo detector, and apply it to the photos that it has not learned from."""
-        model, detections = (LOGO_MODEL, LOGO_DETECTIONS) if out is None else (out / "model", out / "detections.parquet")
-        result = run(parameters.load(params, set_), dataset, model, detections, store)
-        if out is not None and not result.trained:
-            raise FailedWork(f"{dataset}: {result.reason}; add photos with boxes, or compose some with `upheld logo compose`")
-        if as_json:
-            print(json.dumps(asdict(result)))
-        elif result.trained:
-            figure = "undefined (no mark in split val)" if result.map_50 is None else f"{result.map_50:.3f}"
-            console().print(f"logo: {result.num_train_photos} photos, epoch {result.best_epoch} kept, val mAP@50 {figure}")
-        else:
-            console().print(f"logo: untrained, {result.reason}")
-
-    return execute(logo, "logo train", argv)
+@command("logo train")
+def main(
+    dataset: Annotated[Path, typer.Argument(help="Folder of a logo dataset.")] = LOGO_DATASET,
+    out: Annotated[Path | None, typer.Option(help="Folder for `model` and `detections.parquet`.")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Train the logo detector, and apply it to the photos that it has not learned from."""
+    model, detections = (LOGO_MODEL, LOGO_DETECTIONS) if out is None else (out / "model", out / "detections.parquet")
+    result = run(parameters.load(*asked), dataset, model, detections, store)
+    if out is not None and not result.trained:
+        raise FailedWork(f"{dataset}: {result.reason}; add photos with boxes, or compose some with `upheld logo compose`")
+    figure = "undefined (no mark in split val)" if result.map_50 is None else f"{result.map_50:.3f}"
+    trained = f"logo: {result.num_train_photos} photos, epoch {result.best_epoch} kept, val mAP@50 {figure}"
+    return Output(asdict(result), lambda: console().print(trained if result.trained else f"logo: untrained, {result.reason}"))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 usage: upheld logo detect IMAGES --model models/logo --out D
 """
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +14,12 @@ import typer
 
 from feature_store import params as parameters
 from feature_store.atomic import replacing
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import BadUse, FailedWork
 from feature_store.logo_dataset import checked_bytes
 from feature_store.logo_image import Unreadable
 from feature_store.logo_look import look, photo_bytes
+from feature_store.terminal import console
 from feature_store.workspace_paths import LOGO_MODEL
 from training import logo_detector
 
@@ -72,27 +72,19 @@ def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Resu
     return Result(len(files) - len(refused), refused, len(found))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `run`. Returns the exit code."""
-
-    def logo_detect(
-        images: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
-        model: Annotated[Path, typer.Option(help="Folder of a trained detector.")] = LOGO_MODEL,
-        out: Annotated[Path, typer.Option(help="Folder for detections.parquet and refused.parquet.")] = Path("logo_detections"),
-        params: ParamsFile = PARAMS_FILE,
-        set_: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Find brand marks on photos."""
-        result = run(parameters.load(params, set_, store), images, model, out)
-        if as_json:
-            print(json.dumps(asdict(result)))
-        else:
-            refused = f", {len(result.refused)} refused ({out}/refused.parquet says why)" if result.refused else ""
-            console().print(f"{result.num_detections} marks on {result.num_photos} photos{refused}: {out}/detections.parquet")
-
-    return execute(logo_detect, "logo detect", argv)
+@command("logo detect")
+def main(
+    images: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
+    model: Annotated[Path, typer.Option(help="Folder of a trained detector.")] = LOGO_MODEL,
+    out: Annotated[Path, typer.Option(help="Folder for detections.parquet and refused.parquet.")] = Path("logo_detections"),
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Find brand marks on photos."""
+    result = run(parameters.load(*asked, store), images, model, out)
+    refused = f", {len(result.refused)} refused ({out}/refused.parquet says why)" if result.refused else ""
+    text = f"{result.num_detections} marks on {result.num_photos} photos{refused}: {out}/detections.parquet"
+    return Output(asdict(result), lambda: console().print(text))
 
 
 if __name__ == "__main__":

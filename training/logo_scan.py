@@ -3,15 +3,14 @@
 usage: python -m training.logo_scan     in a workspace that holds data/snapshot and models/logo
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from feature_store import contents
-from feature_store.command import STORE_FOLDER, AsJson, StoreFolder, console, execute
+from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from feature_store.snapshot_contract import pins_of, read_snapshot
+from feature_store.terminal import console
 from feature_store.workspace_paths import LOGO_MODEL, LOGO_SCAN, SNAPSHOT
 from training import logo_detector, logo_pictures, progress
 from training.snapshot_media import whole
@@ -53,21 +52,14 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
     return Result(len(looked.sizes), len(looked.detections), len(looked.brands))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage in the working directory. Returns the exit code."""
-
-    def logo_scan(
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Find brand marks on every picture of the snapshot's posts."""
-        result = run(store, SNAPSHOT, LOGO_MODEL, LOGO_SCAN)
-        if as_json:
-            print(json.dumps(asdict(result)))
-        else:
-            console().print(f"{result.num_detections} marks of {result.num_brands} brands on {result.num_images} pictures")
-
-    return execute(logo_scan, "logo_scan", argv)
+@command("logo_scan")
+def main(
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Find brand marks on every picture of the snapshot's posts."""
+    result = run(store, SNAPSHOT, LOGO_MODEL, LOGO_SCAN)
+    text = f"{result.num_detections} marks of {result.num_brands} brands on {result.num_images} pictures"
+    return Output(asdict(result), lambda: console().print(text))
 
 
 if __name__ == "__main__":

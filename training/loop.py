@@ -15,8 +15,8 @@ from torch import nn
 
 from feature_store import progress
 from feature_store.backbones.devices import autocast, deterministic
-from feature_store.command import console
 from feature_store.params_training import Fit
+from feature_store.terminal import console
 from training.checkpoint import State, load_checkpoint, save_checkpoint
 from training.data import Rows, epoch_batches, share_of_batch
 from training.optimizer import build_optimizer, set_progress

@@ -3,9 +3,7 @@
 usage: python -m training.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and what the logo detector found
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +15,11 @@ from feature_store import contents
 from feature_store import params as parameters
 from feature_store import workspace_paths as paths
 from feature_store.atomic import replacing
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.inputs import Inputs, read_inputs
 from feature_store.snapshot_contract import read_snapshot
+from feature_store.terminal import console
 from training import logo_pictures, logo_signals, pipeline, progress, score_table, stage1
 from training.snapshot_media import whole
 
@@ -120,24 +119,16 @@ def _write(table: pa.Table, path: Path) -> None:
         pq.write_table(table, partial, compression="zstd")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage in the working directory. Returns the exit code."""
-
-    def predict(
-        params: ParamsFile = PARAMS_FILE,
-        set_: Overrides = [],  # noqa: B006  (Typer reads the default)
-        store: StoreFolder = STORE_FOLDER,
-        as_json: AsJson = False,
-    ) -> None:
-        """Apply stage 1 and the champion to the posts that they have not learned from."""
-        loaded = parameters.load(params, set_)
-        result = run(loaded, store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
-        if as_json:
-            print(json.dumps(asdict(result)))
-        else:
-            console().print(f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion")
-
-    return execute(predict, "predict", argv)
+@command("predict")
+def main(
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Apply stage 1 and the champion to the posts that they have not learned from."""
+    loaded = parameters.load(*asked)
+    result = run(loaded, store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
+    text = f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion"
+    return Output(asdict(result), lambda: console().print(text))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 usage: python -m training.text     in a workspace that holds data/snapshot
 """
 
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,10 @@ import torch
 from feature_store import digest
 from feature_store import params as parameters
 from feature_store.backbones.devices import best_device
-from feature_store.command import PARAMS_FILE, STORE_FOLDER, AsJson, Overrides, ParamsFile, StoreFolder, console, execute
+from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from feature_store.errors import FailedWork
 from feature_store.snapshot_contract import read_snapshot
+from feature_store.terminal import console
 from feature_store.workspace_paths import SNAPSHOT, TEXT_MODEL
 from training import stage
 from training.data import Array, Examples, Rows, labelled_posts, targets_of
@@ -153,19 +152,13 @@ def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, stor
     return {"used": True, "bundle": bundle, "reason": "same backbone"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage in the working directory. Returns the exit code."""
-
-    def text(params: ParamsFile = PARAMS_FILE, set_: Overrides = [], store: StoreFolder = STORE_FOLDER, as_json: AsJson = False) -> None:  # noqa: B006
-        """Fine-tune the text classifier on the snapshot's labels."""
-        result = run(parameters.load(params, set_), SNAPSHOT, TEXT_MODEL, store)
-        if as_json:
-            print(json.dumps(asdict(result)))
-            return
-        speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
-        console().print(f"text: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}")
-
-    return execute(text, "text", argv)
+@command("text")
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
+    """Fine-tune the text classifier on the snapshot's labels."""
+    result = run(parameters.load(*asked), SNAPSHOT, TEXT_MODEL, store)
+    speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
+    text = f"text: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
+    return Output(asdict(result), lambda: console().print(text))
 
 
 if __name__ == "__main__":

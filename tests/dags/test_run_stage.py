@@ -26,6 +26,8 @@ def test_a_stage_is_executed_then_unchanged_and_elsewhere_restored(toy: Any) -> 
     assert json.loads((toy.workspace("one") / "data/total.json").read_text()) == 2 * (1 + 2 + 3) + 6 * _seed(toy.workspace("one"))
     assert toy.stage("copy", "one")[1]["status"] == "unchanged"
     assert toy.stage("copy", "one", "--force")[1]["status"] == "executed"
+    shutil.rmtree(toy.workspace("one") / "data/copied")
+    assert toy.stage("copy", "one")[1]["status"] == "restored"  # the same entry in the lock, yet its out had gone
     toy.prepare("two")
     assert [toy.stage(name, "two")[1]["status"] for name in STAGES] == ["restored"] * 3
     assert _outs(toy.workspace("one")) == _outs(toy.workspace("two"))
@@ -68,6 +70,8 @@ def test_a_wrong_param_is_bad_use_and_leaves_nothing(toy: Any, key: str, value: 
     assert code == 2
     assert key.split(".", maxsplit=1)[0] in result["error"]
     assert list((toy.store / "runs").iterdir()) == []
+    refused = json.loads((toy.store / "refused" / "one.json").read_text())
+    assert refused == {"task": "prepare", "message": result["error"], "exit_code": 2}
 
 
 def test_null_is_the_empty_text_where_the_repository_has_one(toy: Any) -> None:
@@ -97,6 +101,11 @@ def test_a_failing_stage_says_its_own_last_words(toy: Any) -> None:
     assert code == 1
     assert result == {"status": "failed", "error": "double: double: told to fail, key toy (exit code 1)"}
     assert "told to fail" in (toy.workspace("one") / "logs/double.log").read_text()
+    failure = toy.workspace("one") / "failure.json"
+    assert json.loads(failure.read_text()) == {"task": "double", "message": result["error"], "exit_code": 1}
+    (toy.store / "fail").unlink()
+    assert toy.stage("double", "one")[0] == 0
+    assert not failure.exists()
 
 
 def test_a_rerun_takes_inputs_and_params_of_the_earlier_run(toy: Any) -> None:

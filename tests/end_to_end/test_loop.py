@@ -51,9 +51,9 @@ class Upheld:
 
     def __call__(self, *arguments: object) -> dict[str, Any]:
         command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-        settings = ["--params", str(self.params), "--store", str(self.folder / "store"), "--json"]
+        place = [] if "respond" in arguments else ["--params", str(self.params), "--store", str(self.folder / "store")]
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "UPHELD_AUDIT_SECRET": SECRET, "OMP_NUM_THREADS": "2"}
-        done = subprocess.run([*command, *settings], cwd=self.folder, env=environment, capture_output=True, text=True)
+        done = subprocess.run([*command, *place, "--json"], cwd=self.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

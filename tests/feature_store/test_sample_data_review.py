@@ -41,7 +41,7 @@ def respond(plan: pd.DataFrame, world: Path, folder: Path, *more: str) -> int:
     folder.mkdir(exist_ok=True)
     plan.to_parquet(folder / "plan.parquet", index=False)
     arguments = ["--plan", str(folder / "plan.parquet"), "--world", str(world), "--out", str(folder / "out")]
-    return cli.main(["sample-data", "respond", *arguments, "--params", str(ROOT / "params.yaml"), *more])
+    return cli.main(["sample-data", "respond", *arguments, *more])
 
 
 def answers(folder: Path) -> pd.DataFrame:
@@ -154,7 +154,7 @@ def test_respond_twice_shuffled_or_in_part_gives_the_same_answers(world, plan, t
 
 def test_respond_reads_csv_and_an_empty_plan(world, plan, tmp_path, capsys) -> None:
     plan[:20].to_csv(tmp_path / "plan.csv", index=False)
-    arguments = ["--world", str(world), "--out", str(tmp_path / "o"), "--params", str(ROOT / "params.yaml"), "--json"]
+    arguments = ["--world", str(world), "--out", str(tmp_path / "o"), "--json"]
     assert cli.main(["sample-data", "respond", "--plan", str(tmp_path / "plan.csv"), *arguments]) == 0
     assert json.loads(capsys.readouterr().out)["draws"] == 20
     assert respond(plan[:0], world, tmp_path / "none") == 0

@@ -22,6 +22,8 @@ def store(tmp_path: Path) -> Path:
         (results / "prepare.json").write_text(json.dumps({"status": "executed", "started_at": 1}))
     failed = {"status": "failed", "started_at": 2, "error": "out of memory"}
     (tmp_path / "runs" / NAMES[0] / "results" / "logo_evaluate.json").write_text(json.dumps(failed))
+    failure = {"task": "logo_evaluate", "message": "out of memory", "exit_code": 1}
+    (tmp_path / "runs" / NAMES[0] / "failure.json").write_text(json.dumps(failure))
     registered = {"status": "registered", "started_at": 2, "model": "upheld-moderation/12", "thresholds": "upheld-thresholds/15"}
     (tmp_path / "runs" / NAMES[1] / "results" / "register.json").write_text(json.dumps(registered))
     return tmp_path
