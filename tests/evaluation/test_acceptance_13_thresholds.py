@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import daft
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +17,7 @@ SECTION = params.load(Path(__file__).parents[2] / "params.yaml").thresholds
 
 
 def build(rows: pd.DataFrame):
-    return cube_build.build(daft.from_arrow(pa.Table.from_pandas(rows, preserve_index=False)))
+    return cube_build.build(pa.Table.from_pandas(rows, preserve_index=False))
 
 
 def decide(
