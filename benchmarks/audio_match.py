@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store import params as parameters
-from feature_store.audio_match import Fingerprint, compare, is_same
-from feature_store.extractors.audio_fingerprint import landmarks
+from feature_store.extractors.audio_fingerprint import Fingerprint, compare, is_same, landmarks
 from feature_store.extractors.audio_track import RATE_HZ, read_samples
 from feature_store.extractors.contract import Undecodable
 
