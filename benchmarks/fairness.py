@@ -13,14 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import daft
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
 
-from evaluation import cube_build, evaluate, metrics, score_rows, scores
+from evaluation import evaluate, metrics, score_rows, scores
 from evaluation.metric_rows import Settings
 from evaluation.operating_point import operating_point
 from feature_store import params
@@ -85,7 +84,6 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=0, help="rows of a table that the whole of evaluate runs on; 0 leaves it out")
     arguments = parser.parse_args()
     settings = params.load(PARAMS)
-    cube_build.build(daft.from_pydict({"category": ["a"], "language": ["b"], "score": [0.5], "label": [1.0]}))  # Daft starts once
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.parquet"
         write_table(path, arguments.rows, num_categories=1)

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import binom
 
 from evaluation import removal, weighted
 from evaluation.intervals import Floats
@@ -16,32 +15,6 @@ MAX_LABELS = 1_000_000  # more is no plan
 def labels_without_error(target: float, delta: float) -> int:
     """Labels that certify precision >= target when all of them agree: ceil(ln delta / ln target)."""
     return math.ceil(math.log(delta) / math.log(target))
-
-
-def labels_for_test(target: float, precision: float, delta: float, power: float) -> int | None:
-    """Labels for one binomial test of "precision < target" to pass with probability `power`.
-
-    Args:
-        target: precision to certify, in (0, 1).
-        precision: what it truly is, in (0, 1].
-        delta: level of the test.
-        power: chance of passing, in (0, 1).
-
-    Returns:
-        the smallest such number; None where precision <= target or MAX_LABELS do not suffice.
-    """
-    if precision <= target:
-        return None
-    start = labels_without_error(target, delta)
-    while start < MAX_LABELS:
-        num = np.arange(start, 2 * start)
-        allowed = binom.ppf(delta, num, 1 - target)
-        allowed = np.where(binom.cdf(allowed, num, 1 - target) <= delta, allowed, allowed - 1)  # errors that still certify
-        enough = np.where(allowed >= 0, binom.cdf(allowed, num, 1 - precision), 0.0) >= power
-        if enough.any():
-            return int(num[np.argmax(enough)])
-        start *= 2
-    return None
 
 
 def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, target: float, power: float, seed: int) -> int | None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import daft
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -118,9 +117,12 @@ def build_cubes(
         seen.append(_tally(chunk))
         counted = _hide(chunk, hidden) if hidden else chunk
         for group, cubes in parts.items():
-            frame = _frame(counted, group)
+            table = counted
+            if group and "*" in group:
+                crossed = pc.binary_join_element_wise(*(_plain(chunk[part]) for part in group.split("*")), " * ")
+                table = counted.append_column(group, crossed)
             cubes.append(
-                cube_build.build(frame, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob)
+                cube_build.build(table, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob)
             )
             if len(cubes) == MAX_CUBES:  # memory is that of a few cubes, however long the table
                 cubes[:] = [cube.merge(cubes)]
@@ -158,15 +160,6 @@ def calibrated(rows: pd.DataFrame, calibration: Mapping[str, Any] | None) -> pd.
     for category, part in rows.groupby("category", observed=True):
         prob[part.index] = calibration_map.apply(calibration["categories"].get(category), part.score.to_numpy(), part.language.to_numpy())
     return prob
-
-
-def _frame(chunk: pa.Table, group: str | None) -> daft.DataFrame:
-    names = [name for name in CUBED if name in chunk.column_names]
-    table = pa.table({name: _plain(chunk[name]) for name in names})
-    if group is not None:
-        parts = [_plain(chunk[part]) for part in group.split("*")]
-        table = table.append_column(group, parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, " * "))
-    return daft.from_arrow(table)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

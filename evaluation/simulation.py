@@ -137,11 +137,6 @@ def draw_audits(truth: World, path: Course, expected_labels: Floats, num_weeks: 
     return num_labels.astype(np.float64), rng.binomial(num_labels, np.clip(error_rate, 0, 1)).astype(np.float64)
 
 
-def uniform_audit(path: Course, num_labels: float) -> Floats:
-    """Expected labels per candidate's increment where `num_labels` are spread evenly over all posts of the path."""
-    return np.asarray(num_labels * np.diff(path.volumes, prepend=0.0) / path.volumes[-1], np.float64)
-
-
 def evidence(num_labels: Floats, num_errors: Floats, weight: Floats) -> Evidence:
     """Cumulative evidence of increments, each labelled with weight `weight` (J,)."""
     frame_max = np.broadcast_to(np.maximum.accumulate(weight), num_labels.shape)

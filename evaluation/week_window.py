@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import daft
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -115,8 +114,7 @@ def _earlier(weeks: Sequence[str], one: Served, read_rows: ReadRows, settings: p
         rows = rows.assign(label=rows.label.where(~again))
         seen = seen.union(_labelled(rows))
         table = pa.Table.from_pandas(rows[COUNTED], preserve_index=False)
-        least = settings.thresholds.frame_min_inclusion_prob
-        cubes[week] = cube_build.build(daft.from_arrow(table), frame_min_inclusion_prob={str(zone): least[zone] for zone in least})
+        cubes[week] = cube_build.build(table, frame_min_inclusion_prob=settings.thresholds.frame_min_inclusion_prob)
     return cubes
 
 

@@ -36,14 +36,14 @@ def forgotten(change: Change, delivered: pd.DataFrame, posts: pd.DataFrame) -> F
         delivered: post_id, author_id of the delivered tombstones.
         posts: post_id, author_id of every delivered row of posts, well formed or not.
     """
-    noted = {name: _ids(change, table, name) for table, name in (("tombstones", "post_id"), ("tombstones", "author_id"))}
+    noted_posts, noted_authors = _ids(change, "tombstones", "post_id"), _ids(change, "tombstones", "author_id")
     derived_before = _ids(change, "refused_posts", "post_id")
-    authors = noted["author_id"] | frozenset(delivered.author_id.dropna())
-    new_authors = _strings(authors - noted["author_id"])
+    authors = noted_authors | frozenset(delivered.author_id.dropna())
+    new_authors = _strings(authors - noted_authors)
     theirs = frozenset(posts.post_id[posts.author_id.isin(authors)].dropna()) | _posts_of(change, new_authors)
-    named = noted["post_id"] | frozenset(delivered.post_id.dropna())
+    named = noted_posts | frozenset(delivered.post_id.dropna())
     everyone = named | derived_before | theirs
-    new = _strings(everyone - noted["post_id"] - derived_before)
+    new = _strings(everyone - noted_posts - derived_before)
     return Forgotten(_strings(everyone), _strings(authors), new, new_authors, _strings(theirs - named - derived_before))
 
 

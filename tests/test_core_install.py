@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-HEAVY = ("airflow", "crowdkit", "dvc", "great_expectations", "lancedb", "mlflow", "PIL", "torch", "transformers")
+HEAVY = ("airflow", "crowdkit", "daft", "dvc", "fsspec", "great_expectations", "lancedb", "mlflow", "PIL", "torch", "transformers")
 BLOCK = f"""
 import sys
 
@@ -35,7 +35,7 @@ def test_the_core_is_what_pyproject_says() -> None:
     """None of the heavy packages is a dependency without an extra."""
     core = {re.split(r"[^A-Za-z0-9_.-]", text)[0].lower() for text in importlib.metadata.requires("upheld") or [] if "extra ==" not in text}
     assert core
-    assert not core & {"apache-airflow", "dvc", "great-expectations", "lancedb", "mlflow", "pillow", "torch", "transformers"}
+    assert not core & {"apache-airflow", "daft", "dvc", "great-expectations", "lancedb", "mlflow", "pillow", "torch", "transformers"}
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_a_fresh_core_install_makes_the_report(tmp_path) -> None:
         [uv, "pip", "install", "--quiet", "--constraint", "requirements.lock", "--editable", "."], check=True, cwd=REPOSITORY, env=home
     )
     python = tmp_path / "venv" / "bin" / "python"
-    for name in ("torch", "airflow", "lancedb", "mlflow"):
+    for name in ("torch", "airflow", "daft", "lancedb", "mlflow"):
         assert subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode != 0
     subprocess.run([python, "-m", "evaluation.taste", "--out", tmp_path / "taste"], check=True, cwd=REPOSITORY, timeout=60)
     assert (tmp_path / "taste" / "report.html").stat().st_size > 20_000

@@ -149,13 +149,9 @@ def save_untrained_audio(folder: Path, reason: str, policies: Sequence[str]) -> 
 def load_audio(folder: Path) -> AudioModel | None:
     """Load a model that `save_audio` wrote, ready to predict on the best device here; None where there was nothing to train on.
 
-    Bundles of before sound was heard have no such folder: None, too. That a file is missing from a bundle that lists it is its own check.
-
     Raises:
         FailedWork: the folder is not such a model, or a file of it is damaged.
     """
-    if not folder.exists():
-        return None
     try:
         metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
         if not metadata["trained"]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from training.logo_detector import Detector
 
 FORMAT = 3
-READABLE = (1, 2, FORMAT)  # bundles of format 1 have no sound classifier and no features, those up to format 2 no logo detector
 DESCRIPTION = "pipeline.json"
 # Where a finished workspace keeps what a bundle holds.
 PARTS = {
@@ -159,12 +158,12 @@ def load(bundle: Path) -> Pipeline:
     _refuse_code(bundle)
     return Pipeline(
         models=stage1.load(bundle / "text", bundle / "image", bundle / "audio"),
-        logos=_logos(bundle) if (bundle / "logo").is_dir() else None,
+        logos=_logos(bundle),
         fusion=_fusion(bundle),
         calibration=calibration_map.load(bundle / "calibration/calibration.json"),
         policies=tuple(description["policies"]),
         synthetic=description["synthetic"],
-        features=description.get("features", {}),
+        features=description["features"],
     )
 
 
@@ -187,8 +186,8 @@ def _described(bundle: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads((bundle / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FailedWork(f"{bundle / DESCRIPTION}: not readable ({error}); expected a bundle exported from the registry") from error
-    if description.get("format") not in READABLE:
-        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {READABLE}; use the matching code")
+    if description.get("format") != FORMAT:
+        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {FORMAT}; use the matching code")
     return description
 
 

@@ -1,17 +1,18 @@
-"""Fingerprint of a sound: pairs of spectral peaks ("landmarks"), which survive gain, compression and cutting.
+"""Fingerprint of a sound: pairs of spectral peaks ("landmarks"), which survive gain, compression and cutting;
+and whether two sounds are the same recording, uploaded again, cut or encoded anew.
 
 Source: Wang (2003), An industrial-strength audio search algorithm, ISMIR.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from feature_store import digest
+from feature_store import digest, params_media
 from feature_store.decoding_contract import Arrays, Refused
 from feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
 from feature_store.extractors.contract import Extractor, Kind
@@ -24,6 +25,7 @@ _PEAK_SIZE = (9, 15)  # a peak is the highest of so many frames x bins around it
 _QUIET = 2e-8  # power below which a peak is rounding of 16-bit samples
 _MAX_STEP = 48  # frames from a peak to its partner, at most
 _MAX_LEAP = 48  # bins between them, at most
+_COMMON = 64  # a landmark that occurs more often in a sound is a beep or hum that tells nothing, and makes too many pairs
 
 
 class AudioFingerprint(Extractor):
@@ -94,3 +96,55 @@ def _peaks(samples: NDArray[np.int16], peaks_per_s: int) -> tuple[NDArray[np.int
     rank = np.arange(len(order)) - np.searchsorted(second[order], second[order])
     kept = np.sort(order[rank < peaks_per_s])
     return times[kept], bins[kept]
+
+
+class Fingerprint(NamedTuple):
+    """Landmarks of a sound: uint32 hashes, and int32 times in hops, as the extractor `audio_fingerprint` gives them."""
+
+    hashes: NDArray[np.uint32]
+    times: NDArray[np.int32]
+
+
+class SoundMatch(NamedTuple):
+    """Landmarks that two sounds share at one shift, their share of the shorter one's, and where the second lies in the first."""
+
+    num_aligned: int
+    share: float
+    offset_s: float
+
+
+NO_MATCH = SoundMatch(0, 0.0, 0.0)
+
+
+def compare(first: Fingerprint, second: Fingerprint) -> SoundMatch:
+    """Find the shift in time at which two sounds have most landmarks in common.
+
+    Returns:
+        the number in line, give or take one hop; share in [0, 1]; offset in seconds, negative where the second begins earlier.
+        No landmark in common, or in either sound: zeros.
+    """
+    first, second = _telling(first), _telling(second)
+    order = np.argsort(second.hashes, kind="stable")
+    hashes, times = second.hashes[order], second.times[order]
+    lows, highs = (np.searchsorted(hashes, first.hashes, side) for side in ("left", "right"))
+    shifts = [when - times[low:high] for when, low, high in zip(first.times, lows, highs, strict=True)]
+    if not shifts or not len(together := np.concatenate(shifts)):
+        return NO_MATCH
+    counts = np.bincount(together - together.min())
+    in_line = np.convolve(counts, [1, 1, 1], mode="same")  # a cut rarely falls on a hop
+    best = int(in_line.argmax())
+    num_aligned = min(int(in_line[best]), len(first.hashes), len(second.hashes))
+    share = num_aligned / min(len(first.hashes), len(second.hashes))
+    return SoundMatch(num_aligned, share, float(best + together.min()) * HOP / RATE_HZ)
+
+
+def is_same(match: SoundMatch, settings: params_media.AudioFingerprint) -> bool:
+    """Whether a match is a re-upload: enough landmarks in line, in number and in share."""
+    return match.num_aligned >= settings.min_aligned and match.share >= settings.thr_share
+
+
+def _telling(sound: Fingerprint) -> Fingerprint:
+    """A sound without the landmarks that it is full of."""
+    _, place, counts = np.unique(sound.hashes, return_inverse=True, return_counts=True)
+    kept = counts[place] <= _COMMON
+    return Fingerprint(sound.hashes[kept], sound.times[kept])

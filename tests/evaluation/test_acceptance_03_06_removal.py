@@ -25,9 +25,14 @@ def oracle_course(name: str) -> tuple[World, Course]:
     return truth, simulation.course(truth, float(truth.volume_above[truth.oracle_bin(TARGET)]), START_SHARES)
 
 
+def uniform_audit(path: Course, num_labels: float) -> np.ndarray:
+    """Expected labels per candidate's increment where `num_labels` are spread evenly over all posts of the path."""
+    return num_labels * np.diff(path.volumes, prepend=0.0) / path.volumes[-1]
+
+
 def audited_evenly(name: str, num_labels: int, num_weeks: int, seed: int) -> Weeks:
     truth, path = oracle_course(name)
-    drawn = simulation.draw_audits(truth, path, simulation.uniform_audit(path, num_labels), num_weeks, np.random.default_rng(seed))
+    drawn = simulation.draw_audits(truth, path, uniform_audit(path, num_labels), num_weeks, np.random.default_rng(seed))
     return Weeks(truth, path, simulation.evidence(*drawn, np.ones(len(path.bins))))
 
 
@@ -112,7 +117,7 @@ def test_errors_at_the_very_top_do_not_stop_everything(num_weeks: int) -> None:
 def test_an_empty_top_gives_decisions_not_nan() -> None:
     """No label falls on the first candidates, and in some weeks none at all."""
     truth, path = oracle_course("A")
-    expected = simulation.uniform_audit(path, 400)
+    expected = uniform_audit(path, 400)
     expected[:20] = 0
     drawn = simulation.draw_audits(truth, path, expected, 500, np.random.default_rng(60))
     drawn[0][:5] = drawn[1][:5] = 0

@@ -1,6 +1,5 @@
 """What a budget is spent on: the sums, the order in which questions are settled, and whether what is promised comes true."""
 
-import daft
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -89,7 +88,7 @@ def test_removals_certify_as_often_as_promised() -> None:
     certified = 0
     for _ in range(100):
         label = np.where(rng.random(len(rows)) < rows.inclusion_prob, rng.random(len(rows)) < rows.score, np.nan)
-        counted = cube_build.build(daft.from_arrow(pa.Table.from_pandas(rows.assign(label=label), preserve_index=False)))
+        counted = cube_build.build(pa.Table.from_pandas(rows.assign(label=label), preserve_index=False))
         certified += removal_decision.decide(tails(counted), SECTION, threshold, 3000.0, 0)["outcome"] == "certified"
     assert 0.70 <= certified / 100 <= 0.95
 

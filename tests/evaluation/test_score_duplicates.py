@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from score_worlds import PARAMS, table
 
@@ -46,6 +48,25 @@ def test_a_constant_category_and_other_names_count_too(tmp_path) -> None:
     pd.concat([rows(), rows(1)]).drop(columns="category").rename(columns={"item_id": "my id"}).to_parquet(tmp_path / "scores.parquet")
     with pytest.raises(BadUse, match="row 7: item_id 'i0', category 'x'"):
         refuse(tmp_path / "scores.parquet", scores.parse_columns("item_id=my id,category='x'"))
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int16(), pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_an_id_is_its_text_whatever_type_a_file_gives_it(tmp_path, kind) -> None:
+    first = rows(4).assign(item_id=["5", "6", "7", "8"])
+    first.to_csv(tmp_path / "a.csv", index=False)
+    other = pa.Table.from_pandas(first.assign(item_id=["9", "10", "7", "11"]), preserve_index=False)
+    ids = pa.array([9, 10, 7, 11]) if pa.types.is_integer(kind) else pa.array(["9", "10", "7", "11"])
+    pq.write_table(other.set_column(0, "item_id", ids.cast(kind)), tmp_path / "b.parquet")
+    with pytest.raises(BadUse, match=r"b.parquet: row 3: item_id '7', category 'spam' is in .*a.csv, row 3 already"):
+        refuse(tmp_path)
+
+
+def test_texts_that_differ_in_one_byte_or_in_length_have_hashes_of_their_own() -> None:
+    texts = ["", "a", "a\0", "\0", "ä", *("x" * length for length in (7, 8, 9, 255, 256, 257, 300)), "x" * 256 + "y", "y" + "x" * 299]
+    texts += [f"post-{k:08d}" for k in range(50_000)]
+    hashes = score_duplicates._hash(pa.array(texts))
+    assert len(np.unique(hashes)) == len(texts)
+    assert (score_duplicates._hash(pa.array(texts).slice(3, 12)) == hashes[3:15]).all()
 
 
 def test_two_keys_of_one_hash_are_no_error(tmp_path, monkeypatch) -> None:

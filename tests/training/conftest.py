@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -176,16 +175,6 @@ def save_calibration(folder: Path) -> None:
     languages = {"en": {"action": "auto_remove"}, "de": {"action": "review"}}
     rule = {"auto_remove": {"threshold": 0.55, "languages": languages}, "review": {"threshold": 0.45}}
     (folder / "thresholds.json").write_text(json.dumps({"categories": {"spam": rule, "hate_speech": rule}}))
-
-
-def before_logos(bundle: Path) -> Path:
-    """Make of a bundle one of format 2, in place."""
-    shutil.rmtree(bundle / "logo")
-    (bundle / "logo_evaluation.json").unlink()
-    said = json.loads((bundle / "pipeline.json").read_text())
-    said |= {"format": 2, "files": {name: value for name, value in said["files"].items() if not name.startswith("logo")}}
-    (bundle / "pipeline.json").write_text(json.dumps(said))
-    return bundle
 
 
 @pytest.fixture

@@ -184,10 +184,8 @@ def test_a_champion_sees_marks_as_the_stages_before_it_did(marked, tiny, params,
     assert scores.to_numpy() == pytest.approx([of_post[name] for name in scores.index], abs=1e-6)
 
 
-def test_a_champion_from_before_there_were_logos_competes_with_a_model_that_has_them(marked, tiny, params, tmp_path) -> None:
-    bundle = pipeline.assemble(marked, tmp_path / "bundle")
-    old = tiny.before_logos(bundle)
-    put_in_force(old, marked)
+def test_a_champion_that_has_no_logos_competes_with_a_model_that_has_them(marked, tiny, params, tmp_path) -> None:
+    put_in_force(pipeline.assemble(marked, tmp_path / "bundle"), marked)
     run(marked, params, tmp_path / "without")
     scan(marked, tiny)
     run(marked, params, tmp_path / "with")

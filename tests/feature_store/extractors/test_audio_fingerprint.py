@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.audio_match import NO_MATCH, Fingerprint, compare, is_same
-from feature_store.extractors.audio_fingerprint import AudioFingerprint, landmarks
+from feature_store.extractors.audio_fingerprint import NO_MATCH, AudioFingerprint, Fingerprint, compare, is_same, landmarks
 from feature_store.extractors.audio_track import RATE_HZ, read_samples
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
