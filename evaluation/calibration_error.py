@@ -94,7 +94,7 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
         bootstrap's over the groups' rates (the bootstrap's own mean is the plug-in error, so its deviations are used and not its
         values), cut at 0.
 
-    Source: STATISTICS section 4; Kumar, Liang & Ma (2019), NeurIPS, for the debiasing.
+    Source: docs/statistics.md, Calibration error; Kumar, Liang & Ma (2019), NeurIPS, for the debiasing.
     """
     usable = curve.num_effective > 1.5
     share = np.where(usable, curve.share, 0.0)

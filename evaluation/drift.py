@@ -1,4 +1,4 @@
-"""Has precision, or calibration, changed since the thresholds were certified: e-Shiryaev-Roberts statistics (STATISTICS.md, section 5).
+"""Has precision, or calibration, changed since the thresholds were certified: e-Shiryaev-Roberts statistics (docs/statistics.md, Drift).
 
 A statistic M starts at 0 and is carried from week to week in the report's state, so that a re-run gives the same. Under "nothing
 changed" its mean in week t is at most t, so that P(alarm within T weeks) <= T / threshold, whatever the sample sizes were.

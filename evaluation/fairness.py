@@ -1,4 +1,4 @@
-"""Compare each language (region, group) with the others and say what the evidence supports (STATISTICS.md, section 3)."""
+"""Compare each language (region, group) with the others and say what the evidence supports (docs/statistics.md, Fairness)."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from evaluation.intervals import Floats
 from evaluation.two_rates import Bounded
 
 PASS, WARN, FAIL, INSUFFICIENT = "PASS", "WARN", "FAIL", "INSUFFICIENT"
-# One-sided error and power behind need_n: 1.645 and 0.842 in the formula of STATISTICS.md section 3.
+# One-sided error and power behind need_n: 1.645 and 0.842 in the formula of docs/statistics.md, Sample size.
 NEED_ALPHA, NEED_POWER = 0.05, 0.80
 
 
@@ -141,7 +141,7 @@ def need_n(rate_0: Floats, difference: Floats) -> Floats:
     Returns:
         float64 (N,), whole numbers; NaN where the rate is unknown or the difference is 0.
 
-    Source: STATISTICS.md section 3, ((1.645 sqrt(p1 q1) + 0.842 sqrt(p0 q0)) / tau)^2 with p1 = p0 + tau.
+    Source: docs/statistics.md, Sample size: ((1.645 sqrt(p1 q1) + 0.842 sqrt(p0 q0)) / tau)^2 with p1 = p0 + tau.
     """
     rate_1 = np.minimum(rate_0 + difference, 1.0)
     z_alpha, z_power = float(-ndtri(NEED_ALPHA)), float(ndtri(NEED_POWER))

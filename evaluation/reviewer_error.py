@@ -1,4 +1,4 @@
-"""Precision corrected for reviewers' own errors, as a box of bounds (STATISTICS.md, section 6)."""
+"""Precision corrected for reviewers' own errors, as a box of bounds (docs/statistics.md, Reviewers' error)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""How far reviewers agree, and whose verdicts deviate beyond chance (STATISTICS.md, section 6).
+"""How far reviewers agree, and whose verdicts deviate beyond chance (docs/statistics.md, Reviewers' error).
 
 Verdicts come as one row a reviewer and item: columns item_id, category, language, reviewer_id, verdict (1 violation, 0 none; escalated
 verdicts are left out before) and gold (1, 0 or null: the adjudicated truth where an item has one).

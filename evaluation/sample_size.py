@@ -118,6 +118,6 @@ def labels_below_without_miss(num_below: float, num_found: float, target: float,
         delta: error spent on the misses.
         floor: uniform share of the design below the threshold, in (0, 1].
 
-    Source: STATISTICS.md section 2: ln(1/delta) (N_below / floor) / (TP (1/target - 1)).
+    Source: docs/statistics.md, Sample size: ln(1/delta) (N_below / floor) / (TP (1/target - 1)).
     """
     return math.ceil(math.log(1 / delta) * num_below / floor / (num_found * (1 / target - 1)))

@@ -50,7 +50,7 @@ def design_below(score: NDArray[np.float64], num: NDArray[np.float64], labels: f
         float64 (N,): uniform_share * uniform + (1 - uniform_share) * sqrt(score * (1 - score)), each normalised, clipped to
         [min_inclusion_prob, 1]; times `num` it sums to `labels`.
 
-    Source: STATISTICS.md section 2.
+    Source: our own; docs/statistics.md, Audits.
     """
     doubt, low = np.sqrt(score * (1 - score)), settings.min_inclusion_prob
     uneven = doubt / (num * doubt).sum() if (num * doubt).sum() > 0 else 1 / num.sum()

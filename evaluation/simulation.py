@@ -1,4 +1,4 @@
-"""Worlds in which the truth is known, and weeks of audits drawn from them (STATISTICS.md, appendix).
+"""Worlds in which the truth is known, and weeks of audits drawn from them (docs/statistics.md, Simulation).
 
 Everything works on binned densities: a week of 500,000 posts is a few multinomial draws, so that a thousand weeks take a second.
 """

@@ -2,7 +2,7 @@
 
 *FF-beta* bounds a rate: the binomial analogue of Fay & Feuer's gamma bound. *Gamma* bounds a total. Both take sums only, so
 that they work on a score cube, and both need `max_weight` of the **frame**, drawn or not: with the sample's own maximum a
-stratum that was never drawn costs nothing, and the stated error is exceeded six-fold (STATISTICS.md, section 1).
+stratum that was never drawn costs nothing, and the stated error is exceeded six-fold (docs/statistics.md, Weighted bounds).
 
 Every function broadcasts; all arguments are float64 arrays:
     sum_w_events   sum of w over labelled items that are events
@@ -28,7 +28,7 @@ def rate_p_value(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: Array
     Returns:
         float64 (N,) in [0, 1]; 1 where nothing was labelled. Equal weights give the binomial tail P(X <= x) exactly.
 
-    Source: STATISTICS.md section 1, after Fay & Feuer (1997), Statistics in Medicine 16.
+    Source: our own, after Fay & Feuer (1997), Statistics in Medicine 16; docs/statistics.md, Weighted bounds.
     """
     shape_event, shape_rest = _shapes(sum_w_events, sum_w2_events, sum_w, max_weight)
     return np.where(shape_rest > 0, 1 - betainc(shape_event, np.maximum(shape_rest, 1e-300), rate), 1.0)

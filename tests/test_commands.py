@@ -1,4 +1,4 @@
-"""The command line as DESIGN names it: every subcommand takes the common options, and tells so."""
+"""The command line: every subcommand takes the common options, and tells so."""
 
 import json
 import re
@@ -9,7 +9,6 @@ import pytest
 import cli
 
 COMMON = ("--params", "--set", "--store", "UPHELD_STORE", "--json")
-# DESIGN section 6, those that exist by now
 NAMES = (
     "ingest", "calibrate", "evaluate", "audit-sample", "weekly", "score", "retrain", "runs", "rerun", "diff", "freeze", "unfreeze", "up",
     "simulate-weeks", "promote", "rollback", "approvals", "behave", "sample-data", "dsa-export", "demo",

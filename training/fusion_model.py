@@ -21,7 +21,7 @@ CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")
 LOGO = ("logo_count", "logo_confidence", "logo_area")  # columns {name}_{brand}; the first enters as its log1p
 FEATURES = (*(f"{name}_logit" for name in MODALITIES), *(f"{name}_missing" for name in MODALITIES), *CONTEXT)
 PRIOR = np.repeat([1.0, 0.0], [3, 6])  # as if text, image and sound were independent given the truth (naive Bayes)
-MAX_LOGIT = 12.0  # the score grid ends here; Source: STATISTICS §7
+MAX_LOGIT = 12.0  # the score grid ends here; docs/statistics.md, Score cube
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
 
 Floats = NDArray[np.float64]
