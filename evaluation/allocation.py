@@ -1,6 +1,7 @@
-"""What an audit's budget is spent on: the labels that each zone of each category needs to settle something, and the labels it gets.
+"""Divide an audit's budget: how many labels each zone of each category needs to settle its question, and how many it gets.
 
-What labels buy is foretold from the scores, which are probabilities; no label enters, so that a draw can be repeated.
+The need is predicted from the scores, which are probabilities. No label enters, so that a draw can be repeated
+(docs/statistics.md, Audits).
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class Part(NamedTuple):
 
 
 def wanted(zones: Mapping[str, Posts], settings: params.Params) -> dict[str, Wanted]:
-    """What labels in each zone of one category would buy.
+    """Predict how many labels would settle the question of each zone of one category.
 
     Args:
         zones: posts by zone; a zone without posts is left out.
@@ -56,7 +57,7 @@ def wanted(zones: Mapping[str, Posts], settings: params.Params) -> dict[str, Wan
 
 
 def share_out(wants: Sequence[float], sizes: Floats, budget: float, settings: AuditSample) -> Floats:
-    """Labels for each part of the frame.
+    """Divide a budget of labels over the parts of the frame.
 
     A part of the budget is spread evenly, so that every zone is looked at every week. The rest settles one question after the other, the
     cheapest first, for half an answer certifies nothing; what is left over goes evenly to all.
@@ -85,7 +86,7 @@ def share_out(wants: Sequence[float], sizes: Floats, budget: float, settings: Au
 def allocate(
     categories: Mapping[str, Mapping[str, Posts]], wants: Mapping[str, Mapping[str, Wanted]], budget: int, settings: AuditSample
 ) -> list[Part]:
-    """Spread a budget over the zones of all categories.
+    """Divide a budget over the zones of all categories.
 
     Args:
         categories: category -> zone -> its posts.
@@ -111,7 +112,7 @@ def allocate(
 
 
 def _removed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
-    """Labels until automatic removal would be certified, at the precision that the scores expect."""
+    """Predict the labels until automatic removal would be certified, at the precision that the scores expect."""
     section, posts = settings.thresholds, zones["auto_remove"]
     order = np.argsort(-posts.prob, kind="stable")
     num, errors = posts.num[order].cumsum(), (posts.num * (1 - posts.prob))[order].cumsum()
@@ -130,7 +131,7 @@ def _removed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
 
 
 def _queued(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
-    """Labels until it could be told of every language whether its harmless posts are flagged more often than the others'."""
+    """Predict the labels until every language shows whether its harmless posts are flagged more often than the others'."""
     section, queue = settings.fairness, zones["review"]
     harmless = {zone: float((posts.num * (1 - posts.prob)).sum()) for zone, posts in zones.items()}
     flagged = (harmless["review"] + harmless.get("auto_remove", 0.0)) / max(sum(harmless.values()), 1e-12)
@@ -153,7 +154,7 @@ def _queued(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
 
 
 def _passed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
-    """Labels a week until the window of weeks could certify recall, at the misses that the scores expect."""
+    """Predict the labels a week until the window of weeks could certify recall, at the misses that the scores expect."""
     section, posts, weeks = settings.thresholds, zones["none"], settings.thresholds.recall_window_weeks
     found = sum(float((zones[zone].num * zones[zone].prob).sum()) for zone in ("auto_remove", "review") if zone in zones)
     missed = float((posts.num * posts.prob).sum())

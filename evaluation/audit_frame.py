@@ -17,7 +17,7 @@ def read_frame(decisions: Path, languages: pd.DataFrame, labelled: pd.DataFrame,
     """The latest decision on each post and category that has no label yet, or has one because we drew it.
 
     Args:
-        decisions: table of decisions (DESIGN §2), a file or a folder; a column `language` is used where it exists.
+        decisions: table of decisions (docs/architecture.md, Contracts), a file or a folder; a column `language` is used where it exists.
         languages: post_id, language; from the ledger where there is one.
         labelled: post_id, category of what people have judged already.
         draws: post_id, category of our earlier draws.

@@ -58,7 +58,7 @@ def run(settings: params.Params, frame: pd.DataFrame, budget: int, secret: bytes
     Raises:
         BadUse: the frame is empty, or so large that the budget cannot give every row the smallest allowed probability.
 
-    Source: Ohlsson (1995), "Coordination of samples using permanent random numbers"; STATISTICS §2.
+    Source: Ohlsson (1995), "Coordination of samples using permanent random numbers"; docs/statistics.md, Audits.
     """
     if frame.empty:
         raise BadUse("no decision is left to draw from: every post and category of the table is labelled already")

@@ -1,6 +1,6 @@
 """The score bins that cubes, thresholds and routing share: 4096 on the logit scale over (-12, 12).
 
-Uniform bins of the probability would put 13 % of all posts in the first one (STATISTICS.md, section 7).
+Uniform bins of the probability would put 13 % of all posts in the first one (docs/statistics.md, Score cube).
 """
 
 from functools import cache

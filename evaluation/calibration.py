@@ -1,4 +1,7 @@
-"""Fit the calibration layer: global isotonic, then an intercept and slope per language by empirical Bayes (STATISTICS.md, section 4)."""
+"""Fit the calibration layer: global isotonic, then an intercept and slope per language by empirical Bayes.
+
+See docs/statistics.md, Calibration.
+"""
 
 from typing import Any
 
@@ -111,7 +114,7 @@ def fit_languages(logit: Floats, label: Floats, weight: Floats, code: Ints) -> t
     Returns:
         (mean (2,), pairs (L, 2)), each row intercept and slope.
 
-    Source: STATISTICS.md section 4; EM with a Laplace approximation (Newton per language for the mode, its Hessian for the spread).
+    Source: docs/statistics.md, Calibration; EM with a Laplace approximation (Newton per language for the mode, its Hessian for the spread).
     """
     total, squares = np.bincount(code, weight), np.bincount(code, weight**2)
     scaled = weight * (total / squares)[code]

@@ -1,6 +1,6 @@
-"""Do probabilities mean what they say: Brier score, debiased squared calibration error and reliability curves.
+"""Measure whether probabilities mean what they say: Brier score, debiased squared calibration error and reliability curves.
 
-As in evaluation/ranking.py, cells come as `pos` and `neg`, float64 (N, bins, 4), moments (rows, sum w, sum w^2, sum w * prob).
+As in module `ranking`, cells come as `pos` and `neg`, float64 (N, bins, 4), moments (rows, sum w, sum w^2, sum w * prob).
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class Reliability(NamedTuple):
 
 
 def brier(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Floats]:
-    """Mean squared distance of probability and label.
+    """Compute the mean squared distance of probability and label.
 
     Args:
         pos: (N, bins, 4), see the module.
@@ -55,7 +55,9 @@ def brier(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Float
 
 
 def reliability(pos: Floats, neg: Floats, alpha: float, num_groups: int = NUM_GROUPS) -> Reliability:
-    """Observed rates in groups of rows in order of probability, about equally many labelled rows each, GROUP_ROWS or more.
+    """Compute observed rates in groups of rows in order of probability.
+
+    Groups hold about equally many labelled rows, and GROUP_ROWS at least: the rate of two or three rows is an accident.
 
     Args:
         pos: (N, bins, 4), see the module.
@@ -80,7 +82,7 @@ def reliability(pos: Floats, neg: Floats, alpha: float, num_groups: int = NUM_GR
 
 
 def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, Floats, Floats]:
-    """Squared calibration error without the part that label noise alone produces.
+    """Compute the squared calibration error without the part that label noise alone produces.
 
     CE^2 = sum_b share_b * [(rate_b - prob_b)^2 - rate_b (1 - rate_b) / (n_b - 1)]; it may be slightly below 0 where there is no error.
 
@@ -94,7 +96,7 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
         bootstrap's over the groups' rates (the bootstrap's own mean is the plug-in error, so its deviations are used and not its
         values), cut at 0.
 
-    Source: STATISTICS section 4; Kumar, Liang & Ma (2019), NeurIPS, for the debiasing.
+    Source: docs/statistics.md, Calibration error; Kumar, Liang & Ma (2019), NeurIPS, for the debiasing.
     """
     usable = curve.num_effective > 1.5
     share = np.where(usable, curve.share, 0.0)
@@ -104,7 +106,7 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
     trials = np.where(usable, curve.num_effective, 2.0)
 
     def statistic(observed: Floats) -> Floats:
-        """The debiased error at these rates."""
+        """Compute the debiased error at these rates of the groups."""
         noise = observed * (1 - observed) / (trials - 1)
         return np.asarray((share * ((observed - prob) ** 2 - noise)).sum(-1))
 

@@ -1,4 +1,4 @@
-"""The score cube: every weekly metric from weighted counts per score bin (STATISTICS.md, section 7).
+"""The score cube: every weekly metric from weighted counts per score bin (docs/statistics.md, Score cube).
 
 Axes: category x language x group x zone x label x bin. Stored sparse (most bins of most cells are empty); `dense` and `cut`
 give the arrays that metrics want. Merging days, partitions or workers is a sum, so no report rescans rows.

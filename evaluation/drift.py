@@ -1,7 +1,9 @@
-"""Has precision, or calibration, changed since the thresholds were certified: e-Shiryaev-Roberts statistics (STATISTICS.md, section 5).
+"""Detect that precision or calibration changed since the thresholds were certified, by e-Shiryaev-Roberts statistics.
+
+See docs/statistics.md, Drift.
 
 A statistic M starts at 0 and is carried from week to week in the report's state, so that a re-run gives the same. Under "nothing
-changed" its mean in week t is at most t, so that P(alarm within T weeks) <= T / threshold, whatever the sample sizes were.
+changed" its mean in week t is at most t; so P(alarm within T weeks) <= T / threshold, whatever the sample sizes were.
 """
 
 import numpy as np
@@ -15,7 +17,7 @@ LARGEST = 1e300  # M grows without end after a change; JSON has no infinity
 
 
 def precision_log_ratios(num_errors: ArrayLike, num_labels: ArrayLike, null_rate: float, alternatives: tuple[float, ...]) -> Floats:
-    """Log likelihood ratio of one week's audited removals for each higher error rate against `null_rate`.
+    """Compute the log likelihood ratio of one week's audited removals for each higher error rate against `null_rate`.
 
     Args:
         num_errors: (...,), wrong ones among them.
@@ -37,7 +39,7 @@ def precision_log_ratios(num_errors: ArrayLike, num_labels: ArrayLike, null_rate
 
 
 def tilt_log_ratios(violations: ArrayLike, others: ArrayLike, tilts: tuple[float, ...]) -> Floats:
-    """Log likelihood ratio of one week's labels for logits moved by each tilt against calibrated scores.
+    """Compute the log likelihood ratio of one week's labels for logits moved by each tilt against calibrated scores.
 
     Weights do not enter: given the score, whether an item is a violation does not depend on how it was drawn.
 
@@ -56,7 +58,10 @@ def tilt_log_ratios(violations: ArrayLike, others: ArrayLike, tilts: tuple[float
 
 
 def expected_violations(violations: ArrayLike, others: ArrayLike) -> Floats:
-    """Violations that calibrated scores predict among the labelled items of (..., 4096) bins, float64 (...,): which way a tilt went."""
+    """Predict the violations among the labelled items of (..., 4096) bins from calibrated scores, float64 (...,).
+
+    Beside the violations that were found, the number says which way a tilt went.
+    """
     total = np.asarray(violations, np.float64) + np.asarray(others, np.float64)
     return np.asarray(total @ expit(logit(centres())), np.float64)
 
@@ -78,10 +83,10 @@ def update(state: ArrayLike, log_ratios: Floats) -> Floats:
 
 
 def statistic(state: ArrayLike) -> Floats:
-    """The cell's statistic, float64 (...,): the mean over its alternatives, which keeps the bound."""
+    """Average a cell's statistic over its alternatives, float64 (...,); the mean keeps the bound of each."""
     return np.asarray(np.mean(np.asarray(state, np.float64), axis=-1), np.float64)
 
 
 def alarm_threshold(num_cells: int, false_alarms_per_year: float) -> float:
-    """Alarm where the statistic reaches this: all cells together then raise at most that many false alarms in 52 weeks."""
+    """Compute the level at which a statistic is an alarm: all cells together then raise at most that many false alarms in 52 weeks."""
     return 52 * num_cells / false_alarms_per_year

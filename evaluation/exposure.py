@@ -1,7 +1,7 @@
-"""Where brands were seen: appearances by brand, context and week, as a table for brand teams and for policy.
+"""Count where brands were seen: appearances by brand, context and week, as a table for brand teams and for policy.
 
-An appearance is a detection whose confidence reaches its brand's threshold. Counts are of what the detector saw: how much of it is false,
-the threshold's certificate says.
+An appearance is a detection whose confidence reaches its brand's threshold. The table counts what the detector saw; the certificate of
+the threshold says how much of that may be false.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ COLUMNS = [
 
 
 def exposure(detections: pd.DataFrame, images: pd.DataFrame, posts: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """Appearances of each brand in each context and week.
+    """Count the appearances of each brand in each context and week.
 
     Args:
         detections: image, brand, confidence in [0, 1], x1, y1, x2, y2 in pixels.
@@ -72,7 +72,7 @@ def exposure(detections: pd.DataFrame, images: pd.DataFrame, posts: pd.DataFrame
 
 
 def _cells(posts: pd.DataFrame) -> pd.DataFrame:
-    """Context and week of each post."""
+    """Find the context and the ISO week of each post."""
     if posts["post_id"].duplicated().any():
         raise ValueError(f"post {posts.loc[posts['post_id'].duplicated(), 'post_id'].iloc[0]} occurs twice among the posts")
     week = week_of(pd.to_datetime(posts["created_at"], utc=True))

@@ -1,4 +1,4 @@
-"""Compare each language (region, group) with the others and say what the evidence supports (STATISTICS.md, section 3)."""
+"""Compare each language (region, group) with the others and say what the evidence supports (docs/statistics.md, Fairness)."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from evaluation.intervals import Floats
 from evaluation.two_rates import Bounded
 
 PASS, WARN, FAIL, INSUFFICIENT = "PASS", "WARN", "FAIL", "INSUFFICIENT"
-# One-sided error and power behind need_n: 1.645 and 0.842 in the formula of STATISTICS.md section 3.
+# One-sided error and power behind need_n: 1.645 and 0.842 in the formula of docs/statistics.md, Sample size.
 NEED_ALPHA, NEED_POWER = 0.05, 0.80
 
 
@@ -71,12 +71,12 @@ class _Sides(NamedTuple):
 
     @property
     def counts(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """The effective counts alone."""
+        """Give the effective counts without the sums behind them."""
         return self.events_1, self.trials_1, self.events_0, self.trials_0
 
 
 def rate(cells: Cells, alpha: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Each group's own rate with its interval.
+    """Compute each group's own rate with its interval.
 
     Args:
         cells: see Cells.
@@ -90,7 +90,7 @@ def rate(cells: Cells, alpha: float) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 def gap(cells: Cells, tau: float, alpha: float = 0.10, level: float = 0.05) -> Verdicts:
-    """Rate of each group minus the rate of all others together.
+    """Judge the rate of each group minus the rate of all others together.
 
     Args:
         cells: see Cells.
@@ -111,7 +111,7 @@ def gap(cells: Cells, tau: float, alpha: float = 0.10, level: float = 0.05) -> V
 
 
 def ratio(cells: Cells, tau: float, alpha: float = 0.10, level: float = 0.05) -> Verdicts:
-    """Rate of each group over the rate of all others together.
+    """Judge the rate of each group over the rate of all others together.
 
     At base rates of half a percent an absolute gap hides a tenfold disparity; the ratio shows it.
 
@@ -132,7 +132,7 @@ def ratio(cells: Cells, tau: float, alpha: float = 0.10, level: float = 0.05) ->
 
 
 def need_n(rate_0: Floats, difference: Floats) -> Floats:
-    """Trials that tell rate_0 from rate_0 + difference: one-sided .05, power .80.
+    """Compute how many trials tell rate_0 from rate_0 + difference, at a one-sided error of .05 and a power of .80.
 
     Args:
         rate_0: (N,) in [0, 1], of the others.
@@ -141,7 +141,7 @@ def need_n(rate_0: Floats, difference: Floats) -> Floats:
     Returns:
         float64 (N,), whole numbers; NaN where the rate is unknown or the difference is 0.
 
-    Source: STATISTICS.md section 3, ((1.645 sqrt(p1 q1) + 0.842 sqrt(p0 q0)) / tau)^2 with p1 = p0 + tau.
+    Source: docs/statistics.md, Sample size: ((1.645 sqrt(p1 q1) + 0.842 sqrt(p0 q0)) / tau)^2 with p1 = p0 + tau.
     """
     rate_1 = np.minimum(rate_0 + difference, 1.0)
     z_alpha, z_power = float(-ndtri(NEED_ALPHA)), float(ndtri(NEED_POWER))
@@ -157,7 +157,7 @@ def _effective(cells: Cells) -> tuple[Floats, Floats]:
 
 
 def _sides(cells: Cells) -> _Sides:
-    """Every group against the sum of the others of its family; their largest frame weight is that of the family."""
+    """Set every group against the sum of the others of its family; their largest frame weight is taken to be the family's."""
     rest = Cells(*(np.maximum(values.sum(axis=-1, keepdims=True) - values, 0.0) for values in cells))
     largest = {
         name: np.broadcast_to(getattr(cells, name).max(axis=-1, keepdims=True), cells.sum_w.shape)
@@ -168,20 +168,20 @@ def _sides(cells: Cells) -> _Sides:
 
 
 def _wilson(sides: _Sides, alpha: float) -> tuple[Bounded, Bounded]:
-    """Both rates with Wilson intervals on effective counts."""
+    """Bound both rates by Wilson intervals on effective counts."""
     counts = (sides.events_1, sides.trials_1), (sides.events_0, sides.trials_0)
     one, other = (Bounded(intervals.rates(*side), *intervals.wilson(*side, alpha)) for side in counts)
     return one, other
 
 
 def _exact(sides: _Sides, alpha: float) -> tuple[Bounded, Bounded]:
-    """Both rates with intervals that hold for any number of labels."""
+    """Bound both rates by intervals that hold for any number of labels."""
     one, other = (Bounded(*rate(cells, alpha)[:3]) for cells in (sides.group, sides.others))
     return one, other
 
 
 def _judge(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, difference: Floats, level: float) -> Verdicts:
-    """Verdicts from a value with its intervals; `difference` is what tau tolerates on the scale of rates."""
+    """Derive verdicts from a value with its intervals; `difference` is what tau tolerates on the scale of rates."""
     value = estimate.value
     p_adjusted = np.apply_along_axis(intervals.holm, -1, _p_values(sides))
     warn = (p_adjusted <= level) & (value > tau) & (estimate.exact_low > estimate.equal)
@@ -196,7 +196,7 @@ def _judge(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, differe
 
 
 def _p_values(sides: _Sides) -> Floats:
-    """Of "no gap", one-sided; 1 where a group is at or below the others, which Holm never rejects and which costs no integral."""
+    """Test "no gap", one-sided. A group at or below the others gets 1 without an integral: Holm never rejects there."""
     higher = intervals.rates(sides.events_1, sides.trials_1) > intervals.rates(sides.events_0, sides.trials_0)
     p_value = np.where((sides.trials_1 > 0) & (sides.trials_0 > 0), 1.0, np.nan)
     p_value[higher] = two_rates.prob_gap_by_chance(*(side[higher] for side in sides.counts))
@@ -204,7 +204,7 @@ def _p_values(sides: _Sides) -> Floats:
 
 
 def _needed(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, difference: Floats) -> Floats:
-    """Labels at risk until a verdict: the formula; where a group already has those, what narrows its own interval clear of tau."""
+    """Estimate the labels at risk until a verdict: by the formula, or, where a group already has those, what moves its interval off tau."""
     others = intervals.rates(sides.events_0, sides.trials_0)
     trials = need_n(others, difference)
     value = estimate.value
@@ -218,7 +218,7 @@ def _needed(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, differ
 
 
 def _reasons(sides: _Sides, undecided: NDArray[np.bool_], undefined: NDArray[np.bool_], clear: NDArray[np.bool_]) -> NDArray[np.object_]:
-    """Why there is no verdict; `clear` is where the shown interval lies on one side of tau."""
+    """Say why there is no verdict; `clear` is where the shown interval lies on one side of tau."""
     reason = np.full(undecided.shape, None, dtype=object)
     reason[undecided] = "the interval reaches across the tolerated value"
     reason[undecided & clear] = "too few labels: an exact test does not rule out chance"

@@ -1,4 +1,4 @@
-"""Bounds of one rate from counts: every weight equal. Unequal weights: evaluation/weighted.py. Two rates: evaluation/two_rates.py.
+"""Bound one rate from counts of equal weight (docs/statistics.md, Rates). Module `weighted` takes unequal weights, `two_rates` two rates.
 
 All functions take float64 arrays that broadcast, so that one call serves every cell of a report. Counts may be effective
 (fractional) counts. No trial is no evidence: the answer is NaN, and never a rate of 0 or 1.
@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 
 def clopper_pearson_lower(num_events: ArrayLike, num_trials: ArrayLike, delta: float) -> Floats:
-    """Exact one-sided lower bound of a binomial rate.
+    """Compute the exact one-sided lower bound of a binomial rate.
 
     Args:
         num_events: (N,), 0 <= num_events <= num_trials.
@@ -33,7 +33,7 @@ def clopper_pearson_lower(num_events: ArrayLike, num_trials: ArrayLike, delta: f
 
 
 def clopper_pearson_upper(num_events: ArrayLike, num_trials: ArrayLike, delta: float) -> Floats:
-    """Exact one-sided upper bound of a binomial rate: one minus the lower bound of its complement.
+    """Compute the exact one-sided upper bound of a binomial rate: one minus the lower bound of its complement.
 
     Args:
         num_events: (N,), 0 <= num_events <= num_trials.
@@ -51,7 +51,7 @@ def clopper_pearson_upper(num_events: ArrayLike, num_trials: ArrayLike, delta: f
 
 
 def clopper_pearson(num_events: ArrayLike, num_trials: ArrayLike, alpha: float) -> tuple[Floats, Floats]:
-    """Two-sided exact interval of a rate, half of the error on each side.
+    """Compute the exact two-sided interval of a rate, half of the error on each side.
 
     Args:
         num_events: (N,), 0 <= num_events <= num_trials; may be effective counts.
@@ -68,7 +68,7 @@ def clopper_pearson(num_events: ArrayLike, num_trials: ArrayLike, alpha: float) 
 
 
 def wilson(num_events: ArrayLike, num_trials: ArrayLike, alpha: float) -> tuple[Floats, Floats]:
-    """Two-sided score interval of a rate.
+    """Compute the two-sided score interval of a rate; it is shorter than the exact one and holds its error only on average.
 
     Args:
         num_events: (N,), 0 <= num_events <= num_trials; may be effective counts.
@@ -97,7 +97,7 @@ def wilson(num_events: ArrayLike, num_trials: ArrayLike, alpha: float) -> tuple[
 
 
 def rates(num_events: ArrayLike, num_trials: ArrayLike) -> Floats:
-    """num_events / num_trials, float64; NaN (undefined) where there is no trial."""
+    """Divide num_events by num_trials, float64; NaN where there is no trial, since a rate of nothing is undefined."""
     events, trials = np.broadcast_arrays(np.asarray(num_events, np.float64), np.asarray(num_trials, np.float64))
     known = trials > 0
     result: Floats = np.where(known, events / np.where(known, trials, 1.0), np.nan)
@@ -124,7 +124,7 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def _counts(num_events: ArrayLike, num_trials: ArrayLike, delta: float) -> tuple[Floats, Floats]:
-    """Check and broadcast counts; effective counts may exceed their trials by rounding."""
+    """Check and broadcast counts. Effective counts may exceed their trials by rounding; they are cut to them."""
     if not 0 < delta < 1:
         raise ValueError(f"an error probability must lie in (0, 1), got {delta}")
     events, trials = np.broadcast_arrays(np.asarray(num_events, np.float64), np.asarray(num_trials, np.float64))

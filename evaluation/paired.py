@@ -1,4 +1,7 @@
-"""Challenger against champion on the same labelled rows: paired AUC by DeLong, paired rates from joint counts of actions."""
+"""Compare challenger and champion on the same labelled rows: AUC by DeLong, rates by joined intervals.
+
+See docs/statistics.md, Paired comparison.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -19,7 +22,7 @@ MIN_CLASS = 10  # of each class; below it a paired variance of two rankings is i
 
 
 class Change(NamedTuple):
-    """Challenger minus champion, with its interval; NaN where undefined, and then `reason` says why."""
+    """What the challenger has more than the champion, with its interval; NaN where undefined, and then `reason` says why."""
 
     value: float
     ci_low: float
@@ -45,7 +48,7 @@ def join(challenger: pd.DataFrame, champion: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(rows: pd.DataFrame, points: Mapping[str, OperatingPoint], alpha: float) -> pd.DataFrame:
-    """All paired changes, per category and language and pooled over languages.
+    """Compute every paired change, per category and language and pooled over languages.
 
     Args:
         rows: result of `join`.
@@ -66,7 +69,7 @@ def compare(rows: pd.DataFrame, points: Mapping[str, OperatingPoint], alpha: flo
 
 
 def paired_auc(label: Floats, weight: Floats, new: Floats, old: Floats, alpha: float) -> Change:
-    """AUC of `new` minus AUC of `old` on the same rows.
+    """Compute the AUC of `new` minus the AUC of `old` on the same rows, with its interval.
 
     Args:
         label: (N,) 0 or 1.
@@ -91,7 +94,7 @@ def paired_auc(label: Floats, weight: Floats, new: Floats, old: Floats, alpha: f
 
 
 def paired_rate(weight: Floats, hit_new: Floats, risk_new: Floats, hit_old: Floats, risk_old: Floats, alpha: float) -> Change:
-    """Rate of hits among rows at risk, `new` minus `old`, both measured on the same rows.
+    """Compute the rate of hits among rows at risk, `new` minus `old`, both measured on the same rows.
 
     Args:
         weight: (N,) > 0.
@@ -101,7 +104,8 @@ def paired_rate(weight: Floats, hit_new: Floats, risk_new: Floats, hit_old: Floa
     Returns:
         the change; the interval joins each rate's Wilson interval with the correlation of the two.
 
-    Source: Newcombe (1998), Statistics in Medicine 17(22), method 10; in general form Zou & Donner (2008), same journal 27(10).
+    Source: Newcombe (1998), Statistics in Medicine 17(22), for paired rates, here without his continuity correction of the correlation;
+        in general form Zou & Donner (2008), same journal 27(10).
     """
     rates, lows, highs, influences = [], [], [], []
     for hit, risk in ((hit_new, risk_new), (hit_old, risk_old)):
@@ -136,7 +140,7 @@ def _changes(rows: pd.DataFrame, point: OperatingPoint, alpha: float) -> dict[st
 
 
 def _placements(pos: NDArray[np.bool_], weight: Floats, score: Floats) -> tuple[Floats, Floats]:
-    """Share of the other class that each row outranks (violations) or is outranked by (the rest), ties half."""
+    """Compute the share of the other class that each violation outranks, and that each other row is outranked by; ties count half."""
     shares = []
     for mine, sign in ((pos, 1), (~pos, -1)):
         others = score[~mine] * sign

@@ -1,4 +1,6 @@
-"""How well scores rank violations above the rest: ROC-AUC and average precision from weighted counts per score bin.
+"""Measure how well scores rank violations above the rest: ROC-AUC and average precision from weighted counts per score bin.
+
+See docs/statistics.md, Ranking.
 
 Every function takes the labelled rows of N cells as two arrays, float64 (N, bins, 4) with the moments of the cube
 (rows, sum of w, sum of w squared, sum of w * score): `pos` for violations and `neg` for the rest. Cells without both
@@ -16,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 def roc_auc(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Floats]:
-    """Probability that a violation scores higher than another row, ties counted half.
+    """Estimate the probability that a violation scores higher than another row, ties counted half.
 
     Args:
         pos: (N, bins, 4), see the module.
@@ -38,7 +40,7 @@ def roc_auc(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Flo
 
 
 def average_precision(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Floats]:
-    """Area under the precision-recall steps, rows of a bin entering together.
+    """Compute the area under the precision-recall steps; the rows of a bin enter together, since nothing orders them.
 
     Args:
         pos: (N, bins, 4), see the module.
@@ -70,7 +72,7 @@ def average_precision(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, F
 
 
 def effective(side: Floats) -> Floats:
-    """Equally weighted rows that would say as much about a mean: (sum w)^2 / sum w^2, float64 (N,); 0 where there is none.
+    """Count the equally weighted rows that would say as much about a mean: (sum w)^2 / sum w^2, float64 (N,); 0 where there is none.
 
     Source: Kish (1965), Survey Sampling, section 11.7. For the width of a ranking's interval; never for a certificate.
     """
@@ -79,7 +81,7 @@ def effective(side: Floats) -> Floats:
 
 
 def _placements(pos: Floats, neg: Floats) -> tuple[Floats, Floats, Floats]:
-    """AUC, and per bin the share of the rest that a violation there outranks, and of violations that outrank a row there."""
+    """Compute the AUC, and per bin the share of the rest that a violation there outranks and of violations that outrank a row there."""
     total_pos, total_neg = _total(pos[..., Moment.W]), _total(neg[..., Moment.W])
     outranked = (np.cumsum(neg[..., Moment.W], axis=-1) - neg[..., Moment.W] / 2) / total_neg[:, None]
     outranking = (_at_or_above(pos[..., Moment.W]) - pos[..., Moment.W] / 2) / total_pos[:, None]
@@ -87,26 +89,26 @@ def _placements(pos: Floats, neg: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _share_of_variance(side: Floats, deviation: Floats) -> Floats:
-    """sum w^2 deviation^2 / (sum w)^2, with the n / (n - 1) of an estimated mean."""
+    """Compute sum w^2 deviation^2 / (sum w)^2, times n / (n - 1) because the mean is estimated."""
     count = side[..., Moment.N].sum(-1)
     correction = np.where(count > 1, count / np.maximum(count - 1, 1), 1.0)
     return np.asarray(correction * (side[..., Moment.W2] * deviation**2).sum(-1) / _total(side[..., Moment.W]) ** 2)
 
 
 def _logit_interval(value: Floats, error: Floats, alpha: float) -> tuple[Floats, Floats]:
-    """value +- z * error carried out on the logit scale, so that it stays within (0, 1)."""
+    """Compute value +- z * error on the logit scale, so that the interval stays within (0, 1)."""
     inside = np.clip(value, 1e-9, 1 - 1e-9)
     half = ndtri(1 - alpha / 2) * error / (inside * (1 - inside))
     return expit(logit(inside) - half), expit(logit(inside) + half)
 
 
 def _newcombe(auc: Floats, num_pos: Floats, num_neg: Floats, alpha: float) -> tuple[Floats, Floats]:
-    """The AUCs at which |auc - theta| = z * sqrt(V(theta)), by bisection; NaN where auc is."""
+    """Find the two AUCs at which |auc - theta| = z * sqrt(V(theta)) by bisection; NaN where auc is."""
     z2 = float(ndtri(1 - alpha / 2)) ** 2
     pairs, surplus = np.maximum(num_pos * num_neg, 1e-300), (num_pos + num_neg) / 2 - 1
 
     def beyond(theta: Floats) -> NDArray[np.bool_]:
-        """Whether an area is too far from the one observed to be believed."""
+        """Say whether an area theta is rejected: whether it lies too far from the observed one."""
         spread = theta * (1 - theta) / pairs * (1 + surplus * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
         return np.asarray((auc - theta) ** 2 > z2 * np.maximum(spread, 0))
 
@@ -126,6 +128,6 @@ def _at_or_above(weights: Floats) -> Floats:
 
 
 def _total(weights: Floats) -> Floats:
-    """Sum over bins; NaN where there is nothing, so that everything divided by it is undefined."""
+    """Sum over bins; NaN where there is no row, so that whatever is divided by the sum is undefined too."""
     total = weights.sum(-1)
     return np.where(total > 0, total, np.nan)

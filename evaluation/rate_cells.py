@@ -1,4 +1,4 @@
-"""What a category is counted into, and the rates read off those counts as events among rows at risk."""
+"""Read rates off the counts of one category: each rate is events among rows at risk."""
 
 from typing import NamedTuple
 
@@ -31,12 +31,12 @@ class Counts(NamedTuple):
 
 
 def prevalence(counts: Counts) -> Cells:
-    """Violations among all labelled rows."""
+    """Count violations among all labelled rows."""
     return _cells(counts, counts.by_action, (VIOLATION, [0, 1, 2]), ([0, 1], [0, 1, 2]))
 
 
 def decided_wrongly(counts: Counts) -> Cells:
-    """Harmless rows that are flagged and violations that are not, among all labelled rows."""
+    """Count wrong decisions among all labelled rows: harmless rows that are flagged, and violations that are not."""
     harmless, missed_ones = counts.by_action[:, OTHER][:, [REVIEW, REMOVED]].sum(1), counts.by_action[:, VIOLATION, NONE]
     wrong, all_ = harmless + missed_ones, counts.by_action[:, [OTHER, VIOLATION]].sum((1, 2))
     largest = np.full(len(wrong), _largest(counts, NONE, REVIEW, REMOVED))
@@ -44,37 +44,37 @@ def decided_wrongly(counts: Counts) -> Cells:
 
 
 def flagged_wrongly(counts: Counts) -> Cells:
-    """Harmless rows among those that are reviewed or removed."""
+    """Count harmless rows among those that are reviewed or removed."""
     return _cells(counts, counts.by_action, (OTHER, [1, 2]), ([0, 1], [1, 2]))
 
 
 def flagged_benign(counts: Counts) -> Cells:
-    """Reviewed or removed rows among the harmless ones."""
+    """Count reviewed or removed rows among the harmless ones."""
     return _cells(counts, counts.by_action, (OTHER, [1, 2]), ([OTHER], [0, 1, 2]))
 
 
 def missed(counts: Counts) -> Cells:
-    """Rows without action among the violations."""
+    """Count rows without action among the violations."""
     return _cells(counts, counts.by_action, (VIOLATION, [NONE]), ([VIOLATION], [0, 1, 2]))
 
 
 def removed_wrongly(counts: Counts) -> Cells:
-    """Automatic removals that people would not have made, among all labelled automatic removals."""
+    """Count automatic removals that people would not have made, among all labelled automatic removals."""
     return _cells(counts, counts.removable, (OTHER, [REMOVED]), ([0, 1], [REMOVED]))
 
 
 def removed_benign(counts: Counts) -> Cells:
-    """Automatic removals among the harmless rows, where automatic removal is on."""
+    """Count automatic removals among the harmless rows of languages in which automatic removal is on."""
     return _cells(counts, counts.removable, (OTHER, [REMOVED]), ([OTHER], [0, 1, 2]))
 
 
 def not_removed(counts: Counts) -> Cells:
-    """Violations that are not removed automatically, where automatic removal is on."""
+    """Count violations that are not removed automatically, in languages in which automatic removal is on."""
     return _cells(counts, counts.removable, (VIOLATION, [NONE, REVIEW]), ([VIOLATION], [0, 1, 2]))
 
 
 def _cells(counts: Counts, table: Floats, events: tuple[int, list[int]], risk: tuple[list[int], list[int]]) -> Cells:
-    """Counts of one rate: `events` and `risk` are (labels, actions); an item at risk of another label or action is no event."""
+    """Collect the counts of one rate: `events` and `risk` are (labels, actions); an item at risk of another label or action is no event."""
     labels, actions = np.atleast_1d(events[0]), events[1]
     hit = table[:, labels][:, :, actions].sum((1, 2))
     all_ = table[:, risk[0]][:, :, risk[1]].sum((1, 2))
@@ -84,5 +84,5 @@ def _cells(counts: Counts, table: Floats, events: tuple[int, list[int]], risk: t
 
 
 def _largest(counts: Counts, *actions: int) -> float:
-    """Largest frame weight among these actions; of the whole frame where none of them has a row, as one there could weigh that much."""
+    """Find the largest frame weight among these actions; of the whole frame where none has a row, since one there could weigh that much."""
     return float(counts.max_weight[list(actions)].max() or counts.max_weight.max())

@@ -1,4 +1,4 @@
-"""Bound recall from labels above a review threshold and a weighted sample below it (STATISTICS.md, section 2)."""
+"""Bound recall from labels above a review threshold and a weighted sample below it (docs/statistics.md, Review threshold)."""
 
 from typing import NamedTuple
 

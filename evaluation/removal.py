@@ -1,7 +1,7 @@
 """Certify the precision of automatic removal along a path of thresholds: learn-then-test by the fallback procedure.
 
 Source: Angelopoulos, Bates, Candès, Jordan & Lei (2021/2025), "Learn then Test"; Wiens & Dmitrienko (2005), Journal of Biopharmaceutical
-Statistics 15(6), for the fallback procedure; STATISTICS.md section 1 for the choices.
+Statistics 15(6), for the fallback procedure; docs/statistics.md, Removal threshold, for the choices.
 """
 
 from typing import NamedTuple

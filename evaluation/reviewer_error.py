@@ -1,4 +1,4 @@
-"""Precision corrected for reviewers' own errors, as a box of bounds (STATISTICS.md, section 6)."""
+"""Correct precision for reviewers' own errors by a box of bounds (docs/statistics.md, Reviewers' error)."""
 
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class Corrected(NamedTuple):
 
 
 def box_lower(apparent_lower: ArrayLike, specificity_lower: ArrayLike, sensitivity_upper: ArrayLike) -> Floats:
-    """Lower bound of true precision from bounds of its parts, float64 (...,) in [0, 1]; NaN where reviewers may be no better than chance.
+    """Bound true precision from below by bounds of its parts, float64 (...,) in [0, 1]; NaN where reviewers may be no better than chance.
 
     Source: Rogan & Gladen (1978), American Journal of Epidemiology 107(1), at the corner of the box that gives the least:
     (app_L + sp_L - 1) / (se_U + sp_L - 1).
@@ -47,7 +47,7 @@ def box_lower(apparent_lower: ArrayLike, specificity_lower: ArrayLike, sensitivi
 
 
 def correct(confirmed: Cells, gold: Gold, section: Reviewers) -> Corrected:
-    """Correct the precision of automatic removals for reviewers who confirm what is none, or restore what is one.
+    """Correct the precision of automatic removals for reviewers who confirm harmless posts or restore violations.
 
     Args:
         confirmed: audited removals, events being those that reviewers confirmed.
@@ -86,5 +86,5 @@ def correct(confirmed: Cells, gold: Gold, section: Reviewers) -> Corrected:
 
 
 def _two_sided(events: Floats, trials: Floats, delta: float) -> tuple[Floats, Floats]:
-    """One-sided Clopper-Pearson bounds at delta on either side; only one of them is spent in the box."""
+    """Compute one-sided Clopper-Pearson bounds at delta on either side; the box spends only one of them."""
     return intervals.clopper_pearson_lower(events, trials, delta), intervals.clopper_pearson_upper(events, trials, delta)

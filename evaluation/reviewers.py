@@ -1,4 +1,4 @@
-"""How far reviewers agree, and whose verdicts deviate beyond chance (STATISTICS.md, section 6).
+"""Measure how far reviewers agree, and whose verdicts deviate beyond chance (docs/statistics.md, Reviewers' error).
 
 Verdicts come as one row a reviewer and item: columns item_id, category, language, reviewer_id, verdict (1 violation, 0 none; escalated
 verdicts are left out before) and gold (1, 0 or null: the adjudicated truth where an item has one).
@@ -11,7 +11,7 @@ from evaluation import intervals, two_rates
 
 
 def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Krippendorff's alpha of binary verdicts, per category and language.
+    """Compute Krippendorff's alpha of binary verdicts, per category and language.
 
     Args:
         verdicts: see the module.
@@ -37,7 +37,7 @@ def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def deviating(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Test every reviewer against what others say of the same items.
+    """Test every reviewer against the verdicts of others on the same items.
 
     An item's reference is its gold verdict, else the majority of its other reviewers (ties are left out). A reviewer's disagreements are
     compared, apart for references of 1 and of 0, with those of all other reviewers in the same categories and languages, so that one who
@@ -68,7 +68,7 @@ def deviating(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
 
 
 def not_compared(verdicts: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
-    """Why reviewers have no row in what `deviating` found.
+    """Count the reasons why reviewers have no row in what `deviating` found.
 
     Args:
         verdicts: see the module; its index is unique.
@@ -90,7 +90,7 @@ def not_compared(verdicts: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
 
 
 def _with_reference(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Rows that can be compared, with reference (0 or 1) and disagrees."""
+    """Keep the rows that can be compared, with reference (0 or 1) and disagrees (0 or 1)."""
     by_item = verdicts.groupby(["item_id", "category"]).verdict
     others = by_item.transform("size") - 1
     share = (by_item.transform("sum") - verdicts.verdict) / others.where(others > 0)

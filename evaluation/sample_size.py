@@ -1,4 +1,4 @@
-"""How many labels it would take: every "need n" of thresholds, computed from the procedure that is really run."""
+"""Compute how many labels a threshold would take ("need n"), from the procedure that is really run (docs/statistics.md, Sample size)."""
 
 import math
 
@@ -13,12 +13,12 @@ MAX_LABELS = 1_000_000  # more is no plan
 
 
 def labels_without_error(target: float, delta: float) -> int:
-    """Labels that certify precision >= target when all of them agree: ceil(ln delta / ln target)."""
+    """Count the labels that certify precision >= target when all of them agree: ceil(ln delta / ln target)."""
     return math.ceil(math.log(delta) / math.log(target))
 
 
 def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, target: float, power: float, seed: int) -> int | None:
-    """Labels for the fallback procedure to certify some candidate with probability `power`, drawn evenly over all its candidates' posts.
+    """Count the labels, drawn evenly over all candidates' posts, with which the fallback procedure certifies one with probability `power`.
 
     Args:
         volumes: float64 (J,), posts at or above each candidate, rising.
@@ -34,7 +34,7 @@ def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, targe
     shares = np.diff(volumes, prepend=0.0) / volumes[-1]
 
     def succeeds(num_labels: float) -> bool:
-        """Whether so many labels certify in enough of the worlds."""
+        """Say whether so many labels certify in enough of the simulated weeks."""
         rng = np.random.default_rng(seed)  # the same worlds for every number, so that more labels never look worse by luck
         drawn = rng.poisson(num_labels * shares, (NUM_WORLDS, len(shares)))
         errors = rng.binomial(drawn, error_rates).cumsum(axis=1).astype(np.float64)
@@ -56,7 +56,7 @@ def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, targe
 def labels_below(
     num_labels: int, missed: Floats, max_weight: float, num_found: float, target: float, delta: float, power: float
 ) -> int | None:
-    """Labels below the review threshold for the recall bound to reach the target, all zones drawn as now but more often.
+    """Count the labels below the review threshold with which the recall bound reaches the target, all zones drawn as now but more often.
 
     Args:
         num_labels: labels below the threshold now, > 0.
@@ -82,7 +82,7 @@ def labels_below(
 
 
 def labels_below_without_miss(num_below: float, num_found: float, target: float, delta: float, floor: float) -> int:
-    """The least number of labels below the threshold that certifies recall when not one of them is a violation.
+    """Count the fewest labels below the threshold that certify recall when not one of them is a violation.
 
     Args:
         num_below: posts below the threshold.
@@ -91,6 +91,6 @@ def labels_below_without_miss(num_below: float, num_found: float, target: float,
         delta: error spent on the misses.
         floor: uniform share of the design below the threshold, in (0, 1].
 
-    Source: STATISTICS.md section 2: ln(1/delta) (N_below / floor) / (TP (1/target - 1)).
+    Source: docs/statistics.md, Sample size: ln(1/delta) (N_below / floor) / (TP (1/target - 1)).
     """
     return math.ceil(math.log(1 / delta) * num_below / floor / (num_found * (1 / target - 1)))

@@ -1,4 +1,4 @@
-"""Probabilities of an audit's draw, from the labels that each zone gets; and the numbers that decide."""
+"""Compute the probability with which an audit draws each row, and the permanent number that decides (docs/statistics.md, Audits)."""
 
 import hmac
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ ZONES = ("auto_remove", "review", "none")
 
 
 def inclusion_probs(frame: pd.DataFrame, labels: Mapping[tuple[str, str], float], settings: AuditSample) -> NDArray[np.float64]:
-    """Probability of each row's draw.
+    """Compute the probability with which each row is drawn.
 
     Automatic removals and the review queue are drawn flat within a category (a certificate wants equal weights there);
     posts that nobody was shown follow `design_below`.
@@ -38,7 +38,7 @@ def inclusion_probs(frame: pd.DataFrame, labels: Mapping[tuple[str, str], float]
 
 
 def design_below(score: NDArray[np.float64], num: NDArray[np.float64], labels: float, settings: AuditSample) -> NDArray[np.float64]:
-    """Probability of the draw of posts that nobody was shown.
+    """Compute the probability with which posts below both thresholds are drawn.
 
     Args:
         score: float64 (N,) in [0, 1].
@@ -50,7 +50,7 @@ def design_below(score: NDArray[np.float64], num: NDArray[np.float64], labels: f
         float64 (N,): uniform_share * uniform + (1 - uniform_share) * sqrt(score * (1 - score)), each normalised, clipped to
         [min_inclusion_prob, 1]; times `num` it sums to `labels`.
 
-    Source: STATISTICS.md section 2.
+    Source: our own; docs/statistics.md, Audits.
     """
     doubt, low = np.sqrt(score * (1 - score)), settings.min_inclusion_prob
     uneven = doubt / (num * doubt).sum() if (num * doubt).sum() > 0 else 1 / num.sum()
@@ -62,7 +62,7 @@ def design_below(score: NDArray[np.float64], num: NDArray[np.float64], labels: f
 
 
 def spread(shape: NDArray[np.float64], total: float, low: Any, high: Any) -> NDArray[np.float64]:
-    """Amounts proportional to `shape` that lie between `low` and `high` and sum to `total`.
+    """Find amounts proportional to `shape` that lie between `low` and `high` and sum to `total`.
 
     Args:
         shape: float64 (N,), non-negative.
@@ -85,6 +85,6 @@ def spread(shape: NDArray[np.float64], total: float, low: Any, high: Any) -> NDA
 
 
 def permanent_number(secret: bytes, post_id: str, category: str) -> float:
-    """The number in [0, 1) that belongs to a post and category: HMAC-SHA256 of `post_id NUL category`, first 53 bits."""
+    """Compute the number in [0, 1) that belongs to a post and category for good: 53 bits of HMAC-SHA256 of `post_id NUL category`."""
     mac = hmac.digest(secret, f"{post_id}\0{category}".encode(), "sha256")
     return (int.from_bytes(mac[:8], "big") >> 11) / 2**53

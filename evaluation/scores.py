@@ -1,4 +1,4 @@
-"""The scores contract (DESIGN §2): checked score rows from any file, under any column names."""
+"""The scores contract (docs/architecture.md, Contracts): checked score rows from any file, under any column names."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -31,7 +31,7 @@ WORLDS = {
 }
 POSTS, BUDGET, WEEKS = 500_000, 1000, 4000  # 4000 weeks put the standard error of a rate of .1 at .005
 SEARCH_WEEKS = 500
-GOOD_SHARE = 0.90  # of what an all-knowing lead would automate: what STATISTICS asks of ours, acceptance test 4
+GOOD_SHARE = 0.90  # of what an all-knowing lead would automate: what acceptance test 4 asks of our rule in world A
 
 
 def run(

@@ -1,6 +1,6 @@
-"""Worlds in which the truth is known, and weeks of audits drawn from them (STATISTICS.md, appendix).
+"""Make worlds in which the truth is known, and draw weeks of audits from them (docs/statistics.md, Simulation).
 
-Everything works on binned densities: a week of 500,000 posts is a few multinomial draws, so that a thousand weeks take a second.
+A world is a pair of binned densities: a week of 500,000 posts is a few random draws, so that a thousand weeks take a second.
 """
 
 from collections.abc import Sequence
@@ -27,22 +27,22 @@ class World(NamedTuple):
 
     @property
     def volume_above(self) -> Floats:
-        """Posts a week at or above each bin's lower edge, float64 (4096,)."""
+        """Count the posts a week at or above each bin's lower edge, float64 (4096,)."""
         return self.posts_a_week * (self.violating + self.benign)[::-1].cumsum()[::-1]
 
     @property
     def precision_above(self) -> Floats:
-        """Share of violations at or above each bin's lower edge, float64 (4096,)."""
+        """Compute the share of violations among posts at or above each bin's lower edge, float64 (4096,)."""
         right = self.posts_a_week * self.violating[::-1].cumsum()[::-1]
         return np.asarray(right / np.maximum(self.volume_above, 1e-300))
 
     @property
     def recall_above(self) -> Floats:
-        """Share of all violations that score at or above each bin's lower edge, float64 (4096,)."""
+        """Compute the share of all violations that score at or above each bin's lower edge, float64 (4096,)."""
         return np.asarray(self.violating[::-1].cumsum()[::-1] / self.violating.sum())
 
     def oracle_bin(self, target: float) -> int:
-        """The lowest bin above which precision meets the target; NUM_BINS where none does."""
+        """Find the lowest bin from which on precision meets the target; NUM_BINS where none does."""
         meets = np.flatnonzero(self.precision_above >= target)
         return int(meets[0]) if len(meets) else NUM_BINS
 
@@ -60,7 +60,7 @@ LEAST_RATE = 0.01  # of violations at a score in world E; score squared alone wo
 
 
 def world(name: str, prevalence: float | None = None, posts_a_week: float = POSTS_A_WEEK) -> World:
-    """One of the worlds A to E.
+    """Make one of the worlds A to E.
 
     Args:
         name: its letter.
@@ -90,7 +90,7 @@ def _mixture(parts: Mixture) -> Floats:
 
 
 def _flat_world(share: float, posts_a_week: float) -> World:
-    """World E: true precision flat around the target, where rules that look at the point estimate go wrong most."""
+    """Make world E, whose true precision is flat around the target: there, rules that look at the point estimate go wrong most."""
     score = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
     rate = np.select([score > 0.9, score > 0.6], [0.955, 0.942], np.maximum(score**2, LEAST_RATE))
     violating = share * _mixture([(0.6, 6, 1), (0.4, 1.6, 2.2)])
@@ -110,7 +110,7 @@ class Course(NamedTuple):
 
 
 def course(truth: World, start_volume: float, start_shares: tuple[float, ...], num_candidates: int = 40, max_volume: float = 2.5) -> Course:
-    """Rank-spaced candidates up to `max_volume` times the incumbent's volume, and the starts of the chains."""
+    """Choose candidates evenly by rank, up to `max_volume` times the incumbent's volume, and the starts of the chains."""
     shares = np.concatenate([max_volume * np.arange(1, num_candidates + 1) / num_candidates, start_shares])
     bins = candidate_bins(truth.volume_above, start_volume * shares)
     bins = np.unique(bins[bins < NUM_BINS])[::-1]
@@ -118,7 +118,7 @@ def course(truth: World, start_volume: float, start_shares: tuple[float, ...], n
 
 
 def draw_audits(truth: World, path: Course, expected_labels: Floats, num_weeks: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Labels and errors that audits of many weeks find.
+    """Draw the labels and errors that audits of many weeks find.
 
     Args:
         truth: the world.
@@ -138,7 +138,7 @@ def draw_audits(truth: World, path: Course, expected_labels: Floats, num_weeks: 
 
 
 def evidence(num_labels: Floats, num_errors: Floats, weight: Floats) -> Evidence:
-    """Cumulative evidence of increments, each labelled with weight `weight` (J,)."""
+    """Sum increments, each labelled with weight `weight` (J,), into the evidence above each candidate."""
     frame_max = np.broadcast_to(np.maximum.accumulate(weight), num_labels.shape)
     return Evidence(
         num_labels.cumsum(-1),
@@ -150,6 +150,6 @@ def evidence(num_labels: Floats, num_errors: Floats, weight: Floats) -> Evidence
 
 
 def naive_rule(found: Evidence, target: float) -> Ints:
-    """The obvious rule: the last candidate whose empirical precision meets the target, int64 (W,); -1 where none does."""
+    """Apply the obvious rule: take the last candidate whose empirical precision meets the target, int64 (W,); -1 where none does."""
     seen: Bools = (found.num_labels > 0) & (found.sum_w_errors <= (1 - target) * found.sum_w)
     return removal.last_passed(seen)

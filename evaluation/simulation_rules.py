@@ -1,4 +1,4 @@
-"""Rules for an automatic-removal threshold, ours and those it replaces, on the same audits of a world whose truth is known."""
+"""Compare rules for an automatic-removal threshold, ours and those it replaces, on the same audits of a world whose truth is known."""
 
 from typing import NamedTuple
 
@@ -44,13 +44,13 @@ class Design(NamedTuple):
 
 
 def incumbent_bin(truth: World, section: Thresholds) -> int:
-    """The bin from which the system in force removes: the lowest that truly meets the target; `start_score` where none does."""
+    """Find the bin from which the system in force removes: the lowest that truly meets the target; `start_score` where none does."""
     lowest = truth.oracle_bin(section.precision_target)
     return lowest if lowest < simulation.NUM_BINS else int(section.start_score * simulation.NUM_BINS)
 
 
 def design(truth: World, settings: params.Params) -> Design:
-    """Zones of the system in force, which removes from `incumbent_bin` and queues from where recall meets its target.
+    """Lay out the zones of the system in force, which removes from `incumbent_bin` and queues from where recall meets its target.
 
     Args:
         truth: the world.
@@ -94,7 +94,7 @@ def audit(truth: World, drawn: Design, settings: params.Params, budget: int, num
 
 
 def choose(rule: str, audits: Audits, section: Thresholds) -> Ints:
-    """Which candidate a rule removes from in each week, int64 (W,); -1 where it abstains."""
+    """Choose, by one rule, the candidate from which to remove in each week, int64 (W,); -1 where the rule abstains."""
     found = simulation.evidence(audits.num_labels, audits.num_errors, audits.weight)
     if rule == "naive":
         return simulation.naive_rule(found, section.precision_target)
@@ -108,7 +108,7 @@ def choose(rule: str, audits: Audits, section: Thresholds) -> Ints:
 
 
 def _kish(found: Evidence, sum_w2: Floats, target: float) -> tuple[Floats, Floats]:
-    """(p-value, p-value without an error) of a binomial test on (sum w)^2 / sum w^2 labels. Source: Kish (1965), Survey Sampling."""
+    """Run a binomial test on (sum w)^2 / sum w^2 labels: (p-value, p-value without an error). Source: Kish (1965), Survey Sampling."""
     num = np.divide(found.sum_w**2, sum_w2, out=np.zeros_like(sum_w2), where=sum_w2 > 0)
     seen = np.divide(found.sum_w_errors * num, found.sum_w, out=np.zeros_like(num), where=found.sum_w > 0)
     p_value = np.where(num > seen, 1 - betainc(seen + 1, np.maximum(num - seen, 1e-9), 1 - target), 1.0)
@@ -116,7 +116,7 @@ def _kish(found: Evidence, sum_w2: Floats, target: float) -> tuple[Floats, Float
 
 
 def _ht_normal(found: Evidence, sum_w2: Floats, target: float) -> tuple[Floats, Floats]:
-    """(p-value, 0 where there is a label) of the normal approximation; an audit without an error leaves it no doubt."""
+    """Run the test of the normal approximation: (p-value, 0 where there is a label); an audit without an error leaves it no doubt."""
     total = np.where(found.sum_w > 0, found.sum_w, 1.0)
     rate = found.sum_w_errors / total
     variance = found.sum_w2_errors - 2 * rate * found.sum_w2_errors + rate**2 * sum_w2

@@ -1,4 +1,7 @@
-"""Decide the two thresholds of every category, each with its certificate (STATISTICS.md, sections 1 and 2)."""
+"""Decide the two thresholds of every category, each with its certificate.
+
+See docs/statistics.md, Removal threshold; docs/statistics.md, Review threshold.
+"""
 
 from typing import Any
 
@@ -23,8 +26,8 @@ def decide(
         seed: of the simulation behind need_n.
 
     Returns:
-        {category: {"auto_remove": {...}, "review": {...}}} as DESIGN section 6 lists; each has threshold (None: no automatic removal),
-        outcome (certified/kept/abstained, review also insufficient), target, delta, bound, n, n_eff, need_n, incumbent, method,
+        {category: {"auto_remove": {...}, "review": {...}}} (docs/architecture.md, Contracts); each has threshold (None: no automatic
+        removal), outcome (certified/kept/abstained, review also insufficient), target, delta, bound, n, n_eff, need_n, incumbent, method,
         seed, reason and path [{threshold, volume, n, n_eff, bound or p_value, level, tested, passed}]; auto_remove also has languages
         {L: {action: auto_remove/review, bound, n, reason}}. A missing number is None, never NaN.
     """

@@ -1,6 +1,6 @@
-"""Compare two rates from counts: intervals of their difference and ratio, and a p-value.
+"""Compare two rates from counts: intervals of their difference and ratio, and a p-value (docs/statistics.md, Rates).
 
-As in evaluation/intervals.py everything broadcasts, counts may be effective counts, and no trial gives NaN.
+As in module `intervals` all arrays broadcast, counts may be effective counts, and a side without a trial gives NaN.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Bounded(NamedTuple):
 
 
 def difference(one: Bounded, other: Bounded) -> tuple[Floats, Floats]:
-    """Two-sided interval of the difference of two independent rates, one - other, from their own intervals.
+    """Combine the intervals of two independent rates into the two-sided interval of their difference, one - other.
 
     Args:
         one: the group.
@@ -39,7 +39,7 @@ def difference(one: Bounded, other: Bounded) -> tuple[Floats, Floats]:
 
 
 def ratio(one: Bounded, other: Bounded) -> tuple[Floats, Floats]:
-    """Two-sided interval of the ratio of two independent rates, one / other, from their own intervals.
+    """Combine the intervals of two independent rates into the two-sided interval of their ratio, one / other.
 
     Args:
         one: the group.
@@ -63,7 +63,7 @@ def ratio(one: Bounded, other: Bounded) -> tuple[Floats, Floats]:
 
 
 def prob_gap_by_chance(num_events_1: ArrayLike, num_trials_1: ArrayLike, num_events_0: ArrayLike, num_trials_0: ArrayLike) -> Floats:
-    """One-sided p-value of "rate_1 is no higher than rate_0": Fisher's exact test, continued to fractional counts.
+    """Test "rate_1 is no higher than rate_0", one-sided, by Fisher's exact test, continued to fractional counts.
 
     Fisher's p-value equals P(A <= B) for A ~ Beta(events_1, trials_1 - events_1 + 1) and B ~ Beta(events_0 + 1, trials_0 - events_0),
     which needs no whole numbers, so that effective counts can enter.
@@ -73,7 +73,7 @@ def prob_gap_by_chance(num_events_1: ArrayLike, num_trials_1: ArrayLike, num_eve
         num_events_0, num_trials_0: (N,), the reference.
 
     Returns:
-        float64 (N,) in [0, 1]; NaN where either side has no trial.
+        the p-value, float64 (N,) in [0, 1]; NaN where either side has no trial.
 
     Source: Altham (1969), JRSS B 31(2), for the identity; integrated here by Gauss-Legendre over all but 2e-10 of B.
     """

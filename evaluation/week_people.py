@@ -1,4 +1,7 @@
-"""What people said in a week: reviewers' agreement and errors, and users' appeals beside the audit (STATISTICS.md, section 6)."""
+"""What people said in a week: reviewers' agreement and errors, and users' appeals beside the audit.
+
+See docs/statistics.md, Reviewers' error.
+"""
 
 from collections.abc import Mapping
 from typing import Any

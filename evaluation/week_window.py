@@ -1,4 +1,4 @@
-"""Recall over a rolling window of weeks: a week has too few labels of missed violations to certify it (STATISTICS.md, section 2).
+"""Recall over a rolling window of weeks: one week has too few labels of missed violations (docs/statistics.md, Review threshold).
 
 Weeks are pooled only where they speak of the same model, and only while no drift alarm stands: of falling weeks the earlier ones
 would certify what no longer holds.

@@ -1,8 +1,8 @@
-"""Exact-style bounds where labels were drawn with unequal probability (w = 1 / inclusion_prob).
+"""Bound rates and totals where labels were drawn with unequal probability (w = 1 / inclusion_prob).
 
 *FF-beta* bounds a rate: the binomial analogue of Fay & Feuer's gamma bound. *Gamma* bounds a total. Both take sums only, so
 that they work on a score cube, and both need `max_weight` of the **frame**, drawn or not: with the sample's own maximum a
-stratum that was never drawn costs nothing, and the stated error is exceeded six-fold (STATISTICS.md, section 1).
+stratum that was never drawn costs nothing, and the stated error is exceeded six-fold (docs/statistics.md, Weighted bounds).
 
 Every function broadcasts; all arguments are float64 arrays:
     sum_w_events   sum of w over labelled items that are events
@@ -19,7 +19,7 @@ from evaluation.intervals import Floats, clopper_pearson
 
 
 def rate_p_value(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike, rate: ArrayLike) -> Floats:
-    """One-sided p-value of "the true rate of events is at least `rate`"; small values say it is lower.
+    """Test "the true rate of events is at least `rate`", one-sided; a small p-value says that it is lower.
 
     Args:
         sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module.
@@ -28,14 +28,14 @@ def rate_p_value(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: Array
     Returns:
         float64 (N,) in [0, 1]; 1 where nothing was labelled. Equal weights give the binomial tail P(X <= x) exactly.
 
-    Source: STATISTICS.md section 1, after Fay & Feuer (1997), Statistics in Medicine 16.
+    Source: our own, after Fay & Feuer (1997), Statistics in Medicine 16; docs/statistics.md, Weighted bounds.
     """
     shape_event, shape_rest = _shapes(sum_w_events, sum_w2_events, sum_w, max_weight)
     return np.where(shape_rest > 0, 1 - betainc(shape_event, np.maximum(shape_rest, 1e-300), rate), 1.0)
 
 
 def rate_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike, delta: ArrayLike) -> Floats:
-    """Upper bound of a rate: the rate whose p-value is `delta`.
+    """Bound a rate from above: the bound is the rate whose p-value is `delta`.
 
     Args:
         sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module.
@@ -52,7 +52,7 @@ def rate_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLi
 def rate_lower(
     sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, sum_w2: ArrayLike, max_weight: ArrayLike, delta: ArrayLike
 ) -> Floats:
-    """Lower bound of a rate: one minus the upper bound of its complement.
+    """Bound a rate from below: one minus the upper bound of its complement.
 
     Args:
         sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module; max_weight is that of items that could be non-events.
@@ -76,7 +76,7 @@ def rate_limits(
     max_weight_rest: ArrayLike,
     alpha: float,
 ) -> tuple[Floats, Floats]:
-    """Two-sided interval of a rate that holds however few labels there are and whichever of the two sides was drawn more often.
+    """Compute an interval of a rate that holds however few labels there are and whichever of the two sides was drawn more often.
 
     FF-beta takes the sum of weights for the size of the frame. Of a handful of labels it is not: one harmless post that was drawn with
     probability .02 and not flagged would count as five trials of a false-positive rate whose events are drawn with .1.
@@ -105,7 +105,7 @@ def rate_limits(
 
 
 def effective_counts(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike) -> tuple[Floats, Floats]:
-    """Counts that an equally weighted sample would need to say as much.
+    """Convert weighted sums into the counts that an equally weighted sample would need to say as much.
 
     Args:
         sum_w_events, sum_w2_events, sum_w, max_weight: (N,), see the module.
@@ -119,7 +119,7 @@ def effective_counts(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: A
 
 
 def total_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: ArrayLike, delta: ArrayLike) -> Floats:
-    """Upper bound of the number of events in the frame.
+    """Bound the number of events in the frame from above.
 
     Args:
         sum_w_events, sum_w2_events, max_weight: (N,), see the module.
@@ -138,7 +138,7 @@ def total_upper(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: A
 
 
 def total_lower(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, delta: ArrayLike) -> Floats:
-    """Lower bound of the number of events in the frame.
+    """Bound the number of events in the frame from below.
 
     Args:
         sum_w_events, sum_w2_events: (N,), see the module.
@@ -156,14 +156,14 @@ def total_lower(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, delta: ArrayL
 
 
 def _scale(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, max_weight: ArrayLike) -> Floats:
-    """The weight s that one effective item carries; 1 where there is neither an event nor a frame."""
+    """Compute the weight s that one effective item carries; 1 where there is neither an event nor a frame."""
     mean = _floats(sum_w_events) + _floats(max_weight)
     variance = _floats(sum_w2_events) + _floats(max_weight) ** 2
     return np.divide(variance, mean, out=np.ones(np.broadcast(mean, variance).shape), where=mean > 0)
 
 
 def _shapes(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike) -> tuple[Floats, Floats]:
-    """The two shape parameters of FF-beta's beta distribution; the second may be <= 0, which means no evidence at all."""
+    """Compute the two shape parameters of FF-beta's beta distribution; a second one of 0 or less means that there is no evidence at all."""
     scale = _scale(sum_w_events, sum_w2_events, max_weight)
     shape_event = (_floats(sum_w_events) + _floats(max_weight)) / scale
     return shape_event, _floats(sum_w) / scale - shape_event + 1

@@ -15,7 +15,7 @@ class Calibration(Section):
 
 
 class Thresholds(Section):
-    """Certified thresholds: STATISTICS.md, sections 1 and 2."""
+    """Certified thresholds: docs/statistics.md, Removal threshold; docs/statistics.md, Review threshold."""
 
     precision_target: Probability  # of automatic removals
     recall_target: Probability  # of what a person or the machine gets to see
@@ -35,7 +35,7 @@ class Thresholds(Section):
 
 
 class Fairness(Section):
-    """Comparisons between languages, regions and groups: STATISTICS.md, section 3."""
+    """Comparisons between languages, regions and groups: docs/statistics.md, Fairness."""
 
     tau_gap: Probability  # tolerated difference of FPR, FNR or wrongful removals between a group and all others
     tau_ratio: Annotated[float, Field(gt=1)]  # tolerated FPR ratio
@@ -45,7 +45,7 @@ class Fairness(Section):
 
 
 class Drift(Section):
-    """Alarms between weeks: STATISTICS.md, section 5."""
+    """Alarms between weeks: docs/statistics.md, Drift."""
 
     error_rates: tuple[Probability, ...] = Field(min_length=1)  # of automatic removals, each above 1 - precision_target
     tilts: tuple[float, ...] = Field(min_length=1)  # shifts of the calibrated logit
@@ -53,7 +53,7 @@ class Drift(Section):
 
 
 class Reviewers(Section):
-    """Reviewer error: STATISTICS.md, section 6."""
+    """Reviewer error: docs/statistics.md, Reviewers' error."""
 
     delta_apparent: Probability  # error spent on apparent precision, on specificity and on sensitivity
     delta_specificity: Probability

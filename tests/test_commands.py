@@ -1,4 +1,4 @@
-"""The command line as DESIGN names it: every subcommand takes the options that it reads, and tells so."""
+"""The command line: every subcommand takes the options that it reads, and tells so."""
 
 import ast
 import json
@@ -14,7 +14,6 @@ from feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("evaluation", "feature_store", "registry", "training")
-# DESIGN section 6, those that exist by now
 NAMES = (
     "ingest", "calibrate", "evaluate", "audit-sample", "weekly", "score", "retrain", "runs", "rerun", "diff", "freeze", "unfreeze", "up",
     "simulate-weeks", "promote", "rollback", "approvals", "behave", "sample-data", "dsa-export", "demo",

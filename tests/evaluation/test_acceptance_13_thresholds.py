@@ -32,7 +32,7 @@ def decide(
 
 
 def ff_beta_p_value(rows: pd.DataFrame, threshold: float, target: float) -> float:
-    """Straight from STATISTICS section 1, on rows."""
+    """The formula of docs/statistics.md, Weighted bounds, on rows."""
     above = rows[rows.score >= threshold]
     w = 1 / above.inclusion_prob
     largest = w.max()
@@ -44,7 +44,7 @@ def ff_beta_p_value(rows: pd.DataFrame, threshold: float, target: float) -> floa
 
 
 def recall_lower(rows: pd.DataFrame, threshold: float, delta: float) -> float:
-    """Straight from STATISTICS section 2, on rows; half of delta on each side."""
+    """The formula of docs/statistics.md, Review threshold, on rows; half of delta on each side."""
     w = 1 / rows.inclusion_prob
     found, missed = (rows.label == 1) & (rows.score >= threshold), (rows.label == 1) & (rows.score < threshold)
     x, v = w[found].sum(), (w[found] ** 2).sum()
