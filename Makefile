@@ -51,11 +51,11 @@ $(TASTE)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not timed"
-	$(BIN)/python -m pytest -m timed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not timed"
+	$(BIN)/python -m pytest -m timed $$(grep -rl --include='*.py' "mark\.timed" tests)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
