@@ -10,6 +10,8 @@ export OMP_WAIT_POLICY := PASSIVE
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 export MALLOC_TRIM_THRESHOLD_ := 8000000000
 export MALLOC_TOP_PAD_ := 67108864
+# Compiled modules are kept: a process that compiles what it imports needs 9 s of CPU time for torch alone instead of 4.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help setup demo taste test slow lint
@@ -49,11 +51,11 @@ $(TASTE)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not timed"
-	$(BIN)/python -m pytest -m timed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not timed"
+	$(BIN)/python -m pytest -m timed $$(grep -rl --include='*.py' "mark\.timed" tests)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

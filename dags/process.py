@@ -60,7 +60,7 @@ def environment(workspace: Path, store: Path) -> dict[str, str]:
     ours = {"PATH": path, "SHELL": "/bin/bash", "UPHELD_PYTHON": interpreter(), "UPHELD_STORE": str(store)}
     # Threads that spin for each other waste a busy machine: 13 times slower training was measured with more work than cores.
     ours["OMP_WAIT_POLICY"] = "PASSIVE"
-    return kept | ours | KEEP_MEMORY | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | ours | KEEP_MEMORY | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def stream(argv: Sequence[str], workspace: Path, store: Path, each_line: Callable[[str], None], **variables: str) -> int:

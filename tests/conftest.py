@@ -1,5 +1,6 @@
 """Fixtures that every package's tests may use."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,15 @@ from hypothesis import settings
 
 settings.register_profile("fixed", derandomize=True)  # the same examples everywhere, so that red means broken
 settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files whose tests may take longest come first, so that at the end no worker is busy alone; within a file nothing moves."""
+    allowed_s = defaultdict(lambda: float(config.getini("timeout")))
+    for item in items:
+        if limit := item.get_closest_marker("timeout"):
+            allowed_s[item.path] = max(allowed_s[item.path], limit.args[0])
+    items.sort(key=lambda item: -allowed_s[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -104,12 +104,6 @@ def toy(toy_root: Path, tmp_path: Path) -> Toy:
     return Toy(toy_root, tmp_path / "store")
 
 
-@pytest.fixture(scope="module")
-def shared_toy(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """The toy repository with a store that the tests of a module share, in their order."""
-    return Toy(toy_root, tmp_path_factory.mktemp("shared") / "store")
-
-
 @pytest.fixture(scope="session")
 def airflow(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """`upheld up` on a store with three models, two of which the gate lets pass, and a week of the first one's decisions.

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dags import run_stage
+from dags import process, run_stage
 from dags.workspace import Refused
 
 STAGES = ("copy", "double", "total")
@@ -36,6 +36,16 @@ def test_a_stage_is_executed_then_unchanged_and_elsewhere_restored(toy: Any) -> 
     lock.write_text(yaml.safe_dump(content | {"stages": dict(reversed(content["stages"].items()))}, sort_keys=False))
     answers = [toy.runner("register", "--workspace", str(toy.workspace(run)))[1] for run in ("one", "two")]
     assert answers[0]["lock"] == answers[1]["lock"]  # whichever stage ended first
+
+
+def test_a_stage_keeps_what_it_compiles_and_runs_what_was_changed_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    said: list[str] = []
+    for word in ("first", "second"):
+        (tmp_path / "ours.py").write_text(f"print({word!r})")
+        assert process.stream([process.interpreter(), "-c", "import ours"], tmp_path, tmp_path / "store", said.append) == 0
+    assert said == ["first", "second"]
+    assert len(list(tmp_path.glob("__pycache__/ours.*.pyc"))) == 1
 
 
 def test_a_lock_alone_brings_back_what_was_made(toy: Any, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class Upheld:
         self.params = folder / "params.yaml"
         content = yaml.safe_load((ROOT / "params.yaml").read_text())
         content["text"] |= {"backbone": str(tiny_encoder(folder / "encoder")), "epochs": 1, "max_tokens": 32, "batch_size": 32}
+        content["text_embedding"] |= {"backbone": str(tiny_encoder(folder / "embedder", width=384)), "max_tokens": 32}
+        content["ocr"] |= {"max_side": 320, "min_side": 240}
         content["image"] |= {"size": 64, "epochs": 1}
         content["logo"] |= {"size": 64, "epochs": 1}
         content["snapshot"]["frame_rows"] = 200
@@ -70,7 +72,7 @@ class Upheld:
         return out
 
 
-def tiny_encoder(folder: Path) -> Path:
+def tiny_encoder(folder: Path, width: int = 32) -> Path:
     """A Hugging Face encoder of two small layers with random weights, and a tokenizer of characters' bytes."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -84,7 +86,7 @@ def tiny_encoder(folder: Path) -> Path:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,

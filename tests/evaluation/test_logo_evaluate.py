@@ -194,7 +194,8 @@ def area(hits: np.ndarray, total: int) -> float:
     """101 recalls, the best precision at each or beyond it."""
     found = hits.cumsum()
     recall, precision = found / total, found / np.arange(1, len(hits) + 1)
-    return float(np.mean([precision[recall >= level].max() if (recall >= level).any() else 0 for level in np.linspace(0, 1, 101)]))
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return float(best[np.searchsorted(recall, np.linspace(0, 1, 101))].mean())
 
 
 @pytest.mark.parametrize(("told_apart", "beaten"), [(True, True), (False, False)])

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ AS_OF = datetime(2026, 11, 2, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@cache  # frozen, and reading the file takes longer than judging a small delivery
 def parameters(*overrides: str) -> params.Params:
     return params.load(ROOT / "params.yaml", list(overrides))
 

@@ -210,6 +210,7 @@ def test_any_order_and_repeats_give_the_same_ledger(drawn):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @settings(max_examples=100, **QUIET)
 @given(ORDERS)
 def test_any_order_and_repeats_give_the_same_ledger_many(drawn):
