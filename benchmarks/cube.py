@@ -18,8 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation import score_duplicates, score_rows, scores
-from evaluation.bins import bin_of
+from upheld.evaluation import score_duplicates, score_rows, scores
+from upheld.evaluation.bins import bin_of
 
 CATEGORIES = ["dangerous_content", "graphic_violence", "hate_speech", "misinformation", "spam"]
 LANGUAGES = [f"l{k:02d}" for k in range(40)]

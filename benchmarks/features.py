@@ -27,19 +27,19 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from feature_store import contracts, digest, features, ledger
-from feature_store import params as parameters
-from feature_store.backbones.image import to_tensor
-from feature_store.backbones.text import padded
-from feature_store.decode_pool import DecodePool, num_cpus
-from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Extractor
-from feature_store.extractors.image_decoding import decode_square
-from feature_store.extractors.image_embedding import ImageEmbedding
-from feature_store.extractors.text_embedding import TextEmbedding
-from feature_store.feature_contents import ContentReader, PostContents
-from feature_store.feature_table import FeatureStore
-from feature_store.inputs import features_location
+from upheld.feature_store import contracts, digest, features, ledger
+from upheld.feature_store import params as parameters
+from upheld.feature_store.backbones.image import to_tensor
+from upheld.feature_store.backbones.text import padded
+from upheld.feature_store.decode_pool import DecodePool, num_cpus
+from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.extractors.contract import Extractor
+from upheld.feature_store.extractors.image_decoding import decode_square
+from upheld.feature_store.extractors.image_embedding import ImageEmbedding
+from upheld.feature_store.extractors.text_embedding import TextEmbedding
+from upheld.feature_store.feature_contents import ContentReader, PostContents
+from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.inputs import features_location
 
 SIZE = 224
 DAY = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 
-from feature_store import labels
-from feature_store import params as parameters
-from training.text import fit_text, prepare
-from training.text_model import predict_text
+from upheld.feature_store import labels
+from upheld.feature_store import params as parameters
+from upheld.training.text import fit_text, prepare
+from upheld.training.text_model import predict_text
 
 CATEGORIES = ["hate_speech", "spam"]
 MIN_LABELS = 50  # of each class, for a language to be a cell of its own

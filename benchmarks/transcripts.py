@@ -18,9 +18,9 @@ from pathlib import Path
 import jiwer
 import pyarrow.parquet as pq
 
-from feature_store import params as parameters
-from feature_store.extractors.audio_track import RATE_HZ
-from feature_store.extractors.transcript import Transcript
+from upheld.feature_store import params as parameters
+from upheld.feature_store.extractors.audio_track import RATE_HZ
+from upheld.feature_store.extractors.transcript import Transcript
 
 BY_CHARACTER = {"ja", "ko", "zh"}
 ASKED = 0.85  # share of English words that must be right

@@ -21,11 +21,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store import params as parameters
-from feature_store.decode_pool import DecodePool, num_cpus
-from feature_store.decoding_contract import Refused
-from feature_store.extractors import catalogue
-from feature_store.extractors.audio_track import RATE_HZ, read_samples
+from upheld.feature_store import params as parameters
+from upheld.feature_store.decode_pool import DecodePool, num_cpus
+from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
 
 WIDTH, HEIGHT, FRAMES_PER_S, DURATION_S = 1280, 720, 25, 60
 SCENE_S = 7  # a cut after so many seconds

@@ -1,15 +1,15 @@
 """Airflow's metadata database as our DAGs need it: its tables, and a pool for every `meta.pool` of `dvc.yaml`.
 
-usage: python -m dags.database
+usage: python -m upheld.dags.database
 """
 
 import logging
 import sys
 from pathlib import Path
 
-from dags import graph
+from upheld import ROOT
+from upheld.dags import graph
 
-ROOT = Path(__file__).resolve().parents[1]
 SLOTS = 1  # stages of one pool share what it stands for (memory, the accelerator), so they run one after the other
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.assets import LEDGER
-from dags.process import interpreter
-from dags.stages import call, store_of
+from upheld.dags.assets import LEDGER
+from upheld.dags.process import interpreter
+from upheld.dags.stages import call, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DELIVERY = Param(
@@ -42,7 +42,7 @@ def ingest_review_outcomes() -> None:
         with tempfile.TemporaryDirectory(prefix="upheld-ingest-") as scratch:
             summary = Path(scratch) / "summary.json"
             arguments = [delivery, "--store", str(store_of(ROOT)), "--summary", str(summary)]
-            code = call(ROOT, ["feature_store.ingest", *arguments], interpreter())
+            code = call(ROOT, ["upheld.feature_store.ingest", *arguments], interpreter())
             if code:
                 raise AirflowFailException(f"ingest of {delivery} exited with {code}; its last line says why")
             counts: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))

@@ -13,11 +13,11 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.assets import CHALLENGER
-from dags.process import interpreter
-from dags.question import Question
-from dags.stages import call, store_of
-from dags.workspace import base_params
+from upheld.dags.assets import CHALLENGER
+from upheld.dags.process import interpreter
+from upheld.dags.question import Question
+from upheld.dags.stages import call, store_of
+from upheld.dags.workspace import base_params
 
 ROOT = Path(__file__).resolve().parents[1]
 FORM = {
@@ -53,7 +53,7 @@ def promote() -> None:
         """What would change and what speaks for it; which question to put. Nothing to ask where it is in production already."""
         context = get_current_context()
         asked = {key: context["params"][key] for key in FORM}
-        told = registry("registry.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)])
+        told = registry("upheld.registry.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)])
         if told["status"] == "nothing":
             raise AirflowSkipException(told["body"])
         context["ti"].xcom_push(key="told", value=told)
@@ -86,7 +86,9 @@ def promote() -> None:
         given = [f"--{key.replace('_', '-')}={told[key]}" for key in ("model", "thresholds", "instead_of")]
         reason = "despite-hold" if told["held"] and kind == "approve" else "note"
         why = said.get("reason" if told["held"] else "note") or ""
-        done = registry("registry.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"])
+        done = registry(
+            "upheld.registry.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"]
+        )
         print(f"{done['status']} {done['why']}")
         return told if done["status"] == "refused" else {}
 

@@ -1,9 +1,9 @@
 """The runner behind every task of `retrain`: workspace, one stage through DVC, registration. Knows nothing of Airflow.
 
-usage: python -m dags.run_stage prepare --root . --store store --run-id ID --params '{"text.epochs": 1}' --result FILE
-       python -m dags.run_stage features --workspace store/runs/ID --store store --result FILE     then pin, with the same arguments
-       python -m dags.run_stage stage NAME --workspace store/runs/ID --store store --result FILE
-       python -m dags.run_stage register --workspace store/runs/ID --store store --result FILE
+usage: python -m upheld.dags.run_stage prepare --root . --store store --run-id ID --params '{"text.epochs": 1}' --result FILE
+       python -m upheld.dags.run_stage features --workspace store/runs/ID --store store --result FILE     then pin, with the same arguments
+       python -m upheld.dags.run_stage stage NAME --workspace store/runs/ID --store store --result FILE
+       python -m upheld.dags.run_stage register --workspace store/runs/ID --store store --result FILE
 """
 
 import argparse
@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from dags import graph, process, workspace
-from dags.workspace import Refused
+from upheld.dags import graph, process, workspace
+from upheld.dags.workspace import Refused
 
 # What the task `features` reads of params.yaml, as `params` of dvc.yaml say it of a stage; `pin` reads the same, the other tasks nothing.
 FEATURE_PARAMS = (
@@ -83,7 +83,7 @@ def features(folder: Path, store: Path) -> dict[str, Any]:
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
     with workspace.logged(folder, "features") as tell:
-        workspace.call(["feature_store.features", "--store", str(store)], folder, store, tell)
+        workspace.call(["upheld.feature_store.features", "--store", str(store)], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -103,7 +103,7 @@ def pin(folder: Path, store: Path) -> dict[str, Any]:
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
     with workspace.logged(folder, "pin") as tell:
-        workspace.call(["registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
+        workspace.call(["upheld.registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -203,7 +203,7 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
     """Push the run's outs to the DVC remote and register what it made; doing it twice registers once.
 
     Returns:
-        what `registry.register` answered.
+        what `upheld.registry.register` answered.
 
     Raises:
         Refused: the push or the registration failed.
@@ -220,7 +220,7 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
         if _dvc(["push"], folder, store, tell):
             raise Refused("dvc push failed, so the version could not be rebuilt from its lineage; nothing was registered", 1)
         arguments = ["--workspace", str(folder), "--store", str(store), "--result", str(answer)]
-        workspace.call(["registry.register", *arguments], folder, store, tell)
+        workspace.call(["upheld.registry.register", *arguments], folder, store, tell)
     registered: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return registered
 

@@ -15,9 +15,9 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.assets import LEDGER
-from dags.process import interpreter
-from dags.stages import call, store_of
+from upheld.dags.assets import LEDGER
+from upheld.dags.process import interpreter
+from upheld.dags.stages import call, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
 WEEK = Param(
@@ -50,12 +50,12 @@ def weekly_calibration() -> None:
         reports = store_of(ROOT) / "weekly"
         before, in_force, out = state_before(reports, week), reports / "in_force" / f"{week}.json", reports / week
         champion = in_force.with_suffix(".champion.json")
-        upheld("registry.in_force", ["--week", week, "--out", str(in_force), "--champion", str(champion)])
+        upheld("upheld.registry.in_force", ["--week", week, "--out", str(in_force), "--champion", str(champion)])
         now = json.loads(champion.read_text(encoding="utf-8"))["model_version"] or "none" if champion.exists() else None
         carried = [] if before is None else ["--state", str(before)]
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
         named = [] if now is None else ["--champion", now]
-        upheld("evaluation.weekly", ["--week", week, "--out", str(out), *named, *carried, *ruled])
+        upheld("upheld.evaluation.weekly", ["--week", week, "--out", str(out), *named, *carried, *ruled])
         told: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
         return told | {"out": str(out)}
 
@@ -65,7 +65,7 @@ def weekly_calibration() -> None:
         ti = get_current_context()["ti"]
         with tempfile.TemporaryDirectory(prefix="upheld-propose-") as scratch:
             result = Path(scratch) / "result.json"
-            upheld("registry.propose", ["--report", ti.xcom_pull(task_ids="report")["out"], "--result", str(result)])
+            upheld("upheld.registry.propose", ["--report", ti.xcom_pull(task_ids="report")["out"], "--result", str(result)])
             told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         if told["status"] == "nothing":
             ti.xcom_push(key="return_value", value=told)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dags import graph, process
+from upheld.dags import graph, process
 
 ROOT_FILES = ("*.py", "*.yaml", "*.toml", "*.lock", ".dvcignore")
 DVC_SETTINGS = """[core]
@@ -62,7 +62,7 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
     partial = Path(tempfile.mkdtemp(dir=workspace.parent, prefix=f".{workspace.name}.", suffix=".partial"))
     try:
         for package in sorted(path.parent for path in root.glob("*/__init__.py")):
-            shutil.copytree(package, partial / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(package, partial / package.name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         for file in sorted(file for pattern in ROOT_FILES for file in root.glob(pattern) if file.name != "dvc.lock"):
             shutil.copy2(file, partial / file.name)
         (partial / ".dvc").mkdir()
@@ -74,7 +74,7 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
         # One line of YAML each; not JSON, whose 1e-05 YAML takes for a string.
         lines = {key: yaml.safe_dump(value, default_flow_style=True, width=10**6) for key, value in sorted(changes.items())}
         settings = ["--set=" + key + "=" + line.removesuffix("\n").removesuffix("\n...") for key, line in lines.items()]
-        call(["registry.merge_params", "--out", "params.yaml", *settings], partial, store, lambda line: print(line, flush=True))
+        call(["upheld.registry.merge_params", "--out", "params.yaml", *settings], partial, store, lambda line: print(line, flush=True))
         (partial / ".dvc" / "config.local").write_text(DVC_SETTINGS.format(workspace=workspace, store=store), encoding="utf-8")
         python = partial / "bin" / "python"
         python.parent.mkdir()

@@ -14,12 +14,13 @@ RUN uv venv /opt/airflow && \
 
 COPY docker/mlflow.ini docker/mlflow.ini
 COPY .dvc/config .dvc/config
-COPY .dvcignore cli.py dvc.yaml params.yaml ./
+COPY .dvcignore dvc.yaml params.yaml ./
 COPY dags dags
 COPY evaluation evaluation
 COPY feature_store feature_store
 COPY registry registry
 COPY training training
+COPY upheld upheld
 
 ENV PATH=/opt/airflow/bin:$PATH \
     PYTHONPATH=/opt/upheld \

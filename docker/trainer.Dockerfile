@@ -16,12 +16,13 @@ RUN uv venv /opt/ml && \
     uv pip install --no-cache --python /opt/ml/bin/python -c requirements.lock -r pyproject.toml --extra pipeline --extra ml --extra weights
 
 COPY .dvc/config .dvc/config
-COPY .dvcignore cli.py dvc.yaml params.yaml ./
+COPY .dvcignore dvc.yaml params.yaml ./
 COPY dags dags
 COPY evaluation evaluation
 COPY feature_store feature_store
 COPY registry registry
 COPY training training
+COPY upheld upheld
 
 ENV PATH=/opt/airflow/bin:$PATH \
     PYTHONPATH=/opt/upheld \

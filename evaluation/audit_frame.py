@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from evaluation import score_files
-from evaluation.sampling import ZONES
-from feature_store.errors import BadUse
+from upheld.evaluation import score_files
+from upheld.evaluation.sampling import ZONES
+from upheld.feature_store.errors import BadUse
 
 DECISION_COLUMNS = ("post_id", "category", "decided_at", "score", "action")
 
@@ -75,7 +75,7 @@ def known(decisions: Path, store: Path) -> tuple[Path, pd.DataFrame, pd.DataFram
     labelled = [_columns(beside and beside / "review_outcomes", ["post_id", "category"])]
     draws = pd.DataFrame(columns=["post_id", "category"], dtype=str)
     if (store / "ledger").is_dir():
-        from feature_store.ledger import Ledger
+        from upheld.feature_store.ledger import Ledger
 
         book = Ledger(store)
         languages.append(book.read("posts", ["post_id", "language"]).to_pandas())

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store import atomic, contracts
-from feature_store.errors import BadUse
+from upheld.feature_store import atomic, contracts
+from upheld.feature_store.errors import BadUse
 
 COLUMNS = contracts.AUDIT_DRAWS.names
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -60,7 +60,7 @@ def recorded(store: Path, draw: str) -> pa.Table:
     Raises:
         BadUse: there is no ledger, or no such draw; the message names the latest ones.
     """
-    from feature_store.ledger import Ledger
+    from upheld.feature_store.ledger import Ledger
 
     draws = Ledger(store).read("audit_draws", COLUMNS)
     times = sorted(pc.unique(draws["drawn_at"]).to_pylist())
@@ -76,7 +76,7 @@ def recorded(store: Path, draw: str) -> pa.Table:
 def record(store: Path, draws: pa.Table) -> None:
     """Write a draw into the ledger, the authority on its probabilities; without a ledger the plan is all there is."""
     if (store / "ledger").is_dir():
-        from feature_store.ledger import record_draws
+        from upheld.feature_store.ledger import record_draws
 
         record_draws(store, draws)
 
@@ -85,7 +85,7 @@ def times(store: Path) -> set[datetime]:
     """Times of all draws that the store's ledger keeps; none without a ledger."""
     if not (store / "ledger").is_dir():
         return set()
-    from feature_store.ledger import Ledger
+    from upheld.feature_store.ledger import Ledger
 
     return set(Ledger(store).read("audit_draws", ["drawn_at"])["drawn_at"].to_pylist())
 
@@ -95,6 +95,6 @@ def _time_of(draws: pa.Table, draw: str) -> datetime | None:
     if draw.startswith("a_"):
         found = draws.filter(pc.equal(draws["draw_id"], draw))["drawn_at"].to_pylist()
         return found[0] if found else None
-    from feature_store.command import parse_time  # Typer, which whoever only reads a plan does not need
+    from upheld.feature_store.command import parse_time  # Typer, which whoever only reads a plan does not need
 
     return parse_time(draw, "--again")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.metric_rows import ALL
-from feature_store import atomic, digest
-from feature_store.errors import BadUse
+from upheld.evaluation.metric_rows import ALL
+from upheld.feature_store import atomic, digest
+from upheld.feature_store.errors import BadUse
 
 TABLE, SUMMARY = "metrics.parquet", "behaviour.json"
 METRICS = ("pass_rate", "flip_rate", "score_shift", "ordered_rate")

@@ -7,20 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation import calibration, score_rows, scores, thresholds
-from feature_store import atomic, digest, keyed_hash, params
-from feature_store.command import (
-    PARAM_OPTIONS,
-    ChampionScores,
-    ColumnNames,
-    Output,
-    ParamOptions,
-    ScoreFile,
-    command,
-)
-from feature_store.terminal import console
-from feature_store.thresholds import Thresholds
-from feature_store.workspace_paths import CALIBRATION, SCORES
+from upheld.evaluation import calibration, score_rows, scores, thresholds
+from upheld.feature_store import atomic, digest, keyed_hash, params
+from upheld.feature_store.command import PARAM_OPTIONS, ChampionScores, ColumnNames, Output, ParamOptions, ScoreFile, command
+from upheld.feature_store.terminal import console
+from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.workspace_paths import CALIBRATION, SCORES
 
 FORMAT = 1
 

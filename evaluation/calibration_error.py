@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from evaluation.cube import MOMENTS, Moment
-from evaluation.intervals import wilson
+from upheld.evaluation.cube import MOMENTS, Moment
+from upheld.evaluation.intervals import wilson
 
 Floats = NDArray[np.float64]
 NUM_GROUPS = 15

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.bins import NUM_BINS
-from feature_store.atomic import replacing
-from feature_store.errors import BadUse
+from upheld.evaluation.bins import NUM_BINS
+from upheld.feature_store.atomic import replacing
+from upheld.feature_store.errors import BadUse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -168,7 +168,7 @@ def load(path: Path) -> Cube:
         table = pq.read_table(path)
         header = json.loads(table.schema.metadata[b"cube"])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise BadUse(f"{path}: not a score cube ({error}); expected a Parquet file written by evaluation.cube.save") from error
+        raise BadUse(f"{path}: not a score cube ({error}); expected a Parquet file written by upheld.evaluation.cube.save") from error
     if header.get("format") != FORMAT:
         raise BadUse(f"{path}: cube format {header.get('format')!r}, expected {FORMAT!r}; build the cube again from its scores")
     moments = np.stack([table[name].to_numpy() for name in MOMENTS], axis=1)

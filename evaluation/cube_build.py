@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from evaluation.cube import Cube
-from evaluation.row_counter import RowCounter
+from upheld.evaluation.cube import Cube
+from upheld.evaluation.row_counter import RowCounter
 
 ROWS_PER_BATCH = 1 << 17
 
@@ -18,7 +18,7 @@ def build(
     calibration: Mapping[str, Any] | None = None,
     frame_min_inclusion_prob: Mapping[Any, float] | None = None,
 ) -> Cube:
-    """Count the rows of a table whose values have been checked, as `evaluation.scores.batches` gives them.
+    """Count the rows of a table whose values have been checked, as `upheld.evaluation.scores.batches` gives them.
 
     Args:
         table: columns category, language (text, dictionary-encoded or not, no null), score (float64 in [0, 1]), label (float64: 0, 1 or

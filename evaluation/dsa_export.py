@@ -21,12 +21,12 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
-from evaluation.metric_rows import ALL, COLUMNS
-from feature_store import atomic, params
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import BadUse
-from feature_store.params_evaluation import DsaExport
-from feature_store.terminal import console
+from upheld.evaluation.metric_rows import ALL, COLUMNS
+from upheld.feature_store import atomic, params
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.params_evaluation import DsaExport
+from upheld.feature_store.terminal import console
 
 HEADER = ("Applicability", "Service", "Reporting period", "Section", "Indicator", "Scope", "Value", "Contextual Information")
 SECTION = "Automated means used for content moderation"

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
-from evaluation.evaluate_inputs import Inputs, of_the_stage
-from evaluation.measures import limits_of, measure, operating_points
-from evaluation.operating_point import OperatingPoint
-from evaluation.report import content, features, logos
-from evaluation.report.files import Result, write
-from feature_store import calibration_map, freeze_log, params
-from feature_store.command import (
+from upheld.evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
+from upheld.evaluation.evaluate_inputs import Inputs, of_the_stage
+from upheld.evaluation.measures import limits_of, measure, operating_points
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.report import content, features, logos
+from upheld.evaluation.report.files import Result, write
+from upheld.feature_store import calibration_map, freeze_log, params
+from upheld.feature_store.command import (
     PARAM_OPTIONS,
     STORE_FOLDER,
     ChampionScores,
@@ -29,9 +29,9 @@ from feature_store.command import (
     StoreFolder,
     command,
 )
-from feature_store.terminal import console
-from feature_store.thresholds import Thresholds
-from feature_store.workspace_paths import EVALUATION, SCORES
+from upheld.feature_store.terminal import console
+from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.workspace_paths import EVALUATION, SCORES
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:

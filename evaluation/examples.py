@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.bins import bin_of
-from evaluation.operating_point import OperatingPoint
+from upheld.evaluation.bins import bin_of
+from upheld.evaluation.operating_point import OperatingPoint
 
 NUM_LISTED = 5  # of each kind
 MAX_ROWS = 1_000_000  # of a table whose rows are read once more for this; a longer one is no table that people look through

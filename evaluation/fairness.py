@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from evaluation import intervals, two_rates, weighted
-from evaluation.intervals import Floats
-from evaluation.two_rates import Bounded
+from upheld.evaluation import intervals, two_rates, weighted
+from upheld.evaluation.intervals import Floats
+from upheld.evaluation.two_rates import Bounded
 
 PASS, WARN, FAIL, INSUFFICIENT = "PASS", "WARN", "FAIL", "INSUFFICIENT"
 # One-sided error and power behind need_n: 1.645 and 0.842 in the formula of docs/statistics.md, Sample size.

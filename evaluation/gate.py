@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from feature_store.params_evaluation import Gate
-from feature_store.thresholds import Thresholds
+from upheld.feature_store.params_evaluation import Gate
+from upheld.feature_store.thresholds import Thresholds
 
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
 Check = dict[str, Any]

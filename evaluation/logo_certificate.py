@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation import logo_matches, score_rows, scores, thresholds
-from feature_store import atomic, params
-from feature_store.params_evaluation import Thresholds
+from upheld.evaluation import logo_matches, score_rows, scores, thresholds
+from upheld.feature_store import atomic, params
+from upheld.feature_store.params_evaluation import Thresholds
 
 
 def certify(

@@ -1,6 +1,6 @@
 """Stage `logo_evaluate`: how good the logo detector is on photos held out, from which confidence it is believed, and where it saw brands.
 
-usage: python -m evaluation.logo_evaluate     in a workspace that holds data/logo and data/logo_detections.parquet
+usage: python -m upheld.evaluation.logo_evaluate     in a workspace that holds data/logo and data/logo_detections.parquet
        upheld logo evaluate DETECTIONS --dataset D --out D
 """
 
@@ -13,17 +13,17 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from evaluation import logo_certificate, logo_inputs, logo_matches, logo_metrics, logo_one_shot, logo_sheet, metrics
-from evaluation.logo_inputs import Inputs
-from evaluation.logo_sheet import Tile
-from evaluation.metric_rows import ALL
-from feature_store import atomic, logo_dataset, params
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import BadUse
-from feature_store.logo_dataset import Dataset
-from feature_store.logo_image import upright
-from feature_store.terminal import console
-from feature_store.workspace_paths import LOGO_DATASET, LOGO_EVALUATION
+from upheld.evaluation import logo_certificate, logo_inputs, logo_matches, logo_metrics, logo_one_shot, logo_sheet, metrics
+from upheld.evaluation.logo_inputs import Inputs
+from upheld.evaluation.logo_sheet import Tile
+from upheld.evaluation.metric_rows import ALL
+from upheld.feature_store import atomic, logo_dataset, params
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.logo_dataset import Dataset
+from upheld.feature_store.logo_image import upright
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import LOGO_DATASET, LOGO_EVALUATION
 
 TILES = 5  # of each kind in the sheet
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from evaluation.gate import Check, bounded, check
-from feature_store.thresholds import PROVEN
+from upheld.evaluation.gate import Check, bounded, check
+from upheld.feature_store.thresholds import PROVEN
 
 FLOOR, CERTIFICATE = "logo_map_50", "logo_certificate"
 CELL = ("logo", "all")

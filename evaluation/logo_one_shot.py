@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluation.logo_metrics import NUM_RESAMPLES, ends, resampled, table_of
-from feature_store.logo_precision import average_precision
+from upheld.evaluation.logo_metrics import NUM_RESAMPLES, ends, resampled, table_of
+from upheld.feature_store.logo_precision import average_precision
 
 NUM_PERMUTATIONS = 200
 COMPOSITE = "composite"

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from evaluation import metrics
-from evaluation.cube import Cube
-from evaluation.metric_rows import Settings
-from evaluation.operating_point import OperatingPoint, operating_point
-from feature_store import params
-from feature_store.thresholds import Thresholds
+from upheld.evaluation import metrics
+from upheld.evaluation.cube import Cube
+from upheld.evaluation.metric_rows import Settings
+from upheld.evaluation.operating_point import OperatingPoint, operating_point
+from upheld.feature_store import params
+from upheld.feature_store.thresholds import Thresholds
 
 
 def limits_of(settings: params.Params) -> Settings:

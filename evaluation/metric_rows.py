@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluation import calibration_error, fairness, ranking, rate_cells
-from evaluation.cube import Moment
-from evaluation.operating_point import OperatingPoint
-from evaluation.rate_cells import OTHER, REMOVED, REVIEW, VIOLATION, Counts, Floats
+from upheld.evaluation import calibration_error, fairness, ranking, rate_cells
+from upheld.evaluation.cube import Moment
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.rate_cells import OTHER, REMOVED, REVIEW, VIOLATION, Counts, Floats
 
 ALL = "all"
 CELL = ["category", "language", "group_column", "group_value", "metric"]

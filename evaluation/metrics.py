@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from evaluation.cube import Cube, cut, cut_max_weight, dense, one_category
-from evaluation.metric_rows import ALL, CELL, COLUMNS, Settings, describe
-from evaluation.operating_point import OperatingPoint
-from evaluation.rate_cells import Counts
+from upheld.evaluation.cube import Cube, cut, cut_max_weight, dense, one_category
+from upheld.evaluation.metric_rows import ALL, CELL, COLUMNS, Settings, describe
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.rate_cells import Counts
 
 
 def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings) -> pd.DataFrame:

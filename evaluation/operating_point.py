@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.bins import NUM_BINS, edges, snap_up
-from feature_store.thresholds import Thresholds
+from upheld.evaluation.bins import NUM_BINS, edges, snap_up
+from upheld.feature_store.thresholds import Thresholds
 
 
 @dataclass(frozen=True)

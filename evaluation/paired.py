@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from evaluation.bins import bin_of
-from evaluation.intervals import wilson
-from evaluation.metric_rows import ALL, COLUMNS
-from evaluation.operating_point import OperatingPoint
+from upheld.evaluation.bins import bin_of
+from upheld.evaluation.intervals import wilson
+from upheld.evaluation.metric_rows import ALL, COLUMNS
+from upheld.evaluation.operating_point import OperatingPoint
 
 Floats = NDArray[np.float64]
 KEY = ["item_id", "category"]

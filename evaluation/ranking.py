@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtri
 
-from evaluation.cube import Moment
-from evaluation.intervals import wilson
+from upheld.evaluation.cube import Moment
+from upheld.evaluation.intervals import wilson
 
 Floats = NDArray[np.float64]
 

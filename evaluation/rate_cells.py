@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.cube import Moment
-from evaluation.fairness import Cells
+from upheld.evaluation.cube import Moment
+from upheld.evaluation.fairness import Cells
 
 Floats = NDArray[np.float64]
 OTHER, VIOLATION = 0, 1

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import weighted
-from evaluation.intervals import Floats
-from evaluation.removal import Bools
+from upheld.evaluation import weighted
+from upheld.evaluation.intervals import Floats
+from upheld.evaluation.removal import Bools
 
 
 class RecallBound(NamedTuple):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation import weighted
-from evaluation.intervals import Floats
+from upheld.evaluation import weighted
+from upheld.evaluation.intervals import Floats
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

@@ -7,7 +7,7 @@ verdicts are left out before) and gold (1, 0 or null: the adjudicated truth wher
 import numpy as np
 import pandas as pd
 
-from evaluation import intervals, two_rates
+from upheld.evaluation import intervals, two_rates
 
 
 def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:

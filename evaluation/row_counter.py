@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evaluation.bins import NUM_BINS, bin_of
-from evaluation.cube import LABELS, ZONES, Cube, Floats, Ints, sum_by_key
-from feature_store import calibration_map
-from feature_store.errors import BadUse
+from upheld.evaluation.bins import NUM_BINS, bin_of
+from upheld.evaluation.cube import LABELS, ZONES, Cube, Floats, Ints, sum_by_key
+from upheld.feature_store import calibration_map
+from upheld.feature_store.errors import BadUse
 
 # Room for each axis while its values are still being discovered; with zones, labels and bins a key stays below 2**63.
 ROOM = {"category": 1 << 10, "language": 1 << 13, "group": 1 << 18}
@@ -19,7 +19,7 @@ UNKNOWN_ZONE = ZONES.index("unknown")
 
 
 class RowCounter:
-    """Rows seen so far, 24 bytes each. See `evaluation.cube_build.build` for the columns and their meaning."""
+    """Rows seen so far, 24 bytes each. See `upheld.evaluation.cube_build.build` for the columns and their meaning."""
 
     def __init__(
         self, group_column: str | None, calibration: Mapping[str, Any] | None, frame_min_inclusion_prob: Mapping[Any, float] | None

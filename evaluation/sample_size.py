@@ -5,8 +5,8 @@ import math
 import numpy as np
 from scipy.special import ndtri
 
-from evaluation import removal, weighted
-from evaluation.intervals import Floats
+from upheld.evaluation import removal, weighted
+from upheld.evaluation.intervals import Floats
 
 NUM_WORLDS = 400  # simulated weeks per number of labels: the standard error of a power of .8 is .02
 MAX_LABELS = 1_000_000  # more is no plan

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import beta
 
-from evaluation import removal
-from evaluation.intervals import Floats
-from evaluation.removal import Bools, Evidence, Ints
-from evaluation.tails import candidate_bins
+from upheld.evaluation import removal
+from upheld.evaluation.intervals import Floats
+from upheld.evaluation.removal import Bools, Evidence, Ints
+from upheld.evaluation.tails import candidate_bins
 
 NUM_BINS = 4096  # uniform on [0, 1]
 POSTS_A_WEEK = 500_000

@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betainc, ndtr
 
-from evaluation import allocation, removal, simulation
-from evaluation.allocation import Posts, Wanted
-from evaluation.intervals import Floats
-from evaluation.removal import Bools, Evidence, Ints
-from evaluation.sampling import ZONES, design_below
-from evaluation.simulation import Course, World
-from feature_store import params
-from feature_store.params_evaluation import Thresholds
+from upheld.evaluation import allocation, removal, simulation
+from upheld.evaluation.allocation import Posts, Wanted
+from upheld.evaluation.intervals import Floats
+from upheld.evaluation.removal import Bools, Evidence, Ints
+from upheld.evaluation.sampling import ZONES, design_below
+from upheld.evaluation.simulation import Course, World
+from upheld.feature_store import params
+from upheld.feature_store.params_evaluation import Thresholds
 
 RULES = {
     "ours": "fallback procedure on FF-beta p-values with the frame's largest weight",

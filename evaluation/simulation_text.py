@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.report.words import share
+from upheld.evaluation.report.words import share
 
 HEADINGS = ("world (violations)", "rule", "wrong weeks", "abstains", "removes, of the ideal", "wrongful removals a week")
 NOTE = (

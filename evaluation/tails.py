@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.bins import NUM_BINS, snap_up
-from evaluation.cube import LABELS, ZONES, Cube, Floats, Ints, Moment, dense
+from upheld.evaluation.bins import NUM_BINS, snap_up
+from upheld.evaluation.cube import LABELS, ZONES, Cube, Floats, Ints, Moment, dense
 
 
 class Tails(NamedTuple):

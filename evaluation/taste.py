@@ -1,6 +1,6 @@
 """A first look without any data: make synthetic score tables, calibrate and certify on them, evaluate, show the report.
 
-usage: python -m evaluation.taste --out data/taste
+usage: python -m upheld.evaluation.taste --out data/taste
 """
 
 import sys
@@ -13,10 +13,10 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
-from evaluation import calibrate, evaluate
-from feature_store import atomic
-from feature_store.command import command
-from feature_store.errors import FailedWork
+from upheld.evaluation import calibrate, evaluate
+from upheld.feature_store import atomic
+from upheld.feature_store.command import command
+from upheld.feature_store.errors import FailedWork
 
 Floats = NDArray[np.float64]
 NUM_POSTS, SEED = 30_000, 7

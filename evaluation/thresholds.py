@@ -5,11 +5,11 @@ See docs/statistics.md, Removal threshold; docs/statistics.md, Review threshold.
 
 from typing import Any
 
-from evaluation import removal_decision, review_decision
-from evaluation.cube import Cube, one_category
-from evaluation.tails import Tails, tails
-from feature_store.params_evaluation import Thresholds as Section
-from feature_store.thresholds import Bounded, Thresholds
+from upheld.evaluation import removal_decision, review_decision
+from upheld.evaluation.cube import Cube, one_category
+from upheld.evaluation.tails import Tails, tails
+from upheld.feature_store.params_evaluation import Thresholds as Section
+from upheld.feature_store.thresholds import Bounded, Thresholds
 
 
 def decide(

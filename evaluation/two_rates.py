@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, betaincinv, betaln, xlog1py, xlogy
 
-from evaluation.intervals import Floats
+from upheld.evaluation.intervals import Floats
 
 
 class Bounded(NamedTuple):

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.bins import NUM_BINS
-from evaluation.cube import Cube, Moment, cut, one_category
-from evaluation.operating_point import OperatingPoint
-from feature_store.params_evaluation import Reviewers
-from feature_store.thresholds import Thresholds
+from upheld.evaluation.bins import NUM_BINS
+from upheld.evaluation.cube import Cube, Moment, cut, one_category
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.feature_store.params_evaluation import Reviewers
+from upheld.feature_store.thresholds import Thresholds
 
 PURPOSES = {
     "auto_remove": "to certify automatic removal",

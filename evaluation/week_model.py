@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import measures, score_rows, scores, thresholds, week_drift, week_scores
-from evaluation.cube import Cube
-from evaluation.operating_point import OperatingPoint
-from feature_store import atomic, digest, params
-from feature_store.thresholds import Thresholds
+from upheld.evaluation import measures, score_rows, scores, thresholds, week_drift, week_scores
+from upheld.evaluation.cube import Cube
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.feature_store import atomic, digest, params
+from upheld.feature_store.thresholds import Thresholds
 
 FORMAT = 1
 

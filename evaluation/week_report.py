@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import (
+from upheld.evaluation import (
     behaviour_files,
     examples,
     gate,
@@ -20,13 +20,13 @@ from evaluation import (
     week_scores,
     week_window,
 )
-from evaluation.report import content, week_story
-from evaluation.report.files import Result
-from evaluation.week_model import Served
-from evaluation.week_source import Tables
-from evaluation.week_summary import ModelSummary, WeeklySummary
-from feature_store import atomic, params
-from feature_store.inputs import Event
+from upheld.evaluation.report import content, week_story
+from upheld.evaluation.report.files import Result
+from upheld.evaluation.week_model import Served
+from upheld.evaluation.week_source import Tables
+from upheld.evaluation.week_summary import ModelSummary, WeeklySummary
+from upheld.feature_store import atomic, params
+from upheld.feature_store.inputs import Event
 
 
 @dataclass(frozen=True)

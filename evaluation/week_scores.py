@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from evaluation.bins import NUM_BINS, bin_of, edges
-from evaluation.operating_point import OperatingPoint
-from evaluation.week_source import Tables
-from feature_store import contracts, language_tags, verdicts
-from feature_store.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds
+from upheld.evaluation.bins import NUM_BINS, bin_of, edges
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.week_source import Tables
+from upheld.feature_store import contracts, language_tags, verdicts
+from upheld.feature_store.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds
 
 COLUMNS = ["item_id", "category", "language", "score", "label", "inclusion_prob", "zone", "region", "author_group", "period", "synthetic"]
 

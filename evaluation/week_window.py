@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from evaluation import cube, cube_build, review_decision, week_drift
-from evaluation.cube import Cube
-from evaluation.tails import tails
-from evaluation.week_drift import Entry
-from evaluation.week_model import Served
-from feature_store import params
-from feature_store.params_evaluation import Thresholds as Section
-from feature_store.thresholds import Certificate, Thresholds
+from upheld.evaluation import cube, cube_build, review_decision, week_drift
+from upheld.evaluation.cube import Cube
+from upheld.evaluation.tails import tails
+from upheld.evaluation.week_drift import Entry
+from upheld.evaluation.week_model import Served
+from upheld.feature_store import params
+from upheld.feature_store.params_evaluation import Thresholds as Section
+from upheld.feature_store.thresholds import Certificate, Thresholds
 
 KEY = ["item_id", "category"]
 COUNTED = ["category", "language", "score", "label", "inclusion_prob", "zone"]

@@ -10,12 +10,12 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from evaluation import week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
-from evaluation.report.files import Result, write
-from evaluation.week_report import Week
-from evaluation.week_source import Source
-from feature_store import freeze_log, params
-from feature_store.command import (
+from upheld.evaluation import week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
+from upheld.evaluation.report.files import Result, write
+from upheld.evaluation.week_report import Week
+from upheld.evaluation.week_source import Source
+from upheld.feature_store import freeze_log, params
+from upheld.feature_store.command import (
     PARAM_OPTIONS,
     STORE_FOLDER,
     Groups,
@@ -26,10 +26,10 @@ from feature_store.command import (
     command,
     parse_time,
 )
-from feature_store.errors import BadUse
-from feature_store.inputs import Event
-from feature_store.terminal import console, visible
-from feature_store.thresholds import Thresholds
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.inputs import Event
+from upheld.feature_store.terminal import console, visible
+from upheld.feature_store.thresholds import Thresholds
 
 
 @dataclass(frozen=True)

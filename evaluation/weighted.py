@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, betaincinv, chdtri
 
-from evaluation.intervals import Floats, clopper_pearson
+from upheld.evaluation.intervals import Floats, clopper_pearson
 
 
 def rate_p_value(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike, rate: ArrayLike) -> Floats:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from feature_store.extractors.log_mel import NUM_BANDS
-from feature_store.feature_table import FeatureStore
-from feature_store.inputs import FeaturePins
-from feature_store.ledger import Ledger
+from upheld.feature_store.extractors.log_mel import NUM_BANDS
+from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.inputs import FeaturePins
+from upheld.feature_store.ledger import Ledger
 
 Spectrogram = NDArray[np.float16]  # (T, 64), log-mel
 AT_ONCE = 16  # videos or sounds whose rows are in memory

@@ -16,9 +16,10 @@ from fcntl import fcntl
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from feature_store.decode_protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.errors import FailedWork
+from upheld import ROOT
+from upheld.feature_store.decode_protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.errors import FailedWork
 
 _F_SETPIPE_SZ: Final = 1031  # Source: linux/fcntl.h
 _PIPE_BYTES: Final = 1 << 20  # as much as a process may ask for: a picture's pixels cross in one go
@@ -27,7 +28,6 @@ _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 # What a worker inherits: what Python and its libraries need to start. Keys of services and clouds are not among it.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONHOME", "VIRTUAL_ENV")
 _INHERITED_PREFIXES: Final = ("LC_", "MALLOC_")
-_ROOT: Final = str(Path(__file__).resolve().parents[1])  # the worker imports the code that its owner runs
 _REASON: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _MAX_DETAIL_CHARS: Final = 500
 
@@ -76,7 +76,7 @@ class Channel:
         self._fits = fits
         self._sent: deque[int] = deque()  # numbers of the contents that wait for an answer; nobody can answer before he is asked
         self._folder = tempfile.TemporaryDirectory(prefix="upheld-decoder-")  # nothing to be found where it works
-        command = [sys.executable, "-P", "-c", "from feature_store.decode_worker import main; main()"]
+        command = [sys.executable, "-P", "-c", "from upheld.feature_store.decode_worker import main; main()"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), cwd=self._folder.name, bufsize=0
         )
@@ -204,7 +204,7 @@ class Channel:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)}
-    path = [_ROOT, *(str(Path(entry).absolute()) for entry in sys.path if entry)]
+    path = [str(ROOT), *(str(Path(entry).absolute()) for entry in sys.path if entry)]
     return kept | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path)}
 
 

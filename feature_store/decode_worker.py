@@ -11,9 +11,9 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from feature_store import sandbox
-from feature_store.decode_protocol import LENGTHS, pack, pack_arrays
-from feature_store.decoding_contract import Undecodable, load_class
+from upheld.feature_store import sandbox
+from upheld.feature_store.decode_protocol import LENGTHS, pack, pack_arrays
+from upheld.feature_store.decoding_contract import Undecodable, load_class
 
 
 def main() -> None:

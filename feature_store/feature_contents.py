@@ -7,11 +7,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import digest
-from feature_store.extractors.contract import Kind
-from feature_store.feature_table import FeatureStore
-from feature_store.ledger import Ledger
-from feature_store.post_features import MEDIA_OF, merged_text
+from upheld.feature_store import digest
+from upheld.feature_store.extractors.contract import Kind
+from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.post_features import MEDIA_OF, merged_text
 
 KEYFRAMES: Final = "keyframes"  # the extractor whose rows hold pictures of their own
 # A content: its digest; the text itself where it is one; the video that it is a keyframe of, if it is.

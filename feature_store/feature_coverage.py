@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from feature_store.pinned_features import PinnedFeatures
+from upheld.feature_store.pinned_features import PinnedFeatures
 
 ALL = "all"
 CONTENTS = {"text": "caption_digest", "image": "image_digests", "video": "video_digests", "audio": "sound_digests"}  # by what is read

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from feature_store import digest, post_features
-from feature_store.contracts import week_of
-from feature_store.feature_coverage import ALL
-from feature_store.keyed_hash import uniform
-from feature_store.params_data import Snapshot
-from feature_store.pinned_features import PinnedFeatures
-from feature_store.snapshot_features import captions
+from upheld.feature_store import digest, post_features
+from upheld.feature_store.contracts import week_of
+from upheld.feature_store.feature_coverage import ALL
+from upheld.feature_store.keyed_hash import uniform
+from upheld.feature_store.params_data import Snapshot
+from upheld.feature_store.pinned_features import PinnedFeatures
+from upheld.feature_store.snapshot_features import captions
 
 Floats = NDArray[np.float64]
 EMBEDDING = "text_embedding"

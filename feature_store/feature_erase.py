@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feature_store import shards
-from feature_store.feature_contents import PostContents
-from feature_store.feature_table import FeatureStore
+from upheld.feature_store import shards
+from upheld.feature_store.feature_contents import PostContents
+from upheld.feature_store.feature_table import FeatureStore
 
 
 def erase_forgotten(known: PostContents, features: FeatureStore, decoded: Path) -> dict[str, int]:

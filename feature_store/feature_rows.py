@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.decoding_contract import Refused
-from feature_store.feature_table import KEYS
+from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.feature_table import KEYS
 
 Outcome = dict[str, Any] | Refused
 

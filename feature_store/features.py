@@ -18,18 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from feature_store import one_writer, params, progress
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Extractor
-from feature_store.feature_contents import KEYFRAMES, PostContents
-from feature_store.feature_erase import erase_forgotten
-from feature_store.feature_table import FeatureStore
-from feature_store.features_explain import explain, print_explained
-from feature_store.inputs import features_location
-from feature_store.ledger import Ledger
-from feature_store.terminal import console, visible
+from upheld.feature_store import one_writer, params, progress
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.extractors.contract import Extractor
+from upheld.feature_store.feature_contents import KEYFRAMES, PostContents
+from upheld.feature_store.feature_erase import erase_forgotten
+from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.features_explain import explain, print_explained
+from upheld.feature_store.inputs import features_location
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.terminal import console, visible
 
 
 def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _bring_up(
     missing = pa.array(features.missing(extractor.name, extractor.version, everything["digest"].to_pylist()), pa.string())
     fared: Counter[str] = Counter()
     if len(missing):
-        from feature_store import feature_engine  # Daft takes a second to import
+        from upheld.feature_store import feature_engine  # Daft takes a second to import
 
         task = bars.add_task(extractor.name, total=len(missing))
         contents = everything.filter(pc.is_in(everything["digest"], missing))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from feature_store import atomic
-from feature_store.errors import BadUse
-from feature_store.inputs import Event
+from upheld.feature_store import atomic
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.inputs import Event
 
 
 class Log(BaseModel):

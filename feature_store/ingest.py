@@ -16,18 +16,18 @@ import pyarrow.compute as pc
 import typer
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from feature_store import atomic, contracts, expectations, ledger, params, progress
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
-from feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
-from feature_store.ingest_files import delivery_digest, open_delivery, table_files
-from feature_store.ingest_findings import Rules
-from feature_store.ingest_judge import QUARANTINED, TOMBSTONED, Surroundings, among
-from feature_store.ingest_known import known_claims, matching
-from feature_store.ingest_media import image_decoders
-from feature_store.ingest_report import print_summary, summarise
-from feature_store.ingest_resolve import DUPLICATE, IDENTICAL, Resolved, resolve
-from feature_store.ingest_stage import INDEX, StagedFile, Staging
-from feature_store.ingest_tombstones import Forgotten, forget_elsewhere, forgotten, seen
+from upheld.feature_store import atomic, contracts, expectations, ledger, params, progress
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
+from upheld.feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
+from upheld.feature_store.ingest_files import delivery_digest, open_delivery, table_files
+from upheld.feature_store.ingest_findings import Rules
+from upheld.feature_store.ingest_judge import QUARANTINED, TOMBSTONED, Surroundings, among
+from upheld.feature_store.ingest_known import known_claims, matching
+from upheld.feature_store.ingest_media import image_decoders
+from upheld.feature_store.ingest_report import print_summary, summarise
+from upheld.feature_store.ingest_resolve import DUPLICATE, IDENTICAL, Resolved, resolve
+from upheld.feature_store.ingest_stage import INDEX, StagedFile, Staging
+from upheld.feature_store.ingest_tombstones import Forgotten, forget_elsewhere, forgotten, seen
 
 
 def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) -> dict[str, Any]:

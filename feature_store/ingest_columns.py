@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.ingest_batches import FileRejected
-from feature_store.ingest_values import EARLIEST_US, LATEST_US, Converted, family_of, from_values, times, within_years
+from upheld.feature_store.ingest_batches import FileRejected
+from upheld.feature_store.ingest_values import EARLIEST_US, LATEST_US, Converted, family_of, from_values, times, within_years
 
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 

@@ -10,10 +10,10 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from feature_store import contracts, digest, foreign_files
-from feature_store.errors import BadUse
-from feature_store.ingest_batches import Bounds, FileRejected, RawBatch
-from feature_store.ingest_readers import READERS
+from upheld.feature_store import contracts, digest, foreign_files
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.ingest_batches import Bounds, FileRejected, RawBatch
+from upheld.feature_store.ingest_readers import READERS
 
 
 @dataclass(frozen=True)

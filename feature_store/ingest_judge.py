@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.ingest_values import flags
+from upheld.feature_store.ingest_values import flags
 
 ACCEPTED, PENDING, QUARANTINED, REFUSED = "accepted", "pending", "quarantined", "refused"
 TOMBSTONED = "tombstoned"

@@ -14,14 +14,14 @@ from functools import partial
 from itertools import islice
 from typing import IO, Any, Final
 
-from feature_store import digest, ingest_image_check
-from feature_store.decode_pool import DecodePool, num_cpus
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.ingest_files import Delivery
-from feature_store.params import Params
-from feature_store.params_data import Ingest
+from upheld.feature_store import digest, ingest_image_check
+from upheld.feature_store.decode_pool import DecodePool, num_cpus
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.ingest_files import Delivery
+from upheld.feature_store.params import Params
+from upheld.feature_store.params_data import Ingest
 
-_DECODER: Final = "feature_store.ingest_image_check:ImageCheck"
+_DECODER: Final = "upheld.feature_store.ingest_image_check:ImageCheck"
 # What a worker's end means for the file that ended it.
 _AS_MEDIA = {
     "decode_memory": "media_too_large",

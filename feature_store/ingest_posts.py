@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import contracts
-from feature_store.ingest_findings import (
+from upheld.feature_store import contracts
+from upheld.feature_store.ingest_findings import (
     CONTROL_PATTERN,
     Findings,
     Rules,
@@ -17,7 +17,7 @@ from feature_store.ingest_findings import (
     short_and_clean,
     times,
 )
-from feature_store.ingest_values import flags
+from upheld.feature_store.ingest_values import flags
 
 
 def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:

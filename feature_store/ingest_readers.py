@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch, as_json
+from upheld.feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch, as_json
 
 
 def _parquet(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from feature_store.ingest_judge import ACCEPTED, KEPT_OUT, QUARANTINED, REFUSED, TOMBSTONED, Surroundings, among, judge
+from upheld.feature_store.ingest_judge import ACCEPTED, KEPT_OUT, QUARANTINED, REFUSED, TOMBSTONED, Surroundings, among, judge
 
 DUPLICATE = "duplicate"
 IDENTICAL = "duplicate_identical"

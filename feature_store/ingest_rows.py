@@ -6,12 +6,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import contracts
-from feature_store.ingest_batches import FileRejected, RawBatch
-from feature_store.ingest_columns import convert
-from feature_store.ingest_findings import Findings, Rules, empty_is_null, identifiers, one_of, revision, short_and_clean, times, within
-from feature_store.ingest_posts import check_posts
-from feature_store.ingest_values import flags
+from upheld.feature_store import contracts
+from upheld.feature_store.ingest_batches import FileRejected, RawBatch
+from upheld.feature_store.ingest_columns import convert
+from upheld.feature_store.ingest_findings import (
+    Findings,
+    Rules,
+    empty_is_null,
+    identifiers,
+    one_of,
+    revision,
+    short_and_clean,
+    times,
+    within,
+)
+from upheld.feature_store.ingest_posts import check_posts
+from upheld.feature_store.ingest_values import flags
 
 
 def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow as pa
 
-from feature_store.ingest_known import matching
-from feature_store.ledger import Change
+from upheld.feature_store.ingest_known import matching
+from upheld.feature_store.ledger import Change
 
 
 @dataclass(frozen=True)

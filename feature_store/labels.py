@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from feature_store import dawid_skene
-from feature_store.params_data import Labels
-from feature_store.verdicts import ITEM, counting_votes, evidence_of, standing
+from upheld.feature_store import dawid_skene
+from upheld.feature_store.params_data import Labels
+from upheld.feature_store.verdicts import ITEM, counting_votes, evidence_of, standing
 
 
 class Labelled(NamedTuple):

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from upheld import ROOT
+
 # Source: linux/landlock.h; the numbers are the same on every machine.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH: Final = 1
@@ -49,8 +51,8 @@ def restrict_files() -> bool:
 def _readable() -> set[str]:
     libraries = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if Path(path).is_absolute()]
     packages = [path for path in sys.path if Path(path).name in _INSTALLED]
-    ours = str(Path(__file__).resolve().parent)  # decoders import more of it as they need it
-    named = {*_SYSTEM, *_SETTINGS, ours, *packages, sys.prefix, sys.base_prefix, *libraries}
+    ours = {str(ROOT / "upheld"), str((ROOT / "upheld" / "feature_store").resolve())}  # decoders import more of it as they need it
+    named = {*_SYSTEM, *_SETTINGS, *ours, *packages, sys.prefix, sys.base_prefix, *libraries}
     return {path for path in named if Path(path).exists()}
 
 

@@ -8,14 +8,14 @@ from typing import Final
 from PIL import Image
 from rich.progress import track
 
-from feature_store import logo_dataset, logo_image
-from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_dataset import Dataset, checked_bytes, from_ledger
-from feature_store.logo_image import Unreadable
-from feature_store.logo_look import look, photo_bytes
-from feature_store.logo_source import Corners, Refusal
-from feature_store.params_logo import LogoData
-from feature_store.terminal import console
+from upheld.feature_store import logo_dataset, logo_image
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.logo_dataset import Dataset, checked_bytes, from_ledger
+from upheld.feature_store.logo_image import Unreadable
+from upheld.feature_store.logo_look import look, photo_bytes
+from upheld.feature_store.logo_source import Corners, Refusal
+from upheld.feature_store.params_logo import LogoData
+from upheld.feature_store.terminal import console
 
 _Place = tuple[str, Path]  # what a photo is called in reports, and where it lies
 
@@ -114,7 +114,7 @@ def _files(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unre
 
 
 def _ledger(store: Path) -> Iterator[tuple[_Place, bytes]]:
-    from feature_store.ledger import Ledger  # LanceDB: only where photos lie in it
+    from upheld.feature_store.ledger import Ledger  # LanceDB: only where photos lie in it
 
     ledger = Ledger(store)
     names = ledger.read("media", ["digest"], where="kind = 'image'")["digest"].to_pylist()

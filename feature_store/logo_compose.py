@@ -13,22 +13,15 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from feature_store import digest, logo_dataset, params
-from feature_store.atomic import write_json
-from feature_store.command import (
-    PARAM_OPTIONS,
-    STORE_FOLDER,
-    Output,
-    ParamOptions,
-    StoreFolder,
-    command,
-)
-from feature_store.logo_backgrounds import Backgrounds, backgrounds
-from feature_store.logo_composites import dataset_of, one
-from feature_store.logo_mark import OURS, Mark, load
-from feature_store.logo_source import Refusal
-from feature_store.params import Params
-from feature_store.terminal import console
+from upheld.feature_store import digest, logo_dataset, params
+from upheld.feature_store.atomic import write_json
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.logo_backgrounds import Backgrounds, backgrounds
+from upheld.feature_store.logo_composites import dataset_of, one
+from upheld.feature_store.logo_mark import OURS, Mark, load
+from upheld.feature_store.logo_source import Refusal
+from upheld.feature_store.params import Params
+from upheld.feature_store.terminal import console
 
 
 @dataclass(frozen=True)

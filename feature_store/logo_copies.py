@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from feature_store.logo_checks import same_marks
-from feature_store.logo_dataset import CORNERS
-from feature_store.logo_look import Seen
-from feature_store.logo_source import Photo, Source, most_held_out
+from upheld.feature_store.logo_checks import same_marks
+from upheld.feature_store.logo_dataset import CORNERS
+from upheld.feature_store.logo_look import Seen
+from upheld.feature_store.logo_source import Photo, Source, most_held_out
 
 BOX = ["brand", *CORNERS]
 

@@ -1,6 +1,6 @@
 """Stage `logo_data`: everything that the logo detector learns from, as one logo dataset.
 
-usage: python -m feature_store.logo_data     in a workspace that holds data/inputs.json
+usage: python -m upheld.feature_store.logo_data     in a workspace that holds data/inputs.json
 """
 
 import shutil
@@ -14,15 +14,15 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from feature_store import logo_dataset, logo_merge, logo_outcomes, logo_run_composites, logo_store
-from feature_store import params as parameters
-from feature_store.atomic import replacing_folder, write_json
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.inputs import Inputs, read_inputs
-from feature_store.ledger import Ledger
-from feature_store.logo_dataset import Dataset
-from feature_store.logo_outcomes import NoneUsable
-from feature_store.workspace_paths import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT
+from upheld.feature_store import logo_dataset, logo_merge, logo_outcomes, logo_run_composites, logo_store
+from upheld.feature_store import params as parameters
+from upheld.feature_store.atomic import replacing_folder, write_json
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.inputs import Inputs, read_inputs
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.logo_dataset import Dataset
+from upheld.feature_store.logo_outcomes import NoneUsable
+from upheld.feature_store.workspace_paths import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _summary(report: dict[str, Any]) -> str:
 
 @command("logo_data")
 def main(
-    inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
+    inputs: Annotated[Path, typer.Option(help="JSON that `python -m upheld.registry.pin` wrote.")] = INPUTS,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = LOGO_DATASET,
     about: Annotated[Path, typer.Option(help="Folder to write: what the dataset was made of.")] = LOGO_DATASET_REPORT,
     asked: ParamOptions = PARAM_OPTIONS,

@@ -23,9 +23,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store import digest
-from feature_store.atomic import replacing, write_json
-from feature_store.errors import BadUse, FailedWork
+from upheld.feature_store import digest
+from upheld.feature_store.atomic import replacing, write_json
+from upheld.feature_store.errors import BadUse, FailedWork
 
 SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
 SOURCES: Final = ("import", "outcome", "composite")
@@ -211,7 +211,7 @@ def from_ledger(store: Path | None, digests: list[str]) -> Iterator[tuple[str, b
         return
     if store is None:
         raise FailedWork(f"photo {digests[0]}: lies in the ledger and no store is named; name it with --store")
-    from feature_store.ledger import Ledger  # LanceDB: only where a photo lies in it
+    from upheld.feature_store.ledger import Ledger  # LanceDB: only where a photo lies in it
 
     found = 0
     for name, content in Ledger(store).media_bytes(digests):

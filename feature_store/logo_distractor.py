@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from feature_store.logo_mark import Mark
+from upheld.feature_store.logo_mark import Mark
 
 _SIDE_PX = 200
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789&@#*+?!"

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from feature_store import splits
-from feature_store.disjoint_sets import DisjointSets
-from feature_store.keyed_hash import uniform
-from feature_store.logo_dataset import SPLITS
+from upheld.feature_store import splits
+from upheld.feature_store.disjoint_sets import DisjointSets
+from upheld.feature_store.keyed_hash import uniform
+from upheld.feature_store.logo_dataset import SPLITS
 
 _BLOCK_ROWS: Final = 1024  # hashes compared with all others at once: memory stays bounded
 

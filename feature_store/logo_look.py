@@ -9,15 +9,15 @@ from typing import Final, TypeVar
 import numpy as np
 import pdqhash
 
-from feature_store import digest
-from feature_store.decode_pool import DecodePool, num_cpus
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors.image_decoding import decode_within
-from feature_store.foreign_files import ordinary_bytes
-from feature_store.logo_image import MIN_PDQ_QUALITY, Unreadable, unreadable
-from feature_store.params_logo import LogoData
+from upheld.feature_store import digest
+from upheld.feature_store.decode_pool import DecodePool, num_cpus
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors.image_decoding import decode_within
+from upheld.feature_store.foreign_files import ordinary_bytes
+from upheld.feature_store.logo_image import MIN_PDQ_QUALITY, Unreadable, unreadable
+from upheld.feature_store.params_logo import LogoData
 
-_DECODER: Final = "feature_store.logo_look:PhotoDecoder"
+_DECODER: Final = "upheld.feature_store.logo_look:PhotoDecoder"
 _TIMEOUT_S: Final = 30.0  # of one photo; one of 50 million pixels takes two
 _AHEAD: Final = 8  # photos in memory
 _HASHED_PX: Final = 512  # the PDQ paper, section 3.1, shrinks to this side before anything else

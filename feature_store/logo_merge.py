@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from feature_store import logo_groups
-from feature_store.errors import BadUse
-from feature_store.logo_dataset import CORNERS, Dataset, assemble
+from upheld.feature_store import logo_groups
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.logo_dataset import CORNERS, Dataset, assemble
 
 
 def merge(datasets: Sequence[Dataset], folder: Path, max_hash_distance: int) -> tuple[Dataset, dict[str, int]]:

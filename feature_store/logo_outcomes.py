@@ -10,15 +10,15 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from feature_store import logo_dataset, logo_groups, params
-from feature_store.atomic import replacing, write_json
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.ledger import Ledger
-from feature_store.logo_outcome_rows import judged
-from feature_store.logo_verdicts import agreed
-from feature_store.params_logo import LogoData
-from feature_store.verdicts import standing
+from upheld.feature_store import logo_dataset, logo_groups, params
+from upheld.feature_store.atomic import replacing, write_json
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.logo_outcome_rows import judged
+from upheld.feature_store.logo_verdicts import agreed
+from upheld.feature_store.params_logo import LogoData
+from upheld.feature_store.verdicts import standing
 
 
 class NoneUsable(FailedWork):

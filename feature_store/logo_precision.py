@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from feature_store.logo_dataset import CORNERS
+from upheld.feature_store.logo_dataset import CORNERS
 
 MAX_DETECTIONS = 100  # a photo; COCO's own bound
 SIZES = ("all", "small", "medium", "large")  # by area in pixels: below 32 x 32, below 96 x 96, above; COCO's own bounds

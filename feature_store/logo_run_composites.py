@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from feature_store import digest, logo_compose, logo_dataset, logo_image
-from feature_store.keyed_hash import uniform
-from feature_store.ledger import Ledger
-from feature_store.logo_backgrounds import of_dataset
-from feature_store.logo_dataset import Dataset
-from feature_store.logo_mark import load
-from feature_store.logo_source import Refusal
-from feature_store.params import Params
-from feature_store.terminal import console
+from upheld.feature_store import digest, logo_compose, logo_dataset, logo_image
+from upheld.feature_store.keyed_hash import uniform
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.logo_backgrounds import of_dataset
+from upheld.feature_store.logo_dataset import Dataset
+from upheld.feature_store.logo_mark import load
+from upheld.feature_store.logo_source import Refusal
+from upheld.feature_store.params import Params
+from upheld.feature_store.terminal import console
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
 CODE: Final = tuple(

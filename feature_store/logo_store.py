@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from feature_store import digest, logo_dataset
-from feature_store.errors import BadUse, FailedWork
-from feature_store.inputs import LogoPins
-from feature_store.logo_dataset import Dataset
+from upheld.feature_store import digest, logo_dataset
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.inputs import LogoPins
+from upheld.feature_store.logo_dataset import Dataset
 
 DATASETS: Final = "logos"
 MARKS: Final = "marks"

@@ -13,7 +13,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 from PIL import Image
 
-from feature_store.logo_svg_checks import MAX_RATIO, SVG, MarkRefused, check
+from upheld.feature_store.logo_svg_checks import MAX_RATIO, SVG, MarkRefused, check
 
 MAX_BYTES: Final = 2 << 20
 _LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:px)?\s*")

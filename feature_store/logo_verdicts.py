@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from feature_store.logo_boxes import MIN_OVERLAP, overlaps
-from feature_store.logo_dataset import CORNERS
+from upheld.feature_store.logo_boxes import MIN_OVERLAP, overlaps
+from upheld.feature_store.logo_dataset import CORNERS
 
 POSITIVE: Final = ("confirmed", "missed")  # a mark is there; `wrong`: the detector saw this brand where it is not
 

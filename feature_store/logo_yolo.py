@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from feature_store.errors import BadUse
-from feature_store.foreign_files import is_file, within
-from feature_store.logo_source import Mark, Photo, Source, check_brands, label_text, list_text, split_named
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.foreign_files import is_file, within
+from upheld.feature_store.logo_source import Mark, Photo, Source, check_brands, label_text, list_text, split_named
 
 _MAX_DEPTH = 8  # of lists and mappings in each other in data.yaml
 _NO_PHOTOS = frozenset({".txt", ".cache", ".json", ".yaml", ".yml", ".xml", ".md"})  # what tools leave among photos; all else is tried

@@ -9,7 +9,7 @@ import pandas as pd
 from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
-from feature_store.disjoint_sets import DisjointSets
+from upheld.feature_store.disjoint_sets import DisjointSets
 
 _VARIES = re.compile(r"(?P<link>(?:https?://|www\.)\S+)|(?P<mention>@\w+)|(?P<digits>\d+)")
 _STAND_INS = {"link": " \N{LINK SYMBOL} ", "mention": " ", "digits": "0"}

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from feature_store.errors import BadUse
-from feature_store.params_data import Expectations, Features, Ingest, Labels, SampleData, Snapshot, Splits
-from feature_store.params_evaluation import (
+from upheld import ROOT
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.params_data import Expectations, Features, Ingest, Labels, SampleData, Snapshot, Splits
+from upheld.feature_store.params_evaluation import (
     AuditSample,
     Behave,
     Calibration,
@@ -22,9 +23,9 @@ from feature_store.params_evaluation import (
     Reviewers,
     Thresholds,
 )
-from feature_store.params_features import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
-from feature_store.params_logo import LogoCompose, LogoData
-from feature_store.params_media import (
+from upheld.feature_store.params_features import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
+from upheld.feature_store.params_logo import LogoCompose, LogoData
+from upheld.feature_store.params_media import (
     Action,
     AudioBounds,
     AudioFingerprint,
@@ -35,8 +36,8 @@ from feature_store.params_media import (
     Transcript,
     VideoBounds,
 )
-from feature_store.params_section import Section
-from feature_store.params_training import Audio, Fusion, Image, Logo, Predict, Text
+from upheld.feature_store.params_section import Section
+from upheld.feature_store.params_training import Audio, Fusion, Image, Logo, Predict, Text
 
 FILE = Path("params.yaml")
 
@@ -113,7 +114,7 @@ def load(path: Path, overrides: list[str] | None = None, store: Path | None = No
         BadUse: a file is missing or no YAML mapping, a key is unknown, a value has the wrong type or range,
             or an override is not of the form key=value. The message names the file and the key.
     """
-    if path == FILE and not path.exists() and (beside := Path(__file__).resolve().parents[1] / FILE).exists():
+    if path == FILE and not path.exists() and (beside := ROOT / FILE).exists():
         path = beside
     content = _read(path)
     kept = {} if store is None or (path.parent / "run.json").exists() else of_store(store)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from feature_store.params_section import Section, Share
+from upheld.feature_store.params_section import Section, Share
 
 
 class Fit(Section):

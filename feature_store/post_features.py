@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from feature_store.text_normalisation import normalised
+from upheld.feature_store.text_normalisation import normalised
 
 MEDIA_OF: Final = {"image": ("image",), "video": ("video",), "audio": ("audio", "video")}  # what an extractor reads -> media that have it
 _LINK = re.compile(r"https?://\S|\bwww\.\S", re.IGNORECASE)

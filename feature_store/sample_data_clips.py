@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from feature_store import sample_data_images as images
+from upheld.feature_store import sample_data_images as images
 
 # What is heard -> the policy it breaks; steps are as sudden as shots, but deep and soft.
 SOUNDS: dict[str, str | None] = {"shots": "dangerous_content", "steps": None, "melody": None}

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from feature_store import contracts
-from feature_store.logo_mark import OURS, Mark, load
-from feature_store.logo_paste import compose
-from feature_store.params_logo import LogoCompose
-from feature_store.sample_data_rng import identifier, stream, weighted
+from upheld.feature_store import contracts
+from upheld.feature_store.logo_mark import OURS, Mark, load
+from upheld.feature_store.logo_paste import compose
+from upheld.feature_store.params_logo import LogoCompose
+from upheld.feature_store.sample_data_rng import identifier, stream, weighted
 
 PICTURES: Final = ("post_id", "media_uri", "width", "height", "brand", "x1", "y1", "x2", "y2")
 # The world's own look, whatever composites for training look like: one whole mark, large enough for these small pictures.

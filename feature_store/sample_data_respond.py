@@ -14,13 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
-from feature_store import atomic, contracts
-from feature_store.command import Output, command
-from feature_store.contracts import SYNTHETIC_MARK
-from feature_store.errors import BadUse
-from feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
-from feature_store.sample_data_reviewers import answer
-from feature_store.terminal import console
+from upheld.feature_store import atomic, contracts
+from upheld.feature_store.command import Output, command
+from upheld.feature_store.contracts import SYNTHETIC_MARK
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
+from upheld.feature_store.sample_data_reviewers import answer
+from upheld.feature_store.terminal import console
 
 
 @dataclass(frozen=True)

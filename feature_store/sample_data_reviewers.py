@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from feature_store.sample_data_rng import identifier, stream
-from feature_store.sample_data_text import LANGUAGES
+from upheld.feature_store.sample_data_rng import identifier, stream
+from upheld.feature_store.sample_data_text import LANGUAGES
 
 SOURCE_OF_ZONE = {"auto_remove": "audit_removed", "review": "queue", "none": "audit_passed"}
 

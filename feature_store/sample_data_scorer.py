@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pandas as pd
 
-from feature_store.params_data import SampleData
-from feature_store.sample_data_posts import Posts, Week
-from feature_store.sample_data_rng import identifier, stream
+from upheld.feature_store.params_data import SampleData
+from upheld.feature_store.sample_data_posts import Posts, Week
+from upheld.feature_store.sample_data_rng import identifier, stream
 
 MODEL_VERSION = "sample-scorer-1"
 

@@ -9,8 +9,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from feature_store import landlock
-from feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING, Numbers
+from upheld.feature_store import landlock
+from upheld.feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING, Numbers
 
 # Source: linux/prctl.h, linux/seccomp.h, linux/audit.h, linux/filter.h.
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38

@@ -1,6 +1,6 @@
 """Stage `snapshot`: what training and evaluation read, as the pinned ledger knew it.
 
-usage: python -m feature_store.snapshot     in a workspace that holds data/inputs.json
+usage: python -m upheld.feature_store.snapshot     in a workspace that holds data/inputs.json
 """
 
 import sys
@@ -14,20 +14,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.atomic import replacing_folder, write_json
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.contracts import SPLITS
-from feature_store.errors import BadUse
-from feature_store.inputs import Inputs, LogoPins, read_inputs
-from feature_store.ledger import Ledger
-from feature_store.pinned_features import PinnedFeatures
-from feature_store.snapshot_contract import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
-from feature_store.snapshot_tables import Tables, compose
-from feature_store.terminal import console
-from feature_store.verdicts import ITEM, weighed
-from feature_store.workspace_paths import FEATURES, INPUTS, SNAPSHOT
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.atomic import replacing_folder, write_json
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.contracts import SPLITS
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.inputs import Inputs, LogoPins, read_inputs
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.pinned_features import PinnedFeatures
+from upheld.feature_store.snapshot_contract import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
+from upheld.feature_store.snapshot_tables import Tables, compose
+from upheld.feature_store.terminal import console
+from upheld.feature_store.verdicts import ITEM, weighed
+from upheld.feature_store.workspace_paths import FEATURES, INPUTS, SNAPSHOT
 
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
 READ_BY_MODELS = ("keyframes", "language", "ocr", "spectrogram", "transcript")  # new rows of other features retrain nothing
@@ -94,7 +94,7 @@ def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
     try:
         rows = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
     except (OSError, pa.ArrowInvalid) as error:
-        raise BadUse(f"{path}: not readable ({error}); `python -m registry.pin` exports the champion's bundle") from error
+        raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.pin` exports the champion's bundle") from error
     return rows
 
 
@@ -125,7 +125,7 @@ def _positive(cells: list[dict[str, int]]) -> str:
 
 @command("snapshot")
 def main(
-    inputs: Annotated[Path, typer.Option(help="JSON that `python -m registry.pin` wrote.")] = INPUTS,
+    inputs: Annotated[Path, typer.Option(help="JSON that `python -m upheld.registry.pin` wrote.")] = INPUTS,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = SNAPSHOT,
     features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
     asked: ParamOptions = PARAM_OPTIONS,

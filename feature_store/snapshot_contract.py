@@ -9,9 +9,9 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 
-from feature_store.contracts import TIMESTAMP
-from feature_store.errors import FailedWork
-from feature_store.inputs import FeaturePins
+from upheld.feature_store.contracts import TIMESTAMP
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.inputs import FeaturePins
 
 EXAMPLES_FILE: Final = "examples.parquet"  # EXAMPLES: one row a post and category
 POSTS_FILE: Final = "posts.parquet"  # POSTS: one row a post

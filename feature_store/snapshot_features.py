@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from feature_store import digest, post_features
-from feature_store.ocr_scripts import readable
-from feature_store.params_data import Snapshot
-from feature_store.pinned_features import Features
+from upheld.feature_store import digest, post_features
+from upheld.feature_store.ocr_scripts import readable
+from upheld.feature_store.params_data import Snapshot
+from upheld.feature_store.pinned_features import Features
 
 UNKNOWN = "und"
 

@@ -1,6 +1,6 @@
 """Where the stages of the graph leave their files in a workspace: one constant for each output in dvc.yaml, relative to its folder.
 
-What a stage reads is another stage's output, or INPUTS, which `python -m registry.pin` writes before the graph runs.
+What a stage reads is another stage's output, or INPUTS, which `python -m upheld.registry.pin` writes before the graph runs.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Final
 
 INPUTS: Final = Path("data/inputs.json")
 
-SNAPSHOT: Final = Path("data/snapshot")  # its files: `feature_store.snapshot_contract`
+SNAPSHOT: Final = Path("data/snapshot")  # its files: `upheld.feature_store.snapshot_contract`
 FEATURES: Final = Path("data/features.json")
 LOGO_DATASET: Final = Path("data/logo")
 LOGO_DATASET_REPORT: Final = Path("data/logo_data")

@@ -8,10 +8,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from feature_store import atomic
-from registry import store_place
+from upheld import ROOT
+from upheld.feature_store import atomic
+from upheld.registry import store_place
 
-ROOT = Path(__file__).resolve().parents[1]  # the repository: dvc.yaml, params.yaml and dags/ lie here
 SECRETS = "secrets.json"
 
 

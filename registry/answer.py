@@ -1,6 +1,6 @@
 """Carry out what a person answered to a question about production, and write the answer down, whatever it was.
 
-usage: python -m registry.answer --answer approve --model 4 --thresholds 4 --instead-of "model 3 with thresholds 3" --by NAME
+usage: python -m upheld.registry.answer --answer approve --model 4 --thresholds 4 --instead-of "model 3 with thresholds 3" --by NAME
 """
 
 import sys
@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from feature_store import atomic
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.errors import BadUse, FailedWork
-from registry import champion, mlflow_store, promote, proposal
-from registry.approval_log import ANSWERS
+from upheld.feature_store import atomic
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import champion, mlflow_store, promote, proposal
+from upheld.registry.approval_log import ANSWERS
 
 MIN_REASON_CHARS = 10  # to approve what the gate holds, as the question's form has it
 Answer = Literal["approve", "reject", "timeout"]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.terminal import console, visible
-from registry import approval_log
-from registry.approval_log import ANSWERS, Approval
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.terminal import console, visible
+from upheld.registry import approval_log
+from upheld.registry.approval_log import ANSWERS, Approval
 
 
 def show(answers: Sequence[Approval]) -> None:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from feature_store.errors import BadUse, FailedWork
-from registry import approval_log, mlflow_store, verified
-from registry.approval_log import Action, Approval, Pair
-from registry.mlflow_store import Registry, Version
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import approval_log, mlflow_store, verified
+from upheld.registry.approval_log import Action, Approval, Pair
+from upheld.registry.mlflow_store import Registry, Version
 
 ALIAS = "champion"
 CHALLENGER = "challenger"

@@ -13,22 +13,15 @@ import typer
 import yaml
 from rich.table import Table
 
-from feature_store import atomic, params
-from feature_store.command import (
-    PARAM_OPTIONS,
-    STORE_FOLDER,
-    Output,
-    ParamOptions,
-    StoreFolder,
-    command,
-)
-from feature_store.contracts import SYNTHETIC_MARK
-from feature_store.errors import BadUse, FailedWork
-from feature_store.snapshot_contract import read_manifest
-from feature_store.terminal import console
-from feature_store.thresholds import Certificate, Thresholds
-from feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
-from registry import retrain
+from upheld.feature_store import atomic, params
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.contracts import SYNTHETIC_MARK
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.snapshot_contract import read_manifest
+from upheld.feature_store.terminal import console
+from upheld.feature_store.thresholds import Certificate, Thresholds
+from upheld.feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
+from upheld.registry import retrain
 
 # Parameters of a demo, written into its store, so that every later command there goes on with them.
 Settings = dict[str, dict[str, Any]]
@@ -57,7 +50,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         BadUse: the store would mix the synthetic world with real data; or as the step that failed says.
         FailedWork: as the step that failed says.
     """
-    from feature_store import ingest, logo_sample, sample_data
+    from upheld.feature_store import ingest, logo_sample, sample_data
 
     _refuse_mixture(store, data is None or (data / SYNTHETIC_MARK).is_file())
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
@@ -83,8 +76,8 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
 
 
 def _refuse_mixture(store: Path, synthetic: bool) -> None:
-    from feature_store.ledger import Ledger
-    from feature_store.ledger_commit import MARKER
+    from upheld.feature_store.ledger import Ledger
+    from upheld.feature_store.ledger_commit import MARKER
 
     if not (store / "ledger" / MARKER).exists():
         return

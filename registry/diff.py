@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.params import flatten
-from feature_store.terminal import console
-from feature_store.thresholds import BOUNDED, Thresholds
-from registry import mlflow_store
-from registry.mlflow_store import Registry, Version
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.params import flatten
+from upheld.feature_store.terminal import console
+from upheld.feature_store.thresholds import BOUNDED, Thresholds
+from upheld.registry import mlflow_store
+from upheld.registry.mlflow_store import Registry, Version
 
 Change = dict[str, Any]
 

@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from feature_store import freeze_log, params
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Main, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import BadUse
-from feature_store.inputs import Event
-from feature_store.terminal import console
+from upheld.feature_store import freeze_log, params
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Main, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.inputs import Event
+from upheld.feature_store.terminal import console
 
 MAX_REASON = 500  # characters; it stands on the first screen of every report
 

@@ -1,6 +1,6 @@
 """What is in production, for a week's report: the model, and its thresholds where it served in that week.
 
-usage: python -m registry.in_force --week 2026-W43 --out in_force.json --champion champion.json
+usage: python -m upheld.registry.in_force --week 2026-W43 --out in_force.json --champion champion.json
 """
 
 import sys
@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from evaluation import week_source
-from feature_store import atomic, contracts
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.ledger import Ledger
-from feature_store.thresholds import Thresholds
-from registry import champion, mlflow_store, verified
+from upheld.evaluation import week_source
+from upheld.feature_store import atomic, contracts
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.thresholds import Thresholds
+from upheld.registry import champion, mlflow_store, verified
 
 
 def run(store: Path, week: str, out: Path, label: Path) -> str:

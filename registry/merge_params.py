@@ -1,6 +1,6 @@
 """Merge changed values into a params file and check the whole; the runner's way to refuse a wrong parameter.
 
-usage: python -m registry.merge_params --params params.yaml --set text.epochs=1 --out merged.yaml
+usage: python -m upheld.registry.merge_params --params params.yaml --set text.epochs=1 --out merged.yaml
 """
 
 import sys
@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from feature_store import atomic, params
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
+from upheld.feature_store import atomic, params
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
 
 
 def run(path: Path, overrides: list[str], out: Path, store: Path) -> dict[str, Any]:

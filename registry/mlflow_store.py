@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from feature_store.errors import BadUse, FailedWork
-from registry import store_place
+from upheld import ROOT
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import store_place
 
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"
@@ -22,8 +23,8 @@ EXPERIMENT = "retrain"
 PYFUNC_SCRIPT = Path(__file__).with_name("pyfunc_pipeline.py")
 BUNDLE_IN_MODEL = Path("artifacts") / "bundle"  # where MLflow puts the artifact named "bundle" inside a logged model
 # Kept with each model: the name of this project is nobody's on PyPI, so a requirement of that name could be anybody's code.
-CODE = "Needs this repository on the Python path (feature_store, training); the requirements are the packages that those import."
-PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+CODE = "Needs this repository on the Python path (upheld); the requirements are the packages that those import."
+PROJECT = ROOT / "pyproject.toml"
 MAX_PARAM_CHARS = 6000  # limit of MLflow's parameter values: mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
 
 
@@ -207,7 +208,7 @@ def register_bundle(registry: Registry, bundle: Path, tags: Mapping[str, str]) -
     """Log `bundle` as a models-from-code pyfunc (no pickle) of the active run and register it.
 
     Args:
-        bundle: folder written by training.pipeline.assemble.
+        bundle: folder written by upheld.training.pipeline.assemble.
         tags: lineage tags of the new version.
     """
     with _quiet():

@@ -1,6 +1,6 @@
 """Pin what a retrain starts from: versions of the ledger's and the features' tables, logo data, and the champion whose line goes on.
 
-usage: python -m registry.pin --store store --out data/inputs.json
+usage: python -m upheld.registry.pin --store store --out data/inputs.json
 """
 
 import shutil
@@ -10,16 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from feature_store import atomic, digest, freeze_log, logo_store
-from feature_store import params as parameters
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.extractors import catalogue
-from feature_store.feature_table import FeatureStore
-from feature_store.inputs import FeaturePins, PinnedTable
-from feature_store.ledger import Ledger
-from feature_store.workspace_paths import INPUTS
-from registry import champion, mlflow_store, verified
+from upheld.feature_store import atomic, digest, freeze_log, logo_store
+from upheld.feature_store import params as parameters
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.inputs import FeaturePins, PinnedTable
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.workspace_paths import INPUTS
+from upheld.registry import champion, mlflow_store, verified
 
 
 def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:

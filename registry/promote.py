@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from feature_store import atomic
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.errors import BadUse, FailedWork
-from registry import approval_log, champion, mlflow_store, proposal
-from registry.approval_log import Approval, Pair
-from registry.mlflow_store import Version
+from upheld.feature_store import atomic
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import approval_log, champion, mlflow_store, proposal
+from upheld.registry.approval_log import Approval, Pair
+from upheld.registry.mlflow_store import Version
 
 
 def run(

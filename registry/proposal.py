@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import behaviour_files
-from evaluation.report import files
-from feature_store import freeze_log
-from feature_store.errors import BadUse
-from feature_store.thresholds import Thresholds
-from registry import approval_log, champion, mlflow_store, proposal_text, verified, volumes
-from registry.approval_log import Pair
-from registry.mlflow_store import Registry, Version
+from upheld.evaluation import behaviour_files
+from upheld.evaluation.report import files
+from upheld.feature_store import freeze_log
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.thresholds import Thresholds
+from upheld.registry import approval_log, champion, mlflow_store, proposal_text, verified, volumes
+from upheld.registry.approval_log import Pair
+from upheld.registry.mlflow_store import Registry, Version
 
 FIRST_SCREEN = f"evaluation/{files.FIRST_SCREEN}"
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.report.render import number, plain, span
-from evaluation.report.words import capital, count, scope, share, spaced, words
-from feature_store.inputs import Event
-from feature_store.thresholds import Certificate, Thresholds
-from registry.approval_log import ANSWERS, Approval, Pair
-from registry.volumes import Volumes
+from upheld.evaluation.report.render import number, plain, span
+from upheld.evaluation.report.words import capital, count, scope, share, spaced, words
+from upheld.feature_store.inputs import Event
+from upheld.feature_store.thresholds import Certificate, Thresholds
+from upheld.registry.approval_log import ANSWERS, Approval, Pair
+from upheld.registry.volumes import Volumes
 
 MAX_CHECKS = 12  # a person reads so many; the report has them all
 ACTIONS = {"auto_remove": "remove automatically", "review": "send to review"}

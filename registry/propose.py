@@ -1,6 +1,6 @@
 """Register what a weekly report proposes for the champion's thresholds, so that a person can be asked about it.
 
-usage: python -m registry.propose --report store/weekly/2026-W43
+usage: python -m upheld.registry.propose --report store/weekly/2026-W43
 """
 
 import sys
@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.week_summary import WeeklySummary
-from feature_store import atomic
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.thresholds import Thresholds
-from registry import champion, mlflow_store, thresholds, verified
-from registry.approval_log import Pair
-from registry.mlflow_store import Registry
+from upheld.evaluation.week_summary import WeeklySummary
+from upheld.feature_store import atomic
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.thresholds import Thresholds
+from upheld.registry import champion, mlflow_store, thresholds, verified
+from upheld.registry.approval_log import Pair
+from upheld.registry.mlflow_store import Registry
 
 
 def run(store: Path, report: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 import mlflow
 from mlflow.models import set_model
 
-from feature_store.errors import BadUse
-from training import pipeline, stage1
+from upheld.feature_store.errors import BadUse
+from upheld.training import pipeline, stage1
 
 
 class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is not typed
@@ -22,7 +22,7 @@ class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
 
         Args:
             context: MLflow's; unused, the bundle is loaded already.
-            model_input: DataFrame as `training.pipeline.Pipeline.predict` takes, image_digests and audio_digests empty.
+            model_input: DataFrame as `upheld.training.pipeline.Pipeline.predict` takes, image_digests and audio_digests empty.
             params: unused.
 
         Returns:

@@ -1,6 +1,6 @@
 """Register what a retrain made: one MLflow run, one model version, one version of its thresholds, alias `challenger`.
 
-usage: python -m registry.register --workspace store/runs/RUN --store store --result result.json
+usage: python -m upheld.registry.register --workspace store/runs/RUN --store store --result result.json
 """
 
 import json
@@ -14,14 +14,14 @@ import pandas as pd
 import typer
 import yaml
 
-from feature_store import atomic, digest
-from feature_store import workspace_paths as paths
-from feature_store.command import STORE_FOLDER, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.params import flatten
-from feature_store.snapshot_contract import MANIFEST_FILE, read_manifest
-from registry import mlflow_store
-from registry.mlflow_store import Registry, Version
+from upheld.feature_store import atomic, digest
+from upheld.feature_store import workspace_paths as paths
+from upheld.feature_store.command import STORE_FOLDER, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.params import flatten
+from upheld.feature_store.snapshot_contract import MANIFEST_FILE, read_manifest
+from upheld.registry import mlflow_store
+from upheld.registry.mlflow_store import Registry, Version
 
 ALIAS = "challenger"
 EVIDENCE: tuple[tuple[str | Path, str], ...] = (
@@ -82,7 +82,7 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
 
 def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str) -> tuple[Version, Version]:
     """Everything is logged before the first version exists, so that no version lacks its evidence."""
-    from training import pipeline  # brings Torch, which a run that is registered already does not need
+    from upheld.training import pipeline  # brings Torch, which a run that is registered already does not need
 
     manifest = read_manifest(workspace / paths.SNAPSHOT)
     with tempfile.TemporaryDirectory(dir=store) as scratch:

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 import yaml
 
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import BadUse
-from registry import airflow_home, retrain, runs
+from upheld import ROOT
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import BadUse
+from upheld.registry import retrain, runs
 
 
 def run(store: Path, name: str, stage: str | None, conf: dict[str, object]) -> runs.Run:
@@ -34,7 +35,7 @@ def run(store: Path, name: str, stage: str | None, conf: dict[str, object]) -> r
         FailedWork: a task failed again.
     """
     earlier = runs.read(runs.folder(store, name))
-    stages = list(yaml.safe_load((airflow_home.ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    stages = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
     if stage is not None and stage not in stages:
         raise BadUse(f"--from {stage}: no such stage; dvc.yaml has {', '.join(stages)}")
     forced = stage or (earlier.failed_task if earlier.failed_task in stages else None)

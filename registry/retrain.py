@@ -21,11 +21,12 @@ from typing import Any
 import yaml
 from rich.table import Table
 
-from feature_store import params
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.terminal import console
-from registry import airflow_home, runs
+from upheld import ROOT
+from upheld.feature_store import params
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.terminal import console
+from upheld.registry import airflow_home, runs
 
 POLL_S = 0.5
 SAY_EVERY_S = 30.0  # where no terminal shows it all the time
@@ -60,11 +61,11 @@ def _airflow(
     started: datetime, conf: dict[str, Any], environment: dict[str, str], log: Path, scratch: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process that runs the DAG, in a group of its own, so that an interrupt ends it with everything it started."""
-    argv = [sys.executable, "-m", "dags.run_now", "retrain", "--at", started.isoformat(), "--conf", json.dumps(conf)]
+    argv = [sys.executable, "-m", "upheld.dags.run_now", "retrain", "--at", started.isoformat(), "--conf", json.dumps(conf)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*argv, "--result", str(scratch / "ended.json")],
-            cwd=airflow_home.ROOT,
+            cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -128,7 +129,7 @@ def changed(params_file: Path, overrides: list[str], store: Path) -> dict[str, A
     """
     asked = params.flatten(params.load(params_file, overrides, store).model_dump(mode="json"))
     kept = params.of_store(store)  # named even where nobody changes them: a scheduler's form may be older than the store's file
-    own = params.flatten(yaml.safe_load((airflow_home.ROOT / "params.yaml").read_text(encoding="utf-8")))
+    own = params.flatten(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
     return {key: value for key, value in asked.items() if key in kept or key not in own or json.dumps(own[key]) != json.dumps(value)}
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from registry import champion, mlflow_store
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.registry import champion, mlflow_store
 
 
 def run(store: Path, approver: str, note: str) -> dict[str, Any]:

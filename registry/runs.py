@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.errors import BadUse
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.errors import BadUse
 
 
 @dataclass(frozen=True)

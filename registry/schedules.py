@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from feature_store.errors import FailedWork
-from registry import servers
+from upheld.feature_store.errors import FailedWork
+from upheld.registry import servers
 
 
 def listed(port: int, login: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -11,16 +11,16 @@ from typing import Annotated
 
 import typer
 
-from feature_store import author_history, freeze_log, params
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import BadUse
-from feature_store.ledger import Ledger
-from feature_store.terminal import console, visible
-from feature_store.thresholds import Thresholds
-from registry import champion, mlflow_store, verified
-from registry.approval_log import Pair
-from registry.mlflow_store import Registry, Version
-from training import score
+from upheld.feature_store import author_history, freeze_log, params
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.terminal import console, visible
+from upheld.feature_store.thresholds import Thresholds
+from upheld.registry import champion, mlflow_store, verified
+from upheld.registry.approval_log import Pair
+from upheld.registry.mlflow_store import Registry, Version
+from upheld.training import score
 
 
 def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Version, Version]:

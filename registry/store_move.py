@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from feature_store import atomic
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.errors import BadUse, FailedWork
-from registry import airflow_home, store_place
+from upheld.feature_store import atomic
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import airflow_home, store_place
 
 LOCKS = ("airflow/up.lock", "ledger/.lock", ".features.lock")  # of whoever runs the servers, ingests, or extracts features
 # Text that tools read again. What stays: logs, and what is known by its digest (data of runs, files of registered models).

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from feature_store.errors import FailedWork
+from upheld.feature_store.errors import FailedWork
 
 
 def refuse_copied(store: Path) -> None:
@@ -29,7 +29,7 @@ def origin(store: Path) -> Path | None:
 
 
 def _locations(database: Path) -> list[str]:
-    """Folders of artifacts as `registry.mlflow_store.connect` names them; it makes an experiment in no other place."""
+    """Folders of artifacts as `upheld.registry.mlflow_store.connect` names them; it makes an experiment in no other place."""
     if not database.is_file():
         return []
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:

@@ -1,6 +1,6 @@
 """Register thresholds.json as a version of `upheld-thresholds`, pinned to one model; nothing goes into production by it.
 
-usage: python -m registry.thresholds --thresholds D/thresholds.json --model champion --report D --origin "weekly 2026-W43"
+usage: python -m upheld.registry.thresholds --thresholds D/thresholds.json --model champion --report D --origin "weekly 2026-W43"
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.report.files import FIRST_SCREEN
-from feature_store import atomic, digest
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.errors import BadUse
-from feature_store.thresholds import Thresholds
-from registry import mlflow_store, verified
-from registry.mlflow_store import Registry, Version
+from upheld.evaluation.report.files import FIRST_SCREEN
+from upheld.feature_store import atomic, digest
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.thresholds import Thresholds
+from upheld.registry import mlflow_store, verified
+from upheld.registry.mlflow_store import Registry, Version
 
 REPORT = ("report.html", "report.md")  # without which nobody could approve
 

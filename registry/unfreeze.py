@@ -2,7 +2,7 @@
 
 import sys
 
-from registry import freeze
+from upheld.registry import freeze
 
 main = freeze.changing("unfreeze")
 

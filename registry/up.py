@@ -20,12 +20,13 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from feature_store import atomic
-from feature_store.command import STORE_FOLDER, AsJson, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.terminal import console
-from registry import airflow_home, mlflow_store, schedules, servers
-from registry.servers import HOST, Server
+from upheld import ROOT
+from upheld.feature_store import atomic
+from upheld.feature_store.command import STORE_FOLDER, AsJson, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.terminal import console
+from upheld.registry import airflow_home, mlflow_store, schedules, servers
+from upheld.registry.servers import HOST, Server
 
 USER = "admin"
 START_TIMEOUT_S = 300.0
@@ -92,13 +93,11 @@ def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login:
     pages.mkdir(exist_ok=True)
     pages.chmod(0o700)
     with (home / "database.log").open("wb") as log:
-        made = subprocess.run([sys.executable, "-m", "dags.database"], cwd=airflow_home.ROOT, env=environment, stdout=log, stderr=log)
+        made = subprocess.run([sys.executable, "-m", "upheld.dags.database"], cwd=ROOT, env=environment, stdout=log, stderr=log)
     if made.returncode:
         raise FailedWork(f"Airflow's database cannot be prepared; see {home / 'database.log'}")
     started = [
-        stack.enter_context(
-            servers.running(argv[0], [sys.executable, "-m", "airflow", *argv], airflow_home.ROOT, environment, home / f"{argv[0]}.log")
-        )
+        stack.enter_context(servers.running(argv[0], [sys.executable, "-m", "airflow", *argv], ROOT, environment, home / f"{argv[0]}.log"))
         for argv in AIRFLOW
     ]
     mlflow = ["mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1", "--no-serve-artifacts"]

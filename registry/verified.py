@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from feature_store import digest
-from feature_store.errors import BadUse, FailedWork
-from registry import approval_log, mlflow_store
-from registry.mlflow_store import Registry, Version
+from upheld.feature_store import digest
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import approval_log, mlflow_store
+from upheld.registry.mlflow_store import Registry, Version
 
 TAGS = {mlflow_store.MODEL: "upheld.bundle_sha256", mlflow_store.THRESHOLDS: "upheld.thresholds_sha256"}
 

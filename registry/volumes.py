@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from feature_store.errors import BadUse
-from feature_store.thresholds import BOUNDED, Thresholds
-from feature_store.workspace_paths import CHAMPION_SCORES
-from registry import mlflow_store, runs
-from registry.approval_log import Pair
-from registry.mlflow_store import Registry, Version
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.thresholds import BOUNDED, Thresholds
+from upheld.feature_store.workspace_paths import CHAMPION_SCORES
+from upheld.registry import mlflow_store, runs
+from upheld.registry.approval_log import Pair
+from upheld.registry.mlflow_store import Registry, Version
 
 SNAPSHOT = "upheld.snapshot_sha256"
 METRICS, REPORT = "evaluation/metrics.parquet", "evaluation/report.json"

@@ -27,7 +27,7 @@ def imports(path: Path) -> set[Path]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        candidates = (REPOSITORY / (name.replace(".", "/") + ".py") for name in names if name.split(".")[0] in PACKAGES)
+        candidates = (source(name) for name in names if name.split(".")[0] == "upheld")
         found |= {file for file in candidates if file.is_file()}
     return found
 
@@ -45,7 +45,7 @@ def closure(path: Path, without: frozenset[Path] = frozenset()) -> set[Path]:
 
 def source(module: str) -> Path:
     """File of a module of ours."""
-    return REPOSITORY / (module.replace(".", "/") + ".py")
+    return REPOSITORY / (module.removeprefix("upheld.").replace(".", "/") + ".py")
 
 
 def code_deps(module: str) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from feature_store import digest, logo_dataset
+from upheld.feature_store import digest, logo_dataset
 
 BRANDS = {"redsquare": (230, 20, 20), "bluesquare": (20, 20, 230)}
 

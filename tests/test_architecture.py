@@ -12,7 +12,7 @@ import yaml
 from import_closure import PACKAGES, REPOSITORY, code_deps, params_read, rewrite, source
 
 STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-SOURCES = [*sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")), REPOSITORY / "cli.py"]
+SOURCES = [*sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")), REPOSITORY / "upheld" / "cli.py"]
 AIRFLOW_FILES = {
     "assets",
     "database",
@@ -28,11 +28,12 @@ AIRFLOW_FILES = {
 SET_BY_TORCH = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR")
 SET_BY_OPENCV = ("LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH")
 SET_BY_LIBRARIES = (*SET_BY_TORCH, *SET_BY_OPENCV)
-LOADED_BY_MLFLOW = "registry.pyfunc_pipeline"  # a script in the form of a module: MLflow runs it to load a registered model
+LOADED_BY_MLFLOW = "upheld.registry.pyfunc_pipeline"  # a script in the form of a module: MLflow runs it to load a registered model
 
 
 def module_name(path: Path) -> str:
-    return path.relative_to(REPOSITORY).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    name = path.relative_to(REPOSITORY).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    return f"upheld.{name.removeprefix('upheld.')}"
 
 
 def test_import_contracts_hold() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from import_closure import PLUMBING, REPOSITORY, closure, source
 
-from feature_store import digest, logo_run_composites
-from training import audio, image, logo, stage, text
+from upheld.feature_store import digest, logo_run_composites
+from upheld.training import audio, image, logo, stage, text
 
 # module -> names that its key is made of, and the prefixes of paths within which it must name whatever is imported
 KEYS = {

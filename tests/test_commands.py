@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import cli
-from feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
+from upheld import cli
+from upheld.feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("evaluation", "feature_store", "registry", "training")
@@ -60,7 +60,7 @@ def test_no_command_declares_an_option_that_it_never_reads() -> None:
     sources = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
     with_commands = {name for name, source in sources.items() if re.search(r"^ *@command\(", source, re.MULTILINE)}
     with_commands.add("registry/unfreeze.py")  # whose command is made in registry/freeze.py
-    assert {f"{module.replace('.', '/')}.py" for module, _ in cli.COMMANDS.values()} <= with_commands
+    assert {f"{module.removeprefix('upheld.').replace('.', '/')}.py" for module, _ in cli.COMMANDS.values()} <= with_commands
     assert [f"{name}: {option}" for name in sorted(with_commands) for option in ignored(sources[name])] == []
     everything = {name for name, source in sources.items() if re.search(r"^(def main\(argv|main = )", source, re.MULTILINE)}
     assert everything <= with_commands  # nobody goes round the scaffold
@@ -97,7 +97,13 @@ def test_an_unknown_command_is_bad_use(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_core_s_modules_come_without_typer() -> None:
     """A command brings Typer; what is computed with scores does not need it, nor do errors and the terminal."""
-    modules = ["feature_store.errors", "feature_store.terminal", "feature_store.progress", "evaluation.audit_plan", "evaluation.metrics"]
+    modules = [
+        "upheld.feature_store.errors",
+        "upheld.feature_store.terminal",
+        "upheld.feature_store.progress",
+        "upheld.evaluation.audit_plan",
+        "upheld.evaluation.metrics",
+    ]
     script = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\nsys.exit('typer' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 

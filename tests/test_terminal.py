@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from rich.table import Table
 
-from evaluation import audit_sample, evaluate, weekly
-from feature_store import expectations, features, ingest
-from feature_store.command import command
-from feature_store.ledger import Ledger
-from feature_store.terminal import console, visible
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post
 from tests.weeks import deliver as deliver_week
 from tests.weeks import tables
+from upheld.evaluation import audit_sample, evaluate, weekly
+from upheld.feature_store import expectations, features, ingest
+from upheld.feature_store.command import command
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.terminal import console, visible
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = "\x1b[31mEVIL\x1b]0;pwn\x07\u202eecafeb\x9b2J\nupheld ingest: all is well\u2028next"
@@ -124,7 +124,7 @@ def test_no_console_is_made_anywhere_else() -> None:
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Console"
     ]
     assert len(paths) > 100
-    assert made == [], "make it with feature_store.terminal.console"
+    assert made == [], "make it with upheld.feature_store.terminal.console"
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch) -> None:
@@ -135,7 +135,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch)
     assert ingest.main([deliver(tmp_path / "1", posts=[post()], review_outcomes=[outcome()]), *rest]) == 0
     large = deliver(tmp_path / "2", posts=[post(f"q{n}", text="x" * 1000 + str(n)) for n in range(2000)])
     limit = "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)); "
-    limit += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from feature_store import ingest; sys.exit(ingest.main())"
+    limit += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from upheld.feature_store import ingest; sys.exit(ingest.main())"
     full = subprocess.run([sys.executable, "-c", limit, large, *rest], cwd=ROOT, capture_output=True, text=True)
     assert (full.returncode, len(full.stderr.splitlines())) == (1, 1), full.stderr
     assert "File too large" in full.stderr and "make room" in full.stderr

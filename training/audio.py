@@ -1,6 +1,6 @@
 """Stage `audio`: train the sound classifier on the snapshot's labels of posts with sound.
 
-usage: python -m training.audio     in a workspace that holds data/snapshot
+usage: python -m upheld.training.audio     in a workspace that holds data/snapshot
 """
 
 import sys
@@ -13,24 +13,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.atomic import replacing_folder
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.contents import Spectrogram, sounds_of
-from feature_store.shards import Shards
-from feature_store.snapshot_contract import pins_of, read_manifest, read_snapshot
-from feature_store.terminal import console
-from feature_store.workspace_paths import AUDIO_MODEL, SNAPSHOT
-from training import stage
-from training.audio_model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
-from training.data import Array, Examples, Rows, labelled_posts, targets_of
-from training.decoded import filled
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.atomic import replacing_folder
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.contents import Spectrogram, sounds_of
+from upheld.feature_store.shards import Shards
+from upheld.feature_store.snapshot_contract import pins_of, read_manifest, read_snapshot
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import AUDIO_MODEL, SNAPSHOT
+from upheld.training import stage
+from upheld.training.audio_model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
+from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
+from upheld.training.decoded import filled
 
 ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
 MAX_SCALED = 2000  # sounds, evenly picked, from which the scale of the bands is taken
 
-CODE = ("training.audio", "training.audio_model", "training.decoded")
+CODE = ("upheld.training.audio", "upheld.training.audio_model", "upheld.training.decoded")
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from feature_store.atomic import write_json
-from feature_store.backbones.devices import best_device
-from feature_store.contents import Spectrogram
-from feature_store.errors import FailedWork
-from feature_store.extractors.log_mel import NUM_BANDS
+from upheld.feature_store.atomic import write_json
+from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.contents import Spectrogram
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors.log_mel import NUM_BANDS
 
 Array = NDArray[np.float32]
 MIN_STD = 0.1  # of a band's log energies: below it a band is silent, and scaling it up would amplify rounding

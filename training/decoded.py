@@ -5,9 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from feature_store.errors import FailedWork
-from feature_store.shards import Shards
-from training.progress import bars, reporter
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.shards import Shards
+from upheld.training.progress import bars, reporter
 
 
 def filled(

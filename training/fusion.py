@@ -1,6 +1,6 @@
 """Stage `fusion`: one probability per post and policy out of the stage-1 probabilities and the post's context.
 
-usage: python -m training.fusion     in a workspace that holds data/snapshot and data/stage1.parquet
+usage: python -m upheld.training.fusion     in a workspace that holds data/snapshot and data/stage1.parquet
 """
 
 import sys
@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store import params as parameters
-from feature_store.atomic import replacing, write_json
-from feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
-from feature_store.errors import FailedWork
-from feature_store.snapshot_contract import read_snapshot
-from feature_store.terminal import console
-from feature_store.workspace_paths import FUSION, SCORES, SNAPSHOT, STAGE1
-from training import fusion_model, score_table
+from upheld.feature_store import params as parameters
+from upheld.feature_store.atomic import replacing, write_json
+from upheld.feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.snapshot_contract import read_snapshot
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import FUSION, SCORES, SNAPSHOT, STAGE1
+from upheld.training import fusion_model, score_table
 
 CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]
 

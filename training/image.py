@@ -1,6 +1,6 @@
 """Stage `image`: fine-tune the image classifier on the snapshot's labels of posts with images.
 
-usage: python -m training.image     in a workspace that holds data/snapshot
+usage: python -m upheld.training.image     in a workspace that holds data/snapshot
 """
 
 import sys
@@ -14,26 +14,26 @@ import pandas as pd
 import PIL
 import torch
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.atomic import replacing_folder
-from feature_store.backbones.devices import best_device
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.contents import pictures_of
-from feature_store.extractors import image_decoding
-from feature_store.shards import Shards
-from feature_store.snapshot_contract import pins_of, read_snapshot
-from feature_store.terminal import console
-from feature_store.workspace_paths import IMAGE_MODEL, SNAPSHOT
-from training import stage
-from training.data import Array, Examples, Rows, labelled_posts, targets_of
-from training.decoded import filled
-from training.image_augmentation import augmented
-from training.image_model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.atomic import replacing_folder
+from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.contents import pictures_of
+from upheld.feature_store.extractors import image_decoding
+from upheld.feature_store.shards import Shards
+from upheld.feature_store.snapshot_contract import pins_of, read_snapshot
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import IMAGE_MODEL, SNAPSHOT
+from upheld.training import stage
+from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
+from upheld.training.decoded import filled
+from upheld.training.image_augmentation import augmented
+from upheld.training.image_model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
 
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
 CODE = (
-    "training.image", "training.image_augmentation", "training.image_model", "training.decoded", "feature_store.extractors.image_decoding",
+    "upheld.training.image", "upheld.training.image_augmentation", "upheld.training.image_model", "upheld.training.decoded", "upheld.feature_store.extractors.image_decoding",
 )  # fmt: skip
 
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from feature_store.atomic import write_json
-from feature_store.backbones.devices import best_device
-from feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
-from feature_store.backbones.pretrained import image_origin
-from feature_store.errors import FailedWork
-from feature_store.extractors.image_decoding import Picture, decode_square
+from upheld.feature_store.atomic import write_json
+from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
+from upheld.feature_store.backbones.pretrained import image_origin
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors.image_decoding import Picture, decode_square
 
 Array = NDArray[np.float32]
 ReadImage = Callable[[str], bytes]  # digest of an accepted image -> its bytes

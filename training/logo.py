@@ -1,6 +1,6 @@
 """Stage `logo`: train the logo detector on a logo dataset, and apply it to the photos that it has not learned from.
 
-usage: python -m training.logo     in a workspace that holds data/logo
+usage: python -m upheld.training.logo     in a workspace that holds data/logo
        upheld logo train DATASET --out D
 """
 
@@ -14,22 +14,22 @@ import numpy as np
 import pandas as pd
 import typer
 
-from feature_store import logo_dataset
-from feature_store import params as parameters
-from feature_store.atomic import replacing, replacing_folder
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.logo_dataset import CORNERS, Dataset
-from feature_store.terminal import console
-from feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
-from training import logo_detector, stage
-from training.logo_detector import Detector
-from training.logo_photos import DETECTIONS, STORED, Backend, Photo, PhotoMap, photo_map
+from upheld.feature_store import logo_dataset
+from upheld.feature_store import params as parameters
+from upheld.feature_store.atomic import replacing, replacing_folder
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.logo_dataset import CORNERS, Dataset
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
+from upheld.training import logo_detector, stage
+from upheld.training.logo_detector import Detector
+from upheld.training.logo_photos import DETECTIONS, STORED, Backend, Photo, PhotoMap, photo_map
 
 CODE = (
-    "training.logo", "training.logo_detector", "training.logo_faster_rcnn", "training.logo_fit", "training.logo_network",
-    "training.logo_photos", "training.logo_yolo", "feature_store.logo_image", "feature_store.logo_precision",
-    "feature_store.extractors.image_decoding",
+    "upheld.training.logo", "upheld.training.logo_detector", "upheld.training.logo_faster_rcnn", "upheld.training.logo_fit", "upheld.training.logo_network",
+    "upheld.training.logo_photos", "upheld.training.logo_yolo", "upheld.feature_store.logo_image", "upheld.feature_store.logo_precision",
+    "upheld.feature_store.extractors.image_decoding",
 )  # fmt: skip
 
 
@@ -95,10 +95,10 @@ def _fit(data: Dataset, params: parameters.Params, store: Path, folder: Path) ->
     with ExitStack() as stack:
         train, val = (stack.enter_context(_photos(data, split, params, store, folder)) for split in ("train", "val"))
         if settings.detector == "yolo":
-            from training.logo_yolo import fit_yolo  # AGPL-3.0 and seconds to import: only where it is used
+            from upheld.training.logo_yolo import fit_yolo  # AGPL-3.0 and seconds to import: only where it is used
 
             return fit_yolo(train, val, data.brands, settings, params.seed, folder)
-        from training.logo_fit import fit_faster_rcnn
+        from upheld.training.logo_fit import fit_faster_rcnn
 
         backend, fitted = fit_faster_rcnn(train, val, data.brands, settings, params.seed, folder / "progress.safetensors")
         return backend, fitted.history

@@ -12,16 +12,16 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from feature_store import params as parameters
-from feature_store.atomic import replacing
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_dataset import checked_bytes
-from feature_store.logo_image import Unreadable
-from feature_store.logo_look import look, photo_bytes
-from feature_store.terminal import console
-from feature_store.workspace_paths import LOGO_MODEL
-from training import logo_detector
+from upheld.feature_store import params as parameters
+from upheld.feature_store.atomic import replacing
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.logo_dataset import checked_bytes
+from upheld.feature_store.logo_image import Unreadable
+from upheld.feature_store.logo_look import look, photo_bytes
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import LOGO_MODEL
+from upheld.training import logo_detector
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 

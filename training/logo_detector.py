@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from feature_store.atomic import write_json
-from feature_store.errors import FailedWork
-from feature_store.logo_image import upright
-from training.logo_photos import BATCH, DETECTIONS, SIZES, Backend, letterbox
+from upheld.feature_store.atomic import write_json
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.logo_image import upright
+from upheld.training.logo_photos import BATCH, DETECTIONS, SIZES, Backend, letterbox
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def load(folder: Path) -> Detector | None:
         if about["untrained"]:
             return None
         if about["kind"] == "yolo":
-            from training.logo_yolo import load_yolo  # AGPL-3.0 and seconds to import: only where it is used
+            from upheld.training.logo_yolo import load_yolo  # AGPL-3.0 and seconds to import: only where it is used
 
             backend: Backend = load_yolo(folder, about["backend"])
         else:
-            from training.logo_faster_rcnn import load_faster_rcnn
+            from upheld.training.logo_faster_rcnn import load_faster_rcnn
 
             backend = load_faster_rcnn(folder, about["backend"])
     except (OSError, ValueError, KeyError, RuntimeError) as error:

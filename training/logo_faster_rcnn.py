@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from feature_store.backbones.devices import best_device
-from training.logo_network import FasterRcnn
-from training.logo_photos import Found, Pixels
+from upheld.feature_store.backbones.devices import best_device
+from upheld.training.logo_network import FasterRcnn
+from upheld.training.logo_photos import Found, Pixels
 
 
 class FasterRcnnBackend:

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from feature_store.backbones.devices import best_device
-from feature_store.logo_dataset import CORNERS
-from feature_store.logo_precision import average_precision
-from feature_store.params_training import Logo
-from training.data import Rows
-from training.logo_faster_rcnn import FasterRcnnBackend, to_images
-from training.logo_network import FasterRcnn
-from training.logo_photos import BATCH, DETECTIONS, PhotoMap, Pixels, moved, padded
-from training.loop import Batches, Fitted, Forward, fit
+from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.logo_dataset import CORNERS
+from upheld.feature_store.logo_precision import average_precision
+from upheld.feature_store.params_training import Logo
+from upheld.training.data import Rows
+from upheld.training.logo_faster_rcnn import FasterRcnnBackend, to_images
+from upheld.training.logo_network import FasterRcnn
+from upheld.training.logo_photos import BATCH, DETECTIONS, PhotoMap, Pixels, moved, padded
+from upheld.training.loop import Batches, Fitted, Forward, fit
 
 
 def fit_faster_rcnn(

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from feature_store.atomic import replacing_folder, write_json
-from feature_store.errors import FailedWork
-from training import logo_detector, logo_photos
-from training.logo_detector import Detector
-from training.logo_photos import BATCH
-from training.progress import Report, silent
+from upheld.feature_store.atomic import replacing_folder, write_json
+from upheld.feature_store.errors import FailedWork
+from upheld.training import logo_detector, logo_photos
+from upheld.training.logo_detector import Detector
+from upheld.training.logo_photos import BATCH
+from upheld.training.progress import Report, silent
 
 AT_ONCE = 4 * BATCH  # pictures whose bytes are in memory
 ANY_SIZE = 2**62  # pixels: whoever took the pictures in has judged them by its bounds

@@ -1,19 +1,19 @@
 """Stage `logo_scan`: find brand marks on every picture of the snapshot's posts, for fusion and for the table of appearances.
 
-usage: python -m training.logo_scan     in a workspace that holds data/snapshot and models/logo
+usage: python -m upheld.training.logo_scan     in a workspace that holds data/snapshot and models/logo
 """
 
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from feature_store import contents
-from feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from feature_store.snapshot_contract import pins_of, read_snapshot
-from feature_store.terminal import console
-from feature_store.workspace_paths import LOGO_MODEL, LOGO_SCAN, SNAPSHOT
-from training import logo_detector, logo_pictures, progress
-from training.snapshot_media import whole
+from upheld.feature_store import contents
+from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.feature_store.snapshot_contract import pins_of, read_snapshot
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import LOGO_MODEL, LOGO_SCAN, SNAPSHOT
+from upheld.training import logo_detector, logo_pictures, progress
+from upheld.training.snapshot_media import whole
 
 
 @dataclass(frozen=True)

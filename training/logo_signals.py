@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from feature_store.errors import FailedWork
-from feature_store.logo_appearances import per_image
-from training.fusion_model import LOGO
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.logo_appearances import per_image
+from upheld.training.fusion_model import LOGO
 
 # Over a post's pictures marks add up; the surest counts, and the most covered picture: a mark that fills one of ten fills it.
 _OF_POST = dict(zip(LOGO, (("num_detections", "sum"), ("max_confidence", "max"), ("area_share", "max")), strict=True))

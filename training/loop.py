@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from feature_store import progress
-from feature_store.backbones.devices import autocast, deterministic
-from feature_store.params_training import Fit
-from feature_store.terminal import console
-from training.checkpoint import State, load_checkpoint, save_checkpoint
-from training.data import Rows, epoch_batches, share_of_batch
-from training.optimizer import build_optimizer, set_progress
+from upheld.feature_store import progress
+from upheld.feature_store.backbones.devices import autocast, deterministic
+from upheld.feature_store.params_training import Fit
+from upheld.feature_store.terminal import console
+from upheld.training.checkpoint import State, load_checkpoint, save_checkpoint
+from upheld.training.data import Rows, epoch_batches, share_of_batch
+from upheld.training.optimizer import build_optimizer, set_progress
 
 MAX_GRADIENT_NORM = 1.0
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import ValidationError
 
-from feature_store import calibration_map, digest
-from feature_store import workspace_paths as paths
-from feature_store.atomic import replacing_folder, write_json
-from feature_store.errors import FailedWork
-from feature_store.snapshot_contract import MEMBERSHIP_FILE, read_manifest
-from training import fusion_model, logo_signals, stage1
-from training.progress import Report, silent
+from upheld.feature_store import calibration_map, digest
+from upheld.feature_store import workspace_paths as paths
+from upheld.feature_store.atomic import replacing_folder, write_json
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.snapshot_contract import MEMBERSHIP_FILE, read_manifest
+from upheld.training import fusion_model, logo_signals, stage1
+from upheld.training.progress import Report, silent
 
 if TYPE_CHECKING:
-    from training.logo_detector import Detector
+    from upheld.training.logo_detector import Detector
 
 FORMAT = 3
 DESCRIPTION = "pipeline.json"
@@ -51,7 +51,7 @@ class Logos:
 
     def of_posts(self, posts: pd.DataFrame, fetch: stage1.FetchImages) -> pd.DataFrame:
         """What `logo_signals.of_posts` says of posts, from their pictures, which `fetch` gives by digest."""
-        from training import logo_pictures  # OpenCV: only where there are pictures to look at
+        from upheld.training import logo_pictures  # OpenCV: only where there are pictures to look at
 
         shown = pd.DataFrame({"post_id": posts["post_id"].to_numpy(), "image_digests": stage1.listed(posts, "image_digests")})
         found = logo_pictures.look(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
@@ -192,7 +192,7 @@ def _described(bundle: Path) -> dict[str, Any]:
 
 
 def _logos(bundle: Path) -> Logos | None:
-    from training import logo_detector  # OpenCV
+    from upheld.training import logo_detector  # OpenCV
 
     detector = logo_detector.load(bundle / "logo")
     return None if detector is None else Logos(detector, logo_signals.read_threshold(bundle / "logo_evaluation.json"))

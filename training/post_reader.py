@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.decode_pool import DecodePool
-from feature_store.errors import BadUse
-from feature_store.features_at_hand import Tools
-from feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
-from feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, read_batches
-from feature_store.ingest_findings import Rules
-from feature_store.ingest_rows import check
-from training.post_media import Batch, featured
+from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.features_at_hand import Tools
+from upheld.feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
+from upheld.feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, read_batches
+from upheld.feature_store.ingest_findings import Rules
+from upheld.feature_store.ingest_rows import check
+from upheld.training.post_media import Batch, featured
 
 POSTS_AT_ONCE = 2048  # held in memory with their features; their images are read when the model asks for them
 MOVING_AT_ONCE = 16  # posts with video or sound, whose frames and spectrograms are held, too

@@ -1,6 +1,6 @@
 """Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and the champion's scores.
 
-usage: python -m training.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and what the logo detector found
+usage: python -m upheld.training.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and what the logo detector found
 """
 
 import sys
@@ -11,17 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store import contents
-from feature_store import params as parameters
-from feature_store import workspace_paths as paths
-from feature_store.atomic import replacing
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.inputs import Inputs, read_inputs
-from feature_store.snapshot_contract import read_snapshot
-from feature_store.terminal import console
-from training import logo_pictures, logo_signals, pipeline, progress, score_table, stage1
-from training.snapshot_media import whole
+from upheld.feature_store import contents
+from upheld.feature_store import params as parameters
+from upheld.feature_store import workspace_paths as paths
+from upheld.feature_store.atomic import replacing
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.inputs import Inputs, read_inputs
+from upheld.feature_store.snapshot_contract import read_snapshot
+from upheld.feature_store.terminal import console
+from upheld.training import logo_pictures, logo_signals, pipeline, progress, score_table, stage1
+from upheld.training.snapshot_media import whole
 
 UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
 

@@ -11,16 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store import contracts, digest
-from feature_store.atomic import replacing
-from feature_store.errors import BadUse
-from feature_store.features_at_hand import Tools
-from feature_store.ingest_findings import Rules
-from feature_store.ingest_media import image_decoders
-from feature_store.params import Params
-from feature_store.thresholds import Thresholds, strongest
-from training import pipeline, post_reader, progress
-from training.post_media import Batch
+from upheld.feature_store import contracts, digest
+from upheld.feature_store.atomic import replacing
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.features_at_hand import Tools
+from upheld.feature_store.ingest_findings import Rules
+from upheld.feature_store.ingest_media import image_decoders
+from upheld.feature_store.params import Params
+from upheld.feature_store.thresholds import Thresholds, strongest
+from upheld.training import pipeline, post_reader, progress
+from upheld.training.post_media import Batch
 
 
 @dataclass(frozen=True)

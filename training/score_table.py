@@ -3,7 +3,7 @@
 import pandas as pd
 import pyarrow as pa
 
-from feature_store import contracts, language_tags
+from upheld.feature_store import contracts, language_tags
 
 SCORES = pa.schema([*contracts.SCORES, pa.field("synthetic", pa.bool_(), nullable=False)])
 KEY = ["item_id", "category"]

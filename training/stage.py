@@ -12,21 +12,21 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from feature_store import digest
-from feature_store.atomic import replacing_folder
-from feature_store.backbones.devices import best_device, has_fast_bfloat16
-from feature_store.params_training import Training
-from training.data import Array, Examples, Rows
-from training.loop import Batches, Fitted, Forward, fit
-from training.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
-from training.metrics import validation_figures
+from upheld.feature_store import digest
+from upheld.feature_store.atomic import replacing_folder
+from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
+from upheld.feature_store.params_training import Training
+from upheld.training.data import Array, Examples, Rows
+from upheld.training.loop import Batches, Fitted, Forward, fit
+from upheld.training.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
+from upheld.training.metrics import validation_figures
 
 # (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 # What every training depends on, whatever its model; a stage adds its own modules.
 CODE = (
-    "training.checkpoint", "training.data", "training.loop", "training.losses", "training.metrics", "training.optimizer", "training.stage",
-    "feature_store.backbones",
+    "upheld.training.checkpoint", "upheld.training.data", "upheld.training.loop", "upheld.training.losses", "upheld.training.metrics", "upheld.training.optimizer", "upheld.training.stage",
+    "upheld.feature_store.backbones",
 )  # fmt: skip
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from feature_store.contents import Spectrogram
-from training.audio_model import AudioModel, load_audio, predict_audio
-from training.image_model import ImageModel, batches, load_image, predict_image
-from training.progress import Report, silent
-from training.text_model import TextModel, load_text, predict_text
+from upheld.feature_store.contents import Spectrogram
+from upheld.training.audio_model import AudioModel, load_audio, predict_audio
+from upheld.training.image_model import ImageModel, batches, load_image, predict_image
+from upheld.training.progress import Report, silent
+from upheld.training.text_model import TextModel, load_text, predict_text
 
 Array = NDArray[np.float32]
 FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictures -> the bytes of each

@@ -1,6 +1,6 @@
 """Stage `text`: fine-tune the multilingual text classifier on the snapshot's labels.
 
-usage: python -m training.text     in a workspace that holds data/snapshot
+usage: python -m upheld.training.text     in a workspace that holds data/snapshot
 """
 
 import sys
@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.backbones.devices import best_device
-from feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from feature_store.errors import FailedWork
-from feature_store.snapshot_contract import read_snapshot
-from feature_store.terminal import console
-from feature_store.workspace_paths import SNAPSHOT, TEXT_MODEL
-from training import stage
-from training.data import Array, Examples, Rows, labelled_posts, targets_of
-from training.text_model import TextModel, build_text, load_text, predict_text, save_text
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.snapshot_contract import read_snapshot
+from upheld.feature_store.terminal import console
+from upheld.feature_store.workspace_paths import SNAPSHOT, TEXT_MODEL
+from upheld.training import stage
+from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
+from upheld.training.text_model import TextModel, build_text, load_text, predict_text, save_text
 
-CODE = ("training.text", "training.text_model")
+CODE = ("upheld.training.text", "upheld.training.text_model")
 
 
 @dataclass(frozen=True)

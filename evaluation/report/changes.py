@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evaluation.report.words import capital, listed, name_of
+from upheld.evaluation.report.words import capital, listed, name_of
 
 Story = Mapping[str, Any]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluation.report import axes, svg
-from evaluation.report.words import evidence, measured, whole
+from upheld.evaluation.report import axes, svg
+from upheld.evaluation.report.words import evidence, measured, whole
 
 Story = Mapping[str, Any]
 MAX_WEEKS = 27

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.bins import NUM_BINS, edges
-from evaluation.cube import Cube
-from evaluation.metric_rows import ALL, Settings
-from evaluation.operating_point import OperatingPoint
-from evaluation.report import changes, curves, sentences
-from evaluation.score_rows import Facts
-from feature_store.thresholds import Thresholds
+from upheld.evaluation.bins import NUM_BINS, edges
+from upheld.evaluation.cube import Cube
+from upheld.evaluation.metric_rows import ALL, Settings
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.report import changes, curves, sentences
+from upheld.evaluation.score_rows import Facts
+from upheld.feature_store.thresholds import Thresholds
 
 SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", "roc_auc", "pr_auc", "precision", "recall", "fpr", "fnr",
            "precision_auto_remove", "recall_auto_remove", "brier", "ce2_debiased")  # fmt: skip

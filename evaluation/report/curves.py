@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation import calibration_error
-from evaluation.bins import centres
-from evaluation.cube import Cube, dense
+from upheld.evaluation import calibration_error
+from upheld.evaluation.bins import centres
+from upheld.evaluation.cube import Cube, dense
 
 NUM_STEPS = 32
 MAX_CURVE_POINTS = 120

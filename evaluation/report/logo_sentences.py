@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evaluation.report.words import count, listed, part, share
+from upheld.evaluation.report.words import count, listed, part, share
 
 Logos = Mapping[str, Any]
 MAX_P = 0.05  # chance of such a figure by luck, up to which a brand counts as found

@@ -3,9 +3,23 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evaluation import gate as gates
-from evaluation.report import logo_sentences
-from evaluation.report.words import GAPS, agree, capital, count, evidence, listed, measured, name_of, part, percent, scope, spaced, words
+from upheld.evaluation import gate as gates
+from upheld.evaluation.report import logo_sentences
+from upheld.evaluation.report.words import (
+    GAPS,
+    agree,
+    capital,
+    count,
+    evidence,
+    listed,
+    measured,
+    name_of,
+    part,
+    percent,
+    scope,
+    spaced,
+    words,
+)
 
 Story = Mapping[str, Any]
 Item = dict[str, str]

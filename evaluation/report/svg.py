@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from evaluation.report.axes import Axis, percent
+from upheld.evaluation.report.axes import Axis, percent
 
 # Okabe & Ito (2008), "Color Universal Design": told apart under every common kind of colour blindness.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#1d2430"

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from evaluation.report.sentences import LOOK, NOTE, STOP, Item, behaviour, item_of
-from evaluation.report.words import TOO_FEW, agree, capital, count, evidence, listed, measured, part, percent, share, spaced
+from upheld.evaluation.report.sentences import LOOK, NOTE, STOP, Item, behaviour, item_of
+from upheld.evaluation.report.words import TOO_FEW, agree, capital, count, evidence, listed, measured, part, percent, share, spaced
 
 Story = Mapping[str, Any]
 ACTIONS = {"auto_remove": "automatic removal", "review": "review"}

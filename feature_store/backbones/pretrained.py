@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from feature_store import digest
-from feature_store.atomic import replacing
-from feature_store.errors import BadUse, FailedWork
+from upheld.feature_store import digest
+from upheld.feature_store.atomic import replacing
+from upheld.feature_store.errors import BadUse, FailedWork
 
 if TYPE_CHECKING:
     import torch

@@ -11,9 +11,16 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PretrainedConfig
 from transformers.initialization import no_init_weights
 
-from feature_store.backbones import e5_packed
-from feature_store.backbones.pretrained import E5_SMALL, converted, e5_small_weights, no_such_text_backbone, packaged_file, text_origin
-from feature_store.errors import BadUse
+from upheld.feature_store.backbones import e5_packed
+from upheld.feature_store.backbones.pretrained import (
+    E5_SMALL,
+    converted,
+    e5_small_weights,
+    no_such_text_backbone,
+    packaged_file,
+    text_origin,
+)
+from upheld.feature_store.errors import BadUse
 
 
 def load_text_backbone(name: str) -> tuple[nn.Module, Tokenizer, str]:

@@ -12,11 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from feature_store import digest, params_media
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.log_mel import power_spectrum
+from upheld.feature_store import digest, params_media
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.log_mel import power_spectrum
 
 HOP = 256  # samples: 16 ms, the unit of `times`
 _WINDOW = 1024  # samples: bins of 15.6 Hz

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from PIL import Image
 
-from feature_store import digest
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.errors import FailedWork
-from feature_store.extractors import versions
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.image_decoding import decode_within
+from upheld.feature_store import digest
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors import versions
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.image_decoding import decode_within
 
 _MAX_SIDE = 768  # pixels; BLIP itself shrinks to 384
 

@@ -2,31 +2,31 @@
 
 from typing import Final
 
-from feature_store.decoding_contract import load_class
-from feature_store.errors import BadUse
-from feature_store.extractors.contract import Extractor
-from feature_store.params import Params
+from upheld.feature_store.decoding_contract import load_class
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.extractors.contract import Extractor
+from upheld.feature_store.params import Params
 
 # name -> module:class; modules are imported only when asked for.
 EXTRACTORS: Final[dict[str, str]] = {
-    "keyframes": "feature_store.extractors.keyframes:Keyframes",
-    "motion": "feature_store.extractors.motion:Motion",
-    "action": "feature_store.extractors.action:Action",
-    "speech": "feature_store.extractors.speech:Speech",
-    "transcript": "feature_store.extractors.transcript:Transcript",
-    "spectrogram": "feature_store.extractors.spectrogram:Spectrogram",
-    "audio_fingerprint": "feature_store.extractors.audio_fingerprint:AudioFingerprint",
-    "language": "feature_store.extractors.language:Language",
-    "text_embedding": "feature_store.extractors.text_embedding:TextEmbedding",
-    "colour": "feature_store.extractors.colour:Colour",
-    "image_hash": "feature_store.extractors.image_hash:ImageHash",
-    "image_embedding": "feature_store.extractors.image_embedding:ImageEmbedding",
-    "clip_image": "feature_store.extractors.clip_image:ClipImage",
-    "clip_text": "feature_store.extractors.clip_text:ClipText",
-    "ocr": "feature_store.extractors.ocr:Ocr",
-    "faces": "feature_store.extractors.faces:Faces",
-    "caption": "feature_store.extractors.caption:Caption",
-    "vision_answer": "feature_store.extractors.vision_answer:VisionAnswer",
+    "keyframes": "upheld.feature_store.extractors.keyframes:Keyframes",
+    "motion": "upheld.feature_store.extractors.motion:Motion",
+    "action": "upheld.feature_store.extractors.action:Action",
+    "speech": "upheld.feature_store.extractors.speech:Speech",
+    "transcript": "upheld.feature_store.extractors.transcript:Transcript",
+    "spectrogram": "upheld.feature_store.extractors.spectrogram:Spectrogram",
+    "audio_fingerprint": "upheld.feature_store.extractors.audio_fingerprint:AudioFingerprint",
+    "language": "upheld.feature_store.extractors.language:Language",
+    "text_embedding": "upheld.feature_store.extractors.text_embedding:TextEmbedding",
+    "colour": "upheld.feature_store.extractors.colour:Colour",
+    "image_hash": "upheld.feature_store.extractors.image_hash:ImageHash",
+    "image_embedding": "upheld.feature_store.extractors.image_embedding:ImageEmbedding",
+    "clip_image": "upheld.feature_store.extractors.clip_image:ClipImage",
+    "clip_text": "upheld.feature_store.extractors.clip_text:ClipText",
+    "ocr": "upheld.feature_store.extractors.ocr:Ocr",
+    "faces": "upheld.feature_store.extractors.faces:Faces",
+    "caption": "upheld.feature_store.extractors.caption:Caption",
+    "vision_answer": "upheld.feature_store.extractors.vision_answer:VisionAnswer",
 }
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors import clip_weights, versions
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.image_decoding import decode_within
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors import clip_weights, versions
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.image_decoding import decode_within
 
 if TYPE_CHECKING:
-    from feature_store.backbones.clip import ClipModel
+    from upheld.feature_store.backbones.clip import ClipModel
 
 LONGEST = 512  # more than the models look at (224 to 448), so that their own resizing decides
 
@@ -55,6 +55,6 @@ class ClipImage(Extractor):
 
     @cached_property
     def _model(self) -> "ClipModel":
-        from feature_store.backbones.clip import load_clip
+        from upheld.feature_store.backbones.clip import load_clip
 
         return load_clip(self.params.clip)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors import clip_weights, versions
-from feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors import clip_weights, versions
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 if TYPE_CHECKING:
-    from feature_store.backbones.clip import ClipModel
+    from upheld.feature_store.backbones.clip import ClipModel
 
 
 class ClipText(Extractor):
@@ -43,6 +43,6 @@ class ClipText(Extractor):
 
     @cached_property
     def _model(self) -> "ClipModel":
-        from feature_store.backbones.clip import load_clip
+        from upheld.feature_store.backbones.clip import load_clip
 
         return load_clip(self.params.clip)

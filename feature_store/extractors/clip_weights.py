@@ -3,8 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-from feature_store import digest
-from feature_store.params_features import Clip
+from upheld.feature_store import digest
+from upheld.feature_store.params_features import Clip
 
 
 def lacking(settings: Clip) -> str | None:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from feature_store.backbones.pretrained import image_origin
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.errors import BadUse
-from feature_store.extractors import versions
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.image_decoding import decode_square
+from upheld.feature_store.backbones.pretrained import image_origin
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.extractors import versions
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.image_decoding import decode_square
 
 if TYPE_CHECKING:
-    from feature_store.backbones.image import Backbone
+    from upheld.feature_store.backbones.image import Backbone
 
 WIDTH = 1280  # of EfficientNet-lite0; the table's column is as wide
 
@@ -45,7 +45,7 @@ class ImageEmbedding(Extractor):
         """Vectors, in the order given."""
         import torch
 
-        from feature_store.backbones.image import to_tensor
+        from upheld.feature_store.backbones.image import to_tensor
 
         backbone = self._backbone
         device = next(backbone.network.parameters()).device
@@ -58,8 +58,8 @@ class ImageEmbedding(Extractor):
     def _backbone(self) -> "Backbone":
         import torch
 
-        from feature_store.backbones.devices import best_device
-        from feature_store.backbones.image import load_image_backbone
+        from upheld.feature_store.backbones.devices import best_device
+        from upheld.feature_store.backbones.image import load_image_backbone
 
         name = self.params.image_embedding.backbone
         backbone = load_image_backbone(name)

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from feature_store.backbones.pretrained import packaged_file
-from feature_store.contracts import UNDETERMINED
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors import versions
-from feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.backbones.pretrained import packaged_file
+from upheld.feature_store.contracts import UNDETERMINED
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors import versions
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 # The model speaks Wikipedia's codes; in BCP-47 `als` is Albanian, and `eml` and `sh` are out of use.
 # Source: IANA language subtag registry; Unicode CLDR 48, languageAlias, for sh.

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from feature_store import digest
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.frame_picks import UniformPicks
-from feature_store.extractors.scene_changes import SIDE
-from feature_store.extractors.video_frames import Frame, Picture, read_video, shrunk
+from upheld.feature_store import digest
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.frame_picks import UniformPicks
+from upheld.feature_store.extractors.scene_changes import SIDE
+from upheld.feature_store.extractors.video_frames import Frame, Picture, read_video, shrunk
 
 _MIN_SIDE = 16  # pixels: the flow's smoothing needs some around each
 _MIN_GAP_S = 1 / 240  # frames closer than this bear rounded times

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from feature_store import digest
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.log_mel import NUM_BANDS, log_mel, mfcc
+from upheld.feature_store import digest
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.log_mel import NUM_BANDS, log_mel, mfcc
 
 NUM_COEFFICIENTS = 20
 

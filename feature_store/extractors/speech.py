@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from feature_store import digest
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors.audio_track import RATE_HZ, read_samples
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.voice import WEIGHTS, speech_spans
+from upheld.feature_store import digest
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.voice import WEIGHTS, speech_spans
 
 
 class Speech(Extractor):

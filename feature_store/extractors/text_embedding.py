@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from feature_store.backbones.pretrained import text_origin
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.errors import BadUse
-from feature_store.extractors import versions
-from feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.backbones.pretrained import text_origin
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.extractors import versions
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,7 +37,7 @@ class TextEmbedding(Extractor):
         import numpy as np
         import torch
 
-        from feature_store.backbones.text import mean_over_tokens, padded
+        from upheld.feature_store.backbones.text import mean_over_tokens, padded
 
         encoder, tokenizer = self._model
         device = next(encoder.parameters()).device
@@ -56,8 +56,8 @@ class TextEmbedding(Extractor):
 
     @cached_property
     def _model(self) -> "tuple[nn.Module, Tokenizer]":
-        from feature_store.backbones.devices import best_device
-        from feature_store.backbones.text import load_text_backbone
+        from upheld.feature_store.backbones.devices import best_device
+        from upheld.feature_store.backbones.text import load_text_backbone
 
         settings = self.params.text_embedding
         encoder, tokenizer, _ = load_text_backbone(settings.backbone)

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from feature_store import digest
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.extractors import whisper_weights
-from feature_store.extractors.audio_track import as_float, read_samples
-from feature_store.extractors.contract import Extractor, Kind
-from feature_store.extractors.voice import WEIGHTS, detector_options, speech_spans
+from upheld.feature_store import digest
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors import whisper_weights
+from upheld.feature_store.extractors.audio_track import as_float, read_samples
+from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.voice import WEIGHTS, detector_options, speech_spans
 
 NO_SPEECH = {"text": "", "language": "und", "language_prob": 0.0, "segments": []}  # und: BCP-47's word for undetermined
 

@@ -15,7 +15,7 @@ from finished_workspaces import register_two_that_pass_and_one_that_is_held
 from score_worlds import PARAMS
 from weeks import deliver, tables
 
-from feature_store import ingest
+from upheld.feature_store import ingest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).parent / "toy"
@@ -56,7 +56,7 @@ class Toy:
         """Run one task of the runner; its exit code and result."""
         answer = self.store / "answer.json"
         answer.unlink(missing_ok=True)
-        done = self.call("dags.run_stage", task, *arguments, "--store", str(self.store), "--result", str(answer))
+        done = self.call("upheld.dags.run_stage", task, *arguments, "--store", str(self.store), "--result", str(answer))
         return done.returncode, json.loads(answer.read_text())
 
     def prepare(self, run_id: str, params: dict[str, Any] | None = None, **facts: str) -> tuple[int, dict[str, Any]]:
@@ -82,8 +82,8 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy of what the runner needs; pin, register, ingest and features are replaced by stand-ins."""
     root = tmp_path_factory.mktemp("toy_repository")
     without_caches = shutil.ignore_patterns("__pycache__")
-    for package in ("dags", "evaluation", "feature_store", "registry"):
-        shutil.copytree(REPOSITORY / package, root / package, ignore=without_caches)
+    for package in ("dags", "evaluation", "feature_store", "registry", "upheld"):
+        shutil.copytree(REPOSITORY / package, root / package, symlinks=True, ignore=without_caches)
     shutil.copytree(TOY, root / "toy", ignore=without_caches)
     (root / "toy" / "dvc.yaml").rename(root / "dvc.yaml")
     for name in ("pin.py", "register.py"):

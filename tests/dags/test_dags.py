@@ -13,8 +13,8 @@ import pytest
 import yaml
 from import_closure import closure, source
 
-from dags import run_stage
-from feature_store.extractors import catalogue
+from upheld.dags import run_stage
+from upheld.feature_store.extractors import catalogue
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAGS = ("ingest_review_outcomes", "promote", "retrain", "weekly_calibration")
@@ -91,7 +91,7 @@ def test_what_features_and_pin_read_is_what_the_form_takes_for_it() -> None:
 
 def features_read() -> set[str]:
     """`section.key`, or `section` where it is passed on as a whole: all that feature extraction and pinning name of the parameters."""
-    modules = ["feature_store.features", "registry.pin", *(path.partition(":")[0] for path in catalogue.EXTRACTORS.values())]
+    modules = ["upheld.feature_store.features", "upheld.registry.pin", *(path.partition(":")[0] for path in catalogue.EXTRACTORS.values())]
     raw = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     found = set()
     for file in set().union(*(closure(source(module)) for module in modules)):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dags import graph
+from upheld.dags import graph
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_servers import CHROMIUM, Airflow, page_of, run_path, wait_for
 from playwright.sync_api import Page, expect
 
-from registry import mlflow_store, promote
+from upheld.registry import mlflow_store, promote
 
 MOVED = {"describe": "success", "approve": "success", "approve_held": "skipped", "record": "success", "ask_again": "skipped"}
 MOVED_HELD = MOVED | {"approve": "skipped", "approve_held": "success"}

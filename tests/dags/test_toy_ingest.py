@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from registry import airflow_home
+from upheld.registry import airflow_home
 
 
 def run(toy: Any, minute: int, conf: dict[str, str]) -> dict[str, Any]:
@@ -15,7 +15,9 @@ def run(toy: Any, minute: int, conf: dict[str, str]) -> dict[str, Any]:
     environment = {key: value for key, value in airflow_home.environment(toy.store).items() if key not in os.environ}
     environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(toy.root / "dags")
     at = f"2026-10-05T00:{minute:02d}:00+00:00"
-    done = toy.call("dags.run_now", "ingest_review_outcomes", "--at", at, "--conf", json.dumps(conf), "--result", str(ended), **environment)
+    done = toy.call(
+        "upheld.dags.run_now", "ingest_review_outcomes", "--at", at, "--conf", json.dumps(conf), "--result", str(ended), **environment
+    )
     return json.loads(ended.read_text()) | {"code": done.returncode, "said": done.stdout + done.stderr}
 
 

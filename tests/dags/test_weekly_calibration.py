@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from registry import airflow_home
+from upheld.registry import airflow_home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def ask(expression: str, home: Path) -> Any:
     """The value of an expression over the DAG's module; Airflow stays out of the test process."""
-    script = f"import json; from datetime import datetime; from pathlib import Path; from dags.weekly_calibration import *; {expression}"
+    script = (
+        f"import json; from datetime import datetime; from pathlib import Path; from upheld.dags.weekly_calibration import *; {expression}"
+    )
     environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -43,7 +45,7 @@ def test_a_run_calls_the_command_for_its_week(toy: Any) -> None:
     def run(minute: int, week: str) -> dict[str, Any]:
         at = f"2026-10-26T00:{minute:02d}:00+00:00"
         conf = json.dumps({"week": week})
-        toy.call("dags.run_now", "weekly_calibration", "--at", at, "--conf", conf, "--result", str(ended), **environment)
+        toy.call("upheld.dags.run_now", "weekly_calibration", "--at", at, "--conf", conf, "--result", str(ended), **environment)
         return json.loads(ended.read_text())["tasks"]
 
     nothing_in_production = {"report": "success", "propose": "skipped", "ask": "skipped"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from registry import runs
+from upheld.registry import runs
 
 ROOT = Path(__file__).resolve().parents[2]
 # Each is read on its own, after `make demo`; in this order the fewest stages run again.
@@ -47,7 +47,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_retrain_after_the_demo_has_nothing_to_do(store: Path) -> None:
-    command = [sys.executable, str(ROOT / "cli.py"), "retrain", "--json"]
+    command = [sys.executable, "-m", "upheld.cli", "retrain", "--json"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"UPHELD_STORE": str(store)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"This store's own parameters apply ({store}/params.yaml)" in done.stderr

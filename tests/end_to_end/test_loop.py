@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from registry import mlflow_store
+from upheld.registry import mlflow_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -52,7 +52,7 @@ class Upheld:
         self.params.write_text(yaml.safe_dump(content))
 
     def __call__(self, *arguments: object) -> dict[str, Any]:
-        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+        command = [sys.executable, "-m", "upheld.cli", *map(str, arguments)]
         place = [] if "respond" in arguments else ["--params", str(self.params), "--store", str(self.folder / "store")]
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "UPHELD_AUDIT_SECRET": SECRET, "OMP_NUM_THREADS": "2"}
         done = subprocess.run([*command, *place, "--json"], cwd=self.folder, env=environment, capture_output=True, text=True)

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import betainc
 from scipy.stats import binom
 
-from evaluation import weighted
+from upheld.evaluation import weighted
 
 DELTA = 0.10
 Array = np.ndarray

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from evaluation import removal, simulation, tails
-from evaluation.simulation import Course, World
+from upheld.evaluation import removal, simulation, tails
+from upheld.evaluation.simulation import Course, World
 
 TARGET, DELTA = 0.95, 0.10
 START_SHARES = (0.3, 0.6, 0.8, 1.0)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from evaluation import recall, simulation
+from upheld.evaluation import recall, simulation
 
 TARGET, DELTA = 0.90, 0.10
 Array = np.ndarray

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evaluation import fairness, intervals
-from evaluation.fairness import Cells
+from upheld.evaluation import fairness, intervals
+from upheld.evaluation.fairness import Cells
 
 BASE_RATE, TAU = 0.05, 0.05
 Array = np.ndarray

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation import bins, drift
+from upheld.evaluation import bins, drift
 
 ALTERNATIVES = (0.065, 0.08, 0.10, 0.15, 0.25)
 TILTS = (-1.0, -0.5, -0.25, -0.125, 0.125, 0.25, 0.5, 1.0)

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from scipy.stats import beta, chi2
 
-from evaluation import bins, cube_build, removal_decision, review_decision, sample_size, thresholds
-from evaluation.tails import tails
-from feature_store import params
-from feature_store.thresholds import Thresholds
+from upheld.evaluation import bins, cube_build, removal_decision, review_decision, sample_size, thresholds
+from upheld.evaluation.tails import tails
+from upheld.feature_store import params
+from upheld.feature_store.thresholds import Thresholds
 
 SECTION = params.load(Path(__file__).parents[2] / "params.yaml").thresholds
 
@@ -210,7 +210,7 @@ def test_labels_for_the_path_give_the_power_they_promise() -> None:
         num = rng.poisson(factor * needed / 40, (4000, 40))
         errors = rng.binomial(num, rates).cumsum(1).astype(float)
         num = num.cumsum(1).astype(float)
-        from evaluation import removal
+        from upheld.evaluation import removal
 
         passed = removal.certify(removal.Evidence(num, errors, errors, num, np.ones_like(num)), weights, 0.95).passed
         assert low <= passed.any(axis=1).mean() <= high

@@ -9,10 +9,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from score_worlds import settings
 
-from evaluation import allocation, cube_build, removal_decision, weighted
-from evaluation.allocation import Posts
-from evaluation.sampling import design_below
-from evaluation.tails import tails
+from upheld.evaluation import allocation, cube_build, removal_decision, weighted
+from upheld.evaluation.allocation import Posts
+from upheld.evaluation.sampling import design_below
+from upheld.evaluation.tails import tails
 
 AUDIT = settings().audit_sample
 SECTION = settings().thresholds

@@ -9,9 +9,9 @@ import pytest
 from score_worlds import PARAMS
 from weeks import deliver, tables
 
-from evaluation import audit_sample
-from feature_store import ingest
-from feature_store.ledger import Ledger
+from upheld.evaluation import audit_sample
+from upheld.feature_store import ingest
+from upheld.feature_store.ledger import Ledger
 
 SECRET = "0123456789abcdef"
 

@@ -11,8 +11,8 @@ import pytest
 from score_worlds import PARAMS, settings, table, thresholds
 from weeks import MONDAY, appeals, deliver, tables
 
-from evaluation import behaviour, behaviour_files, evaluate, weekly
-from evaluation.report import render, words
+from upheld.evaluation import behaviour, behaviour_files, evaluate, weekly
+from upheld.evaluation.report import render, words
 
 
 def of_week(seed: int, num: int, share: float, **changes: Any) -> dict[str, pd.DataFrame]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import score_rows, scores
+from upheld.evaluation import score_rows, scores
 
 STORED = {
     None: "2556a20a647b0c18",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from score_worlds import PARAMS, settings, table, thresholds
 
-from evaluation import calibrate, evaluate
+from upheld.evaluation import calibrate, evaluate
 
 OUTPUTS = {"metrics.parquet", "report.json", "report.html", "report.md", "first_screen.md", "gate.json"}
 CELL = ["category", "language", "group_column", "group_value"]
@@ -167,7 +167,7 @@ def test_json_nested_too_deep_is_named(tmp_path, deep) -> None:
     brackets = '"' + "[{" * 300 + '\\" ]"'  # text, however it looks
     (tmp_path / "scores.jsonl").write_text(row % brackets + row % deep)
     arguments = ["--scores", str(tmp_path / "scores.jsonl"), "--out", str(tmp_path / "out"), "--params", str(PARAMS)]
-    done = subprocess.run([sys.executable, "-m", "evaluation.evaluate", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "upheld.evaluation.evaluate", *arguments], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr[-300:]
     (line,) = done.stderr.splitlines()
     assert "scores.jsonl: row 2: nested" in line

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.exposure import NO_CONTEXT, exposure
-from feature_store.logo_appearances import covered_share, per_image
+from upheld.evaluation.exposure import NO_CONTEXT, exposure
+from upheld.feature_store.logo_appearances import covered_share, per_image
 
 CORNERS = ["x1", "y1", "x2", "y2"]
 EDGE = st.integers(-5, 25)

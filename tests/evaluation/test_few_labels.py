@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from evaluation import fairness, intervals, two_rates
-from evaluation.fairness import Cells
-from evaluation.two_rates import Bounded
+from upheld.evaluation import fairness, intervals, two_rates
+from upheld.evaluation.fairness import Cells
+from upheld.evaluation.two_rates import Bounded
 
 TAU = 0.05
 NUM_OTHERS = 400

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from score_worlds import thresholds
 
-from evaluation import gate
-from evaluation.metric_rows import COLUMNS
-from feature_store.params_evaluation import Gate
-from feature_store.thresholds import Thresholds
+from upheld.evaluation import gate
+from upheld.evaluation.metric_rows import COLUMNS
+from upheld.feature_store.params_evaluation import Gate
+from upheld.feature_store.thresholds import Thresholds
 
 PARAMS = Gate(
     required_cells=("spam/all",),

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, fisher_exact
 
-from evaluation import intervals, two_rates
-from evaluation.two_rates import Bounded
+from upheld.evaluation import intervals, two_rates
+from upheld.evaluation.two_rates import Bounded
 
 
 def wilson(k: object, n: object, alpha: float) -> Bounded:

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from score_worlds import settings
 
-from evaluation import gate, logo_gate
-from evaluation.metric_rows import COLUMNS
+from upheld.evaluation import gate, logo_gate
+from upheld.evaluation.metric_rows import COLUMNS
 
 FLOOR = 0.3
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import logo_matches
-from feature_store.logo_boxes import overlaps
+from upheld.evaluation import logo_matches
+from upheld.feature_store.logo_boxes import overlaps
 
 BOX = ["x1", "y1", "x2", "y2"]
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, poisson
 
-from evaluation import logo_metrics
-from feature_store.logo_precision import average_precision
+from upheld.evaluation import logo_metrics
+from upheld.feature_store.logo_precision import average_precision
 
 BRANDS = ["a", "b", "c"]
 

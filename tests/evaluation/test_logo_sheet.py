@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from evaluation import logo_sheet
-from evaluation.logo_sheet import GAP, LINE, SIDE, Tile
+from upheld.evaluation import logo_sheet
+from upheld.evaluation.logo_sheet import GAP, LINE, SIDE, Tile
 
 GREY = (120, 120, 120)
 PHOTO = Image.new("RGB", (400, 200), GREY)

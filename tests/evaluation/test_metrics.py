@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from score_worlds import settings, table, thresholds
 
-from evaluation import evaluate
-from evaluation.bins import edges, snap_up
+from upheld.evaluation import evaluate
+from upheld.evaluation.bins import edges, snap_up
 
 REVIEW, REMOVAL = float(edges()[snap_up(0.42)]), float(edges()[snap_up(0.88)])
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evaluation import paired
-from evaluation.bins import NUM_BINS, snap_up
-from evaluation.operating_point import OperatingPoint
+from upheld.evaluation import paired
+from upheld.evaluation.bins import NUM_BINS, snap_up
+from upheld.evaluation.operating_point import OperatingPoint
 
 POINT = OperatingPoint(snap_up(0.5), NUM_BINS, frozenset(), "", "none")
 

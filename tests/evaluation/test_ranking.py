@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from evaluation import calibration_error, ranking
+from upheld.evaluation import calibration_error, ranking
 
 NUM_BINS = 64
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from score_worlds import settings, table, thresholds
 
-from evaluation import evaluate
-from evaluation.report import axes, render, svg, words
+from upheld.evaluation import evaluate
+from upheld.evaluation.report import axes, render, svg, words
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -10,7 +10,7 @@ import pytest
 from score_worlds import PARAMS, settings, table, thresholds
 from weeks import MONDAY, deliver, tables
 
-from evaluation import evaluate, weekly
+from upheld.evaluation import evaluate, weekly
 
 A4_HEIGHT_PX = 1123  # at 96 dots an inch
 OVERLAPPING = """[...document.querySelectorAll('figure svg')].flatMap(svg => {

@@ -10,8 +10,8 @@ import pytest
 from score_worlds import PARAMS
 from weeks import appeals, deliver, tables
 
-from evaluation import weekly
-from evaluation.report import render
+from upheld.evaluation import weekly
+from upheld.evaluation.report import render
 
 BAD = (
     "`id` $(touch PWN);<img src=x onerror=alert(1)>|\n# head\x1b[31m\x1b]0;pwn\x07\u202egnp\u2066\u200b\ufeff "

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from score_worlds import settings
 
-from evaluation import reviewers, week_people
-from evaluation.report import week_story
+from upheld.evaluation import reviewers, week_people
+from upheld.evaluation.report import week_story
 
 
 def panel(num_items: int, seed: int, share: float, **habits) -> pd.DataFrame:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from evaluation import gate
-from evaluation.report import render, sentences, week_story
+from upheld.evaluation import gate
+from upheld.evaluation.report import render, sentences, week_story
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RETIRED = (
@@ -47,7 +47,7 @@ def test_sentences_that_nobody_understood_are_gone(phrase: str) -> None:
         if path.suffix in (".py", ".j2", ".md")
     ]
     assert len(files) > 100
-    assert [path.name for path in [*files, REPOSITORY / "cli.py"] if phrase in path.read_text(encoding="utf-8")] == []
+    assert [path.name for path in [*files, REPOSITORY / "upheld" / "cli.py"] if phrase in path.read_text(encoding="utf-8")] == []
 
 
 def checks(**counts: int) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import pytest
 from score_worlds import settings, table, thresholds
 from weeks import deliver, tables
 
-from evaluation import evaluate, weekly
-from evaluation.week_source import Source
-from feature_store.thresholds import Thresholds
+from upheld.evaluation import evaluate, weekly
+from upheld.evaluation.week_source import Source
+from upheld.feature_store.thresholds import Thresholds
 
 REMOVES = {"review": "review", "pool": "auto_remove", None: "review"}  # an absent key is the cautious one
 

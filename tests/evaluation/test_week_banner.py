@@ -7,7 +7,7 @@ import pytest
 from score_worlds import PARAMS, thresholds
 from weeks import deliver, tables
 
-from evaluation import weekly
+from upheld.evaluation import weekly
 
 MODEL = "m-1"
 NOT_ASKED = "Nobody will be asked: "

@@ -8,7 +8,7 @@ import pytest
 from score_worlds import PARAMS, settings
 from weeks import MONDAY, deliver, tables
 
-from evaluation import drift, week_window, weekly
+from upheld.evaluation import drift, week_window, weekly
 
 NAMES = [f"2026-W{number}" for number in range(43, 48)]
 QUIET, LOUD = 0.0, 1e9

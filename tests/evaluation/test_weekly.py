@@ -11,7 +11,7 @@ import pytest
 from score_worlds import PARAMS
 from weeks import MONDAY, appeals, deliver, tables
 
-from evaluation import week_model, week_scores, weekly
+from upheld.evaluation import week_model, week_scores, weekly
 
 WEEK = "2026-W43"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -199,7 +199,7 @@ def test_it_runs_where_nothing_but_the_core_can_be_imported(made, tmp_path) -> N
 
 
 def test_the_ledger_says_what_the_delivery_says(made, reported, tmp_path) -> None:
-    from feature_store import ingest
+    from upheld.feature_store import ingest
 
     store, out = tmp_path / "store", tmp_path / "out"
     delivery = deliver(tmp_path / "in", made)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evaluation import weekly
-from feature_store import contracts, ingest, ledger
-from feature_store.language_tags import MAX_LANGUAGES, nameable
 from tests.weeks import deliver, tables
+from upheld.evaluation import weekly
+from upheld.feature_store import contracts, ingest, ledger
+from upheld.feature_store.language_tags import MAX_LANGUAGES, nameable
 
 WEEK, AS_OF = "2026-W43", "2026-10-30T00:00:00Z"
 PARAMS = str(Path(__file__).parents[2] / "params.yaml")

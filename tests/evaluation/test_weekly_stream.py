@@ -8,9 +8,9 @@ import pytest
 from score_worlds import PARAMS
 from weeks import appeals, deliver, tables
 
-from evaluation import weekly
-from feature_store import freeze_log
-from feature_store.inputs import Event
+from upheld.evaluation import weekly
+from upheld.feature_store import freeze_log
+from upheld.feature_store.inputs import Event
 
 HOSTILE = '"><img src=x onerror=alert(2)>'
 

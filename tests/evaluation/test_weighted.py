@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, chi2, poisson
 
-from evaluation import intervals, weighted
+from upheld.evaluation import intervals, weighted
 
 
 @given(st.integers(1, 3000), st.floats(0, 1), st.floats(0.01, 50), st.floats(0.5, 0.99))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from feature_store import expectations
+from upheld.feature_store import expectations
 
 
 @pytest.fixture

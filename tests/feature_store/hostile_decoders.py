@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store import decode_protocol, landlock
-from feature_store.decoding_contract import Undecodable
-from feature_store.system_calls import FORBIDDEN, OPENING, SIGNALLING
+from upheld.feature_store import decode_protocol, landlock
+from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.system_calls import FORBIDDEN, OPENING, SIGNALLING
 
 
 def endless():

@@ -4,8 +4,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store import author_history
-from feature_store.author_history import prior_removals
+from upheld.feature_store import author_history
+from upheld.feature_store.author_history import prior_removals
 
 
 def at(hour: int) -> pd.Timestamp:

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_store.decode_channel import Channel
-from feature_store.decode_pool import DecodePool
-from feature_store.decoding_contract import Refused
-from feature_store.errors import FailedWork
-from feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.hostile_decoders import MALFORMED
+from upheld.feature_store.decode_channel import Channel
+from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 
 HOSTILE = "tests.feature_store.hostile_decoders:Hostile"
 PARAMS = parameters("features.decode_memory_bytes=268435456")
@@ -166,7 +166,8 @@ def test_a_worker_reads_neither_project_nor_store_nor_accounts(tmp_path):
     secret.write_text("canary")
     for name in ("params.yaml", "dvc.yaml"):
         (project / name).write_text("canary")
-    shutil.copytree(ROOT / "feature_store", project / "feature_store")  # as a run's workspace has it
+    for package in ("feature_store", "upheld"):  # as a run's workspace has them
+        shutil.copytree(ROOT / package, project / package, symlinks=True)
     (project / "tests").symlink_to(ROOT / "tests")
     paths = ["store/airflow/passwords.json", "params.yaml", ".", "..", "store", "/etc/passwd", "/etc/shadow", "/etc", str(Path.home()), "/"]
     paths += [
@@ -180,12 +181,12 @@ def test_a_worker_reads_neither_project_nor_store_nor_accounts(tmp_path):
     ]
     script = f"""
 import json, sys
-import feature_store
-from feature_store.decode_pool import DecodePool
+import upheld.feature_store
+from upheld.feature_store.decode_pool import DecodePool
 from tests.feature_store.deliveries import parameters
 with DecodePool({HOSTILE!r}, parameters(), 30, 1) as pool:
     found = list(pool.decode([b"look " + path.encode() for path in json.loads(sys.argv[1])], 4))
-print(feature_store.__file__)
+print(upheld.feature_store.__file__)
 print(json.dumps([getattr(one, "detail", None) or one["found"].tobytes().decode() for one in found]))
 """
     code = str(project / "feature_store/landlock.py")
@@ -193,7 +194,7 @@ print(json.dumps([getattr(one, "detail", None) or one["found"].tobytes().decode(
         [sys.executable, "-c", script, json.dumps([*paths, code])], capture_output=True, text=True, cwd=project, check=True
     )
     ran, found = done.stdout.splitlines()
-    assert ran == str(project / "feature_store/__init__.py")
+    assert ran == str(project / "upheld/feature_store/__init__.py")
     *refused, read = json.loads(found)
     # where it works there is nothing: relative paths lead nowhere, and nothing may be listed
     assert set(refused) == {"PermissionError", "FileNotFoundError"}
@@ -229,8 +230,8 @@ def test_closing_does_not_wait_for_a_decoder():
 def test_workers_die_with_their_owner():
     script = f"""
 import os, signal
-from feature_store.decode_channel import Channel
-from feature_store.decode_pool import DecodePool
+from upheld.feature_store.decode_channel import Channel
+from upheld.feature_store.decode_pool import DecodePool
 from tests.feature_store.deliveries import parameters
 pool = DecodePool({HOSTILE!r}, parameters(), 300, 1)
 results = pool.decode([b"a", b"endless", b"b"], ahead=1)

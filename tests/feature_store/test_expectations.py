@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from feature_store import expectations, ledger
 from tests.feature_store.deliveries import AS_OF, deliver, outcome, parameters, post, take
+from upheld.feature_store import expectations, ledger
 
 GOOD = {
     "num_accepted": 500.0,

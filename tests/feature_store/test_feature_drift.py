@@ -8,12 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.feature_drift import drift, mmd2
-from feature_store.feature_table import KEYS, FeatureStore
-from feature_store.inputs import PinnedTable
-from feature_store.pinned_features import NO_FEATURES, PinnedFeatures
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.feature_drift import drift, mmd2
+from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.inputs import PinnedTable
+from upheld.feature_store.pinned_features import NO_FEATURES, PinnedFeatures
 
 SETTINGS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml", ["snapshot.drift_posts=60", "snapshot.drift_min_posts=40"])
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.errors import BadUse, FailedWork
-from feature_store.feature_table import KEYS, FeatureStore
-from feature_store.lance import connect
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.lance import connect
 
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
 TUESDAY = MONDAY + timedelta(days=1)
@@ -69,7 +69,7 @@ def test_an_as_of_in_another_zone_is_the_same_moment(store):
 def test_many_digests_are_found_as_few_are(store, monkeypatch):
     store.write("x", table(["a", "b", "c"], word=["1", "2", "3"]))
     few = words(store, digests=["a", "c"], version="1-a")
-    monkeypatch.setattr("feature_store.feature_table._FEW_DIGESTS", 1)
+    monkeypatch.setattr("upheld.feature_store.feature_table._FEW_DIGESTS", 1)
     assert words(store, digests=["a", "c"], version="1-a") == few == {"a": "1", "c": "3"}
 
 
@@ -163,8 +163,8 @@ def test_an_erasure_waits_for_a_run_that_holds_the_version(store):
 
 KILLED = """
 import os, signal, sys
-from feature_store import lance
-from feature_store.feature_table import FeatureStore
+from upheld.feature_store import lance
+from upheld.feature_store.feature_table import FeatureStore
 from tests.feature_store.test_feature_table import table
 step, folder = sys.argv[1:]
 setattr(lance, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))

@@ -12,13 +12,13 @@ import time
 import pyarrow as pa
 import pytest
 
-from feature_store import digest, features, ledger, progress
-from feature_store.errors import BadUse, FailedWork
-from feature_store.extractors import catalogue
-from feature_store.feature_table import KEYS, FeatureStore
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
+from upheld.feature_store import digest, features, ledger, progress
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.feature_table import KEYS, FeatureStore
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 SMALL = (
@@ -173,8 +173,8 @@ SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
 from pathlib import Path
-from feature_store import features
-from feature_store.extractors import catalogue
+from upheld.feature_store import features
+from upheld.feature_store.extractors import catalogue
 from tests.feature_store.toy_extractors import CATALOGUE
 catalogue.EXTRACTORS.update(CATALOGUE)
 sys.exit(features.main(sys.argv[1:]))
@@ -283,7 +283,7 @@ def test_on_ray_it_is_the_same(tmp_path):
 @pytest.mark.timed
 @pytest.mark.slow
 def test_a_second_run_over_100_000_posts_takes_less_than_two_seconds(tmp_path):
-    from feature_store import contracts
+    from upheld.feature_store import contracts
 
     store = world(tmp_path, post())
     with ledger.writing(store) as change:

@@ -7,9 +7,9 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from feature_store import contracts, ingest, ledger
-from feature_store.errors import BadUse
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post, rows, take
+from upheld.feature_store import contracts, ingest, ledger
+from upheld.feature_store.errors import BadUse
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from feature_store import ingest, ledger
 from tests.feature_store.deliveries import parameters
+from upheld.feature_store import ingest, ledger
 
 AS_OF = datetime(2026, 11, 2, tzinfo=UTC)
 TABLES = ("posts", "decisions", "review_outcomes")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("without_expectations_here")
 @pytest.fixture(scope="module")
 def without_expectations_here():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feature_store.expectations.judge", lambda *_: {"success": True, "checks": []})
+        patch.setattr("upheld.feature_store.expectations.judge", lambda *_: {"success": True, "checks": []})
         yield
 
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from evaluation import week_scores
-from evaluation.week_source import Source
-from feature_store import ledger
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post, rows, take
 from tests.feature_store.test_ingest import draws
+from upheld.evaluation import week_scores
+from upheld.evaluation.week_source import Source
+from upheld.feature_store import ledger
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 LATER = AS_OF + timedelta(days=1)

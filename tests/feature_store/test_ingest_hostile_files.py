@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import ingest
-from feature_store.ingest_batches import Bounds
-from feature_store.ingest_readers import READERS
 from tests.feature_store.deliveries import AS_OF, ROOT, deliver, post, rows, take
+from upheld.feature_store import ingest
+from upheld.feature_store.ingest_batches import Bounds
+from upheld.feature_store.ingest_readers import READERS
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 
@@ -42,7 +42,16 @@ def test_a_small_parquet_file_that_asks_for_20_gb_is_rejected_and_the_others_are
     delivery = deliver(tmp_path / "d", posts=[post("good")])
     repeated(tmp_path / "d" / "posts" / "bomb.parquet", 20_000, "x" * 1_000_000)
     assert (tmp_path / "d" / "posts" / "bomb.parquet").stat().st_size < 100_000
-    command = [sys.executable, "-m", "feature_store.ingest", delivery, "--store", str(tmp_path / "store"), "--as-of", AS_OF.isoformat()]
+    command = [
+        sys.executable,
+        "-m",
+        "upheld.feature_store.ingest",
+        delivery,
+        "--store",
+        str(tmp_path / "store"),
+        "--as-of",
+        AS_OF.isoformat(),
+    ]
     run = subprocess.run(
         [*command, "--summary", str(tmp_path / "s.json")],
         cwd=ROOT,
@@ -74,7 +83,7 @@ def test_a_file_for_which_there_is_no_memory_is_rejected(tmp_path, monkeypatch):
 
     delivery = deliver(tmp_path / "d", posts=[post()])
     repeated(tmp_path / "d" / "posts" / "bomb.parquet", 10, "x")
-    monkeypatch.setattr("feature_store.ingest_readers._sizes", full)
+    monkeypatch.setattr("upheld.feature_store.ingest_readers._sizes", full)
     summary = take(delivery, tmp_path / "store")
     assert [file["reason"] for file in summary["files"]] == ["file_too_large", None]
     assert summary["tables"]["posts"]["accepted"] == 1
@@ -125,7 +134,16 @@ def test_what_is_no_ordinary_file_is_rejected_as_that_file(tmp_path, monkeypatch
     delivery = deliver(tmp_path / "d", posts=[post()])
     monkeypatch.chdir(tmp_path / "d" / "posts")  # a socket's path must be short
     hostile_names(Path())
-    command = [sys.executable, "-m", "feature_store.ingest", delivery, "--store", str(tmp_path / "store"), "--as-of", AS_OF.isoformat()]
+    command = [
+        sys.executable,
+        "-m",
+        "upheld.feature_store.ingest",
+        delivery,
+        "--store",
+        str(tmp_path / "store"),
+        "--as-of",
+        AS_OF.isoformat(),
+    ]
     command += ["--params", str(ROOT / "params.yaml"), "--summary", str(tmp_path / "s.json")]
     run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
     assert (run.returncode, len(run.stderr.splitlines())) == (1, 1), run.stderr

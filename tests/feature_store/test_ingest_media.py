@@ -10,12 +10,12 @@ import zlib
 import pytest
 from PIL import Image
 
-from feature_store import ingest, ingest_media
-from feature_store.decode_pool import DecodePool
-from feature_store.ingest_files import open_delivery
-from feature_store.ingest_media import MediaFile, MediaRefused, check_all, image_decoders
 from tests.feature_store.deliveries import AS_OF, deliver, parameters, post, rows, take
 from tests.feature_store.hostile_decoders import IMAGES
+from upheld.feature_store import ingest, ingest_media
+from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.ingest_files import open_delivery
+from upheld.feature_store.ingest_media import MediaFile, MediaRefused, check_all, image_decoders
 
 
 def picture(kind="PNG", size=(5, 4), mode="RGB"):

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from feature_store import contracts, ledger
-from feature_store.errors import BadUse, FailedWork
 from tests.feature_store.deliveries import AS_OF, ROOT, decision, deliver, outcome, post, rows, take
+from upheld.feature_store import contracts, ledger
+from upheld.feature_store.errors import BadUse, FailedWork
 
 # An ingest that kills itself before its n-th write to a table (or before the commit marker, at "marker").
 KILLED = """
 import os, signal, sys
 from datetime import datetime
 from pathlib import Path
-from feature_store import atomic, expectations, ledger
+from upheld.feature_store import atomic, expectations, ledger
 from tests.feature_store.deliveries import take
 delivery, store, as_of, when = sys.argv[1:]
 expectations.judge = lambda *_: {"success": True, "checks": []}

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from feature_store import expectations, ledger
 from tests.feature_store.deliveries import decision, deliver, outcome, post, take
+from upheld.feature_store import expectations, ledger
 
 DAY = datetime(2026, 10, 20, tzinfo=UTC)
 SKEW = timedelta(seconds=300)

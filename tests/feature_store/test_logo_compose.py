@@ -4,21 +4,21 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import cli
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import cli
-from feature_store import logo_compose, logo_composites, logo_dataset, logo_groups, logo_paste
-from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_boxes import overlaps
-from feature_store.logo_mark import OURS, Mark, load
-from feature_store.params import Params
-from feature_store.params_logo import LogoCompose
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import coco, jpeg, picture, put
+from upheld.feature_store import logo_compose, logo_composites, logo_dataset, logo_groups, logo_paste
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.logo_boxes import overlaps
+from upheld.feature_store.logo_mark import OURS, Mark, load
+from upheld.feature_store.params import Params
+from upheld.feature_store.params_logo import LogoCompose
 
 MARKS = load(OURS)[0]
 
@@ -167,7 +167,7 @@ def test_composites_on_one_photo_and_its_near_duplicates_are_one_group(tmp_path)
 
 
 def test_photos_of_a_logo_dataset_keep_their_boxes_and_held_out_ones_are_not_used(tmp_path):
-    from feature_store import logo_import
+    from upheld.feature_store import logo_import
 
     box = [{"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 25]}]
     folder = coco(tmp_path / "d", "train", {"a.jpg": jpeg(picture(1))}, box)

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from feature_store import logo_data, logo_dataset, logo_store
-from feature_store.errors import FailedWork
-from feature_store.ledger import Ledger
-from feature_store.logo_backgrounds import Background
-from feature_store.logo_mark import OURS
 from tests import logo_world
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
+from upheld.feature_store import logo_data, logo_dataset, logo_store
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.logo_backgrounds import Background
+from upheld.feature_store.logo_mark import OURS
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 NUM = 6

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store import logo_dataset, logo_groups, logo_image, logo_merge
-from feature_store.errors import BadUse
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.logo_folders import jpeg, picture
+from upheld.feature_store import logo_dataset, logo_groups, logo_image, logo_merge
+from upheld.feature_store.errors import BadUse
 
 
 def named(number: int) -> str:

@@ -6,20 +6,20 @@ import os
 import struct
 import zlib
 
+import cli
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-import cli
-from feature_store import logo_backgrounds, logo_import, logo_look
-from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_image import Unreadable, upright
-from feature_store.logo_look import Seen, look
-from feature_store.logo_mark import load
-from feature_store.params_logo import LogoData
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
+from upheld.feature_store import logo_backgrounds, logo_import, logo_look
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.logo_image import Unreadable, upright
+from upheld.feature_store.logo_look import Seen, look
+from upheld.feature_store.logo_mark import load
+from upheld.feature_store.params_logo import LogoData
 
 pytestmark = pytest.mark.timeout(60)
 RULES = parameters().logo_data

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
+import cli
 import pandas as pd
 import pytest
 
-import cli
-from feature_store import digest, logo_dataset, logo_import
-from feature_store.errors import BadUse, FailedWork
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
+from upheld.feature_store import digest, logo_dataset, logo_import
+from upheld.feature_store.errors import BadUse, FailedWork
 
 SOME = "0 0.5 0.5 0.25 0.5\n"  # x 30 to 50, y 15 to 45 of SIZE
 

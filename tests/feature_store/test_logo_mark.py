@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feature_store.errors import BadUse, FailedWork
-from feature_store.logo_mark import OURS, SIDE_PX, load
-from feature_store.logo_svg import MAX_BYTES, MarkRefused, draw
 from tests.feature_store.logo_folders import put
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.logo_mark import OURS, SIDE_PX, load
+from upheld.feature_store.logo_svg import MAX_BYTES, MarkRefused, draw
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 

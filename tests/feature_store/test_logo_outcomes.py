@@ -2,15 +2,15 @@
 
 import json
 
+import cli
 import pandas as pd
 import pytest
 
-import cli
-from feature_store import digest, logo_dataset, logo_outcomes
-from feature_store.errors import FailedWork
-from feature_store.logo_verdicts import agreed
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
+from upheld.feature_store import digest, logo_dataset, logo_outcomes
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.logo_verdicts import agreed
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 PHOTOS = {f"media/{name}.jpg": jpeg(picture(number)) for number, name in enumerate("abc")}

@@ -1,7 +1,7 @@
 """The demo's world of logos."""
 
-from feature_store import logo_dataset, logo_sample
 from tests.feature_store.deliveries import parameters
+from upheld.feature_store import logo_dataset, logo_sample
 
 
 def test_the_world_is_the_same_for_a_seed_and_says_that_it_is_synthetic(tmp_path):

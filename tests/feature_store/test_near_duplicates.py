@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.near_duplicates import near_duplicates, normalised
+from upheld.feature_store.near_duplicates import near_duplicates, normalised
 
 SYLLABLES = {
     "en": ["ba", "ro", "lin", "ter", "sho", "mak", "ing", "ed", "pra", "ne", " ", " ", " "],

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from feature_store import params
-from feature_store.errors import BadUse
+from upheld.feature_store import params
+from upheld.feature_store.errors import BadUse
 
 FILE = Path(__file__).parents[2] / "params.yaml"
 

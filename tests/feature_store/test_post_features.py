@@ -2,7 +2,7 @@
 
 import pytest
 
-from feature_store.post_features import has_link, image_digests, merged_text, num_hashtags, spread, whole_text
+from upheld.feature_store.post_features import has_link, image_digests, merged_text, num_hashtags, spread, whole_text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import av
+import cli
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-import cli
-from feature_store import params, sample_data
+from upheld.feature_store import params, sample_data
 
 ROOT = Path(__file__).parents[2]
 STAMP = pa.timestamp("us", tz="UTC")

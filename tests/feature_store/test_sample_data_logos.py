@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from feature_store import logo_outcomes, params, sample_data
-from feature_store.logo_boxes import overlaps
-from feature_store.logo_mark import OURS
 from tests.feature_store.deliveries import ROOT, parameters, take
 from tests.feature_store.test_sample_data import contents, read
+from upheld.feature_store import logo_outcomes, params, sample_data
+from upheld.feature_store.logo_boxes import overlaps
+from upheld.feature_store.logo_mark import OURS
 
 CORNERS = ["x1", "y1", "x2", "y2"]
 BRANDS = {path.stem for path in OURS.iterdir()}

@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
+import cli
 import numpy as np
 import pandas as pd
 import pytest
 
-import cli
-from feature_store import params, sample_data
-from feature_store.sample_data_posts import Week, monday_of
-from feature_store.sample_data_reviewers import answer, staff
-from feature_store.sample_data_scorer import draw
+from upheld.feature_store import params, sample_data
+from upheld.feature_store.sample_data_posts import Week, monday_of
+from upheld.feature_store.sample_data_reviewers import answer, staff
+from upheld.feature_store.sample_data_scorer import draw
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = params.load(ROOT / "params.yaml").sample_data

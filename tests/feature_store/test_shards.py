@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_store import shards
-from feature_store.errors import FailedWork
-from feature_store.shards import Shards, keep_only
+from upheld.feature_store import shards
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.shards import Shards, keep_only
 
 RANDOM = np.random.default_rng(4)
 ARRAYS = {f"d{number}": RANDOM.integers(0, 255, (number % 5 + 1, 3), np.uint8) for number in range(40)}
@@ -81,7 +81,7 @@ def test_memory_stays_flat_while_ten_times_as_much_is_read(tmp_path: Path) -> No
     script = f"""
 import sys
 import numpy as np
-from feature_store.shards import Shards
+from upheld.feature_store.shards import Shards
 def resident_mb():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) / 1024
 def highest_mb():

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import contracts, digest, snapshot
-from feature_store import params as parameters
-from feature_store.errors import BadUse, FailedWork
-from feature_store.ledger import Ledger, writing
-from feature_store.snapshot_tables import Tables, compose
+from upheld.feature_store import contracts, digest, snapshot
+from upheld.feature_store import params as parameters
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.ledger import Ledger, writing
+from upheld.feature_store.snapshot_tables import Tables, compose
 
 ROOT = Path(__file__).resolve().parents[2]
 AS_OF = pd.Timestamp("2026-10-26", tz="UTC")

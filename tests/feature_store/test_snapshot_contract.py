@@ -6,8 +6,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from feature_store.errors import FailedWork
-from feature_store.snapshot_contract import EXAMPLES, EXAMPLES_FILE, MANIFEST_FILE, POSTS, POSTS_FILE, pins_of, read_manifest, read_snapshot
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.snapshot_contract import (
+    EXAMPLES,
+    EXAMPLES_FILE,
+    MANIFEST_FILE,
+    POSTS,
+    POSTS_FILE,
+    pins_of,
+    read_manifest,
+    read_snapshot,
+)
 
 PINNED = {"features": {"ocr": {"lance_version": 3, "extractor_version": "1-a", "kind": "image"}}, "features_location": None}
 

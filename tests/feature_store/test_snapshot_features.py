@@ -8,13 +8,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.feature_coverage import coverage
-from feature_store.feature_table import KEYS, FeatureStore
-from feature_store.inputs import PinnedTable
-from feature_store.pinned_features import NO_FEATURES, PinnedFeatures
-from feature_store.snapshot_features import enriched
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.feature_coverage import coverage
+from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.inputs import PinnedTable
+from upheld.feature_store.pinned_features import NO_FEATURES, PinnedFeatures
+from upheld.feature_store.snapshot_features import enriched
 
 SETTINGS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml").snapshot
 TABLES = {

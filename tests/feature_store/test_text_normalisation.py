@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.text_normalisation import normalised
+from upheld.feature_store.text_normalisation import normalised
 
 
 @pytest.mark.parametrize(

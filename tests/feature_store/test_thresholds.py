@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_store.errors import BadUse
-from feature_store.thresholds import Thresholds, strongest
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.thresholds import Thresholds, strongest
 
 GRID = [None, 0.0, 0.3, 0.6, 1.0]
 PROBS = [0.0, 0.29999, 0.3, 0.59999, 0.6, 0.99999, 1.0]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from feature_store import workspace_paths
+from upheld.feature_store import workspace_paths
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMED = {name: path for name, path in vars(workspace_paths).items() if name.isupper()}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.decoding_contract import Refused, Undecodable
-from feature_store.errors import FailedWork
-from feature_store.extractors.contract import Extractor
+from upheld.feature_store.decoding_contract import Refused, Undecodable
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors.contract import Extractor
 
 CATALOGUE = {
     name: f"tests.feature_store.toy_extractors:{kind}"
@@ -76,7 +76,7 @@ class Halves(Extractor):
     version = "1-toy"
 
     def extract(self, batch):
-        from feature_store.digest import of_bytes
+        from upheld.feature_store.digest import of_bytes
 
         halves = [[arrays["bytes"][: len(arrays["bytes"]) // 2], arrays["bytes"][len(arrays["bytes"]) // 2 :]] for arrays in batch]
         frames = [[{"digest": of_bytes(half.tobytes()), "jpeg": half.tobytes()} for half in two] for two in halves]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from finished_workspaces import assemble, write_workspace
 
-from training import pipeline
+from upheld.training import pipeline
 
 
 @pytest.fixture

@@ -11,10 +11,23 @@ import pandas as pd
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held, thresholds_json
 
-from feature_store import digest
-from feature_store.errors import BadUse, FailedWork
-from registry import answer, approval_log, approvals, behave, in_force, mlflow_store, pin, promote, proposal, propose, serve, thresholds
-from registry.approval_log import Pair
+from upheld.feature_store import digest
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import (
+    answer,
+    approval_log,
+    approvals,
+    behave,
+    in_force,
+    mlflow_store,
+    pin,
+    promote,
+    proposal,
+    propose,
+    serve,
+    thresholds,
+)
+from upheld.registry.approval_log import Pair
 
 
 @pytest.fixture(scope="module")

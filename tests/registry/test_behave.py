@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import behaviour_files
-from registry import behave, register
-from training import pipeline
+from upheld.evaluation import behaviour_files
+from upheld.registry import behave, register
+from upheld.training import pipeline
 
 PARAMS = str(Path(__file__).resolve().parents[2] / "params.yaml")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CLI = str(Path(__file__).resolve().parents[2] / "cli.py")
+CLI = ("-m", "upheld.cli")
 NOTHING_REGISTERED = "nothing is registered in store yet; `upheld retrain` makes the first version"
 NO_LEDGER = "no ledger here; `upheld ingest DELIVERY --store store` makes one"
 SUITE = "case_id,text,language,functionality,label,category\n1,x,en,plain,1,spam\n"
@@ -17,22 +17,31 @@ POST = '{"post_id": "p", "created_at": "2026-10-01T00:00:00Z", "text": "x"}'
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([CLI, "runs"], 0, "no run yet"),
-        ([CLI, "rerun", "manual"], 2, "there is no run 'manual'"),
-        ([CLI, "diff", "1", "2"], 2, NOTHING_REGISTERED),
-        ([CLI, "promote", "--describe"], 2, NOTHING_REGISTERED),
-        ([CLI, "promote", "--model", "1", "--approver", "A"], 2, NOTHING_REGISTERED),
-        ([CLI, "rollback", "--approver", "A"], 2, NOTHING_REGISTERED),
-        ([CLI, "score", "--post", "{given}/post.json"], 2, NOTHING_REGISTERED),
-        ([CLI, "behave", "champion", "--suite", "{given}/suite.csv", "--out", "{given}/behaviour"], 2, NOTHING_REGISTERED),
-        ([CLI, "weekly", "--week", "2026-W41", "--out", "{given}/weekly"], 2, NO_LEDGER),
-        ([CLI, "features", "--explain", "p"], 2, NO_LEDGER),
+        ([*CLI, "runs"], 0, "no run yet"),
+        ([*CLI, "rerun", "manual"], 2, "there is no run 'manual'"),
+        ([*CLI, "diff", "1", "2"], 2, NOTHING_REGISTERED),
+        ([*CLI, "promote", "--describe"], 2, NOTHING_REGISTERED),
+        ([*CLI, "promote", "--model", "1", "--approver", "A"], 2, NOTHING_REGISTERED),
+        ([*CLI, "rollback", "--approver", "A"], 2, NOTHING_REGISTERED),
+        ([*CLI, "score", "--post", "{given}/post.json"], 2, NOTHING_REGISTERED),
+        ([*CLI, "behave", "champion", "--suite", "{given}/suite.csv", "--out", "{given}/behaviour"], 2, NOTHING_REGISTERED),
+        ([*CLI, "weekly", "--week", "2026-W41", "--out", "{given}/weekly"], 2, NO_LEDGER),
+        ([*CLI, "features", "--explain", "p"], 2, NO_LEDGER),
         (
-            ["-m", "registry.in_force", "--week", "2026-W41", "--out", "{given}/in_force.json", "--champion", "{given}/champion.json"],
+            [
+                "-m",
+                "upheld.registry.in_force",
+                "--week",
+                "2026-W41",
+                "--out",
+                "{given}/in_force.json",
+                "--champion",
+                "{given}/champion.json",
+            ],
             0,
             "nothing is registered yet",
         ),
-        (["-m", "registry.propose", "--report", "{given}"], 0, "nothing is registered yet"),
+        (["-m", "upheld.registry.propose", "--report", "{given}"], 0, "nothing is registered yet"),
     ],
 )
 def test_who_reads_leaves_nothing_behind(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from score_worlds import PARAMS
 
-from feature_store import freeze_log
-from feature_store.inputs import Event
-from registry import freeze, register, serve, unfreeze
-from training import score
+from upheld.feature_store import freeze_log
+from upheld.feature_store.inputs import Event
+from upheld.registry import freeze, register, serve, unfreeze
+from upheld.training import score
 
 
 def call(module, store: Path, *arguments: str) -> int:

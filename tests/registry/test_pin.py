@@ -9,17 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from feature_store import expectations, logo_store
-from feature_store import params as parameters
-from feature_store.decoding_contract import Arrays, Refused
-from feature_store.errors import FailedWork
-from feature_store.extractors import catalogue
-from feature_store.extractors.contract import Extractor
-from feature_store.feature_table import KEYS, FeatureStore
-from feature_store.inputs import FeaturePins, LogoPins, read_inputs
-from registry import pin
 from tests import logo_world
 from tests.feature_store.deliveries import deliver, post, take
+from upheld.feature_store import expectations, logo_store
+from upheld.feature_store import params as parameters
+from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.extractors.contract import Extractor
+from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.inputs import FeaturePins, LogoPins, read_inputs
+from upheld.registry import pin
 
 PARAMS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held
 
-from feature_store.errors import BadUse, FailedWork
-from registry import approval_log, mlflow_store, promote, proposal, register, rollback, serve, thresholds
-from registry.approval_log import Pair
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import approval_log, mlflow_store, promote, proposal, register, rollback, serve, thresholds
+from upheld.registry.approval_log import Pair
 
 MakeWorkspace = Callable[..., Path]
 THRESHOLDS_JSON = {"calibration_digest": "c" * 64, "synthetic": True}

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from feature_store.thresholds import Thresholds
-from registry import proposal_text
+from upheld.feature_store.thresholds import Thresholds
+from upheld.registry import proposal_text
 
 REMOVAL = {"threshold": None, "outcome": "abstained", "bound": 0.0, "target": 0.95, "delta": 0.1, "n": 12, "n_eff": 0.2, "need_n": 391357}
 REVIEW = {"threshold": 0.4, "outcome": "insufficient", "bound": None, "target": 0.8, "n": 1, "need_n": 5582}

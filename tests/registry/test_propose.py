@@ -10,13 +10,13 @@ from finished_workspaces import register_two_that_pass_and_one_that_is_held
 from score_worlds import PARAMS, thresholds
 from weeks import deliver, tables
 
-from evaluation import behaviour_files, weekly
-from evaluation.week_summary import ModelSummary, WeeklySummary
-from feature_store import freeze_log, ingest, inputs, params
-from feature_store.errors import BadUse
-from feature_store.inputs import Event
-from feature_store.thresholds import Thresholds
-from registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
+from upheld.evaluation import behaviour_files, weekly
+from upheld.evaluation.week_summary import ModelSummary, WeeklySummary
+from upheld.feature_store import freeze_log, ingest, inputs, params
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.inputs import Event
+from upheld.feature_store.thresholds import Thresholds
+from upheld.registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
 
 WEEK = "2026-W43"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from feature_store.errors import BadUse, FailedWork
-from registry import diff, mlflow_store, register
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.registry import diff, mlflow_store, register
 
 MakeWorkspace = Callable[..., Path]
 

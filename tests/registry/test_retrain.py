@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from registry import retrain
+from upheld.registry import retrain
 
 RUN = """
 import sys, time

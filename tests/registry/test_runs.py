@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from feature_store.errors import BadUse
-from registry import retrain, runs
+from upheld.feature_store.errors import BadUse
+from upheld.registry import retrain, runs
 
 NAMES = ("manual__2026-10-05T03-00-00.123456-00-00", "manual__2026-10-12T03-00-00.123456-00-00", "scheduled__2026-10-12T03-00-00-00-00")
 
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("columns", ["80", "40"])
 def test_every_name_is_whole_with_state_version_and_where_it_stopped(store: Path, columns: str) -> None:
-    command = [sys.executable, "-m", "registry.runs", "--store", str(store)]
+    command = [sys.executable, "-m", "upheld.registry.runs", "--store", str(store)]
     done = subprocess.run(command, env={"COLUMNS": columns}, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     table = [line.split() for line in done.stdout.splitlines()[:4]]
     assert table == [

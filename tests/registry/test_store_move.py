@@ -10,13 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cli
 import pytest
 
-import cli
-from feature_store.errors import FailedWork
-from registry import airflow_home, mlflow_store, register, store_move
 from tests.finished_workspaces import assemble, register_two_that_pass_and_one_that_is_held, write_workspace
-from training import pipeline
+from upheld.feature_store.errors import FailedWork
+from upheld.registry import airflow_home, mlflow_store, register, store_move
+from upheld.training import pipeline
 
 
 @pytest.fixture(scope="module")

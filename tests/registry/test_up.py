@@ -17,8 +17,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from feature_store.errors import FailedWork
-from registry import airflow_home, mlflow_store, schedules, servers
+from upheld.feature_store.errors import FailedWork
+from upheld.registry import airflow_home, mlflow_store, schedules, servers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 def up(store: Path, airflow_port: int, mlflow_port: int) -> subprocess.Popen[str]:
     ports = ["--airflow-port", str(airflow_port), "--mlflow-port", str(mlflow_port)]
-    command = [sys.executable, "-m", "registry.up", "--store", str(store), *ports, "--json"]
+    command = [sys.executable, "-m", "upheld.registry.up", "--store", str(store), *ports, "--json"]
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -98,7 +98,7 @@ def schedules_are_told_and_switched_on(store: Path, first: subprocess.Popen[str]
     (retrain,) = (dag for dag in told["dags"] if dag["dag"] == "retrain")
     assert "Monday" in retrain["schedule"]
     assert datetime.fromisoformat(retrain["next_run"]).weekday() == 0
-    command = [sys.executable, "-m", "registry.up", "--store", str(store), "--on"]
+    command = [sys.executable, "-m", "upheld.registry.up", "--store", str(store), "--on"]
     lines = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     assert len([line for line in lines if line.startswith("on ")]) == len(told["dags"])
     assert not [line for line in lines if "paused" in line]

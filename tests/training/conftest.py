@@ -14,15 +14,15 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from feature_store.backbones.image import empty_image_backbone
-from feature_store.contents import Spectrogram
-from feature_store.extractors.log_mel import NUM_BANDS
-from feature_store.snapshot_contract import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
-from training import logo_detector, logo_photos, logo_pictures
-from training.audio_model import AudioModel, AudioSetup, save_audio
-from training.fusion_model import FEATURES
-from training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
-from training.text_model import TextModel, TextSetup, save_text
+from upheld.feature_store.backbones.image import empty_image_backbone
+from upheld.feature_store.contents import Spectrogram
+from upheld.feature_store.extractors.log_mel import NUM_BANDS
+from upheld.feature_store.snapshot_contract import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
+from upheld.training import logo_detector, logo_photos, logo_pictures
+from upheld.training.audio_model import AudioModel, AudioSetup, save_audio
+from upheld.training.fusion_model import FEATURES
+from upheld.training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
+from upheld.training.text_model import TextModel, TextSetup, save_text
 
 POLICIES = ("hate_speech", "spam")
 WORDS = ("[PAD]", "[UNK]", "buy", "now", "cheap", "hello", "friend", "hate", "them", "query", ":")

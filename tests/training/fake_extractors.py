@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from feature_store import digest
-from feature_store.decoding_contract import Arrays, Refused, Undecodable
-from feature_store.extractors.contract import Extractor
+from upheld.feature_store import digest
+from upheld.feature_store.decoding_contract import Arrays, Refused, Undecodable
+from upheld.feature_store.extractors.contract import Extractor
 
 
 class Medium(Extractor):

@@ -16,12 +16,12 @@ import pytest
 import torch
 import yaml
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.contents import Spectrogram
-from feature_store.errors import FailedWork
-from training import audio, stage
-from training.audio_model import AudioModel, AudioSetup, load_audio, predict_audio
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.contents import Spectrogram
+from upheld.feature_store.errors import FailedWork
+from upheld.training import audio, stage
+from upheld.training.audio_model import AudioModel, AudioSetup, load_audio, predict_audio
 
 GOLDEN = Path(__file__).parent / "golden" / "audio_losses.json"
 SHRILL, DEEP = 50, 8  # bands: of the sounds of spam, and of the others
@@ -105,7 +105,7 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import conftest, test_audio_stage
 from pathlib import Path
-import training.loop as loop
+import upheld.training.loop as loop
 step, count = loop._step, 0
 def counted(*arguments):
     global count

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data import epoch_batches, share_of_batch, targets_of
+from upheld.training.data import epoch_batches, share_of_batch, targets_of
 
 EXAMPLES = pd.DataFrame(
     {

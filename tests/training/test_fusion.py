@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import params as parameters
-from feature_store.contracts import SCORES
-from feature_store.params_training import Fusion
-from training import fusion, fusion_model
+from upheld.feature_store import params as parameters
+from upheld.feature_store.contracts import SCORES
+from upheld.feature_store.params_training import Fusion
+from upheld.training import fusion, fusion_model
 
 
 @pytest.fixture

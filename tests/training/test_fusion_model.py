@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from training import fusion_model
-from training.fusion_model import FEATURES, Fusion, PolicyFusion
+from upheld.training import fusion_model
+from upheld.training.fusion_model import FEATURES, Fusion, PolicyFusion
 
 
 def rows(num: int = 400, seed: int = 1) -> pd.DataFrame:

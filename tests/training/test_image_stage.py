@@ -11,15 +11,15 @@ import pytest
 import torch
 import yaml
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.backbones.image import empty_image_backbone
-from feature_store.errors import FailedWork
-from feature_store.extractors import image_decoding
-from feature_store.extractors.image_decoding import decode_square
-from training import image, image_model
-from training.image_augmentation import augmented
-from training.image_model import load_image, predict_image
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.backbones.image import empty_image_backbone
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors import image_decoding
+from upheld.feature_store.extractors.image_decoding import decode_square
+from upheld.training import image, image_model
+from upheld.training.image_augmentation import augmented
+from upheld.training.image_model import load_image, predict_image
 
 COLOURS = {"r1": "red", "r2": "#d01010", "b1": "blue", "b2": "#1010c0"}
 

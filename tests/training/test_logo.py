@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_store import digest, logo_dataset
-from feature_store.errors import BadUse
-from feature_store.params import Params, load
-from training import logo, logo_detect, logo_detector, logo_fit, logo_photos
+from upheld.feature_store import digest, logo_dataset
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.params import Params, load
+from upheld.training import logo, logo_detect, logo_detector, logo_fit, logo_photos
 
 SMALL = {"size": 96, "batch_size": 4, "epochs": 1, "patience": 9, "head_learning_rate": 3e-3, "min_confidence": 0.05}
 
@@ -97,7 +97,7 @@ import os, signal, sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 import test_logo
 from pathlib import Path
-import training.loop as loop
+import upheld.training.loop as loop
 step, count = loop._step, 0
 def counted(*arguments):
     global count

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from feature_store.errors import BadUse
-from training.logo_faster_rcnn import FasterRcnnBackend
-from training.logo_network import ANCHORS, REGION, SHARED, FasterRcnn
-from training.optimizer import build_optimizer
+from upheld.feature_store.errors import BadUse
+from upheld.training.logo_faster_rcnn import FasterRcnnBackend
+from upheld.training.logo_network import ANCHORS, REGION, SHARED, FasterRcnn
+from upheld.training.optimizer import build_optimizer
 
 SIZE = 96
 
@@ -43,7 +43,7 @@ def test_maps_shrink_by_their_stride(network) -> None:
 
 def test_a_region_is_seen_as_the_backbone_sees_a_picture(network) -> None:
     """Trunk and upper part together are the pretrained network: oracle is the whole of it on a picture of 112 pixels."""
-    from feature_store.backbones.image import load_image_backbone
+    from upheld.feature_store.backbones.image import load_image_backbone
 
     whole = load_image_backbone("efficientnet-lite0").network.eval()
     picture = torch.rand(1, 3, 8 * REGION, 8 * REGION)

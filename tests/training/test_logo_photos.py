@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.logo_photos import Photo, letterbox, moved, padded
+from upheld.training.logo_photos import Photo, letterbox, moved, padded
 
 
 def photo(*boxes: tuple) -> Photo:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from feature_store import contents, digest
-from feature_store.errors import FailedWork
-from training import logo_detector, logo_pictures, logo_scan
-from training.logo_faster_rcnn import FasterRcnnBackend
-from training.logo_network import FasterRcnn
+from upheld.feature_store import contents, digest
+from upheld.feature_store.errors import FailedWork
+from upheld.training import logo_detector, logo_pictures, logo_scan
+from upheld.training.logo_faster_rcnn import FasterRcnnBackend
+from upheld.training.logo_network import FasterRcnn
 
 
 class Ledger:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.errors import FailedWork
-from training import logo_signals
-from training.fusion_model import LOGO
-from training.logo_pictures import NOTHING
+from upheld.feature_store.errors import FailedWork
+from upheld.training import logo_signals
+from upheld.training.fusion_model import LOGO
+from upheld.training.logo_pictures import NOTHING
 
 BRANDS = ("a", "b c", "é_1")
 GRID = 10  # pictures are of 10 x 10 pixels, so that covered pixels can be counted

@@ -16,13 +16,13 @@ import pytest
 import torch
 from torch import nn
 
-from feature_store import progress
-from feature_store.params_training import Training
-from training.data import Examples
-from training.loop import fit
-from training.losses import masked_loss
-from training.metrics import validation_figures
-from training.stage import Objective, batches_of
+from upheld.feature_store import progress
+from upheld.feature_store.params_training import Training
+from upheld.training.data import Examples
+from upheld.training.loop import fit
+from upheld.training.losses import masked_loss
+from upheld.training.metrics import validation_figures
+from upheld.training.stage import Objective, batches_of
 
 DROPOUT = 0.1
 GOLDEN = Path(__file__).parent / "golden"
@@ -168,7 +168,7 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import conftest, test_loop
 from pathlib import Path
-import training.loop as loop
+import upheld.training.loop as loop
 step, count = loop._step, 0
 def counted(*arguments):
     global count

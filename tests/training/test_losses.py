@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
+from upheld.training.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
 
 LOGITS = [[0.3, -2.0], [4.0, 0.0], [-1.0, 1.5]]
 TARGETS = [[1.0, 0.0], [0.2, 0.0], [0.0, 1.0]]

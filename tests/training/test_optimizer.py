@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.optimizer import build_optimizer, set_progress
+from upheld.training.optimizer import build_optimizer, set_progress
 
 
 class Layered(nn.Module):

@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_store import digest
-from feature_store.errors import FailedWork
-from training import pipeline
-from training.stage1 import NO_MEDIA, Media
+from upheld.feature_store import digest
+from upheld.feature_store.errors import FailedWork
+from upheld.training import pipeline
+from upheld.training.stage1 import NO_MEDIA, Media
 
 READER = """
 import json, sys
 from pathlib import Path
 import pandas as pd
-from training import pipeline
-from training.stage1 import Media
+from upheld.training import pipeline
+from upheld.training.stage1 import Media
 folder = Path(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
 import conftest
@@ -55,9 +55,9 @@ def media_of(tiny) -> Media:
 
 
 def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
-    from training.audio_model import predict_audio
-    from training.image_model import predict_image
-    from training.text_model import predict_text
+    from upheld.training.audio_model import predict_audio
+    from upheld.training.image_model import predict_image
+    from upheld.training.text_model import predict_text
 
     loaded = pipeline.load(bundle)
     assert (loaded.policies, loaded.synthetic) == (tiny.POLICIES, True)
@@ -230,8 +230,8 @@ def test_an_unfinished_workspace_is_no_bundle(workspace, tmp_path) -> None:
 LOADER = """
 import sys
 from pathlib import Path
-from feature_store.errors import FailedWork
-from training import pipeline, text_model
+from upheld.feature_store.errors import FailedWork
+from upheld.training import pipeline, text_model
 try:
     (pipeline.load if sys.argv[1] == "bundle" else text_model.load_text)(Path(sys.argv[2]))
 except FailedWork as error:

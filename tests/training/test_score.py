@@ -7,12 +7,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store import contracts
-from feature_store import params as parameters
-from feature_store.errors import BadUse, FailedWork
-from feature_store.thresholds import Thresholds
-from training import pipeline, score
-from training.stage1 import NO_MEDIA
+from upheld.feature_store import contracts
+from upheld.feature_store import params as parameters
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.thresholds import Thresholds
+from upheld.training import pipeline, score
+from upheld.training.stage1 import NO_MEDIA
 
 NOW = datetime(2026, 11, 2, 8, tzinfo=UTC)
 POST = {

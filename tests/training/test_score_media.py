@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_store import decode_pool
-from feature_store import params as parameters
-from feature_store.decode_pool import DecodePool
-from feature_store.errors import FailedWork
-from feature_store.extractors import catalogue
-from feature_store.ingest_media import image_decoders
-from feature_store.thresholds import Thresholds
-from training import pipeline, post_media, post_reader, score
-from training.stage1 import Media
+from upheld.feature_store import decode_pool
+from upheld.feature_store import params as parameters
+from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.ingest_media import image_decoders
+from upheld.feature_store.thresholds import Thresholds
+from upheld.training import pipeline, post_media, post_reader, score
+from upheld.training.stage1 import Media
 
 ROOT = Path(__file__).parents[2]
 PARAMS = parameters.load(ROOT / "params.yaml")
@@ -132,6 +132,6 @@ def test_posts_without_pictures_start_no_decoder(judge, tmp_path, monkeypatch) -
 def test_text_alone_imports_no_decoder() -> None:
     """What reads video, speech and sound is imported when there is some."""
     heavy = ("av", "cv2", "faster_whisper", "ctranslate2", "onnxruntime", "rapidocr_onnxruntime")
-    script = f"import sys; import training.score; print([name for name in {heavy!r} if name in sys.modules])"
+    script = f"import sys; import upheld.training.score; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "[]\n", done.stderr

@@ -12,11 +12,11 @@ import pytest
 import torch
 import yaml
 
-from feature_store import digest
-from feature_store import params as parameters
-from feature_store.errors import FailedWork
-from training import text
-from training.text_model import load_text, predict_text, save_text
+from upheld.feature_store import digest
+from upheld.feature_store import params as parameters
+from upheld.feature_store.errors import FailedWork
+from upheld.training import text
+from upheld.training.text_model import load_text, predict_text, save_text
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
-from feature_store.errors import BadUse
-from feature_store.extractors.action import Action
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.extractors.action import Action
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.extractors.audio_fingerprint import NO_MATCH, AudioFingerprint, Fingerprint, compare, is_same, landmarks
-from feature_store.extractors.audio_track import RATE_HZ, read_samples
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.extractors.audio_fingerprint import NO_MATCH, AudioFingerprint, Fingerprint, compare, is_same, landmarks
+from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
 
 PARAMS = parameters()
 SEEDS = range(6)

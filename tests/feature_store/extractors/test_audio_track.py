@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from feature_store.decoding_contract import Undecodable
-from feature_store.extractors.audio_track import RATE_HZ, read_samples
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
 
 BOUNDS = parameters().audio_bounds
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from feature_store import params
-from feature_store.errors import FailedWork
-from feature_store.extractors.caption import Caption
+from upheld.feature_store import params
+from upheld.feature_store.errors import FailedWork
+from upheld.feature_store.extractors.caption import Caption
 
 PARAMS_FILE = Path(__file__).resolve().parents[3] / "params.yaml"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "picture", "of", "red", "cat", "##s"]

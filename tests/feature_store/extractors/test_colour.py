@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feature_store import params as parameters
-from feature_store.extractors.colour import CHANNELS, Colour
 from tests.feature_store.extractors.pictures import as_numbers, blobs, encoded
+from upheld.feature_store import params as parameters
+from upheld.feature_store.extractors.colour import CHANNELS, Colour
 
 
 @pytest.fixture(scope="module")

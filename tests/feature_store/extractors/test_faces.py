@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from feature_store import params
-from feature_store.extractors.faces import Faces
+from upheld.feature_store import params
+from upheld.feature_store.extractors.faces import Faces
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PARAMS = params.load(REPOSITORY / "params.yaml")

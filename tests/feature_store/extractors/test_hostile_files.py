@@ -11,12 +11,12 @@ import zlib
 import numpy as np
 import pytest
 
-from feature_store.decode_pool import DecodePool
-from feature_store.decoding_contract import Refused, Undecodable
-from feature_store.extractors import catalogue
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from tests.feature_store.extractors.pictures import blobs, encoded
+from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.decoding_contract import Refused, Undecodable
+from upheld.feature_store.extractors import catalogue
 
 MAX_SECONDS = 20.0
 PARAMS = parameters(

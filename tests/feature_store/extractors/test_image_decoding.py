@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feature_store.decoding_contract import Undecodable
-from feature_store.extractors.image_decoding import decode_square, decode_within
 from tests.feature_store.extractors.pictures import as_numbers, blobs, encoded
+from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.extractors.image_decoding import decode_square, decode_within
 
 MAX_PIXELS = 1_000_000
 

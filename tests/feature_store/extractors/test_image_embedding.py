@@ -8,12 +8,12 @@ import timm
 import torch
 from PIL import Image
 
-from feature_store import params as parameters
-from feature_store.backbones.pretrained import lite0_weights
-from feature_store.decoding_contract import Undecodable
-from feature_store.errors import BadUse
-from feature_store.extractors.image_embedding import WIDTH, ImageEmbedding
 from tests.feature_store.extractors.pictures import blobs, encoded
+from upheld.feature_store import params as parameters
+from upheld.feature_store.backbones.pretrained import lite0_weights
+from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.extractors.image_embedding import WIDTH, ImageEmbedding
 
 
 def embedder(*overrides: str) -> ImageEmbedding:
@@ -70,7 +70,7 @@ def test_version_follows_what_changes_results(ours: ImageEmbedding) -> None:
 
 
 def test_a_backbone_of_another_width_is_bad_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    from feature_store.backbones import image
+    from upheld.feature_store.backbones import image
 
     monkeypatch.setattr(image, "load_image_backbone", image.empty_image_backbone)
     other = embedder("image_embedding.backbone=torchvision/resnet18")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from feature_store import params as parameters
-from feature_store.extractors.image_hash import ImageHash
 from tests.feature_store.extractors.pictures import blobs, encoded
+from upheld.feature_store import params as parameters
+from upheld.feature_store.extractors.image_hash import ImageHash
 
 # Meta's reference bounds for PDQ; for pHash what its author calls similar.
 COPY = {"phash": 10, "pdq": 31}

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_store import params as parameters
-from feature_store.decode_pool import DecodePool
-from feature_store.decoding_contract import Refused
-from feature_store.extractors import catalogue
 from tests.feature_store.extractors.pictures import blobs, encoded
+from upheld.feature_store import params as parameters
+from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.extractors import catalogue
 
 PARAMS = parameters.load(Path("params.yaml"), ["features.decode_memory_bytes=536870912"])
 

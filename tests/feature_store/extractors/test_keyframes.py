@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from feature_store import digest
-from feature_store.decoding_contract import Undecodable
-from feature_store.extractors.frame_picks import UniformPicks
-from feature_store.extractors.keyframes import Keyframes
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store import digest
+from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.extractors.frame_picks import UniformPicks
+from upheld.feature_store.extractors.keyframes import Keyframes
 
 
 def keyframes(content: bytes, *overrides: str) -> dict:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from feature_store import contracts
-from feature_store import params as parameters
-from feature_store.decoding_contract import Arrays
-from feature_store.extractors.language import Language
+from upheld.feature_store import contracts
+from upheld.feature_store import params as parameters
+from upheld.feature_store.decoding_contract import Arrays
+from upheld.feature_store.extractors.language import Language
 
 SENTENCES = {
     "en": "The parcel never arrived, and nobody answers the phone.",
@@ -70,7 +70,7 @@ def test_tags_are_what_the_ledger_takes(language: Language) -> None:
     import re
 
     labels = language._model.predict("x", k=200, threshold=-1.0)[0]
-    from feature_store.extractors.language import _BCP_47
+    from upheld.feature_store.extractors.language import _BCP_47
 
     tags = [_BCP_47.get(code, code) for code in (label.removeprefix("__label__") for label in labels)]
     assert len(tags) == len(set(tags)) == 176

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from feature_store.decode_pool import DecodePool
-from feature_store.decoding_contract import Refused
-from feature_store.extractors.catalogue import EXTRACTORS, make
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.extractors.catalogue import EXTRACTORS, make
 
 OURS = ("keyframes", "motion", "action", "speech", "transcript", "spectrogram", "audio_fingerprint")
 
@@ -32,7 +32,7 @@ def test_a_confined_worker_decodes_the_same(name: str) -> None:
 
 def test_modules_and_versions_load_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from feature_store import params; from feature_store.extractors.catalogue import make; "
+        "import sys; from pathlib import Path; from upheld.feature_store import params; from upheld.feature_store.extractors.catalogue import make; "
         f"loaded = params.load(Path('params.yaml')); [make(name, loaded).version for name in {OURS!r}]; "
         "sys.exit('torch' in sys.modules or 'faster_whisper' in sys.modules)"
     )

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_store.extractors.motion import Motion
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.extractors.motion import Motion
 
 SIDE = 160  # as params motion.side, so that nothing is shrunk
 

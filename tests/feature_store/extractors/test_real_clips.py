@@ -4,15 +4,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.decoding_contract import Undecodable
-from feature_store.extractors.action import Action
-from feature_store.extractors.audio_fingerprint import AudioFingerprint
-from feature_store.extractors.keyframes import Keyframes
-from feature_store.extractors.motion import Motion
-from feature_store.extractors.spectrogram import Spectrogram
-from feature_store.extractors.speech import Speech
-from feature_store.extractors.transcript import Transcript
 from tests.feature_store.deliveries import parameters
+from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.extractors.action import Action
+from upheld.feature_store.extractors.audio_fingerprint import AudioFingerprint
+from upheld.feature_store.extractors.keyframes import Keyframes
+from upheld.feature_store.extractors.motion import Motion
+from upheld.feature_store.extractors.spectrogram import Spectrogram
+from upheld.feature_store.extractors.speech import Speech
+from upheld.feature_store.extractors.transcript import Transcript
 
 NO_MEDIA = (".srt", ".jpg")
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from feature_store.extractors.log_mel import log_mel, mfcc, power_spectrum
-from feature_store.extractors.spectrogram import Spectrogram
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.extractors.log_mel import log_mel, mfcc, power_spectrum
+from upheld.feature_store.extractors.spectrogram import Spectrogram
 
 RATE_HZ = clips.RATE_HZ
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_store import params as parameters
-from feature_store.errors import BadUse
-from feature_store.extractors.text_embedding import WIDTH, TextEmbedding
+from upheld.feature_store import params as parameters
+from upheld.feature_store.errors import BadUse
+from upheld.feature_store.extractors.text_embedding import WIDTH, TextEmbedding
 
 TEXTS = [
     "the parcel never arrived",

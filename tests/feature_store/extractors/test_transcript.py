@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_store.errors import BadUse, FailedWork
-from feature_store.extractors import whisper_weights
-from feature_store.extractors.speech import Speech
-from feature_store.extractors.transcript import Transcript
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.feature_store.extractors import whisper_weights
+from upheld.feature_store.extractors.speech import Speech
+from upheld.feature_store.extractors.transcript import Transcript
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,83 @@
+"""The `upheld` command: finds the subcommand's module and hands it the arguments."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# subcommand -> (module with `main(argv) -> int`, what it does). Modules are imported only when asked for.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ingest": ("upheld.feature_store.ingest", "Take a delivery of posts, decisions and review outcomes into the ledger."),
+    "features": ("upheld.feature_store.features", "Extract the features of every post's contents, or show what is known of one post."),
+    "sample-data": ("upheld.feature_store.sample_data", "Make a synthetic world, or let its reviewers respond to an audit plan."),
+    "demo": ("upheld.registry.demo", "The main job on given data, or on a synthetic world: ingest to registered challenger."),
+    "retrain": ("upheld.registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
+    "score": ("upheld.registry.serve", "Decide on one post or many with a registered model and its thresholds."),
+    "freeze": ("upheld.registry.freeze", "Stop automatic removal of a category at once."),
+    "unfreeze": ("upheld.registry.unfreeze", "Resume automatic removal of a category."),
+    "promote": ("upheld.registry.promote", "Put a registered model, or new thresholds of the champion, into production."),
+    "rollback": ("upheld.registry.rollback", "Put back what was in production before."),
+    "approvals": ("upheld.registry.approvals", "List who approved, rejected or rolled back what, and which questions timed out."),
+    "diff": ("upheld.registry.diff", "What changed between two versions of the model."),
+    "runs": ("upheld.registry.runs", "List the retrains and where the failed ones stopped."),
+    "rerun": ("upheld.registry.rerun", "Run a retrain again from one stage on."),
+    "store move": ("upheld.registry.store_move", "Make a copied or moved store a store of its own."),
+    "up": ("upheld.registry.up", "Start Airflow and MLflow on loopback."),
+    "calibrate": ("upheld.evaluation.calibrate", "Calibrate scores and certify both thresholds of every category."),
+    "evaluate": ("upheld.evaluation.evaluate", "Metrics per category and language, the gate's decision and the report."),
+    "behave": ("upheld.registry.behave", "Functional and paired suites on a registered model, per language."),
+    "dsa-export": (
+        "upheld.evaluation.dsa_export",
+        "Accuracy and error indicators per official EU language as CSV, for transparency reports.",
+    ),
+    "simulate-weeks": (
+        "upheld.evaluation.simulate_weeks",
+        "How often each threshold rule would have been wrong, and what budget ours needs.",
+    ),
+    "weekly": ("upheld.evaluation.weekly", "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model."),
+    "logo import": ("upheld.feature_store.logo_import", "Make a logo dataset of a YOLO, COCO or Pascal VOC dataset."),
+    "logo outcomes": ("upheld.feature_store.logo_outcomes", "Make a logo dataset of what reviewers said of detected logos."),
+    "logo train": ("upheld.training.logo", "Train a logo detector, and apply it to the photos held out."),
+    "logo detect": ("upheld.training.logo_detect", "Find brand marks on photos."),
+    "logo evaluate": ("upheld.evaluation.logo_evaluate", "Certify a confidence threshold, and measure a logo detector."),
+    "logo compose": ("upheld.feature_store.logo_compose", "Paste brand marks onto photos: training data before any label exists."),
+    "audit-sample": ("upheld.evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand. Returns its exit code: 0 done, 1 failed work, 2 bad use."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    group = arguments[0] if any(command.startswith(f"{arguments[0]} ") for command in COMMANDS) else ""
+    if group and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print(_usage(f"{group} "))
+        return 0 if arguments[1:] else 2
+    name, rest = (" ".join(arguments[:2]), arguments[2:]) if group else (arguments[0], arguments[1:])
+    if name not in COMMANDS:
+        print(f"upheld: no such command {name!r}; `upheld --help` lists them", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "upheld":
+            raise
+        print(f"upheld {name}: needs the package {error.name!r}; `make setup` installs everything", file=sys.stderr)
+        return 1
+    code: int = module.main(rest)
+    return code
+
+
+def _usage(group: str = "") -> str:
+    """The commands whose names begin with `group`."""
+    listed = {name.removeprefix(group): purpose for name, (_, purpose) in COMMANDS.items() if name.startswith(group)}
+    width = max(map(len, listed))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in listed.items()]
+    return "\n".join(
+        [f"usage: upheld {group}COMMAND [OPTIONS]", "", *lines, "", f"`upheld {group}COMMAND --help` shows the options of a command."]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
