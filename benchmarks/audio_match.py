@@ -19,7 +19,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from upheld.feature_store import params as parameters
+from upheld.common.params import params as parameters
 from upheld.feature_store.decoding_contract import Undecodable
 from upheld.feature_store.extractors.audio_fingerprint import Fingerprint, compare, is_same, landmarks
 from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
 
+from upheld.common.params import params
 from upheld.evaluation import evaluate, metrics, score_rows, scores
 from upheld.evaluation.metric_rows import Settings
 from upheld.evaluation.operating_point import operating_point
-from upheld.feature_store import params
 
 NUM_LANGUAGES, BATCH = 40, 1_000_000
 CATEGORIES = ("hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence")

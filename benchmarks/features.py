@@ -27,8 +27,8 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
+from upheld.common.params import params as parameters
 from upheld.feature_store import contracts, digest, features, ledger
-from upheld.feature_store import params as parameters
 from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
 from upheld.feature_store.decode_pool import DecodePool, num_cpus

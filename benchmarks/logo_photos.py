@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from upheld.common.params import params as parameters
+from upheld.common.params.params import Params
 from upheld.feature_store import logo_import
-from upheld.feature_store import params as parameters
-from upheld.feature_store.params import Params
 
 
 def flickr_logos(data: Path, out: Path, params: Params) -> logo_import.Result:

@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from upheld.common.files import write_json
+from upheld.common.params import params as parameters
+from upheld.common.params.params import Params
 from upheld.evaluation.logo_metrics import boxes_of, resampled
 from upheld.feature_store import logo_compose, logo_dataset, logo_merge
-from upheld.feature_store import params as parameters
-from upheld.feature_store.atomic import write_json
 from upheld.feature_store.logo_dataset import Dataset
 from upheld.feature_store.logo_precision import average_precision
-from upheld.feature_store.params import Params
 from upheld.training import logo
 
 HELD_BACK = ("Apple", "DHL", "Nike", "Starbucks", "Vodafone")

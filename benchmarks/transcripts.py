@@ -18,7 +18,7 @@ from pathlib import Path
 import jiwer
 import pyarrow.parquet as pq
 
-from upheld.feature_store import params as parameters
+from upheld.common.params import params as parameters
 from upheld.feature_store.extractors.audio_track import RATE_HZ
 from upheld.feature_store.extractors.transcript import Transcript
 

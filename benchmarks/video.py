@@ -21,7 +21,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from upheld.feature_store import params as parameters
+from upheld.common.params import params as parameters
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
 from upheld.feature_store.decoding_contract import Refused
 from upheld.feature_store.extractors import catalogue

@@ -74,7 +74,7 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
         # One line of YAML each; not JSON, whose 1e-05 YAML takes for a string.
         lines = {key: yaml.safe_dump(value, default_flow_style=True, width=10**6) for key, value in sorted(changes.items())}
         settings = ["--set=" + key + "=" + line.removesuffix("\n").removesuffix("\n...") for key, line in lines.items()]
-        call(["upheld.registry.merge_params", "--out", "params.yaml", *settings], partial, store, lambda line: print(line, flush=True))
+        call(["upheld.common.params.merge", "--out", "params.yaml", *settings], partial, store, lambda line: print(line, flush=True))
         (partial / ".dvc" / "config.local").write_text(DVC_SETTINGS.format(workspace=workspace, store=store), encoding="utf-8")
         python = partial / "bin" / "python"
         python.parent.mkdir()
@@ -137,7 +137,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, whole or not at all. As in feature_store/atomic.py, which dags may not import."""
+    """Write indented JSON, whole or not at all. As in common/files.py, which dags may not import."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as file:

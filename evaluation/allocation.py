@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.params.evaluation import AuditSample
 from upheld.evaluation import fairness, removal, sample_size
 from upheld.evaluation.intervals import Floats
 from upheld.evaluation.report.words import percent
 from upheld.evaluation.report.words import share as in_percent
 from upheld.evaluation.sampling import ZONES, design_below, spread
-from upheld.feature_store import params
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_evaluation import AuditSample
 
 
 class Posts(NamedTuple):

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import score_files
 from upheld.evaluation.sampling import ZONES
-from upheld.feature_store.errors import BadUse
 
 DECISION_COLUMNS = ("post_id", "category", "decided_at", "score", "action")
 

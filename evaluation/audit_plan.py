@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from upheld.feature_store import atomic, contracts
-from upheld.feature_store.errors import BadUse
+from upheld.common import files as atomic
+from upheld.common.errors import BadUse
+from upheld.feature_store import contracts
 
 COLUMNS = contracts.AUDIT_DRAWS.names
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -95,6 +96,6 @@ def _time_of(draws: pa.Table, draw: str) -> datetime | None:
     if draw.startswith("a_"):
         found = draws.filter(pc.equal(draws["draw_id"], draw))["drawn_at"].to_pylist()
         return found[0] if found else None
-    from upheld.feature_store.command import parse_time  # Typer, which whoever only reads a plan does not need
+    from upheld.common.command import parse_time  # Typer, which whoever only reads a plan does not need
 
     return parse_time(draw, "--again")

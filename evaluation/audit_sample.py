@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import typer
 
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params import params
+from upheld.common.terminal import console
 from upheld.evaluation import allocation, audit_frame, audit_plan, audit_told
 from upheld.evaluation.allocation import Part, Posts
 from upheld.evaluation.sampling import inclusion_probs, permanent_number
-from upheld.feature_store import atomic, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
-from upheld.feature_store.errors import BadUse, FailedWork
-from upheld.feature_store.terminal import console
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
 

@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from upheld.common.terminal import visible
 from upheld.evaluation.allocation import Part
 from upheld.evaluation.sampling import ZONES
-from upheld.feature_store.terminal import visible
 
 NAMES = {"auto_remove": "removed", "review": "queued", "none": "passed"}
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from upheld.common.params.evaluation import Behave
 from upheld.evaluation import intervals, metrics
 from upheld.evaluation.fairness import FAIL, INSUFFICIENT, PASS
 from upheld.evaluation.intervals import Floats
 from upheld.evaluation.metric_rows import ALL, COLUMNS
 from upheld.evaluation.removal import Bools
-from upheld.feature_store.params_evaluation import Behave
 
 SLICE = ["category", "language", "group_column", "group_value"]
 GROUPS = ("functionality", "identity")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from upheld.common import files as atomic
+from upheld.common.errors import BadUse
 from upheld.evaluation.metric_rows import ALL
-from upheld.feature_store import atomic, digest
-from upheld.feature_store.errors import BadUse
+from upheld.feature_store import digest
 
 TABLE, SUMMARY = "metrics.parquet", "behaviour.json"
 METRICS = ("pass_rate", "flip_rate", "score_shift", "ordered_rate")

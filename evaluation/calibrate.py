@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, ChampionScores, ColumnNames, Output, ParamOptions, ScoreFile, command
+from upheld.common.params import params
+from upheld.common.terminal import console
 from upheld.evaluation import calibration, score_rows, scores, thresholds
-from upheld.feature_store import atomic, digest, keyed_hash, params
-from upheld.feature_store.command import PARAM_OPTIONS, ChampionScores, ColumnNames, Output, ParamOptions, ScoreFile, command
-from upheld.feature_store.terminal import console
+from upheld.feature_store import digest, keyed_hash
 from upheld.feature_store.thresholds import Thresholds
 from upheld.feature_store.workspace_paths import CALIBRATION, SCORES
 

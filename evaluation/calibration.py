@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import IsotonicRegression
 
+from upheld.common.params.evaluation import Calibration
 from upheld.feature_store import calibration_map
-from upheld.feature_store.params_evaluation import Calibration
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

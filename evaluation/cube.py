@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from upheld.common.errors import BadUse
+from upheld.common.files import replacing
 from upheld.evaluation.bins import NUM_BINS
-from upheld.feature_store.atomic import replacing
-from upheld.feature_store.errors import BadUse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -21,12 +21,13 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.params.evaluation import DsaExport
+from upheld.common.terminal import console
 from upheld.evaluation.metric_rows import ALL, COLUMNS
-from upheld.feature_store import atomic, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_evaluation import DsaExport
-from upheld.feature_store.terminal import console
 
 HEADER = ("Applicability", "Service", "Reporting period", "Section", "Indicator", "Scope", "Value", "Contextual Information")
 SECTION = "Automated means used for content moderation"

@@ -9,14 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from upheld.evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
-from upheld.evaluation.evaluate_inputs import Inputs, of_the_stage
-from upheld.evaluation.measures import limits_of, measure, operating_points
-from upheld.evaluation.operating_point import OperatingPoint
-from upheld.evaluation.report import content, features, logos
-from upheld.evaluation.report.files import Result, write
-from upheld.feature_store import calibration_map, freeze_log, params
-from upheld.feature_store.command import (
+from upheld.common.command import (
     PARAM_OPTIONS,
     STORE_FOLDER,
     ChampionScores,
@@ -29,7 +22,15 @@ from upheld.feature_store.command import (
     StoreFolder,
     command,
 )
-from upheld.feature_store.terminal import console
+from upheld.common.params import params
+from upheld.common.terminal import console
+from upheld.evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
+from upheld.evaluation.evaluate_inputs import Inputs, of_the_stage
+from upheld.evaluation.measures import limits_of, measure, operating_points
+from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.report import content, features, logos
+from upheld.evaluation.report.files import Result, write
+from upheld.feature_store import calibration_map, freeze_log
 from upheld.feature_store.thresholds import Thresholds
 from upheld.feature_store.workspace_paths import EVALUATION, SCORES
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from upheld.feature_store.params_evaluation import Gate
+from upheld.common.params.evaluation import Gate
 from upheld.feature_store.thresholds import Thresholds
 
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]

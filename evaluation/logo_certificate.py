@@ -7,9 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from upheld.common import files as atomic
+from upheld.common.params import params
+from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation import logo_matches, score_rows, scores, thresholds
-from upheld.feature_store import atomic, params
-from upheld.feature_store.params_evaluation import Thresholds
 
 
 def certify(

@@ -13,16 +13,18 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console
 from upheld.evaluation import logo_certificate, logo_inputs, logo_matches, logo_metrics, logo_one_shot, logo_sheet, metrics
 from upheld.evaluation.logo_inputs import Inputs
 from upheld.evaluation.logo_sheet import Tile
 from upheld.evaluation.metric_rows import ALL
-from upheld.feature_store import atomic, logo_dataset, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
+from upheld.feature_store import logo_dataset
 from upheld.feature_store.logo_dataset import Dataset
 from upheld.feature_store.logo_image import upright
-from upheld.feature_store.terminal import console
 from upheld.feature_store.workspace_paths import LOGO_DATASET, LOGO_EVALUATION
 
 TILES = 5  # of each kind in the sheet

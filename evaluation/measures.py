@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from upheld.common.params import params
 from upheld.evaluation import metrics
 from upheld.evaluation.cube import Cube
 from upheld.evaluation.metric_rows import Settings
 from upheld.evaluation.operating_point import OperatingPoint, operating_point
-from upheld.feature_store import params
 from upheld.feature_store.thresholds import Thresholds
 
 

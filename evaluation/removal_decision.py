@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation import removal, sample_size, weighted
 from upheld.evaluation.bins import NUM_BINS, centres, edges, snap_up
 from upheld.evaluation.cube import LABELS, Cube, Floats, Moment, cut, cut_max_weight
 from upheld.evaluation.removal import Evidence, Ints, Path
 from upheld.evaluation.tails import Tails, candidate_bins
-from upheld.feature_store.params_evaluation import Thresholds
 
 METHOD = "learn-then-test, fallback procedure, FF-beta p-values with the frame's largest weight"
 # Labels that the calibrated score counts for where need_n imagines the precision of a stretch of scores.

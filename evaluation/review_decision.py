@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation import recall, sample_size
 from upheld.evaluation.bins import NUM_BINS, edges, snap_up
 from upheld.evaluation.recall import RecallBound, RecallEvidence
 from upheld.evaluation.removal import Bools, Ints
 from upheld.evaluation.tails import Tails, candidate_bins
-from upheld.feature_store.params_evaluation import Thresholds
 
 METHOD = "recall lower bound, gamma bounds with the frame's largest weight, fixed sequence from the lowest threshold upward"
 UNIFORM_SHARE = 0.5  # least uniform share of the audit below the threshold; what the zero-miss floor assumes before any label

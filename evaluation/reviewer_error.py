@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation import intervals, weighted
 from upheld.evaluation.fairness import Cells
 from upheld.evaluation.intervals import Floats
-from upheld.feature_store.params_evaluation import Reviewers
 
 
 class Gold(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from upheld.feature_store.params_evaluation import AuditSample
+from upheld.common.params.evaluation import AuditSample
 
 ZONES = ("auto_remove", "review", "none")
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from upheld.common.errors import BadUse
 from upheld.evaluation.scores import Table, named_batches
-from upheld.feature_store.errors import BadUse
 
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: an odd number that moves the bits of a hash to all places
 MIX, HALF, WORD_BYTES = np.uint64(0xD6E8FEB86659FD93), np.uint64(32), 8  # Source: degski64, in Wellons, hash-prospector, 2018

@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 
 BATCH_ROWS = 1 << 19
 BLOCK_BYTES = 1 << 24

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import cube, cube_build, score_duplicates, scores
 from upheld.feature_store import calibration_map, digest
-from upheld.feature_store.errors import BadUse
 
 CHUNK_ROWS, MAX_CUBES = 1 << 22, 4
 LABELLED = ["item_id", "category", "language", "score", "label", "inclusion_prob"]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 
 NUMBERS = ("score", "label", "inclusion_prob")
 MISSING_GROUP = "(missing)"

@@ -13,14 +13,15 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console
 from upheld.evaluation import intervals, simulation, simulation_rules, simulation_text
 from upheld.evaluation.intervals import Floats
 from upheld.evaluation.simulation import World
 from upheld.evaluation.simulation_rules import RULES, Audits, Design
-from upheld.feature_store import atomic, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.terminal import console
 
 WORLDS = {
     "A": "common: most violations score high, few lawful posts do",

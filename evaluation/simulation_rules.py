@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betainc, ndtr
 
+from upheld.common.params import params
+from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation import allocation, removal, simulation
 from upheld.evaluation.allocation import Posts, Wanted
 from upheld.evaluation.intervals import Floats
 from upheld.evaluation.removal import Bools, Evidence, Ints
 from upheld.evaluation.sampling import ZONES, design_below
 from upheld.evaluation.simulation import Course, World
-from upheld.feature_store import params
-from upheld.feature_store.params_evaluation import Thresholds
 
 RULES = {
     "ours": "fallback procedure on FF-beta p-values with the frame's largest weight",

@@ -13,10 +13,10 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
+from upheld.common import files as atomic
+from upheld.common.command import command
+from upheld.common.errors import FailedWork
 from upheld.evaluation import calibrate, evaluate
-from upheld.feature_store import atomic
-from upheld.feature_store.command import command
-from upheld.feature_store.errors import FailedWork
 
 Floats = NDArray[np.float64]
 NUM_POSTS, SEED = 30_000, 7

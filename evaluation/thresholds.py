@@ -5,10 +5,10 @@ See docs/statistics.md, Removal threshold; docs/statistics.md, Review threshold.
 
 from typing import Any
 
+from upheld.common.params.evaluation import Thresholds as Section
 from upheld.evaluation import removal_decision, review_decision
 from upheld.evaluation.cube import Cube, one_category
 from upheld.evaluation.tails import Tails, tails
-from upheld.feature_store.params_evaluation import Thresholds as Section
 from upheld.feature_store.thresholds import Bounded, Thresholds
 
 

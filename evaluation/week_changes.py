@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.bins import NUM_BINS
 from upheld.evaluation.cube import Cube, Moment, cut, one_category
 from upheld.evaluation.operating_point import OperatingPoint
-from upheld.feature_store.params_evaluation import Reviewers
 from upheld.feature_store.thresholds import Thresholds
 
 PURPOSES = {

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.params.evaluation import Drift
 from upheld.evaluation import drift
 from upheld.evaluation.bins import NUM_BINS
 from upheld.evaluation.cube import LABELS, Cube, Moment, cut, dense, one_category
 from upheld.evaluation.intervals import Floats
 from upheld.evaluation.operating_point import OperatingPoint
-from upheld.feature_store import params
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_evaluation import Drift
 
 FORMAT = 1
 REMOVED = 2  # interval of cube.cut

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import score_files
-from upheld.feature_store.errors import BadUse
 
 GOLD = ("post_id", "category", "label")
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation import intervals, reviewer_error, reviewers
 from upheld.evaluation.cube import Cube, cut_max_weight, one_category
 from upheld.evaluation.fairness import Cells
 from upheld.evaluation.operating_point import OperatingPoint
 from upheld.evaluation.week_source import Tables
 from upheld.feature_store import contracts, verdicts
-from upheld.feature_store.params_evaluation import Reviewers
 
 KEY = ["post_id", "category"]
 REMOVED = 2

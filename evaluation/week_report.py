@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from upheld.common import files as atomic
+from upheld.common.params import params
 from upheld.evaluation import (
     behaviour_files,
     examples,
@@ -25,7 +27,6 @@ from upheld.evaluation.report.files import Result
 from upheld.evaluation.week_model import Served
 from upheld.evaluation.week_source import Tables
 from upheld.evaluation.week_summary import ModelSummary, WeeklySummary
-from upheld.feature_store import atomic, params
 from upheld.feature_store.inputs import Event
 
 

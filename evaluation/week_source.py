@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import score_files
 from upheld.evaluation.score_values import MIN_INCLUSION_PROB
 from upheld.feature_store import contracts, verdicts
-from upheld.feature_store.errors import BadUse
 
 POSTS = ("post_id", "language", "region", "author_group", "text")
 DECISIONS = ("decision_id", "post_id", "decided_at", "category", "score", "action", "model_version")

@@ -5,8 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from upheld.feature_store import atomic
-from upheld.feature_store.errors import BadUse
+from upheld.common import files as atomic
+from upheld.common.errors import BadUse
 
 FILE = "weekly.json"
 

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from upheld.common.params import params
+from upheld.common.params.evaluation import Thresholds as Section
 from upheld.evaluation import cube, cube_build, review_decision, week_drift
 from upheld.evaluation.cube import Cube
 from upheld.evaluation.tails import tails
 from upheld.evaluation.week_drift import Entry
 from upheld.evaluation.week_model import Served
-from upheld.feature_store import params
-from upheld.feature_store.params_evaluation import Thresholds as Section
 from upheld.feature_store.thresholds import Certificate, Thresholds
 
 KEY = ["item_id", "category"]

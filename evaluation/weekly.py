@@ -10,25 +10,16 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Groups, Output, ParamOptions, ShowText, StoreFolder, command, parse_time
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console, visible
 from upheld.evaluation import week_drift, week_gold, week_model, week_people, week_report, week_scores, week_window
 from upheld.evaluation.report.files import Result, write
 from upheld.evaluation.week_report import Week
 from upheld.evaluation.week_source import Source
-from upheld.feature_store import freeze_log, params
-from upheld.feature_store.command import (
-    PARAM_OPTIONS,
-    STORE_FOLDER,
-    Groups,
-    Output,
-    ParamOptions,
-    ShowText,
-    StoreFolder,
-    command,
-    parse_time,
-)
-from upheld.feature_store.errors import BadUse
+from upheld.feature_store import freeze_log
 from upheld.feature_store.inputs import Event
-from upheld.feature_store.terminal import console, visible
 from upheld.feature_store.thresholds import Thresholds
 
 

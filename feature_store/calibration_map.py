@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import LOGIT_LIMIT
-from upheld.feature_store.errors import BadUse
 
 Floats = NDArray[np.float64]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from upheld import ROOT
+from upheld.common.errors import FailedWork
 from upheld.feature_store.decode_protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.errors import FailedWork
 
 _F_SETPIPE_SZ: Final = 1031  # Source: linux/fcntl.h
 _PIPE_BYTES: Final = 1 << 20  # as much as a process may ask for: a picture's pixels cross in one go

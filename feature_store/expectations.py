@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.common.params.data import Expectations
 from upheld.feature_store.ledger import Change
-from upheld.feature_store.params_data import Expectations
 
 Facts = dict[str, float | None]
 

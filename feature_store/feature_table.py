@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store import contracts, lance
-from upheld.feature_store.errors import BadUse, FailedWork
 
 # What every table has besides its features.
 #   digest             SHA-256 of the content, hexadecimal

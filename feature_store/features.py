@@ -18,9 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from upheld.feature_store import one_writer, params, progress
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
+from upheld.common import one_writer, progress
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.params import params
+from upheld.common.terminal import console, visible
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.feature_contents import KEYFRAMES, PostContents
@@ -29,7 +31,6 @@ from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.features_explain import explain, print_explained
 from upheld.feature_store.inputs import features_location
 from upheld.feature_store.ledger import Ledger
-from upheld.feature_store.terminal import console, visible
 
 
 def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dict[str, Any]:

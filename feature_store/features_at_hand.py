@@ -6,12 +6,12 @@ Nothing is imported, and no decoding process started, before a content of an ext
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params.params import Params
 from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
-from upheld.feature_store.params import Params
 
 
 class Tools:

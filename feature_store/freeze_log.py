@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from upheld.feature_store import atomic
-from upheld.feature_store.errors import BadUse
+from upheld.common import files as atomic
+from upheld.common.errors import BadUse
 from upheld.feature_store.inputs import Event
 
 

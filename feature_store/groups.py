@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from upheld.common.params.data import Splits
 from upheld.feature_store.disjoint_sets import DisjointSets
 from upheld.feature_store.near_duplicates import near_duplicates, normalised
-from upheld.feature_store.params_data import Splits
 
 # A thousand posts may hold a group of ten at 1 %; in smaller snapshots groups of ten are kept together as well.
 MIN_GROUP_SIZE = 10

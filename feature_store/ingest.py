@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 import typer
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from upheld.feature_store import atomic, contracts, expectations, ledger, params, progress
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
+from upheld.common import files as atomic
+from upheld.common import progress
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
+from upheld.common.params import params
+from upheld.feature_store import contracts, expectations, ledger
 from upheld.feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from upheld.feature_store.ingest_files import delivery_digest, open_delivery, table_files
 from upheld.feature_store.ingest_findings import Rules

@@ -10,8 +10,9 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from upheld.feature_store import contracts, digest, foreign_files
-from upheld.feature_store.errors import BadUse
+from upheld.common import foreign_files
+from upheld.common.errors import BadUse
+from upheld.feature_store import contracts, digest
 from upheld.feature_store.ingest_batches import Bounds, FileRejected, RawBatch
 from upheld.feature_store.ingest_readers import READERS
 

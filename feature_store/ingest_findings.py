@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.common.params.data import Ingest
 from upheld.feature_store.ingest_values import flags
-from upheld.feature_store.params_data import Ingest
 
 # C0 without tab, line feed and carriage return; DEL; C1. They reach terminals and files as commands, not as text.
 CONTROL_PATTERN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"

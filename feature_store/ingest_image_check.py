@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from upheld.common.params.params import Params
 from upheld.feature_store.decoding_contract import Arrays, Undecodable
 from upheld.feature_store.extractors.image_decoding import FORMATS, opened
-from upheld.feature_store.params import Params
 
 
 class ImageCheck:

@@ -14,12 +14,12 @@ from functools import partial
 from itertools import islice
 from typing import IO, Any, Final
 
+from upheld.common.params.data import Ingest
+from upheld.common.params.params import Params
 from upheld.feature_store import digest, ingest_image_check
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.ingest_files import Delivery
-from upheld.feature_store.params import Params
-from upheld.feature_store.params_data import Ingest
 
 _DECODER: Final = "upheld.feature_store.ingest_image_check:ImageCheck"
 # What a worker's end means for the file that ended it.

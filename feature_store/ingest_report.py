@@ -8,11 +8,11 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from upheld.common.terminal import console, visible
 from upheld.feature_store.ingest_apply import Stamp
 from upheld.feature_store.ingest_judge import ACCEPTED, PENDING, QUARANTINED
 from upheld.feature_store.ingest_resolve import DUPLICATE, Resolved
 from upheld.feature_store.ingest_stage import StagedFile
-from upheld.feature_store.terminal import console, visible
 
 _STATUSES = (ACCEPTED, DUPLICATE, PENDING, QUARANTINED)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 
 
 class Champion(BaseModel):

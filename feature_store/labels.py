@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from upheld.common.params.data import Labels
 from upheld.feature_store import dawid_skene
-from upheld.feature_store.params_data import Labels
 from upheld.feature_store.verdicts import ITEM, counting_votes, evidence_of, standing
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import lancedb
 import pyarrow as pa
 
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 
 BATCH_ROWS = 65_536
 _VALUES_AT_ONCE = 20_000  # in one SQL list; a delete of more makes several versions

@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import contracts, lance, ledger_digest, one_writer
-from upheld.feature_store.errors import BadUse
+from upheld.common import one_writer
+from upheld.common.errors import BadUse
+from upheld.feature_store import contracts, lance, ledger_digest
 from upheld.feature_store.ledger_commit import MARKER, Commit, read_marker, write_marker
 
 # What identifies a row where an upsert meets an existing one.

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from upheld.feature_store import atomic
+from upheld.common import files as atomic
 
 MARKER = "commit.json"
 

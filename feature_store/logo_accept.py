@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from upheld.common.params.logos import LogoData
 from upheld.feature_store.logo_checks import Rejected, judge_box, judge_size
 from upheld.feature_store.logo_copies import BOX, Opened, one_of_copies
 from upheld.feature_store.logo_image import Unreadable
 from upheld.feature_store.logo_look import look, photo_bytes
 from upheld.feature_store.logo_source import Photo, Source, most_held_out
-from upheld.feature_store.params_logo import LogoData
 
 
 @dataclass

@@ -8,14 +8,14 @@ from typing import Final
 from PIL import Image
 from rich.progress import track
 
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params.logos import LogoData
+from upheld.common.terminal import console
 from upheld.feature_store import logo_dataset, logo_image
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.feature_store.logo_dataset import Dataset, checked_bytes, from_ledger
 from upheld.feature_store.logo_image import Unreadable
 from upheld.feature_store.logo_look import look, photo_bytes
 from upheld.feature_store.logo_source import Corners, Refusal
-from upheld.feature_store.params_logo import LogoData
-from upheld.feature_store.terminal import console
 
 _Place = tuple[str, Path]  # what a photo is called in reports, and where it lies
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from upheld.common.params.logos import LogoCompose
 from upheld.feature_store import logo_style
 from upheld.feature_store.logo_source import Corners
 from upheld.feature_store.logo_warp import Mask, blur, box_of
-from upheld.feature_store.params_logo import LogoCompose
 
 
 @dataclass(frozen=True)

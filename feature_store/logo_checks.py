@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from upheld.common.params.logos import LogoData
 from upheld.feature_store.logo_boxes import MIN_OVERLAP, overlaps
 from upheld.feature_store.logo_source import Corners
-from upheld.feature_store.params_logo import LogoData
 
 
 @dataclass(frozen=True)

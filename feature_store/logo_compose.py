@@ -13,15 +13,16 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from upheld.feature_store import digest, logo_dataset, params
-from upheld.feature_store.atomic import write_json
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.files import write_json
+from upheld.common.params import params
+from upheld.common.params.params import Params
+from upheld.common.terminal import console
+from upheld.feature_store import digest, logo_dataset
 from upheld.feature_store.logo_backgrounds import Backgrounds, backgrounds
 from upheld.feature_store.logo_composites import dataset_of, one
 from upheld.feature_store.logo_mark import OURS, Mark, load
 from upheld.feature_store.logo_source import Refusal
-from upheld.feature_store.params import Params
-from upheld.feature_store.terminal import console
 
 
 @dataclass(frozen=True)

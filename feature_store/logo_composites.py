@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from upheld.common.files import replacing, write_json
+from upheld.common.params.params import Params
 from upheld.feature_store import digest, logo_dataset, logo_groups
-from upheld.feature_store.atomic import replacing, write_json
 from upheld.feature_store.logo_backgrounds import Background
 from upheld.feature_store.logo_mark import Mark
 from upheld.feature_store.logo_paste import compose
-from upheld.feature_store.params import Params
 
 
 def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, making: str) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.files import replacing_folder, write_json
+from upheld.common.params import params as parameters
 from upheld.feature_store import logo_dataset, logo_merge, logo_outcomes, logo_run_composites, logo_store
-from upheld.feature_store import params as parameters
-from upheld.feature_store.atomic import replacing_folder, write_json
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.feature_store.inputs import Inputs, read_inputs
 from upheld.feature_store.ledger import Ledger
 from upheld.feature_store.logo_dataset import Dataset

@@ -23,9 +23,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.files import replacing, write_json
 from upheld.feature_store import digest
-from upheld.feature_store.atomic import replacing, write_json
-from upheld.feature_store.errors import BadUse, FailedWork
 
 SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
 SOURCES: Final = ("import", "outcome", "composite")

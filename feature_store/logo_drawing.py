@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from upheld.common.params.section import Section
 from upheld.feature_store import logo_svg
 from upheld.feature_store.decoding_contract import Arrays, Undecodable
 from upheld.feature_store.extractors.image_decoding import decode_transparent
 from upheld.feature_store.logo_svg_checks import MarkRefused
-from upheld.feature_store.params_section import Section
 
 _XML: Final = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<")
 

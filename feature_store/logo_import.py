@@ -11,13 +11,14 @@ import pandas as pd
 import typer
 from rich.progress import track
 
-from upheld.feature_store import logo_coco, logo_dataset, logo_groups, logo_voc, logo_yolo, params
-from upheld.feature_store.atomic import replacing, write_json
-from upheld.feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
-from upheld.feature_store.errors import FailedWork
+from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing, write_json
+from upheld.common.params import params
+from upheld.common.params.logos import LogoData
+from upheld.common.terminal import console
+from upheld.feature_store import logo_coco, logo_dataset, logo_groups, logo_voc, logo_yolo
 from upheld.feature_store.logo_accept import Accepted, accept
-from upheld.feature_store.params_logo import LogoData
-from upheld.feature_store.terminal import console
 
 Format = Literal["yolo", "coco", "voc"]
 _READERS: Final = {"yolo": logo_yolo.read, "coco": logo_coco.read, "voc": logo_voc.read}

@@ -9,13 +9,13 @@ from typing import Final, TypeVar
 import numpy as np
 import pdqhash
 
+from upheld.common.foreign_files import ordinary_bytes
+from upheld.common.params.logos import LogoData
 from upheld.feature_store import digest
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors.image_decoding import decode_within
-from upheld.feature_store.foreign_files import ordinary_bytes
 from upheld.feature_store.logo_image import MIN_PDQ_QUALITY, Unreadable, unreadable
-from upheld.feature_store.params_logo import LogoData
 
 _DECODER: Final = "upheld.feature_store.logo_look:PhotoDecoder"
 _TIMEOUT_S: Final = 30.0  # of one photo; one of 50 million pixels takes two

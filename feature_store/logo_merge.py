@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from upheld.common.errors import BadUse
 from upheld.feature_store import logo_groups
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.logo_dataset import CORNERS, Dataset, assemble
 
 

@@ -5,14 +5,14 @@ from typing import Any
 import pandas as pd
 from rich.progress import track
 
+from upheld.common.params.logos import LogoData
+from upheld.common.terminal import console
 from upheld.feature_store.ledger import Ledger
 from upheld.feature_store.logo_checks import Rejected, judge_box
 from upheld.feature_store.logo_dataset import CORNERS
 from upheld.feature_store.logo_image import Unreadable
 from upheld.feature_store.logo_look import look
 from upheld.feature_store.logo_source import is_brand
-from upheld.feature_store.params_logo import LogoData
-from upheld.feature_store.terminal import console
 
 Broken = dict[str, Unreadable]  # digest of a photo -> why it cannot be used
 

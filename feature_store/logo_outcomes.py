@@ -10,14 +10,15 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from upheld.feature_store import logo_dataset, logo_groups, params
-from upheld.feature_store.atomic import replacing, write_json
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing, write_json
+from upheld.common.params import params
+from upheld.common.params.logos import LogoData
+from upheld.feature_store import logo_dataset, logo_groups
 from upheld.feature_store.ledger import Ledger
 from upheld.feature_store.logo_outcome_rows import judged
 from upheld.feature_store.logo_verdicts import agreed
-from upheld.feature_store.params_logo import LogoData
 from upheld.feature_store.verdicts import standing
 
 

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from upheld.common.params.logos import LogoCompose
 from upheld.feature_store import logo_style
 from upheld.feature_store.logo_blend import Pasted, blend
 from upheld.feature_store.logo_distractor import distractor
 from upheld.feature_store.logo_mark import Mark
 from upheld.feature_store.logo_source import Corners
 from upheld.feature_store.logo_warp import place, warp
-from upheld.feature_store.params_logo import LogoCompose
 
 _TRIES = 12  # places looked at for a mark before the composite goes without it
 

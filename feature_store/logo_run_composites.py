@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from upheld.common.params.params import Params
+from upheld.common.terminal import console
 from upheld.feature_store import digest, logo_compose, logo_dataset, logo_image
 from upheld.feature_store.keyed_hash import uniform
 from upheld.feature_store.ledger import Ledger
@@ -16,8 +18,6 @@ from upheld.feature_store.logo_backgrounds import of_dataset
 from upheld.feature_store.logo_dataset import Dataset
 from upheld.feature_store.logo_mark import load
 from upheld.feature_store.logo_source import Refusal
-from upheld.feature_store.params import Params
-from upheld.feature_store.terminal import console
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
 CODE: Final = tuple(

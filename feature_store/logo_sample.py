@@ -12,13 +12,13 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
+from upheld.common.files import replacing
+from upheld.common.params.params import Params
+from upheld.common.terminal import console
 from upheld.feature_store import digest, logo_dataset, logo_groups, logo_image, sample_data_images
-from upheld.feature_store.atomic import replacing
 from upheld.feature_store.logo_mark import OURS, load
 from upheld.feature_store.logo_paste import compose
-from upheld.feature_store.params import Params
 from upheld.feature_store.sample_data_rng import stream
-from upheld.feature_store.terminal import console
 
 SIDE_PX: Final = 320  # longer side of a picture
 MARK_SHARE: Final = (0.15, 0.6)  # of a picture's shorter side: on small pictures smaller marks show nothing of their shape

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.foreign_files import ordinary_bytes
+from upheld.common.errors import BadUse
+from upheld.common.foreign_files import ordinary_bytes
 from upheld.feature_store.logo_dataset import SPLITS
 
 MAX_LABEL_BYTES: Final = 4 << 20  # of one photo's labels; a thousand boxes need a hundredth of it

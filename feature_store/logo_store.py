@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store import digest, logo_dataset
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.feature_store.inputs import LogoPins
 from upheld.feature_store.logo_dataset import Dataset
 

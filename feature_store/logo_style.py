@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from upheld.common.params.logos import LogoCompose
 from upheld.feature_store.logo_mark import Mark
 from upheld.feature_store.logo_warp import Mask, Pixels
-from upheld.feature_store.params_logo import LogoCompose
 
 Colour = NDArray[np.float32]  # red, green, blue in [0, 1]
 PAD = 0.12  # of a mark's longer side: the plate's rim

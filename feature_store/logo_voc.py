@@ -9,8 +9,8 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.foreign_files import is_file, within
+from upheld.common.errors import BadUse
+from upheld.common.foreign_files import is_file, within
 from upheld.feature_store.logo_dataset import SPLITS
 from upheld.feature_store.logo_source import Mark, Photo, Source, check_brands, is_brand, label_text, list_text
 

@@ -15,15 +15,17 @@ import pyarrow as pa
 import typer
 from rich.progress import track
 
-from upheld.feature_store import atomic, contracts, params, sample_data_logos, sample_data_respond
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_data import SampleData
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.params.data import SampleData
+from upheld.common.terminal import console
+from upheld.feature_store import contracts, sample_data_logos, sample_data_respond
 from upheld.feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
 from upheld.feature_store.sample_data_posts import Posts, Week, monday_of, write
 from upheld.feature_store.sample_data_reviewers import answer, appeal, staff
 from upheld.feature_store.sample_data_scorer import decide, draw
-from upheld.feature_store.terminal import console
 
 
 @dataclass(frozen=True)

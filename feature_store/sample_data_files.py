@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.feature_store import atomic
+from upheld.common import files as atomic
+from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import SYNTHETIC_MARK
-from upheld.feature_store.errors import BadUse
 
 
 def write_mark(folder: Path, seed: int, as_of: datetime) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from upheld.common.params.logos import LogoCompose
 from upheld.feature_store import contracts
 from upheld.feature_store.logo_mark import OURS, Mark, load
 from upheld.feature_store.logo_paste import compose
-from upheld.feature_store.params_logo import LogoCompose
 from upheld.feature_store.sample_data_rng import identifier, stream, weighted
 
 PICTURES: Final = ("post_id", "media_uri", "width", "height", "brand", "x1", "y1", "x2", "y2")

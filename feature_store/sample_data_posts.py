@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from upheld.common.params.data import SampleData
 from upheld.feature_store import sample_data_clips as clips
 from upheld.feature_store import sample_data_images as images
 from upheld.feature_store import sample_data_logos as logos
-from upheld.feature_store.params_data import SampleData
 from upheld.feature_store.sample_data_rng import identifier, stream, weighted
 from upheld.feature_store.sample_data_text import HARD_STANCES, LANGUAGES, STANCES, Writer
 

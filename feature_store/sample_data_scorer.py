@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pandas as pd
 
-from upheld.feature_store.params_data import SampleData
+from upheld.common.params.data import SampleData
 from upheld.feature_store.sample_data_posts import Posts, Week
 from upheld.feature_store.sample_data_rng import identifier, stream
 

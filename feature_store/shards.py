@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing, write_json
 from upheld.feature_store import digest
-from upheld.feature_store.atomic import replacing, write_json
-from upheld.feature_store.errors import FailedWork
 
 SHARD_BYTES = 64 << 20  # held in memory until a shard is written
 

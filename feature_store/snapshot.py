@@ -14,18 +14,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.files import replacing_folder, write_json
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
 from upheld.feature_store import digest
-from upheld.feature_store import params as parameters
-from upheld.feature_store.atomic import replacing_folder, write_json
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.feature_store.contracts import SPLITS
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.inputs import Inputs, LogoPins, read_inputs
 from upheld.feature_store.ledger import Ledger
 from upheld.feature_store.pinned_features import PinnedFeatures
 from upheld.feature_store.snapshot_contract import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
 from upheld.feature_store.snapshot_tables import Tables, compose
-from upheld.feature_store.terminal import console
 from upheld.feature_store.verdicts import ITEM, weighed
 from upheld.feature_store.workspace_paths import FEATURES, INPUTS, SNAPSHOT
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 
+from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import TIMESTAMP
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.inputs import FeaturePins
 
 EXAMPLES_FILE: Final = "examples.parquet"  # EXAMPLES: one row a post and category

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from upheld.feature_store import atomic
+from upheld.common import files as atomic
+from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import ACTIONS
-from upheld.feature_store.errors import BadUse
 
 Bounded = Literal["auto_remove", "review"]  # the actions that have a threshold
 BOUNDED: tuple[Bounded, ...] = get_args(Bounded)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from upheld import ROOT
-from upheld.feature_store import atomic
+from upheld.common import files as atomic
 from upheld.registry import store_place
 
 SECRETS = "secrets.json"

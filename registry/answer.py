@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from upheld.feature_store import atomic
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import champion, mlflow_store, promote, proposal
 from upheld.registry.approval_log import ANSWERS
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from upheld.feature_store import atomic
-from upheld.feature_store.errors import BadUse
+from upheld.common import files as atomic
+from upheld.common.errors import BadUse
 
 Action = Literal["promote", "rollback", "reject", "timeout", "refused"]
 CHANGES = ("promote", "rollback")

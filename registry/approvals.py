@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.terminal import console, visible
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.terminal import console, visible
 from upheld.registry import approval_log
 from upheld.registry.approval_log import ANSWERS, Approval
 

@@ -12,19 +12,22 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from upheld.common import files as atomic
+from upheld.common import post_progress as progress
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console
 from upheld.evaluation import behaviour, behaviour_files, behaviour_suite, scores
 from upheld.evaluation.bins import bin_of, edges
 from upheld.evaluation.metric_rows import ALL
 from upheld.evaluation.operating_point import OperatingPoint, operating_point
 from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
-from upheld.feature_store import atomic, digest, params, post_features
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.terminal import console
+from upheld.feature_store import digest, post_features
 from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import mlflow_store, serve, verified
-from upheld.training import pipeline, progress, stage1
+from upheld.training import pipeline, stage1
 
 CASE_COLUMNS = ["case_id", "category", "language", "functionality", "identity", "label", "prob", "flagged", "passed"]
 MAX_LISTED = 20  # failures in behaviour.md; all of them are in metrics.parquet

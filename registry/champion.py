@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import approval_log, mlflow_store, verified
 from upheld.registry.approval_log import Action, Approval, Pair
 from upheld.registry.mlflow_store import Registry, Version

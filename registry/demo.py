@@ -13,12 +13,13 @@ import typer
 import yaml
 from rich.table import Table
 
-from upheld.feature_store import atomic, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params import params
+from upheld.common.terminal import console
 from upheld.feature_store.contracts import SYNTHETIC_MARK
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.feature_store.snapshot_contract import read_manifest
-from upheld.feature_store.terminal import console
 from upheld.feature_store.thresholds import Certificate, Thresholds
 from upheld.feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from upheld.registry import retrain

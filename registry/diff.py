@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.params import flatten
-from upheld.feature_store.terminal import console
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.params.params import flatten
+from upheld.common.terminal import console
 from upheld.feature_store.thresholds import BOUNDED, Thresholds
 from upheld.registry import mlflow_store
 from upheld.registry.mlflow_store import Registry, Version

@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from upheld.feature_store import freeze_log, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Main, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Main, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console
+from upheld.feature_store import freeze_log
 from upheld.feature_store.inputs import Event
-from upheld.feature_store.terminal import console
 
 MAX_REASON = 500  # characters; it stands on the first screen of every report
 

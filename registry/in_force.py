@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.errors import FailedWork
 from upheld.evaluation import week_source
-from upheld.feature_store import atomic, contracts
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
+from upheld.feature_store import contracts
 from upheld.feature_store.ledger import Ledger
 from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import champion, mlflow_store, verified

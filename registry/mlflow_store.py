@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from upheld import ROOT
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import store_place
 
 MODEL = "upheld-moderation"

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.feature_store import atomic, digest, freeze_log, logo_store
-from upheld.feature_store import params as parameters
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
+from upheld.feature_store import digest, freeze_log, logo_store
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.inputs import FeaturePins, PinnedTable

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.feature_store import atomic
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import approval_log, champion, mlflow_store, proposal
 from upheld.registry.approval_log import Approval, Pair
 from upheld.registry.mlflow_store import Version

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.evaluation.week_summary import WeeklySummary
-from upheld.feature_store import atomic
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import champion, mlflow_store, thresholds, verified
 from upheld.registry.approval_log import Pair

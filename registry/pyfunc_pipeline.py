@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 from mlflow.models import set_model
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 from upheld.training import pipeline, stage1
 
 

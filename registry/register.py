@@ -14,11 +14,12 @@ import pandas as pd
 import typer
 import yaml
 
-from upheld.feature_store import atomic, digest
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.params.params import flatten
+from upheld.feature_store import digest
 from upheld.feature_store import workspace_paths as paths
-from upheld.feature_store.command import STORE_FOLDER, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
-from upheld.feature_store.params import flatten
 from upheld.feature_store.snapshot_contract import MANIFEST_FILE, read_manifest
 from upheld.registry import mlflow_store
 from upheld.registry.mlflow_store import Registry, Version

@@ -11,8 +11,8 @@ import typer
 import yaml
 
 from upheld import ROOT
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
 from upheld.registry import retrain, runs
 
 

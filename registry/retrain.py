@@ -22,10 +22,10 @@ import yaml
 from rich.table import Table
 
 from upheld import ROOT
-from upheld.feature_store import params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
-from upheld.feature_store.terminal import console
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.params import params
+from upheld.common.terminal import console
 from upheld.registry import airflow_home, runs
 
 POLL_S = 0.5

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.registry import champion, mlflow_store
 
 

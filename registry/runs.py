@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.errors import BadUse
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.errors import BadUse
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 from upheld.registry import servers
 
 

@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from upheld.feature_store import author_history, freeze_log, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console, visible
+from upheld.feature_store import author_history, freeze_log
 from upheld.feature_store.ledger import Ledger
-from upheld.feature_store.terminal import console, visible
 from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import champion, mlflow_store, verified
 from upheld.registry.approval_log import Pair

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from upheld.common.errors import FailedWork
 from upheld.dags.process import die_with_parent
-from upheld.feature_store.errors import FailedWork
 
 HOST = "127.0.0.1"
 STOP_TIMEOUT_S = 20.0

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from upheld.feature_store import atomic
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import airflow_home, store_place
 
 LOCKS = ("airflow/up.lock", "ledger/.lock", ".features.lock")  # of whoever runs the servers, ingests, or extracts features

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 
 
 def refuse_copied(store: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.errors import BadUse
 from upheld.evaluation.report.files import FIRST_SCREEN
-from upheld.feature_store import atomic, digest
-from upheld.feature_store.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.feature_store.errors import BadUse
+from upheld.feature_store import digest
 from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import mlflow_store, verified
 from upheld.registry.mlflow_store import Registry, Version

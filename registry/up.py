@@ -21,10 +21,10 @@ from typing import IO, Annotated, Any
 import typer
 
 from upheld import ROOT
-from upheld.feature_store import atomic
-from upheld.feature_store.command import STORE_FOLDER, AsJson, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
-from upheld.feature_store.terminal import console
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, AsJson, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.terminal import console
 from upheld.registry import airflow_home, mlflow_store, schedules, servers
 from upheld.registry.servers import HOST, Server
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store import digest
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.registry import approval_log, mlflow_store
 from upheld.registry.mlflow_store import Registry, Version
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 from upheld.feature_store.thresholds import BOUNDED, Thresholds
 from upheld.feature_store.workspace_paths import CHAMPION_SCORES
 from upheld.registry import mlflow_store, runs

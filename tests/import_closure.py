@@ -11,8 +11,8 @@ PACKAGES = ("dags", "evaluation", "feature_store", "registry", "training")
 PLUMBING = {
     *(f"feature_store/{name}.py" for name in ("atomic", "command", "errors")),
     *(f"feature_store/{file.name}" for file in (REPOSITORY / "feature_store").glob("params*.py")),
-    "feature_store/progress.py",
-    "training/progress.py",
+    "common/progress.py",
+    "common/post_progress.py",
 }
 HOLDERS = {"params", "settings", "loaded"}  # what our code calls the whole of the parameters
 

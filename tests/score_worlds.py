@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from upheld.feature_store import params
+from upheld.common.params import params
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from upheld import cli
-from upheld.feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
+from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("evaluation", "feature_store", "registry", "training")
@@ -98,9 +98,9 @@ def test_an_unknown_command_is_bad_use(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_core_s_modules_come_without_typer() -> None:
     """A command brings Typer; what is computed with scores does not need it, nor do errors and the terminal."""
     modules = [
-        "upheld.feature_store.errors",
-        "upheld.feature_store.terminal",
-        "upheld.feature_store.progress",
+        "upheld.common.errors",
+        "upheld.common.terminal",
+        "upheld.common.progress",
         "upheld.evaluation.audit_plan",
         "upheld.evaluation.metrics",
     ]

@@ -14,11 +14,11 @@ from rich.table import Table
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post
 from tests.weeks import deliver as deliver_week
 from tests.weeks import tables
+from upheld.common.command import command
+from upheld.common.terminal import console, visible
 from upheld.evaluation import audit_sample, evaluate, weekly
 from upheld.feature_store import expectations, features, ingest
-from upheld.feature_store.command import command
 from upheld.feature_store.ledger import Ledger
-from upheld.feature_store.terminal import console, visible
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = "\x1b[31mEVIL\x1b]0;pwn\x07\u202eecafeb\x9b2J\nupheld ingest: all is well\u2028next"
@@ -124,7 +124,7 @@ def test_no_console_is_made_anywhere_else() -> None:
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Console"
     ]
     assert len(paths) > 100
-    assert made == [], "make it with upheld.feature_store.terminal.console"
+    assert made == [], "make it with upheld.common.terminal.console"
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch) -> None:

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.files import replacing_folder
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
 from upheld.feature_store import digest
-from upheld.feature_store import params as parameters
-from upheld.feature_store.atomic import replacing_folder
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.feature_store.contents import Spectrogram, sounds_of
 from upheld.feature_store.shards import Shards
 from upheld.feature_store.snapshot_contract import pins_of, read_manifest, read_snapshot
-from upheld.feature_store.terminal import console
 from upheld.feature_store.workspace_paths import AUDIO_MODEL, SNAPSHOT
 from upheld.training import stage
 from upheld.training.audio_model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from upheld.feature_store.atomic import write_json
+from upheld.common.errors import FailedWork
+from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.contents import Spectrogram
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.extractors.log_mel import NUM_BANDS
 
 Array = NDArray[np.float32]

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from upheld.feature_store.atomic import replacing
+from upheld.common.files import replacing
 
 
 @dataclass

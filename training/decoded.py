@@ -5,9 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
+from upheld.common.post_progress import bars, reporter
 from upheld.feature_store.shards import Shards
-from upheld.training.progress import bars, reporter
 
 
 def filled(

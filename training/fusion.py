@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.feature_store import params as parameters
-from upheld.feature_store.atomic import replacing, write_json
-from upheld.feature_store.command import PARAM_OPTIONS, Output, ParamOptions, command
-from upheld.feature_store.errors import FailedWork
+from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing, write_json
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
 from upheld.feature_store.snapshot_contract import read_snapshot
-from upheld.feature_store.terminal import console
 from upheld.feature_store.workspace_paths import FUSION, SCORES, SNAPSHOT, STAGE1
 from upheld.training import fusion_model, score_table
 

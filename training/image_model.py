@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from upheld.feature_store.atomic import write_json
+from upheld.common.errors import FailedWork
+from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
 from upheld.feature_store.backbones.pretrained import image_origin
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.extractors.image_decoding import Picture, decode_square
 
 Array = NDArray[np.float32]

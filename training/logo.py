@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import typer
 
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing, replacing_folder
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
 from upheld.feature_store import logo_dataset
-from upheld.feature_store import params as parameters
-from upheld.feature_store.atomic import replacing, replacing_folder
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.logo_dataset import CORNERS, Dataset
-from upheld.feature_store.terminal import console
 from upheld.feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
 from upheld.training import logo_detector, stage
 from upheld.training.logo_detector import Detector

@@ -12,14 +12,14 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from upheld.feature_store import params as parameters
-from upheld.feature_store.atomic import replacing
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.files import replacing
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
 from upheld.feature_store.logo_dataset import checked_bytes
 from upheld.feature_store.logo_image import Unreadable
 from upheld.feature_store.logo_look import look, photo_bytes
-from upheld.feature_store.terminal import console
 from upheld.feature_store.workspace_paths import LOGO_MODEL
 from upheld.training import logo_detector
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from upheld.feature_store.atomic import write_json
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
+from upheld.common.files import write_json
 from upheld.feature_store.logo_image import upright
 from upheld.training.logo_photos import BATCH, DETECTIONS, SIZES, Backend, letterbox
 

@@ -22,8 +22,8 @@ from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetw
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
+from upheld.common.errors import BadUse
 from upheld.feature_store.backbones.image import empty_image_backbone, load_image_backbone
-from upheld.feature_store.errors import BadUse
 
 SHARED = "shared"  # the map, eight times smaller than the picture, that regions are cut out of
 ANCHORS = {"8": (24, 40), "16": (64, 96), "32": (144, 240)}  # by stride; sides in pixels: half of all marks are 4 % to 33 % of a photo

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.feature_store.atomic import replacing_folder, write_json
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing_folder, write_json
+from upheld.common.post_progress import Report, silent
 from upheld.training import logo_detector, logo_photos
 from upheld.training.logo_detector import Detector
 from upheld.training.logo_photos import BATCH
-from upheld.training.progress import Report, silent
 
 AT_ONCE = 4 * BATCH  # pictures whose bytes are in memory
 ANY_SIZE = 2**62  # pixels: whoever took the pictures in has judged them by its bounds

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 from upheld.feature_store.logo_appearances import per_image
 from upheld.training.fusion_model import LOGO
 

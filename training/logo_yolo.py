@@ -17,9 +17,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from upheld.common.errors import BadUse
+from upheld.common.params.training import Logo
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_training import Logo
 from upheld.training.logo_photos import Found, PhotoMap, Pixels
 
 ENVIRONMENT = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false", "ULTRALYTICS_SAFE_LOAD": "1"}

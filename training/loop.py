@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from upheld.feature_store import progress
+from upheld.common import progress
+from upheld.common.params.training import Fit
+from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import autocast, deterministic
-from upheld.feature_store.params_training import Fit
-from upheld.feature_store.terminal import console
 from upheld.training.checkpoint import State, load_checkpoint, save_checkpoint
 from upheld.training.data import Rows, epoch_batches, share_of_batch
 from upheld.training.optimizer import build_optimizer, set_progress

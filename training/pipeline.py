@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import ValidationError
 
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing_folder, write_json
+from upheld.common.post_progress import Report, silent
 from upheld.feature_store import calibration_map, digest
 from upheld.feature_store import workspace_paths as paths
-from upheld.feature_store.atomic import replacing_folder, write_json
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.snapshot_contract import MEMBERSHIP_FILE, read_manifest
 from upheld.training import fusion_model, logo_signals, stage1
-from upheld.training.progress import Report, silent
 
 if TYPE_CHECKING:
     from upheld.training.logo_detector import Detector

@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from upheld.common.errors import FailedWork
+from upheld.common.params.data import Ingest
 from upheld.feature_store import digest, post_features
 from upheld.feature_store.contents import Spectrogram, spectrogram
 from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.features_at_hand import FeaturesAtHand, Tools
 from upheld.feature_store.ingest_files import Delivery
 from upheld.feature_store.ingest_media import MediaFile, Pair, check_all
-from upheld.feature_store.params_data import Ingest
 from upheld.feature_store.snapshot_features import enriched
 from upheld.training.stage1 import Media
 

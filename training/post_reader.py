@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from upheld.common.errors import BadUse
 from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.features_at_hand import Tools
 from upheld.feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, read_batches

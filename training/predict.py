@@ -11,16 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from upheld.common import post_progress as progress
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
 from upheld.feature_store import contents
-from upheld.feature_store import params as parameters
 from upheld.feature_store import workspace_paths as paths
-from upheld.feature_store.atomic import replacing
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.inputs import Inputs, read_inputs
 from upheld.feature_store.snapshot_contract import read_snapshot
-from upheld.feature_store.terminal import console
-from upheld.training import logo_pictures, logo_signals, pipeline, progress, score_table, stage1
+from upheld.training import logo_pictures, logo_signals, pipeline, score_table, stage1
 from upheld.training.snapshot_media import whole
 
 UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on

@@ -11,15 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from upheld.common import post_progress as progress
+from upheld.common.errors import BadUse
+from upheld.common.files import replacing
+from upheld.common.params.params import Params
 from upheld.feature_store import contracts, digest
-from upheld.feature_store.atomic import replacing
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.features_at_hand import Tools
 from upheld.feature_store.ingest_findings import Rules
 from upheld.feature_store.ingest_media import image_decoders
-from upheld.feature_store.params import Params
 from upheld.feature_store.thresholds import Thresholds, strongest
-from upheld.training import pipeline, post_reader, progress
+from upheld.training import pipeline, post_reader
 from upheld.training.post_media import Batch
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 
 Content = TypeVar("Content")  # bytes, or a spectrogram
 

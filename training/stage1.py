@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from upheld.common.post_progress import Report, silent
 from upheld.feature_store.contents import Spectrogram
 from upheld.training.audio_model import AudioModel, load_audio, predict_audio
 from upheld.training.image_model import ImageModel, batches, load_image, predict_image
-from upheld.training.progress import Report, silent
 from upheld.training.text_model import TextModel, load_text, predict_text
 
 Array = NDArray[np.float32]

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
 from upheld.feature_store import digest
-from upheld.feature_store import params as parameters
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.snapshot_contract import read_snapshot
-from upheld.feature_store.terminal import console
 from upheld.feature_store.workspace_paths import SNAPSHOT, TEXT_MODEL
 from upheld.training import stage
 from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig
 
-from upheld.feature_store.atomic import write_json
+from upheld.common.errors import FailedWork
+from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.text import empty_encoder, load_text_backbone, mean_over_tokens, padded
-from upheld.feature_store.errors import FailedWork
 
 Array = NDArray[np.float32]
 

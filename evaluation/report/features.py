@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from upheld.common.errors import BadUse
 from upheld.evaluation.metric_rows import ALL
-from upheld.feature_store.errors import BadUse
 
 MIN_POSTS = 20  # of a language that may be named as the least covered
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from upheld.common import files as atomic
 from upheld.evaluation.report import render
-from upheld.feature_store import atomic
 
 FIRST_SCREEN = "first_screen.md"  # what a question about a version shows of its report
 

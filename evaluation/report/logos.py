@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from upheld.common.errors import BadUse
 from upheld.evaluation.exposure import COLUMNS
 from upheld.evaluation.metric_rows import ALL
-from upheld.feature_store.errors import BadUse
 
 FIGURES = ("map_50", "map_50_95", "recall", "precision", "false_alarms_per_1000")
 OF_BRAND = ("ap_50", "recall", "precision")

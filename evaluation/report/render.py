@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from upheld.common.terminal import visible
 from upheld.evaluation.report import charts, logo_sentences, sentences, svg, week_story, words
-from upheld.feature_store.terminal import visible
 
 FOLDER = Path(__file__).parent
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from upheld.common.errors import BadUse
+from upheld.common.params.extractors import Clip
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_features import Clip
 
 
 class ClipModel(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 
 BLOCK = 32  # weights per Q4_0 block (QK in e5.c)
 BLOCK_BYTES = 18  # float16 scale + 16 bytes of nibbles

@@ -10,8 +10,8 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.backbones.pretrained import LITE0, converted, lite0_weights
-from upheld.feature_store.errors import BadUse, FailedWork
 
 LITE0_TIMM = "tf_efficientnet_lite0"
 TORCHVISION = "torchvision/"  # prefix of names that torchvision, not timm, resolves

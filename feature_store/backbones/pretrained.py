@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.files import replacing
 from upheld.feature_store import digest
-from upheld.feature_store.atomic import replacing
-from upheld.feature_store.errors import BadUse, FailedWork
 
 if TYPE_CHECKING:
     import torch

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PretrainedConfig
 from transformers.initialization import no_init_weights
 
+from upheld.common.errors import BadUse
 from upheld.feature_store.backbones import e5_packed
 from upheld.feature_store.backbones.pretrained import (
     E5_SMALL,
@@ -20,7 +21,6 @@ from upheld.feature_store.backbones.pretrained import (
     packaged_file,
     text_origin,
 )
-from upheld.feature_store.errors import BadUse
 
 
 def load_text_backbone(name: str) -> tuple[nn.Module, Tokenizer, str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from upheld.common.errors import BadUse
 from upheld.feature_store import digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.frame_picks import UniformPicks
 from upheld.feature_store.extractors.video_frames import Frame, Picture, read_video, upright

@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from upheld.feature_store import digest, params_media
+from upheld.common.params import media as params_media
+from upheld.feature_store import digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from PIL import Image
 
+from upheld.common.errors import FailedWork
 from upheld.feature_store import digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.image_decoding import decode_within

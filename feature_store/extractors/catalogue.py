@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from upheld.common.errors import BadUse
+from upheld.common.params.params import Params
 from upheld.feature_store.decoding_contract import load_class
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.extractors.contract import Extractor
-from upheld.feature_store.params import Params
 
 # name -> module:class; modules are imported only when asked for.
 EXTRACTORS: Final[dict[str, str]] = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Final
 
+from upheld.common.params.extractors import VisionAnswer, is_loopback
 from upheld.feature_store.decoding_contract import Refused
-from upheld.feature_store.params_features import VisionAnswer, is_loopback
 
 KEY_VARIABLE: Final = "UPHELD_VISION_API_KEY"
 _MAX_REPLY_BYTES = 1 << 20

@@ -3,8 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+from upheld.common.params.extractors import Clip
 from upheld.feature_store import digest
-from upheld.feature_store.params_features import Clip
 
 
 def lacking(settings: Clip) -> str | None:

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from upheld.common.params.params import Params
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.params import Params
 
 Kind = Literal["text", "image", "video", "audio"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from upheld.common.errors import BadUse
 from upheld.feature_store.backbones.pretrained import image_origin
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.image_decoding import decode_square

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from upheld.common.params.media import Keyframes as Settings
 from upheld.feature_store import digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.frame_picks import UniformPicks
 from upheld.feature_store.extractors.scene_changes import CutDetector
 from upheld.feature_store.extractors.video_frames import Frame, Picture, read_video, rgb
-from upheld.feature_store.params_media import Keyframes as Settings
 
 FRAME = pa.struct([("digest", pa.string()), ("time_s", pa.float32()), ("picked", pa.string()), ("jpeg", pa.large_binary())])
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from upheld.common.errors import BadUse
 from upheld.feature_store.backbones.pretrained import text_origin
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
 

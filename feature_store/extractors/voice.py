@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from upheld.common.params.media import Speech
 from upheld.feature_store.extractors.audio_track import RATE_HZ, Samples, as_float
-from upheld.feature_store.params_media import Speech
 
 WEIGHTS = "silero_vad_v6.onnx"
 

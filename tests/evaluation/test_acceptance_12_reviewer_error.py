@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from upheld.common.params import params
 from upheld.evaluation import intervals, reviewer_error
 from upheld.evaluation.fairness import Cells
 from upheld.evaluation.reviewer_error import Gold
-from upheld.feature_store import params
 
 SECTION = params.load(Path(__file__).parents[2] / "params.yaml").reviewers
 Array = np.ndarray

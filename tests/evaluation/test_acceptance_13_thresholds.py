@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from scipy.stats import beta, chi2
 
+from upheld.common.params import params
 from upheld.evaluation import bins, cube_build, removal_decision, review_decision, sample_size, thresholds
 from upheld.evaluation.tails import tails
-from upheld.feature_store import params
 from upheld.feature_store.thresholds import Thresholds
 
 SECTION = params.load(Path(__file__).parents[2] / "params.yaml").thresholds

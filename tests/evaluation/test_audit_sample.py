@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from score_worlds import PARAMS, settings
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import audit_frame, audit_sample, sampling
-from upheld.feature_store.errors import BadUse
 
 SECRET = b"0123456789abcdef"
 NOW = datetime(2026, 11, 2, tzinfo=UTC)

@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import binomtest, ttest_1samp
 from score_worlds import settings
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour, behaviour_suite
 from upheld.evaluation.scores import Columns, parse_columns
-from upheld.feature_store.errors import BadUse
 
 COLUMNS = [
     "category", "language", "group_column", "group_value", "metric",

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from upheld.common.errors import BadUse
+from upheld.common.params.evaluation import Calibration
 from upheld.evaluation import calibration
 from upheld.feature_store import calibration_map
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_evaluation import Calibration
 
 SECTION = Calibration(share=0.5, min_labels=20)
 

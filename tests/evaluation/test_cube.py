@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import bins, cube_build
 from upheld.evaluation import cube as cubes
 from upheld.evaluation.cube import LABELS, ZONES, Cube
-from upheld.feature_store.errors import BadUse
 
 
 def build(rows: pd.DataFrame, **options) -> Cube:

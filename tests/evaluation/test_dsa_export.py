@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from score_worlds import PARAMS, settings, table, thresholds
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import dsa_export, evaluate
 from upheld.evaluation.dsa_export import HEADER, Report
-from upheld.feature_store.errors import BadUse
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from score_worlds import thresholds
 
+from upheld.common.params.evaluation import Gate
 from upheld.evaluation import gate
 from upheld.evaluation.metric_rows import COLUMNS
-from upheld.feature_store.params_evaluation import Gate
 from upheld.feature_store.thresholds import Thresholds
 
 PARAMS = Gate(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from upheld.common.errors import BadUse
 from upheld.evaluation.report import features, render
-from upheld.feature_store.errors import BadUse
 
 
 def row(language: str, posts: int, present: int, **more: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from score_worlds import PARAMS, settings, table
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import evaluate, logo_evaluate
 from upheld.evaluation.logo_inputs import Inputs
 from upheld.evaluation.report import logo_sentences, logos, render
-from upheld.feature_store.errors import BadUse
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "a|b`c`[d](javascript:alert(3))", "{{ 7*7 }}", "y" * 300)
 PICTURE = re.compile(r'<img src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)" alt="([^"]+)">')

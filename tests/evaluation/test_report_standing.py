@@ -11,9 +11,9 @@ import pytest
 from score_worlds import PARAMS, settings, table, thresholds
 from weeks import deliver, tables
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour, behaviour_files, evaluate, logo_evaluate, weekly
 from upheld.feature_store import freeze_log
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.inputs import Event
 
 EVENT = Event(category="spam", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="news <b>quotes</b>")

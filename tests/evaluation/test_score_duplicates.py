@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from score_worlds import PARAMS, table
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import calibrate, evaluate, score_duplicates, scores
-from upheld.feature_store.errors import BadUse
 
 
 def rows(num: int = 6) -> pd.DataFrame:

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import score_rows, scores
 from upheld.feature_store.contracts import SCORES, SCORES_REQUIRED
-from upheld.feature_store.errors import BadUse
 
 GOOD = {"item_id": ["a", "b", "c"], "category": "spam", "language": ["en", "de", None], "score": [0.1, 0.9, 0.5], "label": [0.0, 1.0, None]}
 

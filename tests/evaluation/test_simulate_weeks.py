@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import binom
 from score_worlds import PARAMS, settings
 
+from upheld.common.errors import BadUse
 from upheld.evaluation import audit_sample, removal, sampling, simulate_weeks, simulation, simulation_rules
-from upheld.feature_store.errors import BadUse
 
 SECTION = settings().thresholds
 NOW = datetime(2026, 11, 2, tzinfo=UTC)

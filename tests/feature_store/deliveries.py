@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.feature_store import contracts, ingest, ledger, params
+from upheld.common.params import params
+from upheld.feature_store import contracts, ingest, ledger
 
 Row = dict[str, Any]
 AS_OF = datetime(2026, 11, 2, tzinfo=UTC)

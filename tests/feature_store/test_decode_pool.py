@@ -15,10 +15,10 @@ import pytest
 
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.hostile_decoders import MALFORMED
+from upheld.common.errors import FailedWork
 from upheld.feature_store.decode_channel import Channel
 from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.decoding_contract import Refused
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 
 HOSTILE = "tests.feature_store.hostile_decoders:Hostile"

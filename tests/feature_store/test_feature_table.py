@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.feature_table import KEYS, FeatureStore
 from upheld.feature_store.lance import connect
 

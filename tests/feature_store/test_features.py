@@ -15,8 +15,9 @@ import pytest
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
-from upheld.feature_store import digest, features, ledger, progress
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common import progress
+from upheld.common.errors import BadUse, FailedWork
+from upheld.feature_store import digest, features, ledger
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.feature_table import KEYS, FeatureStore
 

@@ -4,8 +4,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upheld.common.params.data import Splits
 from upheld.feature_store.groups import MIN_GROUP_SIZE, group
-from upheld.feature_store.params_data import Splits
 
 PARAMS = Splits(
     calib_share=0.2,

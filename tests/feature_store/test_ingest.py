@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post, rows, take
+from upheld.common.errors import BadUse
 from upheld.feature_store import contracts, ingest, ledger
-from upheld.feature_store.errors import BadUse
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 

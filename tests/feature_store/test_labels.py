@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upheld.common.params.data import Labels
 from upheld.feature_store import contracts, labels, verdicts
-from upheld.feature_store.params_data import Labels
 
 PARAMS = Labels(min_shared_items=200, max_reviewer_share=0.2)
 END = pd.Timestamp("2026-10-01", tz="UTC")

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from tests.feature_store.deliveries import AS_OF, ROOT, decision, deliver, outcome, post, rows, take
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store import contracts, ledger
-from upheld.feature_store.errors import BadUse, FailedWork
 
 # An ingest that kills itself before its n-th write to a table (or before the commit marker, at "marker").
 KILLED = """

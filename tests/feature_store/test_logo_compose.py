@@ -13,12 +13,12 @@ from PIL import Image
 
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import coco, jpeg, picture, put
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params.logos import LogoCompose
+from upheld.common.params.params import Params
 from upheld.feature_store import logo_compose, logo_composites, logo_dataset, logo_groups, logo_paste
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.feature_store.logo_boxes import overlaps
 from upheld.feature_store.logo_mark import OURS, Mark, load
-from upheld.feature_store.params import Params
-from upheld.feature_store.params_logo import LogoCompose
 
 MARKS = load(OURS)[0]
 

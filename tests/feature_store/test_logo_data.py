@@ -12,8 +12,8 @@ from PIL import Image
 from tests import logo_world
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
+from upheld.common.errors import FailedWork
 from upheld.feature_store import logo_data, logo_dataset, logo_store
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.ledger import Ledger
 from upheld.feature_store.logo_backgrounds import Background
 from upheld.feature_store.logo_mark import OURS

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.logo_folders import jpeg, picture
+from upheld.common.errors import BadUse
 from upheld.feature_store import logo_dataset, logo_groups, logo_image, logo_merge
-from upheld.feature_store.errors import BadUse
 
 
 def named(number: int) -> str:

@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params.logos import LogoData
 from upheld.feature_store import logo_backgrounds, logo_import, logo_look
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.feature_store.logo_image import Unreadable, upright
 from upheld.feature_store.logo_look import Seen, look
 from upheld.feature_store.logo_mark import load
-from upheld.feature_store.params_logo import LogoData
 
 pytestmark = pytest.mark.timeout(60)
 RULES = parameters().logo_data

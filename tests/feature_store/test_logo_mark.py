@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.feature_store.logo_folders import put
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.logo_mark import OURS, SIDE_PX, load
 from upheld.feature_store.logo_svg import MAX_BYTES, MarkRefused, draw
 

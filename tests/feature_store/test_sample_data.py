@@ -14,7 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from upheld.feature_store import params, sample_data
+from upheld.common.params import params
+from upheld.feature_store import sample_data
 
 ROOT = Path(__file__).parents[2]
 STAMP = pa.timestamp("us", tz="UTC")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.feature_store.deliveries import ROOT, parameters, take
 from tests.feature_store.test_sample_data import contents, read
-from upheld.feature_store import logo_outcomes, params, sample_data
+from upheld.common.params import params
+from upheld.feature_store import logo_outcomes, sample_data
 from upheld.feature_store.logo_boxes import overlaps
 from upheld.feature_store.logo_mark import OURS
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from upheld.feature_store import params, sample_data
+from upheld.common.params import params
+from upheld.feature_store import sample_data
 from upheld.feature_store.sample_data_posts import Week, monday_of
 from upheld.feature_store.sample_data_reviewers import answer, staff
 from upheld.feature_store.sample_data_scorer import draw

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from upheld.common.errors import FailedWork
 from upheld.feature_store import shards
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.shards import Shards, keep_only
 
 RANDOM = np.random.default_rng(4)

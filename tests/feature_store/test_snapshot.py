@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params import params as parameters
 from upheld.feature_store import contracts, digest, snapshot
-from upheld.feature_store import params as parameters
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.feature_store.ledger import Ledger, writing
 from upheld.feature_store.snapshot_tables import Tables, compose
 

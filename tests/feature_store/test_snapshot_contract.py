@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 from upheld.feature_store.snapshot_contract import (
     EXAMPLES,
     EXAMPLES_FILE,

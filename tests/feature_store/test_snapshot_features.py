@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from upheld.common.params import params as parameters
 from upheld.feature_store import digest
-from upheld.feature_store import params as parameters
 from upheld.feature_store.feature_coverage import coverage
 from upheld.feature_store.feature_table import KEYS, FeatureStore
 from upheld.feature_store.inputs import PinnedTable

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upheld.common.params.data import Splits
 from upheld.feature_store import splits
-from upheld.feature_store.params_data import Splits
 
 PARAMS = Splits(
     calib_share=0.2,

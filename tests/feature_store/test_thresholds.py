@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 from upheld.feature_store.thresholds import Thresholds, strongest
 
 GRID = [None, 0.0, 0.3, 0.6, 1.0]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from upheld.common.errors import FailedWork
 from upheld.feature_store.decoding_contract import Refused, Undecodable
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.extractors.contract import Extractor
 
 CATALOGUE = {

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held, thresholds_json
 
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store import digest
-from upheld.feature_store.errors import BadUse, FailedWork
 from upheld.registry import (
     answer,
     approval_log,

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from weeks import deliver, tables
 
+from upheld.common.errors import BadUse
 from upheld.feature_store import ingest, logo_dataset, logo_store, sample_data
-from upheld.feature_store.errors import BadUse
 from upheld.registry import demo, retrain
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"

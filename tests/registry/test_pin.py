@@ -11,10 +11,10 @@ import pytest
 
 from tests import logo_world
 from tests.feature_store.deliveries import deliver, post, take
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
 from upheld.feature_store import expectations, logo_store
-from upheld.feature_store import params as parameters
 from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.feature_table import KEYS, FeatureStore

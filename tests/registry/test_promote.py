@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held
 
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import approval_log, mlflow_store, promote, proposal, register, rollback, serve, thresholds
 from upheld.registry.approval_log import Pair
 

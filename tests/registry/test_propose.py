@@ -10,10 +10,11 @@ from finished_workspaces import register_two_that_pass_and_one_that_is_held
 from score_worlds import PARAMS, thresholds
 from weeks import deliver, tables
 
+from upheld.common.errors import BadUse
+from upheld.common.params import params
 from upheld.evaluation import behaviour_files, weekly
 from upheld.evaluation.week_summary import ModelSummary, WeeklySummary
-from upheld.feature_store import freeze_log, ingest, inputs, params
-from upheld.feature_store.errors import BadUse
+from upheld.feature_store import freeze_log, ingest, inputs
 from upheld.feature_store.inputs import Event
 from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import champion, in_force, mlflow_store, pin, promote, proposal, propose

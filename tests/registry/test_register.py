@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import diff, mlflow_store, register
 
 MakeWorkspace = Callable[..., Path]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 from upheld.registry import retrain, runs
 
 NAMES = ("manual__2026-10-05T03-00-00.123456-00-00", "manual__2026-10-12T03-00-00.123456-00-00", "scheduled__2026-10-12T03-00-00-00-00")

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 from upheld.registry import airflow_home, mlflow_store, schedules, servers
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from upheld.feature_store import params as parameters
+from upheld.common.params import params as parameters
+from upheld.common.params.training import Fusion
 from upheld.feature_store.contracts import SCORES
-from upheld.feature_store.params_training import Fusion
 from upheld.training import fusion, fusion_model
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
 from upheld.feature_store import digest
-from upheld.feature_store import params as parameters
 from upheld.feature_store.backbones.image import empty_image_backbone
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.extractors import image_decoding
 from upheld.feature_store.extractors.image_decoding import decode_square
 from upheld.training import image, image_model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
 from upheld.training.logo_faster_rcnn import FasterRcnnBackend
 from upheld.training.logo_network import ANCHORS, REGION, SHARED, FasterRcnn
 from upheld.training.optimizer import build_optimizer

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from upheld.common.errors import FailedWork
 from upheld.feature_store import contents, digest
-from upheld.feature_store.errors import FailedWork
 from upheld.training import logo_detector, logo_pictures, logo_scan
 from upheld.training.logo_faster_rcnn import FasterRcnnBackend
 from upheld.training.logo_network import FasterRcnn

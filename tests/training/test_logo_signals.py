@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 from upheld.training import logo_signals
 from upheld.training.fusion_model import LOGO
 from upheld.training.logo_pictures import NOTHING

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import nn
 
-from upheld.feature_store import progress
-from upheld.feature_store.params_training import Training
+from upheld.common import progress
+from upheld.common.params.training import Training
 from upheld.training.data import Examples
 from upheld.training.loop import fit
 from upheld.training.losses import masked_loss

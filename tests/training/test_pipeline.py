@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from upheld.common.errors import FailedWork
 from upheld.feature_store import digest
-from upheld.feature_store.errors import FailedWork
 from upheld.training import pipeline
 from upheld.training.stage1 import NO_MEDIA, Media
 
@@ -230,7 +230,7 @@ def test_an_unfinished_workspace_is_no_bundle(workspace, tmp_path) -> None:
 LOADER = """
 import sys
 from pathlib import Path
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 from upheld.training import pipeline, text_model
 try:
     (pipeline.load if sys.argv[1] == "bundle" else text_model.load_text)(Path(sys.argv[2]))

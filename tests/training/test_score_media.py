@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
 from upheld.feature_store import decode_pool
-from upheld.feature_store import params as parameters
 from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.errors import FailedWork
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.ingest_media import image_decoders
 from upheld.feature_store.thresholds import Thresholds

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
 from upheld.feature_store import digest
-from upheld.feature_store import params as parameters
-from upheld.feature_store.errors import FailedWork
 from upheld.training import text
 from upheld.training.text_model import load_text, predict_text, save_text
 

@@ -10,11 +10,11 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.backbones import e5_packed
 from upheld.feature_store.backbones.image import empty_image_backbone, load_image_backbone
 from upheld.feature_store.backbones.pretrained import E5_SMALL, LITE0, converted, packaged_file
 from upheld.feature_store.backbones.text import load_text_backbone
-from upheld.feature_store.errors import BadUse, FailedWork
 
 SENTENCES = [
     "how much protein should a woman eat per day",

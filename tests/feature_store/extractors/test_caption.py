@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from upheld.feature_store import params
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
+from upheld.common.params import params
 from upheld.feature_store.extractors.caption import Caption
 
 PARAMS_FILE = Path(__file__).resolve().parents[3] / "params.yaml"

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.feature_store.extractors.pictures import blobs, encoded
-from upheld.feature_store import params as parameters
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
+from upheld.common.params import params as parameters
 from upheld.feature_store.extractors.clip_image import ClipImage
 from upheld.feature_store.extractors.clip_text import ClipText
 
@@ -92,9 +92,7 @@ def test_code_beside_the_text_tower_is_never_run_even_where_somebody_says_yes(tm
     described = {"model_cfg": TINY | {"text_cfg": text}, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (clip / "open_clip_config.json").write_text(json.dumps(described))
     save_file({"logit_scale": torch.zeros(())}, clip / "open_clip_model.safetensors")
-    script = (
-        "import sys; from upheld.feature_store.backbones.clip import load_clip; from upheld.feature_store.params_features import Clip; "
-    )
+    script = "import sys; from upheld.feature_store.backbones.clip import load_clip; from upheld.common.params.extractors import Clip; "
     script += "load_clip(Clip.model_construct(model='ViT-B-32', pretrained=sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", script, str(clip)], input="y\n" * 9, capture_output=True, text=True)
     assert not (tmp_path / "ran").exists()

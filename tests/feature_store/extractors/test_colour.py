@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.feature_store.extractors.pictures import as_numbers, blobs, encoded
-from upheld.feature_store import params as parameters
+from upheld.common.params import params as parameters
 from upheld.feature_store.extractors.colour import CHANNELS, Colour
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from upheld.feature_store import params
+from upheld.common.params import params
 from upheld.feature_store.extractors.faces import Faces
 
 REPOSITORY = Path(__file__).resolve().parents[3]

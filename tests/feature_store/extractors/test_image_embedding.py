@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from tests.feature_store.extractors.pictures import blobs, encoded
-from upheld.feature_store import params as parameters
+from upheld.common.errors import BadUse
+from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.pretrained import lite0_weights
 from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.extractors.image_embedding import WIDTH, ImageEmbedding
 
 

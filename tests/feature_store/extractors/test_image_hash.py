@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from tests.feature_store.extractors.pictures import blobs, encoded
-from upheld.feature_store import params as parameters
+from upheld.common.params import params as parameters
 from upheld.feature_store.extractors.image_hash import ImageHash
 
 # Meta's reference bounds for PDQ; for pHash what its author calls similar.

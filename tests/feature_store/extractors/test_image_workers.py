@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.feature_store.extractors.pictures import blobs, encoded
-from upheld.feature_store import params as parameters
+from upheld.common.params import params as parameters
 from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.decoding_contract import Refused
 from upheld.feature_store.extractors import catalogue

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from upheld.common.params import params as parameters
 from upheld.feature_store import contracts
-from upheld.feature_store import params as parameters
 from upheld.feature_store.decoding_contract import Arrays
 from upheld.feature_store.extractors.language import Language
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from upheld.feature_store import params
+from upheld.common.params import params
 from upheld.feature_store.decoding_contract import Undecodable
 from upheld.feature_store.extractors.ocr import Ocr
 

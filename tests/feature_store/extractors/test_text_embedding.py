@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from upheld.feature_store import params as parameters
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
+from upheld.common.params import params as parameters
 from upheld.feature_store.extractors.text_embedding import WIDTH, TextEmbedding
 
 TEXTS = [

@@ -10,7 +10,7 @@ import pytest
 
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
-from upheld.feature_store.errors import BadUse, FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.extractors import whisper_weights
 from upheld.feature_store.extractors.speech import Speech
 from upheld.feature_store.extractors.transcript import Transcript

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from upheld.feature_store import params
+from upheld.common.errors import BadUse
+from upheld.common.params import params
 from upheld.feature_store.decoding_contract import Refused
-from upheld.feature_store.errors import BadUse
 from upheld.feature_store.extractors.vision_answer import VisionAnswer
 
 PARAMS_FILE = Path(__file__).resolve().parents[3] / "params.yaml"

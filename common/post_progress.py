@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from upheld.feature_store import progress
+from upheld.common import progress
 
 Report = Callable[[int], None]  # is told how many posts have been done since its last call
 

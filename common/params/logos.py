@@ -4,7 +4,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
-from upheld.feature_store.params_section import Section, Share
+from upheld.common.params.section import Section, Share
 
 # Of a photo being decoded: four copies at most, with four channels of 8 bits, and a codec's own state (progressive JPEG: 6).
 BYTES_PER_PIXEL: Final = 24

@@ -9,9 +9,9 @@ import yaml
 from pydantic import Field, ValidationError
 
 from upheld import ROOT
-from upheld.feature_store.errors import BadUse
-from upheld.feature_store.params_data import Expectations, Features, Ingest, Labels, SampleData, Snapshot, Splits
-from upheld.feature_store.params_evaluation import (
+from upheld.common.errors import BadUse
+from upheld.common.params.data import Expectations, Features, Ingest, Labels, SampleData, Snapshot, Splits
+from upheld.common.params.evaluation import (
     AuditSample,
     Behave,
     Calibration,
@@ -23,9 +23,9 @@ from upheld.feature_store.params_evaluation import (
     Reviewers,
     Thresholds,
 )
-from upheld.feature_store.params_features import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
-from upheld.feature_store.params_logo import LogoCompose, LogoData
-from upheld.feature_store.params_media import (
+from upheld.common.params.extractors import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
+from upheld.common.params.logos import LogoCompose, LogoData
+from upheld.common.params.media import (
     Action,
     AudioBounds,
     AudioFingerprint,
@@ -36,8 +36,8 @@ from upheld.feature_store.params_media import (
     Transcript,
     VideoBounds,
 )
-from upheld.feature_store.params_section import Section
-from upheld.feature_store.params_training import Audio, Fusion, Image, Logo, Predict, Text
+from upheld.common.params.section import Section
+from upheld.common.params.training import Audio, Fusion, Image, Logo, Predict, Text
 
 FILE = Path("params.yaml")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, Task
 
-from upheld.feature_store.terminal import console
+from upheld.common.terminal import console
 
 EVERY_S = 10.0
 

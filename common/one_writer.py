@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from upheld.feature_store.errors import FailedWork
+from upheld.common.errors import FailedWork
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import re
 import time
 
-from upheld.feature_store import progress
+from upheld.common import progress
 
 
 def test_lines_say_how_far_it_is_also_while_nothing_moves(monkeypatch, capsys):

@@ -14,8 +14,8 @@ from typing import Annotated, Any, NamedTuple, Protocol
 
 import typer
 
-from upheld.feature_store.errors import BadUse, FailedWork
-from upheld.feature_store.terminal import plain_output, visible
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.terminal import plain_output, visible
 
 STORE_FOLDER = Path("store")
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="UPHELD_STORE", help="Folder that holds ledger, registry, runs and caches.")]

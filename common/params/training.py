@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from upheld.feature_store.params_section import Section, Share
+from upheld.common.params.section import Section, Share
 
 
 class Fit(Section):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from upheld.feature_store import params
-from upheld.feature_store.errors import BadUse
+from upheld.common.errors import BadUse
+from upheld.common.params import params
 
 FILE = Path(__file__).parents[2] / "params.yaml"
 

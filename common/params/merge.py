@@ -1,6 +1,6 @@
 """Merge changed values into a params file and check the whole; the runner's way to refuse a wrong parameter.
 
-usage: python -m upheld.registry.merge_params --params params.yaml --set text.epochs=1 --out merged.yaml
+usage: python -m upheld.common.params.merge --params params.yaml --set text.epochs=1 --out merged.yaml
 """
 
 import sys
@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from upheld.feature_store import atomic, params
-from upheld.feature_store.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
+from upheld.common.params import params
 
 
 def run(path: Path, overrides: list[str], out: Path, store: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from upheld.feature_store.params_section import Probability, Section, Share
+from upheld.common.params.section import Probability, Section, Share
 
 
 class Calibration(Section):

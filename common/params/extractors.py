@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from upheld.feature_store.params_section import Probability, Section, Share
+from upheld.common.params.section import Probability, Section, Share
 
 
 class Language(Section):
