@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from upheld.common.params import params as parameters
-from upheld.feature_store import contracts, digest, features, ledger
+from upheld.feature_store import digest, features
 from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
@@ -40,6 +40,8 @@ from upheld.feature_store.extractors.text_embedding import TextEmbedding
 from upheld.feature_store.feature_contents import ContentReader, PostContents
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.inputs import features_location
+from upheld.feature_store.ledger import ledger
+from upheld.feature_store.ledger import tables as contracts
 
 SIZE = 224
 DAY = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)

@@ -75,7 +75,7 @@ def known(decisions: Path, store: Path) -> tuple[Path, pd.DataFrame, pd.DataFram
     labelled = [_columns(beside and beside / "review_outcomes", ["post_id", "category"])]
     draws = pd.DataFrame(columns=["post_id", "category"], dtype=str)
     if (store / "ledger").is_dir():
-        from upheld.feature_store.ledger import Ledger
+        from upheld.feature_store.ledger.ledger import Ledger
 
         book = Ledger(store)
         languages.append(book.read("posts", ["post_id", "language"]).to_pandas())

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from upheld.common import files as atomic
 from upheld.common.errors import BadUse
-from upheld.feature_store import contracts
+from upheld.feature_store.ledger import tables as contracts
 
 COLUMNS = contracts.AUDIT_DRAWS.names
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -61,7 +61,7 @@ def recorded(store: Path, draw: str) -> pa.Table:
     Raises:
         BadUse: there is no ledger, or no such draw; the message names the latest ones.
     """
-    from upheld.feature_store.ledger import Ledger
+    from upheld.feature_store.ledger.ledger import Ledger
 
     draws = Ledger(store).read("audit_draws", COLUMNS)
     times = sorted(pc.unique(draws["drawn_at"]).to_pylist())
@@ -77,7 +77,7 @@ def recorded(store: Path, draw: str) -> pa.Table:
 def record(store: Path, draws: pa.Table) -> None:
     """Write a draw into the ledger, the authority on its probabilities; without a ledger the plan is all there is."""
     if (store / "ledger").is_dir():
-        from upheld.feature_store.ledger import record_draws
+        from upheld.feature_store.ledger.ledger import record_draws
 
         record_draws(store, draws)
 
@@ -86,7 +86,7 @@ def times(store: Path) -> set[datetime]:
     """Times of all draws that the store's ledger keeps; none without a ledger."""
     if not (store / "ledger").is_dir():
         return set()
-    from upheld.feature_store.ledger import Ledger
+    from upheld.feature_store.ledger.ledger import Ledger
 
     return set(Ledger(store).read("audit_draws", ["drawn_at"])["drawn_at"].to_pylist())
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upheld.feature_store.contracts import LOGIT_LIMIT
+from upheld.feature_store.ledger.tables import LOGIT_LIMIT
 
 Floats = NDArray[np.float64]
 NUM_BINS = 4096

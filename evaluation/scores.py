@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from upheld.common.errors import BadUse
 from upheld.evaluation import score_files
 from upheld.evaluation.score_values import MISSING_GROUP, checked, refuse
-from upheld.feature_store.contracts import SCORES, SCORES_REQUIRED
+from upheld.feature_store.ledger.tables import SCORES, SCORES_REQUIRED
 
 REQUIRED = SCORES_REQUIRED
 OPTIONAL = (*(name for name in SCORES.names if name not in REQUIRED), "synthetic")

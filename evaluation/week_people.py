@@ -15,7 +15,8 @@ from upheld.evaluation.cube import Cube, cut_max_weight, one_category
 from upheld.evaluation.fairness import Cells
 from upheld.evaluation.operating_point import OperatingPoint
 from upheld.evaluation.week_source import Tables
-from upheld.feature_store import contracts, verdicts
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger import verdicts
 
 KEY = ["post_id", "category"]
 REMOVED = 2

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from upheld.common.errors import BadUse
 from upheld.evaluation import score_files
 from upheld.evaluation.score_values import MIN_INCLUSION_PROB
-from upheld.feature_store import contracts, verdicts
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger import verdicts
 
 POSTS = ("post_id", "language", "region", "author_group", "text")
 DECISIONS = ("decision_id", "post_id", "decided_at", "category", "score", "action", "model_version")
@@ -107,7 +108,7 @@ def _during(rows: pa.Table, start: pd.Timestamp, end: pd.Timestamp) -> pa.Table:
 
 def _ledger(store: Path) -> tuple[Scan, bool, str]:
     """The committed ledger; its package is loaded only here, so that deliveries need the core alone."""
-    from upheld.feature_store.ledger import Ledger
+    from upheld.feature_store.ledger.ledger import Ledger
 
     book = Ledger(store)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from upheld.common.errors import BadUse
-from upheld.feature_store.contracts import LOGIT_LIMIT
+from upheld.feature_store.ledger.tables import LOGIT_LIMIT
 
 Floats = NDArray[np.float64]
 

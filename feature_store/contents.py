@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from upheld.feature_store.extractors.log_mel import NUM_BANDS
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.inputs import FeaturePins
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 
 Spectrogram = NDArray[np.float16]  # (T, 64), log-mel
 AT_ONCE = 16  # videos or sounds whose rows are in memory

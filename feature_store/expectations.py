@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.common.params.data import Expectations
-from upheld.feature_store.ledger import Change
+from upheld.feature_store.ledger.ledger import Change
 
 Facts = dict[str, float | None]
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from upheld.feature_store import digest
 from upheld.feature_store.extractors.contract import Kind
 from upheld.feature_store.feature_table import FeatureStore
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.post_features import MEDIA_OF, merged_text
 
 KEYFRAMES: Final = "keyframes"  # the extractor whose rows hold pictures of their own

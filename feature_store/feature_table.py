@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store import contracts, lance
+from upheld.feature_store.ledger import lance
+from upheld.feature_store.ledger import tables as contracts
 
 # What every table has besides its features.
 #   digest             SHA-256 of the content, hexadecimal

@@ -30,7 +30,7 @@ from upheld.feature_store.feature_erase import erase_forgotten
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.features_explain import explain, print_explained
 from upheld.feature_store.inputs import features_location
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 
 
 def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from upheld.common import files as atomic
 from upheld.common import progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
 from upheld.common.params import params
-from upheld.feature_store import contracts, expectations, ledger
+from upheld.feature_store import expectations
 from upheld.feature_store.ingest_apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from upheld.feature_store.ingest_files import delivery_digest, open_delivery, table_files
 from upheld.feature_store.ingest_findings import Rules
@@ -31,6 +31,8 @@ from upheld.feature_store.ingest_report import print_summary, summarise
 from upheld.feature_store.ingest_resolve import DUPLICATE, IDENTICAL, Resolved, resolve
 from upheld.feature_store.ingest_stage import INDEX, StagedFile, Staging
 from upheld.feature_store.ingest_tombstones import Forgotten, forget_elsewhere, forgotten, seen
+from upheld.feature_store.ledger import ledger
+from upheld.feature_store.ledger import tables as contracts
 
 
 def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import contracts
 from upheld.feature_store.ingest_judge import ACCEPTED, PENDING, QUARANTINED
 from upheld.feature_store.ingest_known import chunks, matching, place, records_of, rows_of
 from upheld.feature_store.ingest_resolve import Resolved, leaves
 from upheld.feature_store.ingest_stage import StagedFile, Staging, read_staged
-from upheld.feature_store.ledger import Change
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger.ledger import Change
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import contracts
 from upheld.feature_store.ingest_batches import as_json
 from upheld.feature_store.ingest_judge import ACCEPTED, DETAILS, PENDING, QUARANTINED
 from upheld.feature_store.ingest_stage import INDEX
-from upheld.feature_store.ledger import Change
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger.ledger import Change
 
 # Scanned rows are compared with what a delivery names in slices of this size.
 _ROWS_AT_ONCE = 1_000_000

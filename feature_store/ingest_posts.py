@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import contracts
 from upheld.feature_store.ingest_findings import (
     CONTROL_PATTERN,
     Findings,
@@ -18,6 +17,7 @@ from upheld.feature_store.ingest_findings import (
     times,
 )
 from upheld.feature_store.ingest_values import flags
+from upheld.feature_store.ledger import tables as contracts
 
 
 def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import contracts
 from upheld.feature_store.ingest_batches import FileRejected, RawBatch
 from upheld.feature_store.ingest_columns import convert
 from upheld.feature_store.ingest_findings import (
@@ -22,6 +21,7 @@ from upheld.feature_store.ingest_findings import (
 )
 from upheld.feature_store.ingest_posts import check_posts
 from upheld.feature_store.ingest_values import flags
+from upheld.feature_store.ledger import tables as contracts
 
 
 def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings]:

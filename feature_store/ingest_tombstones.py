@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.feature_store.ingest_known import matching
-from upheld.feature_store.ledger import Change
+from upheld.feature_store.ledger.ledger import Change
 
 
 @dataclass(frozen=True)

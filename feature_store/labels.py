@@ -7,7 +7,7 @@ import pandas as pd
 
 from upheld.common.params.data import Labels
 from upheld.feature_store import dawid_skene
-from upheld.feature_store.verdicts import ITEM, counting_votes, evidence_of, standing
+from upheld.feature_store.ledger.verdicts import ITEM, counting_votes, evidence_of, standing
 
 
 class Labelled(NamedTuple):

@@ -114,7 +114,7 @@ def _files(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unre
 
 
 def _ledger(store: Path) -> Iterator[tuple[_Place, bytes]]:
-    from upheld.feature_store.ledger import Ledger  # LanceDB: only where photos lie in it
+    from upheld.feature_store.ledger.ledger import Ledger  # LanceDB: only where photos lie in it
 
     ledger = Ledger(store)
     names = ledger.read("media", ["digest"], where="kind = 'image'")["digest"].to_pylist()

@@ -211,7 +211,7 @@ def from_ledger(store: Path | None, digests: list[str]) -> Iterator[tuple[str, b
         return
     if store is None:
         raise FailedWork(f"photo {digests[0]}: lies in the ledger and no store is named; name it with --store")
-    from upheld.feature_store.ledger import Ledger  # LanceDB: only where a photo lies in it
+    from upheld.feature_store.ledger.ledger import Ledger  # LanceDB: only where a photo lies in it
 
     found = 0
     for name, content in Ledger(store).media_bytes(digests):

@@ -7,7 +7,7 @@ from rich.progress import track
 
 from upheld.common.params.logos import LogoData
 from upheld.common.terminal import console
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logo_checks import Rejected, judge_box
 from upheld.feature_store.logo_dataset import CORNERS
 from upheld.feature_store.logo_image import Unreadable

@@ -16,10 +16,10 @@ from upheld.common.files import replacing, write_json
 from upheld.common.params import params
 from upheld.common.params.logos import LogoData
 from upheld.feature_store import logo_dataset, logo_groups
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
+from upheld.feature_store.ledger.verdicts import standing
 from upheld.feature_store.logo_outcome_rows import judged
 from upheld.feature_store.logo_verdicts import agreed
-from upheld.feature_store.verdicts import standing
 
 
 class NoneUsable(FailedWork):

@@ -5,8 +5,8 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import contracts
 from upheld.feature_store.ingest_findings import lists_of
+from upheld.feature_store.ledger import tables as contracts
 
 # Control characters cannot occur in converted columns, so they separate values without ambiguity.
 _BETWEEN, _ITEM, _PART, _NULL = "\x1f", "\x1e", "\x1d", "\x00"

@@ -21,7 +21,8 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.data import SampleData
 from upheld.common.terminal import console
-from upheld.feature_store import contracts, sample_data_logos, sample_data_respond
+from upheld.feature_store import sample_data_logos, sample_data_respond
+from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
 from upheld.feature_store.sample_data_posts import Posts, Week, monday_of, write
 from upheld.feature_store.sample_data_reviewers import answer, appeal, staff

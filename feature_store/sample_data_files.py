@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from upheld.common import files as atomic
 from upheld.common.errors import BadUse
-from upheld.feature_store.contracts import SYNTHETIC_MARK
+from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 
 
 def write_mark(folder: Path, seed: int, as_of: datetime) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from upheld.common.params.logos import LogoCompose
-from upheld.feature_store import contracts
+from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.logo_mark import OURS, Mark, load
 from upheld.feature_store.logo_paste import compose
 from upheld.feature_store.sample_data_rng import identifier, stream, weighted

@@ -18,8 +18,8 @@ from upheld.common import files as atomic
 from upheld.common.command import Output, command
 from upheld.common.errors import BadUse
 from upheld.common.terminal import console
-from upheld.feature_store import contracts
-from upheld.feature_store.contracts import SYNTHETIC_MARK
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 from upheld.feature_store.sample_data_files import refuse_others_folder, write_mark, write_table
 from upheld.feature_store.sample_data_reviewers import answer
 

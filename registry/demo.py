@@ -18,7 +18,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import SYNTHETIC_MARK
+from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 from upheld.feature_store.snapshot_contract import read_manifest
 from upheld.feature_store.thresholds import Certificate, Thresholds
 from upheld.feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
@@ -77,8 +77,8 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
 
 
 def _refuse_mixture(store: Path, synthetic: bool) -> None:
-    from upheld.feature_store.ledger import Ledger
-    from upheld.feature_store.ledger_commit import MARKER
+    from upheld.feature_store.ledger.commit import MARKER
+    from upheld.feature_store.ledger.ledger import Ledger
 
     if not (store / "ledger" / MARKER).exists():
         return

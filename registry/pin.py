@@ -18,7 +18,7 @@ from upheld.feature_store import digest, freeze_log, logo_store
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.inputs import FeaturePins, PinnedTable
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.workspace_paths import INPUTS
 from upheld.registry import champion, mlflow_store, verified
 

@@ -16,7 +16,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
 from upheld.feature_store import author_history, freeze_log
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import champion, mlflow_store, verified
 from upheld.registry.approval_log import Pair

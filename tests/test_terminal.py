@@ -18,7 +18,7 @@ from upheld.common.command import command
 from upheld.common.terminal import console, visible
 from upheld.evaluation import audit_sample, evaluate, weekly
 from upheld.feature_store import expectations, features, ingest
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = "\x1b[31mEVIL\x1b]0;pwn\x07\u202eecafeb\x9b2J\nupheld ingest: all is well\u2028next"

@@ -11,7 +11,7 @@ from weeks import deliver, tables
 
 from upheld.evaluation import audit_sample
 from upheld.feature_store import ingest
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 
 SECRET = "0123456789abcdef"
 

@@ -8,8 +8,10 @@ import pytest
 
 from tests.weeks import deliver, tables
 from upheld.evaluation import weekly
-from upheld.feature_store import contracts, ingest, ledger
+from upheld.feature_store import ingest
 from upheld.feature_store.language_tags import MAX_LANGUAGES, nameable
+from upheld.feature_store.ledger import ledger
+from upheld.feature_store.ledger import tables as contracts
 
 WEEK, AS_OF = "2026-W43", "2026-10-30T00:00:00Z"
 PARAMS = str(Path(__file__).parents[2] / "params.yaml")

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from upheld.common.params import params
-from upheld.feature_store import contracts, ingest, ledger
+from upheld.feature_store import ingest
+from upheld.feature_store.ledger import ledger
+from upheld.feature_store.ledger import tables as contracts
 
 Row = dict[str, Any]
 AS_OF = datetime(2026, 11, 2, tzinfo=UTC)

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from tests.feature_store.deliveries import AS_OF, deliver, outcome, parameters, post, take
-from upheld.feature_store import expectations, ledger
+from upheld.feature_store import expectations
+from upheld.feature_store.ledger import ledger
 
 GOOD = {
     "num_accepted": 500.0,

@@ -13,7 +13,7 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.feature_table import KEYS, FeatureStore
-from upheld.feature_store.lance import connect
+from upheld.feature_store.ledger.lance import connect
 
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
 TUESDAY = MONDAY + timedelta(days=1)

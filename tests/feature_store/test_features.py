@@ -17,9 +17,10 @@ from tests.feature_store.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
 from upheld.common import progress
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store import digest, features, ledger
+from upheld.feature_store import digest, features
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.ledger import ledger
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 SMALL = (
@@ -284,7 +285,7 @@ def test_on_ray_it_is_the_same(tmp_path):
 @pytest.mark.timed
 @pytest.mark.slow
 def test_a_second_run_over_100_000_posts_takes_less_than_two_seconds(tmp_path):
-    from upheld.feature_store import contracts
+    from upheld.feature_store.ledger import tables as contracts
 
     store = world(tmp_path, post())
     with ledger.writing(store) as change:

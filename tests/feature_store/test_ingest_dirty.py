@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.feature_store.deliveries import parameters
-from upheld.feature_store import ingest, ledger
+from upheld.feature_store import ingest
+from upheld.feature_store.ledger import ledger
 
 AS_OF = datetime(2026, 11, 2, tzinfo=UTC)
 TABLES = ("posts", "decisions", "review_outcomes")

@@ -9,7 +9,7 @@ from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, po
 from tests.feature_store.test_ingest import draws
 from upheld.evaluation import week_scores
 from upheld.evaluation.week_source import Source
-from upheld.feature_store import ledger
+from upheld.feature_store.ledger import ledger
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 LATER = AS_OF + timedelta(days=1)

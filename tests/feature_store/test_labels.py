@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upheld.common.params.data import Labels
-from upheld.feature_store import contracts, labels, verdicts
+from upheld.feature_store import labels
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger import verdicts
 
 PARAMS = Labels(min_shared_items=200, max_reviewer_share=0.2)
 END = pd.Timestamp("2026-10-01", tz="UTC")

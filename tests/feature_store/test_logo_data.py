@@ -14,7 +14,7 @@ from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
 from upheld.common.errors import FailedWork
 from upheld.feature_store import logo_data, logo_dataset, logo_store
-from upheld.feature_store.ledger import Ledger
+from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logo_backgrounds import Background
 from upheld.feature_store.logo_mark import OURS
 

@@ -13,8 +13,9 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store import contracts, digest, snapshot
-from upheld.feature_store.ledger import Ledger, writing
+from upheld.feature_store import digest, snapshot
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger.ledger import Ledger, writing
 from upheld.feature_store.snapshot_tables import Tables, compose
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 from upheld.common.params import params as parameters
 from upheld.common.params.training import Fusion
-from upheld.feature_store.contracts import SCORES
+from upheld.feature_store.ledger.tables import SCORES
 from upheld.training import fusion, fusion_model
 
 

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from upheld.common import one_writer
 from upheld.common.errors import BadUse
-from upheld.feature_store import contracts, lance, ledger_digest
-from upheld.feature_store.ledger_commit import MARKER, Commit, read_marker, write_marker
+from upheld.feature_store.ledger import digest, lance, tables
+from upheld.feature_store.ledger.commit import MARKER, Commit, read_marker, write_marker
 
 # What identifies a row where an upsert meets an existing one.
 _IDENTITY = {
@@ -113,7 +113,7 @@ class Ledger:
             versions: table -> Lance version; None takes the committed ones.
         """
         at = self.commit.versions if versions is None else versions
-        return ledger_digest.content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
+        return digest.content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
 
 
 class Change:
@@ -136,7 +136,7 @@ class Change:
             table: a key of `contracts.LEDGER`.
             rows: an Arrow table, or batches of any number; columns and types as in the contract.
         """
-        lance.upsert(self._table(table), _IDENTITY.get(table, ["row_digest"]), contracts.LEDGER[table], rows)
+        lance.upsert(self._table(table), _IDENTITY.get(table, ["row_digest"]), tables.LEDGER[table], rows)
 
     def delete(self, table: str, column: str, values: Iterable[str]) -> None:
         """Delete the rows whose `column` is one of `values`."""
@@ -209,7 +209,7 @@ def record_draws(store: Path, draws: pa.Table) -> None:
         BadUse: a draw_id stands for draws of different content; nothing is written then.
         FailedWork: another process is writing.
     """
-    draws = draws.select(contracts.AUDIT_DRAWS.names).cast(contracts.AUDIT_DRAWS)
+    draws = draws.select(tables.AUDIT_DRAWS.names).cast(tables.AUDIT_DRAWS)
     with writing(store) as change:
         known = change.ledger.read("audit_draws")
         distinct = pa.concat_tables([known, draws]).group_by(draws.column_names).aggregate([])
@@ -226,11 +226,11 @@ def record_draws(store: Path, draws: pa.Table) -> None:
 def _create(folder: Path) -> None:
     database = lance.connect(folder)
     database.drop_all_tables()  # a writer killed before its first marker
-    write_marker(folder, Commit({name: lance.create(database, name, schema) for name, schema in contracts.LEDGER.items()}))
+    write_marker(folder, Commit({name: lance.create(database, name, schema) for name, schema in tables.LEDGER.items()}))
 
 
 def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:
-    if table not in contracts.LEDGER:
-        raise BadUse(f"ledger: no table {table!r}; it has {', '.join(contracts.LEDGER)}")
-    schema = contracts.LEDGER[table]
+    if table not in tables.LEDGER:
+        raise BadUse(f"ledger: no table {table!r}; it has {', '.join(tables.LEDGER)}")
+    schema = tables.LEDGER[table]
     return schema if columns is None else pa.schema([schema.field(name) for name in columns])

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.feature_store.deliveries import decision, deliver, outcome, post, take
-from upheld.feature_store import expectations, ledger
+from upheld.feature_store import expectations
+from upheld.feature_store.ledger import ledger
 
 DAY = datetime(2026, 10, 20, tzinfo=UTC)
 SKEW = timedelta(seconds=300)
