@@ -28,9 +28,11 @@ import torch
 from PIL import Image
 
 from upheld.common.params import params as parameters
-from upheld.feature_store import digest, features
+from upheld.feature_store import features
 from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
@@ -39,7 +41,6 @@ from upheld.feature_store.extractors.image_embedding import ImageEmbedding
 from upheld.feature_store.extractors.text_embedding import TextEmbedding
 from upheld.feature_store.feature_contents import ContentReader, PostContents
 from upheld.feature_store.feature_table import FeatureStore
-from upheld.feature_store.inputs import features_location
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts
 

@@ -11,7 +11,7 @@ import pandas as pd
 from upheld.common import files as atomic
 from upheld.common.errors import BadUse
 from upheld.evaluation.metric_rows import ALL
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 
 TABLE, SUMMARY = "metrics.parquet", "behaviour.json"
 METRICS = ("pass_rate", "flip_rate", "score_shift", "ordered_rate")

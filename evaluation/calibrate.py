@@ -12,9 +12,10 @@ from upheld.common.command import PARAM_OPTIONS, ChampionScores, ColumnNames, Ou
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation import calibration, score_rows, scores, thresholds
-from upheld.feature_store import digest, keyed_hash
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import keyed_hash
+from upheld.feature_store.contracts.workspace import CALIBRATION, SCORES
 from upheld.feature_store.thresholds import Thresholds
-from upheld.feature_store.workspace_paths import CALIBRATION, SCORES
 
 FORMAT = 1
 

@@ -31,8 +31,8 @@ from upheld.evaluation.operating_point import OperatingPoint
 from upheld.evaluation.report import content, features, logos
 from upheld.evaluation.report.files import Result, write
 from upheld.feature_store import calibration_map, freeze_log
+from upheld.feature_store.contracts.workspace import EVALUATION, SCORES
 from upheld.feature_store.thresholds import Thresholds
-from upheld.feature_store.workspace_paths import EVALUATION, SCORES
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:

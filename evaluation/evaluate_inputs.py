@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from upheld.feature_store.inputs import Event, read_inputs
-from upheld.feature_store.workspace_paths import CALIBRATION_MAPS, CHAMPION_SCORES, FEATURES, INPUTS, LOGO_EVALUATION, THRESHOLDS
+from upheld.feature_store.contracts.inputs import Event, read_inputs
+from upheld.feature_store.contracts.workspace import CALIBRATION_MAPS, CHAMPION_SCORES, FEATURES, INPUTS, LOGO_EVALUATION, THRESHOLDS
 
 
 @dataclass(frozen=True)

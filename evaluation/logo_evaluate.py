@@ -23,9 +23,9 @@ from upheld.evaluation.logo_inputs import Inputs
 from upheld.evaluation.logo_sheet import Tile
 from upheld.evaluation.metric_rows import ALL
 from upheld.feature_store import logo_dataset
+from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_EVALUATION
 from upheld.feature_store.logo_dataset import Dataset
 from upheld.feature_store.logo_image import upright
-from upheld.feature_store.workspace_paths import LOGO_DATASET, LOGO_EVALUATION
 
 TILES = 5  # of each kind in the sheet
 

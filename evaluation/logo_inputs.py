@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse
 from upheld.evaluation.exposure import exposure
+from upheld.feature_store.contracts.snapshot import POSTS_FILE
+from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_DETECTIONS, LOGO_SCAN, SNAPSHOT
 from upheld.feature_store.logo_dataset import CORNERS, Dataset
-from upheld.feature_store.snapshot_contract import POSTS_FILE
-from upheld.feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_SCAN, SNAPSHOT
 
 DETECTIONS = ("image", "brand", "confidence", *CORNERS)
 

@@ -13,7 +13,7 @@ from upheld.common.params import params
 from upheld.evaluation import measures, score_rows, scores, thresholds, week_drift, week_scores
 from upheld.evaluation.cube import Cube
 from upheld.evaluation.operating_point import OperatingPoint
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.thresholds import Thresholds
 
 FORMAT = 1

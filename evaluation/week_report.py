@@ -27,7 +27,7 @@ from upheld.evaluation.report.files import Result
 from upheld.evaluation.week_model import Served
 from upheld.evaluation.week_source import Tables
 from upheld.evaluation.week_summary import ModelSummary, WeeklySummary
-from upheld.feature_store.inputs import Event
+from upheld.feature_store.contracts.inputs import Event
 
 
 @dataclass(frozen=True)

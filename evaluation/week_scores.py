@@ -8,7 +8,7 @@ import pandas as pd
 from upheld.evaluation.bins import NUM_BINS, bin_of, edges
 from upheld.evaluation.operating_point import OperatingPoint
 from upheld.evaluation.week_source import Tables
-from upheld.feature_store import language_tags
+from upheld.feature_store.contracts import language_tags
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger import verdicts
 from upheld.feature_store.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds

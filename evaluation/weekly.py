@@ -19,7 +19,7 @@ from upheld.evaluation.report.files import Result, write
 from upheld.evaluation.week_report import Week
 from upheld.evaluation.week_source import Source
 from upheld.feature_store import freeze_log
-from upheld.feature_store.inputs import Event
+from upheld.feature_store.contracts.inputs import Event
 from upheld.feature_store.thresholds import Thresholds
 
 

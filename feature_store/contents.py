@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from upheld.feature_store.contracts.inputs import FeaturePins
 from upheld.feature_store.extractors.log_mel import NUM_BANDS
 from upheld.feature_store.feature_table import FeatureStore
-from upheld.feature_store.inputs import FeaturePins
 from upheld.feature_store.ledger.ledger import Ledger
 
 Spectrogram = NDArray[np.float16]  # (T, 64), log-mel

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.extractors.contract import Kind
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger

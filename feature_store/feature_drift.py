@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from upheld.common.params.data import Snapshot
-from upheld.feature_store import digest, post_features
+from upheld.feature_store import post_features
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.keyed_hash import uniform
 from upheld.feature_store.feature_coverage import ALL
-from upheld.feature_store.keyed_hash import uniform
 from upheld.feature_store.ledger.tables import week_of
 from upheld.feature_store.pinned_features import PinnedFeatures
 from upheld.feature_store.snapshot_features import captions

@@ -23,13 +23,13 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
+from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.feature_contents import KEYFRAMES, PostContents
 from upheld.feature_store.feature_erase import erase_forgotten
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.features_explain import explain, print_explained
-from upheld.feature_store.inputs import features_location
 from upheld.feature_store.ledger.ledger import Ledger
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from upheld.common import foreign_files
 from upheld.common.errors import BadUse
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.ingest_batches import Bounds, FileRejected, RawBatch
 from upheld.feature_store.ingest_readers import READERS
 from upheld.feature_store.ledger import tables as contracts

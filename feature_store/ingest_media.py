@@ -16,7 +16,8 @@ from typing import IO, Any, Final
 
 from upheld.common.params.data import Ingest
 from upheld.common.params.params import Params
-from upheld.feature_store import digest, ingest_image_check
+from upheld.feature_store import ingest_image_check
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.ingest_files import Delivery

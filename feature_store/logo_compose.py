@@ -18,7 +18,8 @@ from upheld.common.files import write_json
 from upheld.common.params import params
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
-from upheld.feature_store import digest, logo_dataset
+from upheld.feature_store import logo_dataset
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.logo_backgrounds import Backgrounds, backgrounds
 from upheld.feature_store.logo_composites import dataset_of, one
 from upheld.feature_store.logo_mark import OURS, Mark, load

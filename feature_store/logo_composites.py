@@ -9,7 +9,8 @@ import pandas as pd
 
 from upheld.common.files import replacing, write_json
 from upheld.common.params.params import Params
-from upheld.feature_store import digest, logo_dataset, logo_groups
+from upheld.feature_store import logo_dataset, logo_groups
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.logo_backgrounds import Background
 from upheld.feature_store.logo_mark import Mark
 from upheld.feature_store.logo_paste import compose

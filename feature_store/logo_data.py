@@ -18,11 +18,11 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.params import params as parameters
 from upheld.feature_store import logo_dataset, logo_merge, logo_outcomes, logo_run_composites, logo_store
-from upheld.feature_store.inputs import Inputs, read_inputs
+from upheld.feature_store.contracts.inputs import Inputs, read_inputs
+from upheld.feature_store.contracts.workspace import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logo_dataset import Dataset
 from upheld.feature_store.logo_outcomes import NoneUsable
-from upheld.feature_store.workspace_paths import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT
 
 
 @dataclass(frozen=True)

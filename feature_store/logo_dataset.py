@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing, write_json
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 
 SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
 SOURCES: Final = ("import", "outcome", "composite")

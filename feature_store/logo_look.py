@@ -11,7 +11,7 @@ import pdqhash
 
 from upheld.common.foreign_files import ordinary_bytes
 from upheld.common.params.logos import LogoData
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors.image_decoding import decode_within

@@ -11,8 +11,9 @@ from rich.progress import track
 
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
-from upheld.feature_store import digest, logo_compose, logo_dataset, logo_image
-from upheld.feature_store.keyed_hash import uniform
+from upheld.feature_store import logo_compose, logo_dataset, logo_image
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.keyed_hash import uniform
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logo_backgrounds import of_dataset
 from upheld.feature_store.logo_dataset import Dataset

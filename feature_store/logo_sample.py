@@ -15,7 +15,8 @@ from rich.progress import track
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
-from upheld.feature_store import digest, logo_dataset, logo_groups, logo_image, sample_data_images
+from upheld.feature_store import logo_dataset, logo_groups, logo_image, sample_data_images
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.logo_mark import OURS, load
 from upheld.feature_store.logo_paste import compose
 from upheld.feature_store.sample_data_rng import stream

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Final
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store import digest, logo_dataset
-from upheld.feature_store.inputs import LogoPins
+from upheld.feature_store import logo_dataset
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.inputs import LogoPins
 from upheld.feature_store.logo_dataset import Dataset
 
 DATASETS: Final = "logos"

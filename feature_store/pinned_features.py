@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from upheld.feature_store.contracts.inputs import PinnedTable
 from upheld.feature_store.feature_table import FeatureStore
-from upheld.feature_store.inputs import PinnedTable
 
 
 class Features(Protocol):

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 
 SHARD_BYTES = 64 << 20  # held in memory until a shard is written
 

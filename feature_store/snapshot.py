@@ -19,15 +19,15 @@ from upheld.common.errors import BadUse
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store import digest
-from upheld.feature_store.inputs import Inputs, LogoPins, read_inputs
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.inputs import Inputs, LogoPins, read_inputs
+from upheld.feature_store.contracts.snapshot import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
+from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.tables import SPLITS
 from upheld.feature_store.ledger.verdicts import ITEM, weighed
 from upheld.feature_store.pinned_features import PinnedFeatures
-from upheld.feature_store.snapshot_contract import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
 from upheld.feature_store.snapshot_tables import Tables, compose
-from upheld.feature_store.workspace_paths import FEATURES, INPUTS, SNAPSHOT
 
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
 READ_BY_MODELS = ("keyframes", "language", "ocr", "spectrogram", "transcript")  # new rows of other features retrain nothing

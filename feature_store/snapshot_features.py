@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from upheld.common.params.data import Snapshot
-from upheld.feature_store import digest, post_features
+from upheld.feature_store import post_features
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.ocr_scripts import readable
 from upheld.feature_store.pinned_features import Features
 

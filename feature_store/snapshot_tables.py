@@ -12,14 +12,14 @@ from upheld.common.params.data import Snapshot
 from upheld.common.params.params import Params
 from upheld.feature_store import post_features, reviewer_cap
 from upheld.feature_store.author_history import prior_removals
+from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS
 from upheld.feature_store.feature_coverage import coverage
 from upheld.feature_store.feature_drift import drift
 from upheld.feature_store.groups import group
-from upheld.feature_store.keyed_hash import uniform
 from upheld.feature_store.labels import Labelled, label
 from upheld.feature_store.ledger.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.pinned_features import NO_FEATURES, PinnedFeatures
-from upheld.feature_store.snapshot_contract import EXAMPLES, MEMBERSHIP, POSTS
 from upheld.feature_store.snapshot_features import captions, enriched
 from upheld.feature_store.splits import LEARNED, assign, boundaries, windows
 

@@ -18,10 +18,10 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console
+from upheld.feature_store.contracts.snapshot import read_manifest
+from upheld.feature_store.contracts.workspace import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
-from upheld.feature_store.snapshot_contract import read_manifest
 from upheld.feature_store.thresholds import Certificate, Thresholds
-from upheld.feature_store.workspace_paths import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from upheld.registry import retrain
 
 # Parameters of a demo, written into its store, so that every later command there goes on with them.

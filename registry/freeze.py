@@ -18,7 +18,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.feature_store import freeze_log
-from upheld.feature_store.inputs import Event
+from upheld.feature_store.contracts.inputs import Event
 
 MAX_REASON = 500  # characters; it stands on the first screen of every report
 

@@ -18,9 +18,9 @@ from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.params.params import flatten
-from upheld.feature_store import digest
-from upheld.feature_store import workspace_paths as paths
-from upheld.feature_store.snapshot_contract import MANIFEST_FILE, read_manifest
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import workspace as paths
+from upheld.feature_store.contracts.snapshot import MANIFEST_FILE, read_manifest
 from upheld.registry import mlflow_store
 from upheld.registry.mlflow_store import Registry, Version
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.registry import approval_log, mlflow_store
 from upheld.registry.mlflow_store import Registry, Version
 

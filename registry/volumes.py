@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from upheld.common.errors import BadUse
+from upheld.feature_store.contracts.workspace import CHAMPION_SCORES
 from upheld.feature_store.thresholds import BOUNDED, Thresholds
-from upheld.feature_store.workspace_paths import CHAMPION_SCORES
 from upheld.registry import mlflow_store, runs
 from upheld.registry.approval_log import Pair
 from upheld.registry.mlflow_store import Registry, Version

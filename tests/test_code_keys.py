@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from import_closure import PLUMBING, REPOSITORY, closure, source
 
-from upheld.feature_store import digest, logo_run_composites
+from upheld.feature_store import logo_run_composites
+from upheld.feature_store.contracts import hashing as digest
 from upheld.training import audio, image, logo, stage, text
 
 # module -> names that its key is made of, and the prefixes of paths within which it must name whatever is imported

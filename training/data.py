@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from upheld.feature_store.snapshot_contract import Snapshot
+from upheld.feature_store.contracts.snapshot import Snapshot
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]

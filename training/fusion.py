@@ -16,8 +16,8 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store.snapshot_contract import read_snapshot
-from upheld.feature_store.workspace_paths import FUSION, SCORES, SNAPSHOT, STAGE1
+from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.contracts.workspace import FUSION, SCORES, SNAPSHOT, STAGE1
 from upheld.training import fusion_model, score_table
 
 CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]

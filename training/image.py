@@ -18,13 +18,13 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store import digest
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.contents import pictures_of
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
+from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
 from upheld.feature_store.extractors import image_decoding
 from upheld.feature_store.shards import Shards
-from upheld.feature_store.snapshot_contract import pins_of, read_snapshot
-from upheld.feature_store.workspace_paths import IMAGE_MODEL, SNAPSHOT
 from upheld.training import stage
 from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.decoded import filled

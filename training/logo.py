@@ -20,8 +20,8 @@ from upheld.common.files import replacing, replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store import logo_dataset
+from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
 from upheld.feature_store.logo_dataset import CORNERS, Dataset
-from upheld.feature_store.workspace_paths import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
 from upheld.training import logo_detector, stage
 from upheld.training.logo_detector import Detector
 from upheld.training.logo_photos import DETECTIONS, STORED, Backend, Photo, PhotoMap, photo_map

@@ -17,10 +17,10 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
+from upheld.feature_store.contracts.workspace import LOGO_MODEL
 from upheld.feature_store.logo_dataset import checked_bytes
 from upheld.feature_store.logo_image import Unreadable
 from upheld.feature_store.logo_look import look, photo_bytes
-from upheld.feature_store.workspace_paths import LOGO_MODEL
 from upheld.training import logo_detector
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")

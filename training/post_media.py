@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from upheld.common.errors import FailedWork
 from upheld.common.params.data import Ingest
-from upheld.feature_store import digest, post_features
+from upheld.feature_store import post_features
 from upheld.feature_store.contents import Spectrogram, spectrogram
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.features_at_hand import FeaturesAtHand, Tools
 from upheld.feature_store.ingest_files import Delivery

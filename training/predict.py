@@ -18,9 +18,9 @@ from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store import contents
-from upheld.feature_store import workspace_paths as paths
-from upheld.feature_store.inputs import Inputs, read_inputs
-from upheld.feature_store.snapshot_contract import read_snapshot
+from upheld.feature_store.contracts import workspace as paths
+from upheld.feature_store.contracts.inputs import Inputs, read_inputs
+from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.training import logo_pictures, logo_signals, pipeline, score_table, stage1
 from upheld.training.snapshot_media import whole
 

@@ -15,7 +15,7 @@ from upheld.common import post_progress as progress
 from upheld.common.errors import BadUse
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.features_at_hand import Tools
 from upheld.feature_store.ingest_findings import Rules
 from upheld.feature_store.ingest_media import image_decoders

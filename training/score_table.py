@@ -3,7 +3,7 @@
 import pandas as pd
 import pyarrow as pa
 
-from upheld.feature_store import language_tags
+from upheld.feature_store.contracts import language_tags
 from upheld.feature_store.ledger import tables as contracts
 
 SCORES = pa.schema([*contracts.SCORES, pa.field("synthetic", pa.bool_(), nullable=False)])

@@ -14,8 +14,8 @@ from torch import nn
 
 from upheld.common.files import replacing_folder
 from upheld.common.params.training import Training
-from upheld.feature_store import digest
 from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
+from upheld.feature_store.contracts import hashing as digest
 from upheld.training.data import Array, Examples, Rows
 from upheld.training.loop import Batches, Fitted, Forward, fit
 from upheld.training.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits

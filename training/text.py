@@ -16,10 +16,10 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store import digest
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.snapshot_contract import read_snapshot
-from upheld.feature_store.workspace_paths import SNAPSHOT, TEXT_MODEL
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.contracts.workspace import SNAPSHOT, TEXT_MODEL
 from upheld.training import stage
 from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.text_model import TextModel, build_text, load_text, predict_text, save_text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from upheld.common.params.extractors import Clip
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 
 
 def lacking(settings: Clip) -> str | None:

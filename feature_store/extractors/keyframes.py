@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from upheld.common.params.media import Keyframes as Settings
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.frame_picks import UniformPicks

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
 from upheld.feature_store.extractors import whisper_weights
 from upheld.feature_store.extractors.audio_track import as_float, read_samples

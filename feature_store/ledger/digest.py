@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 
 # The tables that make up the ledger's content, each with the columns that say what a row states.
 _CONTENT = {

@@ -9,7 +9,7 @@ import pytest
 from tests.weeks import deliver, tables
 from upheld.evaluation import weekly
 from upheld.feature_store import ingest
-from upheld.feature_store.language_tags import MAX_LANGUAGES, nameable
+from upheld.feature_store.contracts.language_tags import MAX_LANGUAGES, nameable
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts
 

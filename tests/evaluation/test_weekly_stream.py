@@ -10,7 +10,7 @@ from weeks import appeals, deliver, tables
 
 from upheld.evaluation import weekly
 from upheld.feature_store import freeze_log
-from upheld.feature_store.inputs import Event
+from upheld.feature_store.contracts.inputs import Event
 
 HOSTILE = '"><img src=x onerror=alert(2)>'
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from upheld.common.params import params as parameters
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.inputs import PinnedTable
 from upheld.feature_store.feature_drift import drift, mmd2
 from upheld.feature_store.feature_table import KEYS, FeatureStore
-from upheld.feature_store.inputs import PinnedTable
 from upheld.feature_store.pinned_features import NO_FEATURES, PinnedFeatures
 
 SETTINGS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml", ["snapshot.drift_posts=60", "snapshot.drift_min_posts=40"])

@@ -10,7 +10,8 @@ import pytest
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store import digest, logo_dataset, logo_import
+from upheld.feature_store import logo_dataset, logo_import
+from upheld.feature_store.contracts import hashing as digest
 
 SOME = "0 0.5 0.5 0.25 0.5\n"  # x 30 to 50, y 15 to 45 of SIZE
 

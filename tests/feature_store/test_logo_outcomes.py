@@ -9,7 +9,8 @@ import pytest
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
 from upheld.common.errors import FailedWork
-from upheld.feature_store import digest, logo_dataset, logo_outcomes
+from upheld.feature_store import logo_dataset, logo_outcomes
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.logo_verdicts import agreed
 
 pytestmark = pytest.mark.usefixtures("without_expectations")

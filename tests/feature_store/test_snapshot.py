@@ -13,7 +13,8 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store import digest, snapshot
+from upheld.feature_store import snapshot
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger.ledger import Ledger, writing
 from upheld.feature_store.snapshot_tables import Tables, compose

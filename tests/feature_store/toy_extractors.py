@@ -76,7 +76,7 @@ class Halves(Extractor):
     version = "1-toy"
 
     def extract(self, batch):
-        from upheld.feature_store.digest import of_bytes
+        from upheld.feature_store.contracts.hashing import of_bytes
 
         halves = [[arrays["bytes"][: len(arrays["bytes"]) // 2], arrays["bytes"][len(arrays["bytes"]) // 2 :]] for arrays in batch]
         frames = [[{"digest": of_bytes(half.tobytes()), "jpeg": half.tobytes()} for half in two] for two in halves]

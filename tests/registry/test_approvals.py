@@ -12,7 +12,7 @@ import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held, thresholds_json
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.registry import (
     answer,
     approval_log,

@@ -13,8 +13,8 @@ import yaml
 
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store import digest
 from upheld.feature_store.backbones.image import empty_image_backbone
+from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.extractors import image_decoding
 from upheld.feature_store.extractors.image_decoding import decode_square
 from upheld.training import image, image_model

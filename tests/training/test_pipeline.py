@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.training import pipeline
 from upheld.training.stage1 import NO_MEDIA, Media
 

@@ -14,7 +14,7 @@ import yaml
 
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store import digest
+from upheld.feature_store.contracts import hashing as digest
 from upheld.training import text
 from upheld.training.text_model import load_text, predict_text, save_text
 

@@ -8,7 +8,7 @@ from typing import Final
 
 INPUTS: Final = Path("data/inputs.json")
 
-SNAPSHOT: Final = Path("data/snapshot")  # its files: `upheld.feature_store.snapshot_contract`
+SNAPSHOT: Final = Path("data/snapshot")  # its files: `upheld.feature_store.contracts.snapshot`
 FEATURES: Final = Path("data/features.json")
 LOGO_DATASET: Final = Path("data/logo")
 LOGO_DATASET_REPORT: Final = Path("data/logo_data")

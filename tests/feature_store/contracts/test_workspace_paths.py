@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from upheld.feature_store import workspace_paths
+from upheld.feature_store.contracts import workspace as workspace_paths
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 NAMED = {name: path for name, path in vars(workspace_paths).items() if name.isupper()}
 
 

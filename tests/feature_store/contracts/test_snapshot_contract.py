@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.snapshot_contract import (
+from upheld.feature_store.contracts.snapshot import (
     EXAMPLES,
     EXAMPLES_FILE,
     MANIFEST_FILE,

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.inputs import FeaturePins
+from upheld.feature_store.contracts.inputs import FeaturePins
 from upheld.feature_store.ledger.tables import TIMESTAMP
 
 EXAMPLES_FILE: Final = "examples.parquet"  # EXAMPLES: one row a post and category

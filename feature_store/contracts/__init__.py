@@ -1,0 +1,1 @@
+"""What one stage hands to another: paths, schemas, pinned inputs and digests."""
