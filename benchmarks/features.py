@@ -28,18 +28,18 @@ import torch
 from PIL import Image
 
 from upheld.common.params import params as parameters
-from upheld.feature_store import features
 from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
+from upheld.feature_store.extraction import command as features
+from upheld.feature_store.extraction.contents import ContentReader, PostContents
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
+from upheld.feature_store.extractors.image.embedding import ImageEmbedding
 from upheld.feature_store.extractors.image_decoding import decode_square
-from upheld.feature_store.extractors.image_embedding import ImageEmbedding
-from upheld.feature_store.extractors.text_embedding import TextEmbedding
-from upheld.feature_store.feature_contents import ContentReader, PostContents
+from upheld.feature_store.extractors.text.embedding import TextEmbedding
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts

@@ -83,7 +83,7 @@ def features(folder: Path, store: Path) -> dict[str, Any]:
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
     with workspace.logged(folder, "features") as tell:
-        workspace.call(["upheld.feature_store.features", "--store", str(store)], folder, store, tell)
+        workspace.call(["upheld.feature_store.extraction.command", "--store", str(store)], folder, store, tell)
     return {"status": "executed"}
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from upheld.feature_store.contracts.inputs import FeaturePins
-from upheld.feature_store.extractors.log_mel import NUM_BANDS
+from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
 

@@ -1,6 +1,6 @@
 """In which languages the words that `ocr` finds can be trusted: its model knows Latin letters and Chinese characters.
 
-Of other scripts it makes Latin letters that look alike, and is sure of them; see `feature_store/extractors/ocr.py`.
+Of other scripts it makes Latin letters that look alike, and is sure of them; see `feature_store/extractors/image/ocr.py`.
 """
 
 from typing import Final

@@ -21,7 +21,7 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.contents import Spectrogram
-from upheld.feature_store.extractors.log_mel import NUM_BANDS
+from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
 
 Array = NDArray[np.float32]
 MIN_STD = 0.1  # of a band's log energies: below it a band is silent, and scaling it up would amplify rounding

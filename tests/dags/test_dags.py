@@ -91,7 +91,11 @@ def test_what_features_and_pin_read_is_what_the_form_takes_for_it() -> None:
 
 def features_read() -> set[str]:
     """`section.key`, or `section` where it is passed on as a whole: all that feature extraction and pinning name of the parameters."""
-    modules = ["upheld.feature_store.features", "upheld.registry.pin", *(path.partition(":")[0] for path in catalogue.EXTRACTORS.values())]
+    modules = [
+        "upheld.feature_store.extraction.command",
+        "upheld.registry.pin",
+        *(path.partition(":")[0] for path in catalogue.EXTRACTORS.values()),
+    ]
     raw = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     found = set()
     for file in set().union(*(closure(source(module)) for module in modules)):

@@ -1,4 +1,4 @@
-"""Stands in for feature_store/features.py: counts how often it was called; hangs where the store says `hang_features`."""
+"""Stands in for feature_store/extraction/command.py: counts how often it was called; hangs where the store says `hang_features`."""
 
 import argparse
 import time

@@ -10,7 +10,7 @@ from torchvision.models.video import R3D_18_Weights, r3d_18
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from upheld.common.errors import BadUse
-from upheld.feature_store.extractors.action import Action
+from upheld.feature_store.extractors.video.action import Action
 
 
 @pytest.fixture(scope="module")

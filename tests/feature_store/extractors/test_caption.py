@@ -8,7 +8,7 @@ from PIL import Image
 
 from upheld.common.errors import FailedWork
 from upheld.common.params import params
-from upheld.feature_store.extractors.caption import Caption
+from upheld.feature_store.extractors.image.caption import Caption
 
 PARAMS_FILE = Path(__file__).resolve().parents[3] / "params.yaml"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "picture", "of", "red", "cat", "##s"]

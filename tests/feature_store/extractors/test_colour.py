@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.feature_store.extractors.pictures import as_numbers, blobs, encoded
 from upheld.common.params import params as parameters
-from upheld.feature_store.extractors.colour import CHANNELS, Colour
+from upheld.feature_store.extractors.image.colour import CHANNELS, Colour
 
 
 @pytest.fixture(scope="module")

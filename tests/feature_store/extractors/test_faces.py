@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from upheld.common.params import params
-from upheld.feature_store.extractors.faces import Faces
+from upheld.feature_store.extractors.image.faces import Faces
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PARAMS = params.load(REPOSITORY / "params.yaml")

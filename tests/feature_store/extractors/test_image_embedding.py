@@ -13,7 +13,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.pretrained import lite0_weights
 from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.extractors.image_embedding import WIDTH, ImageEmbedding
+from upheld.feature_store.extractors.image.embedding import WIDTH, ImageEmbedding
 
 
 def embedder(*overrides: str) -> ImageEmbedding:

@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 
 from tests.feature_store.extractors.pictures import blobs, encoded
 from upheld.common.params import params as parameters
-from upheld.feature_store.extractors.image_hash import ImageHash
+from upheld.feature_store.extractors.image.hashes import ImageHash
 
 # Meta's reference bounds for PDQ; for pHash what its author calls similar.
 COPY = {"phash": 10, "pdq": 31}

@@ -8,7 +8,7 @@ import pytest
 
 from upheld.common.params import params as parameters
 from upheld.feature_store.decoding_contract import Arrays
-from upheld.feature_store.extractors.language import Language
+from upheld.feature_store.extractors.text.language import Language
 from upheld.feature_store.ledger import tables as contracts
 
 SENTENCES = {
@@ -70,7 +70,7 @@ def test_tags_are_what_the_ledger_takes(language: Language) -> None:
     import re
 
     labels = language._model.predict("x", k=200, threshold=-1.0)[0]
-    from upheld.feature_store.extractors.language import _BCP_47
+    from upheld.feature_store.extractors.text.language import _BCP_47
 
     tags = [_BCP_47.get(code, code) for code in (label.removeprefix("__label__") for label in labels)]
     assert len(tags) == len(set(tags)) == 176

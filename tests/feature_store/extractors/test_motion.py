@@ -6,7 +6,7 @@ import pytest
 
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
-from upheld.feature_store.extractors.motion import Motion
+from upheld.feature_store.extractors.video.motion import Motion
 
 SIDE = 160  # as params motion.side, so that nothing is shrunk
 

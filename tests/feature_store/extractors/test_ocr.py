@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from upheld.common.params import params
 from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.extractors.ocr import Ocr
+from upheld.feature_store.extractors.image.ocr import Ocr
 
 PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 PLACES = {(20, 20): "BUY", (420, 24): "CHEAP", (20, 150): "PILLS", (420, 158): "TODAY"}  # left and top in pixels, of 640 x 240

@@ -6,13 +6,13 @@ import pytest
 
 from tests.feature_store.deliveries import parameters
 from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.extractors.action import Action
-from upheld.feature_store.extractors.audio_fingerprint import AudioFingerprint
-from upheld.feature_store.extractors.keyframes import Keyframes
-from upheld.feature_store.extractors.motion import Motion
-from upheld.feature_store.extractors.spectrogram import Spectrogram
-from upheld.feature_store.extractors.speech import Speech
-from upheld.feature_store.extractors.transcript import Transcript
+from upheld.feature_store.extractors.audio.fingerprint import AudioFingerprint
+from upheld.feature_store.extractors.audio.spectrogram import Spectrogram
+from upheld.feature_store.extractors.audio.speech import Speech
+from upheld.feature_store.extractors.audio.transcript import Transcript
+from upheld.feature_store.extractors.video.action import Action
+from upheld.feature_store.extractors.video.keyframes import Keyframes
+from upheld.feature_store.extractors.video.motion import Motion
 
 NO_MEDIA = (".srt", ".jpg")
 

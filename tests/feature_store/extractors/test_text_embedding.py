@@ -9,7 +9,7 @@ import pytest
 
 from upheld.common.errors import BadUse
 from upheld.common.params import params as parameters
-from upheld.feature_store.extractors.text_embedding import WIDTH, TextEmbedding
+from upheld.feature_store.extractors.text.embedding import WIDTH, TextEmbedding
 
 TEXTS = [
     "the parcel never arrived",

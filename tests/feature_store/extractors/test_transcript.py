@@ -11,9 +11,9 @@ import pytest
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.extractors import whisper_weights
-from upheld.feature_store.extractors.speech import Speech
-from upheld.feature_store.extractors.transcript import Transcript
+from upheld.feature_store.extractors.audio import whisper_weights
+from upheld.feature_store.extractors.audio.speech import Speech
+from upheld.feature_store.extractors.audio.transcript import Transcript
 
 
 @pytest.fixture(scope="module")

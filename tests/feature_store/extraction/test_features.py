@@ -17,8 +17,8 @@ from tests.feature_store.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
 from upheld.common import progress
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store import features
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.extraction import command as features
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.feature_table import KEYS, FeatureStore
 from upheld.feature_store.ledger import ledger

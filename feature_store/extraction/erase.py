@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from upheld.feature_store import shards
-from upheld.feature_store.feature_contents import PostContents
+from upheld.feature_store.extraction.contents import PostContents
 from upheld.feature_store.feature_table import FeatureStore
 
 

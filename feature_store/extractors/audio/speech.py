@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors.audio.voice import WEIGHTS, speech_spans
 from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.voice import WEIGHTS, speech_spans
 
 
 class Speech(Extractor):

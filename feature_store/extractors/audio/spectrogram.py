@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS, log_mel, mfcc
 from upheld.feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.log_mel import NUM_BANDS, log_mel, mfcc
 
 NUM_COEFFICIENTS = 20
 

@@ -19,13 +19,13 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.params import Params, check
-from upheld.feature_store import feature_rows
 from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.decode_pool import DecodePool, num_cpus
 from upheld.feature_store.decoding_contract import Arrays, Refused, load_class
+from upheld.feature_store.extraction import rows
+from upheld.feature_store.extraction.contents import CONTENTS, ContentReader
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
-from upheld.feature_store.feature_contents import CONTENTS, ContentReader
 from upheld.feature_store.feature_table import FeatureStore
 
 GONE: Final = "content_gone"  # erased while it waited for its turn
@@ -53,7 +53,7 @@ def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Tabl
         FailedWork: the extractor or its decoder cannot work here.
         KeyboardInterrupt: Ctrl-C.
     """
-    nothing = feature_rows.schema(extractor.columns).empty_table()
+    nothing = rows.schema(extractor.columns).empty_table()
     FeatureStore(features_location(store, params.features.location)).write(extractor.name, nothing)
     size = max(1, params.features.batch_size[extractor.kind])
     frame = daft.from_arrow(contents)
@@ -185,8 +185,8 @@ class Portions:
         for nth, arrays in enumerate(self._pool.decode(read(), 2 * self._size)):
             yield digests[nth], arrays
 
-    def _outcomes(self, decoded: Iterator[tuple[str, Arrays | Refused]]) -> dict[str, feature_rows.Outcome]:
-        found: dict[str, feature_rows.Outcome] = {}
+    def _outcomes(self, decoded: Iterator[tuple[str, Arrays | Refused]]) -> dict[str, rows.Outcome]:
+        found: dict[str, rows.Outcome] = {}
         while some := list(islice(decoded, self._size)):
             found |= {digest: arrays for digest, arrays in some if isinstance(arrays, Refused)}
             good = {digest: arrays for digest, arrays in some if not isinstance(arrays, Refused)}
@@ -195,7 +195,7 @@ class Portions:
                 watch(len(some))
         return found
 
-    def _extracted(self, batch: Sequence[Arrays]) -> list[feature_rows.Outcome]:
+    def _extracted(self, batch: Sequence[Arrays]) -> list[rows.Outcome]:
         """What the extractor makes of a batch; if it fails, of each alone, so that only the culprit goes without."""
         if not batch:
             return []
@@ -203,7 +203,7 @@ class Portions:
             outcomes = self._extractor.extract(batch)
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} results for {len(batch)} contents")
-            feature_rows.features(self._extractor.columns, outcomes)
+            rows.features(self._extractor.columns, outcomes)
         except (BadUse, FailedWork):
             raise
         except Exception as error:
@@ -212,5 +212,5 @@ class Portions:
             return [outcome for arrays in batch for outcome in self._extracted([arrays])]
         return list(outcomes)
 
-    def _rows(self, digests: Sequence[str], outcomes: Sequence[feature_rows.Outcome]) -> pa.Table:
-        return feature_rows.rows(self._extractor.columns, digests, outcomes, self._extractor.version, datetime.now(UTC))
+    def _rows(self, digests: Sequence[str], outcomes: Sequence[rows.Outcome]) -> pa.Table:
+        return rows.rows(self._extractor.columns, digests, outcomes, self._extractor.version, datetime.now(UTC))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from upheld.feature_store.frame_aggregate import per_video
+from upheld.feature_store.extractors.video.frame_aggregate import per_video
 
 FRAMES = pd.DataFrame(
     {

@@ -24,12 +24,12 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
 from upheld.feature_store.contracts.inputs import features_location
+from upheld.feature_store.extraction.contents import KEYFRAMES, PostContents
+from upheld.feature_store.extraction.erase import erase_forgotten
+from upheld.feature_store.extraction.explain import explain, print_explained
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
-from upheld.feature_store.feature_contents import KEYFRAMES, PostContents
-from upheld.feature_store.feature_erase import erase_forgotten
 from upheld.feature_store.feature_table import FeatureStore
-from upheld.feature_store.features_explain import explain, print_explained
 from upheld.feature_store.ledger.ledger import Ledger
 
 
@@ -75,11 +75,11 @@ def _bring_up(
     missing = pa.array(features.missing(extractor.name, extractor.version, everything["digest"].to_pylist()), pa.string())
     fared: Counter[str] = Counter()
     if len(missing):
-        from upheld.feature_store import feature_engine  # Daft takes a second to import
+        from upheld.feature_store.extraction import engine  # Daft takes a second to import
 
         task = bars.add_task(extractor.name, total=len(missing))
         contents = everything.filter(pc.is_in(everything["digest"], missing))
-        for reasons in feature_engine.extract(parameters, store, extractor, contents, lambda num: bars.advance(task, num)):
+        for reasons in engine.extract(parameters, store, extractor, contents, lambda num: bars.advance(task, num)):
             fared.update(reasons)
             bars.update(task, completed=max(fared.total(), bars.tasks[-1].completed))  # on Ray no batch is heard of, but whole portions are
         features.compact(extractor.name, timedelta(days=parameters.features.keep_versions_days))

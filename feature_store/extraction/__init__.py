@@ -1,0 +1,1 @@
+"""Running the extractors over all contents of the ledger."""
