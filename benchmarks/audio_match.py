@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upheld.common.params import params as parameters
-from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.decoding.audio import RATE_HZ, read_samples
+from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.audio.fingerprint import Fingerprint, compare, is_same, landmarks
-from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
 
 SAME_FILM = {"big_buck_bunny_0_30.webm", "doc_medias__example2.mp4"}  # the second is an excerpt of the first
 MIN_S = 2.0  # shorter clips have few landmarks

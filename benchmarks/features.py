@@ -32,17 +32,17 @@ from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts.inputs import features_location
-from upheld.feature_store.decode_pool import DecodePool, num_cpus
+from upheld.feature_store.decoding.images import decode_square
 from upheld.feature_store.extraction import command as features
 from upheld.feature_store.extraction.contents import ContentReader, PostContents
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.extractors.image.embedding import ImageEmbedding
-from upheld.feature_store.extractors.image_decoding import decode_square
 from upheld.feature_store.extractors.text.embedding import TextEmbedding
 from upheld.feature_store.feature_table import FeatureStore
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 SIZE = 224
 DAY = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)

@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.extractors.image_decoding import decode_square
+from upheld.feature_store.decoding.images import decode_square
 from upheld.training.image import fit_image, pictures, prepare
 from upheld.training.image_model import ImageModel, predict_image
 

@@ -19,8 +19,8 @@ import jiwer
 import pyarrow.parquet as pq
 
 from upheld.common.params import params as parameters
+from upheld.feature_store.decoding.audio import RATE_HZ
 from upheld.feature_store.extractors.audio.transcript import Transcript
-from upheld.feature_store.extractors.audio_track import RATE_HZ
 
 BY_CHARACTER = {"ja", "ko", "zh"}
 ASKED = 0.85  # share of English words that must be right

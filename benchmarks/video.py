@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upheld.common.params import params as parameters
-from upheld.feature_store.decode_pool import DecodePool, num_cpus
-from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.decoding.audio import RATE_HZ, read_samples
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.extractors import catalogue
-from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
+from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 WIDTH, HEIGHT, FRAMES_PER_S, DURATION_S = 1280, 720, 25, 60
 SCENE_S = 7  # a cut after so many seconds

@@ -8,10 +8,10 @@ from typing import Any
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.params import Params
-from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
+from upheld.feature_store.sandbox.pool import DecodePool
 
 
 class Tools:

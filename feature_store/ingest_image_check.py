@@ -3,12 +3,12 @@
 import numpy as np
 
 from upheld.common.params.params import Params
-from upheld.feature_store.decoding_contract import Arrays, Undecodable
-from upheld.feature_store.extractors.image_decoding import FORMATS, opened
+from upheld.feature_store.decoding.contract import Arrays, Undecodable
+from upheld.feature_store.decoding.images import FORMATS, opened
 
 
 class ImageCheck:
-    """What `feature_store/decode_pool.py` makes in its workers.
+    """What `feature_store/sandbox/pool.py` makes in its workers.
 
     Args:
         params: reads ingest.max_media_pixels.

@@ -18,9 +18,9 @@ from upheld.common.params.data import Ingest
 from upheld.common.params.params import Params
 from upheld.feature_store import ingest_image_check
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decode_pool import DecodePool, num_cpus
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.ingest_files import Delivery
+from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 _DECODER: Final = "upheld.feature_store.ingest_image_check:ImageCheck"
 # What a worker's end means for the file that ended it.

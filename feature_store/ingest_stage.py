@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest_files import DeliveredFile, Delivery, read_batches
 from upheld.feature_store.ingest_findings import Findings, Rules
@@ -20,6 +19,7 @@ from upheld.feature_store.ingest_media import MediaFile, MediaRefused, Pair, che
 from upheld.feature_store.ingest_rows import check, extra_columns
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.row_digests import row_digests, short_digest
+from upheld.feature_store.sandbox.pool import DecodePool
 
 # What is kept in memory of every well-formed row: enough to judge it against others.
 INDEX = pa.schema(

@@ -8,8 +8,8 @@ from PIL import Image
 
 from upheld.common.params.section import Section
 from upheld.feature_store import logo_svg
-from upheld.feature_store.decoding_contract import Arrays, Undecodable
-from upheld.feature_store.extractors.image_decoding import decode_transparent
+from upheld.feature_store.decoding.contract import Arrays, Undecodable
+from upheld.feature_store.decoding.images import decode_transparent
 from upheld.feature_store.logo_svg_checks import MarkRefused
 
 _XML: Final = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<")
@@ -24,7 +24,7 @@ class MarkBounds(Section):
 
 
 class MarkDrawer:
-    """What `feature_store/decode_pool.py` makes in its workers.
+    """What `feature_store/sandbox/pool.py` makes in its workers.
 
     Args:
         bounds: see there.

@@ -6,8 +6,8 @@ import numpy as np
 import pdqhash
 from PIL import Image
 
-from upheld.feature_store.decoding_contract import Refused, Undecodable
-from upheld.feature_store.extractors.image_decoding import Picture, decode_whole
+from upheld.feature_store.decoding.contract import Refused, Undecodable
+from upheld.feature_store.decoding.images import Picture, decode_whole
 
 # Below it PDQ has too little texture to go by. Source: Facebook, ThreatExchange, "The TMK+PDQF Video-Hashing Algorithm and the PDQ
 # Image-Hashing Algorithm" (2019), section "PDQ quality metric": discard hashes of quality 49 and less.

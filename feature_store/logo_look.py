@@ -12,10 +12,10 @@ import pdqhash
 from upheld.common.foreign_files import ordinary_bytes
 from upheld.common.params.logos import LogoData
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decode_pool import DecodePool, num_cpus
-from upheld.feature_store.decoding_contract import Arrays, Refused
-from upheld.feature_store.extractors.image_decoding import decode_within
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.logo_image import MIN_PDQ_QUALITY, Unreadable, unreadable
+from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 _DECODER: Final = "upheld.feature_store.logo_look:PhotoDecoder"
 _TIMEOUT_S: Final = 30.0  # of one photo; one of 50 million pixels takes two
@@ -37,7 +37,7 @@ class Seen:
 
 
 class PhotoDecoder:
-    """What `feature_store/decode_pool.py` makes in its workers.
+    """What `feature_store/sandbox/pool.py` makes in its workers.
 
     Args:
         rules: reads max_pixels.

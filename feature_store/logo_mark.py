@@ -14,11 +14,11 @@ from rich.progress import track
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.foreign_files import ordinary_bytes
 from upheld.common.terminal import console
-from upheld.feature_store.decode_pool import DecodePool, num_cpus
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.logo_drawing import MarkBounds
 from upheld.feature_store.logo_source import Refusal, is_brand
 from upheld.feature_store.logo_svg_checks import MAX_RATIO
+from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 OURS: Final = Path(__file__).with_name("logo_marks")  # fictitious brands, drawn by us
 SIDE_PX: Final = 320  # longer side of a mark as it is kept: as large as any is pasted

@@ -23,7 +23,7 @@ from upheld.feature_store.contents import pictures_of
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
-from upheld.feature_store.extractors import image_decoding
+from upheld.feature_store.decoding import images as image_decoding
 from upheld.feature_store.shards import Shards
 from upheld.training import stage
 from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
@@ -33,7 +33,7 @@ from upheld.training.image_model import ImageModel, build_image, predict_picture
 
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
 CODE = (
-    "upheld.training.image", "upheld.training.image_augmentation", "upheld.training.image_model", "upheld.training.decoded", "upheld.feature_store.extractors.image_decoding",
+    "upheld.training.image", "upheld.training.image_augmentation", "upheld.training.image_model", "upheld.training.decoded", "upheld.feature_store.decoding.images",
 )  # fmt: skip
 
 

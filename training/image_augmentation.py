@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from upheld.feature_store.extractors.image_decoding import Picture
+from upheld.feature_store.decoding.images import Picture
 
 MIN_CROP_SHARE = 0.7  # of each side: logos and drawn text sit at borders, harder crops would cut what the label is about
 JITTER = 0.2  # relative change of brightness and contrast

@@ -22,7 +22,7 @@ from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
 from upheld.feature_store.backbones.pretrained import image_origin
-from upheld.feature_store.extractors.image_decoding import Picture, decode_square
+from upheld.feature_store.decoding.images import Picture, decode_square
 
 Array = NDArray[np.float32]
 ReadImage = Callable[[str], bytes]  # digest of an accepted image -> its bytes

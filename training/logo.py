@@ -29,7 +29,7 @@ from upheld.training.logo_photos import DETECTIONS, STORED, Backend, Photo, Phot
 CODE = (
     "upheld.training.logo", "upheld.training.logo_detector", "upheld.training.logo_faster_rcnn", "upheld.training.logo_fit", "upheld.training.logo_network",
     "upheld.training.logo_photos", "upheld.training.logo_yolo", "upheld.feature_store.logo_image", "upheld.feature_store.logo_precision",
-    "upheld.feature_store.extractors.image_decoding",
+    "upheld.feature_store.decoding.images",
 )  # fmt: skip
 
 

@@ -12,10 +12,10 @@ from upheld.common.params.data import Ingest
 from upheld.feature_store import post_features
 from upheld.feature_store.contents import Spectrogram, spectrogram
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.features_at_hand import FeaturesAtHand, Tools
 from upheld.feature_store.ingest_files import Delivery
 from upheld.feature_store.ingest_media import MediaFile, Pair, check_all
+from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.feature_store.snapshot_features import enriched
 from upheld.training.stage1 import Media
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.common.errors import BadUse
-from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.features_at_hand import Tools
 from upheld.feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, read_batches
 from upheld.feature_store.ingest_findings import Rules
 from upheld.feature_store.ingest_rows import check
+from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.training.post_media import Batch, featured
 
 POSTS_AT_ONCE = 2048  # held in memory with their features; their images are read when the model asks for them

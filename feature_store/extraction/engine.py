@@ -20,13 +20,13 @@ import pyarrow as pa
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.params import Params, check
 from upheld.feature_store.contracts.inputs import features_location
-from upheld.feature_store.decode_pool import DecodePool, num_cpus
-from upheld.feature_store.decoding_contract import Arrays, Refused, load_class
+from upheld.feature_store.decoding.contract import Arrays, Refused, load_class
 from upheld.feature_store.extraction import rows
 from upheld.feature_store.extraction.contents import CONTENTS, ContentReader
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 GONE: Final = "content_gone"  # erased while it waited for its turn
 _DONE: Final = ""  # in place of a reason

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.feature_table import KEYS
 
 Outcome = dict[str, Any] | Refused

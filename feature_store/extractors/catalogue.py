@@ -4,7 +4,7 @@ from typing import Final
 
 from upheld.common.errors import BadUse
 from upheld.common.params.params import Params
-from upheld.feature_store.decoding_contract import load_class
+from upheld.feature_store.decoding.contract import load_class
 from upheld.feature_store.extractors.contract import Extractor
 
 # name -> module:class; modules are imported only when asked for.

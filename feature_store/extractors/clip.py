@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.extractors import clip_weights, versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.image_decoding import decode_within
 
 if TYPE_CHECKING:
     from upheld.feature_store.backbones.clip import ClipModel

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import clip_weights, versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
 

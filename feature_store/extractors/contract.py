@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.common.params.params import Params
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
 
 Kind = Literal["text", "image", "video", "audio"]
 

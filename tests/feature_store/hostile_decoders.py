@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from upheld.feature_store import decode_protocol, landlock
-from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.system_calls import FORBIDDEN, OPENING, SIGNALLING
+from upheld.feature_store.decoding.contract import Undecodable
+from upheld.feature_store.sandbox import landlock
+from upheld.feature_store.sandbox import protocol as decode_protocol
+from upheld.feature_store.sandbox.system_calls import FORBIDDEN, OPENING, SIGNALLING
 
 
 def endless():

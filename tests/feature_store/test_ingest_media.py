@@ -13,9 +13,9 @@ from PIL import Image
 from tests.feature_store.deliveries import AS_OF, deliver, parameters, post, rows, take
 from tests.feature_store.hostile_decoders import IMAGES
 from upheld.feature_store import ingest, ingest_media
-from upheld.feature_store.decode_pool import DecodePool
 from upheld.feature_store.ingest_files import open_delivery
 from upheld.feature_store.ingest_media import MediaFile, MediaRefused, check_all, image_decoders
+from upheld.feature_store.sandbox.pool import DecodePool
 
 
 def picture(kind="PNG", size=(5, 4), mode="RGB"):

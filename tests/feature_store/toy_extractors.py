@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.decoding_contract import Refused, Undecodable
+from upheld.feature_store.decoding.contract import Refused, Undecodable
 from upheld.feature_store.extractors.contract import Extractor
 
 CATALOGUE = {

@@ -15,7 +15,7 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store import expectations, logo_store
 from upheld.feature_store.contracts.inputs import FeaturePins, LogoPins, read_inputs
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.feature_table import KEYS, FeatureStore

@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused, Undecodable
+from upheld.feature_store.decoding.contract import Arrays, Refused, Undecodable
 from upheld.feature_store.extractors.contract import Extractor
 
 

@@ -15,8 +15,8 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.image import empty_image_backbone
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.extractors import image_decoding
-from upheld.feature_store.extractors.image_decoding import decode_square
+from upheld.feature_store.decoding import images as image_decoding
+from upheld.feature_store.decoding.images import decode_square
 from upheld.training import image, image_model
 from upheld.training.image_augmentation import augmented
 from upheld.training.image_model import load_image, predict_image

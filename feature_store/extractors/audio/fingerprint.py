@@ -14,9 +14,9 @@ from scipy.ndimage import maximum_filter
 
 from upheld.common.params import media as params_media
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.audio.log_mel import power_spectrum
-from upheld.feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 HOP = 256  # samples: 16 ms, the unit of `times`

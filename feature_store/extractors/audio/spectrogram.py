@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS, log_mel, mfcc
-from upheld.feature_store.extractors.audio_track import RATE_HZ, as_float, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 NUM_COEFFICIENTS = 20

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.audio import RATE_HZ, read_samples
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.audio.voice import WEIGHTS, speech_spans
-from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.audio import as_float, read_samples
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.audio import whisper_weights
 from upheld.feature_store.extractors.audio.voice import WEIGHTS, detector_options, speech_spans
-from upheld.feature_store.extractors.audio_track import as_float, read_samples
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 NO_SPEECH = {"text": "", "language": "und", "language_prob": 0.0, "segments": []}  # und: BCP-47's word for undetermined

@@ -13,10 +13,10 @@ from PIL import Image
 
 from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.image_decoding import decode_within
 
 _MAX_SIDE = 768  # pixels; BLIP itself shrinks to 384
 

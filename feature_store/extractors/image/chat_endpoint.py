@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import Any, Final
 
 from upheld.common.params.extractors import VisionAnswer, is_loopback
-from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.decoding.contract import Refused
 
 KEY_VARIABLE: Final = "UPHELD_VISION_API_KEY"
 _MAX_REPLY_BYTES = 1 << 20

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse
 from upheld.feature_store.backbones.pretrained import image_origin
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.images import decode_square
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.image_decoding import decode_square
 
 if TYPE_CHECKING:
     from upheld.feature_store.backbones.image import Backbone

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.images import Picture, decode_within
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.image_decoding import Picture, decode_within
 
 _PACKAGE = "facenet_pytorch"
 _NETS = ("PNet", "RNet", "ONet")

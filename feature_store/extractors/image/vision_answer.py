@@ -19,11 +19,11 @@ from PIL import Image
 
 from upheld.common.errors import BadUse
 from upheld.common.params.params import Params
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.images import Picture, decode_within
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.image.chat_endpoint import ChatEndpoint, missing_key
-from upheld.feature_store.extractors.image_decoding import Picture, decode_within
 
 _JPEG_QUALITY = 90
 _SAID_CHARS = 200  # of an answer that does not fit, kept as the reason's detail

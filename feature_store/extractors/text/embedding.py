@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse
 from upheld.feature_store.backbones.pretrained import text_origin
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import versions
 from upheld.feature_store.extractors.contract import Extractor, Kind
 

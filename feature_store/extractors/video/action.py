@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.video import Frame, Picture, read_video, upright
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.video.frame_picks import UniformPicks
-from upheld.feature_store.extractors.video_frames import Frame, Picture, read_video, upright
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upheld.feature_store.extractors.video_frames import shrunk
+from upheld.feature_store.decoding.video import shrunk
 
 SIDE = 32  # pixels of the shrunk frames: noise, compression and small movements average out
 _STANDS_OUT = 2.0  # flames at 10 frames/s differ by 33 without any cut, but not twice as much as just before

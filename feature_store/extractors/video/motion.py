@@ -8,11 +8,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.decoding.video import Frame, Picture, read_video, shrunk
 from upheld.feature_store.extractors.contract import Extractor, Kind
 from upheld.feature_store.extractors.video.frame_picks import UniformPicks
 from upheld.feature_store.extractors.video.frame_sampling import SIDE
-from upheld.feature_store.extractors.video_frames import Frame, Picture, read_video, shrunk
 
 _MIN_SIDE = 16  # pixels: the flow's smoothing needs some around each
 _MIN_GAP_S = 1 / 240  # frames closer than this bear rounded times

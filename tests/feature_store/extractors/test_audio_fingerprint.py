@@ -8,8 +8,8 @@ import pytest
 
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
+from upheld.feature_store.decoding.audio import RATE_HZ, read_samples
 from upheld.feature_store.extractors.audio.fingerprint import NO_MATCH, AudioFingerprint, Fingerprint, compare, is_same, landmarks
-from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
 
 PARAMS = parameters()
 SEEDS = range(6)

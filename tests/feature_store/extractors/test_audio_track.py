@@ -5,8 +5,8 @@ import pytest
 
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
-from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.extractors.audio_track import RATE_HZ, read_samples
+from upheld.feature_store.decoding.audio import RATE_HZ, read_samples
+from upheld.feature_store.decoding.contract import Undecodable
 
 BOUNDS = parameters().audio_bounds
 

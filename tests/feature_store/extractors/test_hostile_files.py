@@ -14,9 +14,9 @@ import pytest
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from tests.feature_store.extractors.pictures import blobs, encoded
-from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.decoding_contract import Refused, Undecodable
+from upheld.feature_store.decoding.contract import Refused, Undecodable
 from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.sandbox.pool import DecodePool
 
 MAX_SECONDS = 20.0
 PARAMS = parameters(

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.feature_store.extractors.pictures import as_numbers, blobs, encoded
-from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.extractors.image_decoding import decode_square, decode_within
+from upheld.feature_store.decoding.contract import Undecodable
+from upheld.feature_store.decoding.images import decode_square, decode_within
 
 MAX_PIXELS = 1_000_000
 

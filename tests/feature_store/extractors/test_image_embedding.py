@@ -12,7 +12,7 @@ from tests.feature_store.extractors.pictures import blobs, encoded
 from upheld.common.errors import BadUse
 from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.pretrained import lite0_weights
-from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.image.embedding import WIDTH, ImageEmbedding
 
 

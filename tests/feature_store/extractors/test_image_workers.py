@@ -7,9 +7,9 @@ import pytest
 
 from tests.feature_store.extractors.pictures import blobs, encoded
 from upheld.common.params import params as parameters
-from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.sandbox.pool import DecodePool
 
 PARAMS = parameters.load(Path("params.yaml"), ["features.decode_memory_bytes=536870912"])
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.video.frame_picks import UniformPicks
 from upheld.feature_store.extractors.video.keyframes import Keyframes
 

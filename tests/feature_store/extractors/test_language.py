@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from upheld.common.params import params as parameters
-from upheld.feature_store.decoding_contract import Arrays
+from upheld.feature_store.decoding.contract import Arrays
 from upheld.feature_store.extractors.text.language import Language
 from upheld.feature_store.ledger import tables as contracts
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.extractors import clips
-from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.extractors.catalogue import EXTRACTORS, make
+from upheld.feature_store.sandbox.pool import DecodePool
 
 OURS = ("keyframes", "motion", "action", "speech", "transcript", "spectrogram", "audio_fingerprint")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from upheld.common.params import params
-from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.image.ocr import Ocr
 
 PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")

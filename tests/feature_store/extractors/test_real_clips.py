@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.feature_store.deliveries import parameters
-from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.audio.fingerprint import AudioFingerprint
 from upheld.feature_store.extractors.audio.spectrogram import Spectrogram
 from upheld.feature_store.extractors.audio.speech import Speech

@@ -16,7 +16,7 @@ from PIL import Image
 
 from upheld.common.errors import BadUse
 from upheld.common.params import params
-from upheld.feature_store.decoding_contract import Refused
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.extractors.image.vision_answer import VisionAnswer
 
 PARAMS_FILE = Path(__file__).resolve().parents[3] / "params.yaml"

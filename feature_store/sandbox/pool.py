@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.decode_channel import Channel, Settings, WorkerDied, WorkerLate
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.sandbox.channel import Channel, Settings, WorkerDied, WorkerLate
 
 _AHEAD = 2  # contents sent to a worker: while it decodes one, the next is on its way
 _CLOSED = "the decoders have been stopped"

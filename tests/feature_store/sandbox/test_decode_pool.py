@@ -16,10 +16,10 @@ import pytest
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.hostile_decoders import MALFORMED
 from upheld.common.errors import FailedWork
-from upheld.feature_store.decode_channel import Channel
-from upheld.feature_store.decode_pool import DecodePool
-from upheld.feature_store.decoding_contract import Refused
-from upheld.feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
+from upheld.feature_store.decoding.contract import Refused
+from upheld.feature_store.sandbox.channel import Channel
+from upheld.feature_store.sandbox.pool import DecodePool
+from upheld.feature_store.sandbox.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 
 HOSTILE = "tests.feature_store.hostile_decoders:Hostile"
 PARAMS = parameters("features.decode_memory_bytes=268435456")
@@ -182,14 +182,14 @@ def test_a_worker_reads_neither_project_nor_store_nor_accounts(tmp_path):
     script = f"""
 import json, sys
 import upheld.feature_store
-from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.sandbox.pool import DecodePool
 from tests.feature_store.deliveries import parameters
 with DecodePool({HOSTILE!r}, parameters(), 30, 1) as pool:
     found = list(pool.decode([b"look " + path.encode() for path in json.loads(sys.argv[1])], 4))
 print(upheld.feature_store.__file__)
 print(json.dumps([getattr(one, "detail", None) or one["found"].tobytes().decode() for one in found]))
 """
-    code = str(project / "feature_store/landlock.py")
+    code = str(project / "feature_store/sandbox/landlock.py")
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps([*paths, code])], capture_output=True, text=True, cwd=project, check=True
     )
@@ -230,8 +230,8 @@ def test_closing_does_not_wait_for_a_decoder():
 def test_workers_die_with_their_owner():
     script = f"""
 import os, signal
-from upheld.feature_store.decode_channel import Channel
-from upheld.feature_store.decode_pool import DecodePool
+from upheld.feature_store.sandbox.channel import Channel
+from upheld.feature_store.sandbox.pool import DecodePool
 from tests.feature_store.deliveries import parameters
 pool = DecodePool({HOSTILE!r}, parameters(), 300, 1)
 results = pool.decode([b"a", b"endless", b"b"], ahead=1)

@@ -9,8 +9,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from upheld.feature_store import landlock
-from upheld.feature_store.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING, Numbers
+from upheld.feature_store.sandbox import landlock
+from upheld.feature_store.sandbox.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING, Numbers
 
 # Source: linux/prctl.h, linux/seccomp.h, linux/audit.h, linux/filter.h.
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -52,7 +52,7 @@ def confine(memory_bytes: int) -> None:
 
 
 def _forbid_calls() -> None:
-    """What `feature_store/system_calls.py` lists fails with EPERM, in every thread of the process and for good."""
+    """What `feature_store/sandbox/system_calls.py` lists fails with EPERM, in every thread of the process and for good."""
     machine = platform.machine()
     if machine not in _AUDIT_ARCH:
         raise OSError(f"no list of system calls for {machine}; decoders run on x86_64 and aarch64")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.decoding.contract import Undecodable
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 

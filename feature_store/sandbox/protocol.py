@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from upheld.feature_store.decoding_contract import Arrays
+from upheld.feature_store.decoding.contract import Arrays
 
 LENGTHS = struct.Struct("<IQ")
 MAX_HEADER_BYTES = 1 << 20

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upheld.common.params.media import AudioBounds
-from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.extractors.containers import check_whole, end_of, opened, start_of
+from upheld.feature_store.decoding.containers import check_whole, end_of, opened, start_of
+from upheld.feature_store.decoding.contract import Undecodable
 
 RATE_HZ = 16_000  # what Whisper and the voice detector read
 Samples = NDArray[np.int16]

@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 from upheld import ROOT
 from upheld.common.errors import FailedWork
-from upheld.feature_store.decode_protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
-from upheld.feature_store.decoding_contract import Arrays, Refused
+from upheld.feature_store.decoding.contract import Arrays, Refused
+from upheld.feature_store.sandbox.protocol import LENGTHS, MAX_HEADER_BYTES, BadFrame, pack, unpack_arrays
 
 _F_SETPIPE_SZ: Final = 1031  # Source: linux/fcntl.h
 _PIPE_BYTES: Final = 1 << 20  # as much as a process may ask for: a picture's pixels cross in one go
@@ -76,7 +76,7 @@ class Channel:
         self._fits = fits
         self._sent: deque[int] = deque()  # numbers of the contents that wait for an answer; nobody can answer before he is asked
         self._folder = tempfile.TemporaryDirectory(prefix="upheld-decoder-")  # nothing to be found where it works
-        command = [sys.executable, "-P", "-c", "from upheld.feature_store.decode_worker import main; main()"]
+        command = [sys.executable, "-P", "-c", "from upheld.feature_store.sandbox.worker import main; main()"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), cwd=self._folder.name, bufsize=0
         )

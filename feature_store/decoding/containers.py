@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import av
 
-from upheld.feature_store.decoding_contract import Undecodable
+from upheld.feature_store.decoding.contract import Undecodable
 
 # No playlist or list of files among them (hls, dash, concat, ...): those name further files and addresses to be opened.
 FORMATS = ("aac", "asf", "avi", "flac", "flv", "gif", "matroska", "mov", "mp3", "mpeg", "mpegts", "ogg", "wav", "webm")

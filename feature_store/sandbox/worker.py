@@ -1,6 +1,6 @@
 """A process that turns foreign bytes into arrays, one content after the other, and may be killed at any time.
 
-Started by `feature_store/decode_pool.py`; it reads requests from standard input and answers on what was standard output. Torch is
+Started by `feature_store/sandbox/pool.py`; it reads requests from standard input and answers on what was standard output. Torch is
 never imported here: a decoder has no weights.
 """
 
@@ -11,14 +11,14 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from upheld.feature_store import sandbox
-from upheld.feature_store.decode_protocol import LENGTHS, pack, pack_arrays
-from upheld.feature_store.decoding_contract import Undecodable, load_class
+from upheld.feature_store.decoding.contract import Undecodable, load_class
+from upheld.feature_store.sandbox import confinement
+from upheld.feature_store.sandbox.protocol import LENGTHS, pack, pack_arrays
 
 
 def main() -> None:
     """Answer requests until there are no more."""
-    sandbox.die_with_parent()
+    confinement.die_with_parent()
     answers = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 1)  # libraries print
@@ -29,7 +29,7 @@ def main() -> None:
     try:
         settings = load_class(first[0]["model"]).model_validate_json(first[0]["params"])
         decoder = load_class(first[0]["decoder"])(settings)
-        sandbox.confine(first[0]["memory_bytes"])
+        confinement.confine(first[0]["memory_bytes"])
     except Exception as error:
         _write(answers, pack({"broken": f"{type(error).__name__}: {error}"}))
         return

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upheld.common.params.media import VideoBounds
-from upheld.feature_store.decoding_contract import Undecodable
-from upheld.feature_store.extractors.containers import check_whole, end_of, opened, start_of
+from upheld.feature_store.decoding.containers import check_whole, end_of, opened, start_of
+from upheld.feature_store.decoding.contract import Undecodable
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey
 

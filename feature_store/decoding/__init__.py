@@ -1,0 +1,1 @@
+"""From bytes to pixels, frames and samples, within bounds."""
