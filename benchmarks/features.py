@@ -39,7 +39,7 @@ from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.extractors.image.embedding import ImageEmbedding
 from upheld.feature_store.extractors.text.embedding import TextEmbedding
-from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus

@@ -26,7 +26,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 
 from upheld.common.params import params as parameters
-from upheld.feature_store import labels
+from upheld.feature_store.snapshot import labels
 from upheld.training.text import fit_text, prepare
 from upheld.training.text_model import predict_text
 

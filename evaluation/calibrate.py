@@ -15,7 +15,7 @@ from upheld.evaluation import calibration, score_rows, scores, thresholds
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts import keyed_hash
 from upheld.feature_store.contracts.workspace import CALIBRATION, SCORES
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 FORMAT = 1
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from upheld.common.params.evaluation import Calibration
-from upheld.feature_store import calibration_map
+from upheld.feature_store.decisions import calibration as calibration_map
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,7 +23,7 @@ MIN_SLOPE = 0.05  # a slope of 0 or less would turn the order of scores round
 
 
 def fit(rows: pd.DataFrame, categories: tuple[str, ...], section: Calibration) -> dict[str, Any]:
-    """Fit every category; the result is the content of calibration.json (feature_store/calibration_map.py applies it).
+    """Fit every category; the result is the content of calibration.json (feature_store/decisions/calibration.py applies it).
 
     Args:
         rows: labelled rows of the calibration split, columns category, language (str), score (float in [0, 1]), label (0 or 1) and

@@ -30,9 +30,10 @@ from upheld.evaluation.measures import limits_of, measure, operating_points
 from upheld.evaluation.operating_point import OperatingPoint
 from upheld.evaluation.report import content, features, logos
 from upheld.evaluation.report.files import Result, write
-from upheld.feature_store import calibration_map, freeze_log
 from upheld.feature_store.contracts.workspace import EVALUATION, SCORES
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions import calibration as calibration_map
+from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:

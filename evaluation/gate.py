@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from upheld.common.params.evaluation import Gate
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
 Check = dict[str, Any]

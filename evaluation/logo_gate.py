@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from upheld.evaluation.gate import Check, bounded, check
-from upheld.feature_store.thresholds import PROVEN
+from upheld.feature_store.decisions.thresholds import PROVEN
 
 FLOOR, CERTIFICATE = "logo_map_50", "logo_certificate"
 CELL = ("logo", "all")

@@ -9,7 +9,7 @@ from upheld.evaluation import metrics
 from upheld.evaluation.cube import Cube
 from upheld.evaluation.metric_rows import Settings
 from upheld.evaluation.operating_point import OperatingPoint, operating_point
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 
 def limits_of(settings: params.Params) -> Settings:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from upheld.common.errors import BadUse
 from upheld.evaluation.bins import NUM_BINS, bin_of
 from upheld.evaluation.cube import LABELS, ZONES, Cube, Floats, Ints, sum_by_key
-from upheld.feature_store import calibration_map
+from upheld.feature_store.decisions import calibration as calibration_map
 
 # Room for each axis while its values are still being discovered; with zones, labels and bins a key stays below 2**63.
 ROOM = {"category": 1 << 10, "language": 1 << 13, "group": 1 << 18}

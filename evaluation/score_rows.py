@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse
 from upheld.evaluation import cube, cube_build, score_duplicates, scores
-from upheld.feature_store import calibration_map
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.decisions import calibration as calibration_map
 
 CHUNK_ROWS, MAX_CUBES = 1 << 22, 4
 LABELLED = ["item_id", "category", "language", "score", "label", "inclusion_prob"]

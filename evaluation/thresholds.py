@@ -9,7 +9,7 @@ from upheld.common.params.evaluation import Thresholds as Section
 from upheld.evaluation import removal_decision, review_decision
 from upheld.evaluation.cube import Cube, one_category
 from upheld.evaluation.tails import Tails, tails
-from upheld.feature_store.thresholds import Bounded, Thresholds
+from upheld.feature_store.decisions.thresholds import Bounded, Thresholds
 
 
 def decide(

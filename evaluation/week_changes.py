@@ -10,7 +10,7 @@ from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.bins import NUM_BINS
 from upheld.evaluation.cube import Cube, Moment, cut, one_category
 from upheld.evaluation.operating_point import OperatingPoint
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 PURPOSES = {
     "auto_remove": "to certify automatic removal",

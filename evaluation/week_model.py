@@ -14,7 +14,7 @@ from upheld.evaluation import measures, score_rows, scores, thresholds, week_dri
 from upheld.evaluation.cube import Cube
 from upheld.evaluation.operating_point import OperatingPoint
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 FORMAT = 1
 

@@ -9,9 +9,9 @@ from upheld.evaluation.bins import NUM_BINS, bin_of, edges
 from upheld.evaluation.operating_point import OperatingPoint
 from upheld.evaluation.week_source import Tables
 from upheld.feature_store.contracts import language_tags
+from upheld.feature_store.decisions.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger import verdicts
-from upheld.feature_store.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds
 
 COLUMNS = ["item_id", "category", "language", "score", "label", "inclusion_prob", "zone", "region", "author_group", "period", "synthetic"]
 

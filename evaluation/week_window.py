@@ -19,7 +19,7 @@ from upheld.evaluation.cube import Cube
 from upheld.evaluation.tails import tails
 from upheld.evaluation.week_drift import Entry
 from upheld.evaluation.week_model import Served
-from upheld.feature_store.thresholds import Certificate, Thresholds
+from upheld.feature_store.decisions.thresholds import Certificate, Thresholds
 
 KEY = ["item_id", "category"]
 COUNTED = ["category", "language", "score", "label", "inclusion_prob", "zone"]

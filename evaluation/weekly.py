@@ -18,9 +18,9 @@ from upheld.evaluation import week_drift, week_gold, week_model, week_people, we
 from upheld.evaluation.report.files import Result, write
 from upheld.evaluation.week_report import Week
 from upheld.evaluation.week_source import Source
-from upheld.feature_store import freeze_log
 from upheld.feature_store.contracts.inputs import Event
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 
 @dataclass(frozen=True)

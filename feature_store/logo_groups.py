@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from upheld.feature_store import splits
 from upheld.feature_store.contracts.keyed_hash import uniform
-from upheld.feature_store.disjoint_sets import DisjointSets
 from upheld.feature_store.logo_dataset import SPLITS
+from upheld.feature_store.splits import assignment as splits
+from upheld.feature_store.splits.disjoint_sets import DisjointSets
 
 _BLOCK_ROWS: Final = 1024  # hashes compared with all others at once: memory stays bounded
 

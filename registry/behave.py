@@ -24,9 +24,9 @@ from upheld.evaluation.metric_rows import ALL
 from upheld.evaluation.operating_point import OperatingPoint, operating_point
 from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
-from upheld.feature_store import post_features
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
+from upheld.feature_store.posts import post_features
 from upheld.registry import mlflow_store, serve, verified
 from upheld.training import pipeline, stage1
 

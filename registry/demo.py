@@ -20,8 +20,8 @@ from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.snapshot import read_manifest
 from upheld.feature_store.contracts.workspace import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
+from upheld.feature_store.decisions.thresholds import Certificate, Thresholds
 from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
-from upheld.feature_store.thresholds import Certificate, Thresholds
 from upheld.registry import retrain
 
 # Parameters of a demo, written into its store, so that every later command there goes on with them.

@@ -15,9 +15,9 @@ from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.evaluation import week_source
+from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger.ledger import Ledger
-from upheld.feature_store.thresholds import Thresholds
 from upheld.registry import champion, mlflow_store, verified
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour_files
 from upheld.evaluation.report import files
-from upheld.feature_store import freeze_log
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry import approval_log, champion, mlflow_store, proposal_text, verified, volumes
 from upheld.registry.approval_log import Pair
 from upheld.registry.mlflow_store import Registry, Version

@@ -15,9 +15,10 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
-from upheld.feature_store import author_history, freeze_log
+from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger.ledger import Ledger
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.posts import author_history
 from upheld.registry import champion, mlflow_store, verified
 from upheld.registry.approval_log import Pair
 from upheld.registry.mlflow_store import Registry, Version

@@ -18,7 +18,7 @@ from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.evaluation.report.files import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry import mlflow_store, verified
 from upheld.registry.mlflow_store import Registry, Version
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts.workspace import CHAMPION_SCORES
-from upheld.feature_store.thresholds import BOUNDED, Thresholds
+from upheld.feature_store.decisions.thresholds import BOUNDED, Thresholds
 from upheld.registry import mlflow_store, runs
 from upheld.registry.approval_log import Pair
 from upheld.registry.mlflow_store import Registry, Version

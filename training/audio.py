@@ -17,20 +17,20 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store.contents import Spectrogram, sounds_of
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read_snapshot
 from upheld.feature_store.contracts.workspace import AUDIO_MODEL, SNAPSHOT
-from upheld.feature_store.shards import Shards
+from upheld.feature_store.features.decoded import filled
+from upheld.feature_store.features.media import Spectrogram, sounds_of
+from upheld.feature_store.features.shards import Shards
 from upheld.training import stage
 from upheld.training.audio_model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
 from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
-from upheld.training.decoded import filled
 
 ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
 MAX_SCALED = 2000  # sounds, evenly picked, from which the scale of the bands is taken
 
-CODE = ("upheld.training.audio", "upheld.training.audio_model", "upheld.training.decoded")
+CODE = ("upheld.training.audio", "upheld.training.audio_model", "upheld.feature_store.features.decoded")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch.nn import functional
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.contents import Spectrogram
 from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
+from upheld.feature_store.features.media import Spectrogram
 
 Array = NDArray[np.float32]
 MIN_STD = 0.1  # of a band's log energies: below it a band is silent, and scaling it up would amplify rounding

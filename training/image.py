@@ -19,21 +19,21 @@ from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.contents import pictures_of
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
 from upheld.feature_store.decoding import images as image_decoding
-from upheld.feature_store.shards import Shards
+from upheld.feature_store.features.decoded import filled
+from upheld.feature_store.features.media import pictures_of
+from upheld.feature_store.features.shards import Shards
 from upheld.training import stage
 from upheld.training.data import Array, Examples, Rows, labelled_posts, targets_of
-from upheld.training.decoded import filled
 from upheld.training.image_augmentation import augmented
 from upheld.training.image_model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
 
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
 CODE = (
-    "upheld.training.image", "upheld.training.image_augmentation", "upheld.training.image_model", "upheld.training.decoded", "upheld.feature_store.decoding.images",
+    "upheld.training.image", "upheld.training.image_augmentation", "upheld.training.image_model", "upheld.feature_store.features.decoded", "upheld.feature_store.decoding.images",
 )  # fmt: skip
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from upheld.common import post_progress as progress
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.terminal import console
-from upheld.feature_store import contents
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import LOGO_MODEL, LOGO_SCAN, SNAPSHOT
+from upheld.feature_store.features import media as contents
+from upheld.feature_store.features.snapshot_media import whole
 from upheld.training import logo_detector, logo_pictures
-from upheld.training.snapshot_media import whole
 
 
 @dataclass(frozen=True)

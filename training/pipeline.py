@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.post_progress import Report, silent
-from upheld.feature_store import calibration_map
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MEMBERSHIP_FILE, read_manifest
+from upheld.feature_store.decisions import calibration as calibration_map
 from upheld.training import fusion_model, logo_signals, stage1
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from upheld.common.errors import FailedWork
 from upheld.common.params.data import Ingest
-from upheld.feature_store import post_features
-from upheld.feature_store.contents import Spectrogram, spectrogram
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.features.media import Spectrogram, spectrogram
 from upheld.feature_store.features_at_hand import FeaturesAtHand, Tools
 from upheld.feature_store.ingest_files import Delivery
 from upheld.feature_store.ingest_media import MediaFile, Pair, check_all
+from upheld.feature_store.posts import post_features
+from upheld.feature_store.posts.enrichment import enriched
 from upheld.feature_store.sandbox.pool import DecodePool
-from upheld.feature_store.snapshot_features import enriched
 from upheld.training.stage1 import Media
 
 COLUMNS = ["post_id", "language", "text", "num_hashtags", "has_link", "image_digests", "num_frames", "audio_digests", "prior_removals"]

@@ -17,12 +17,12 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store import contents
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.inputs import Inputs, read_inputs
 from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.features import media as contents
+from upheld.feature_store.features.snapshot_media import whole
 from upheld.training import logo_pictures, logo_signals, pipeline, score_table, stage1
-from upheld.training.snapshot_media import whole
 
 UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
 

@@ -16,11 +16,11 @@ from upheld.common.errors import BadUse
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.features_at_hand import Tools
 from upheld.feature_store.ingest_findings import Rules
 from upheld.feature_store.ingest_media import image_decoders
 from upheld.feature_store.ledger import tables as contracts
-from upheld.feature_store.thresholds import Thresholds, strongest
 from upheld.training import pipeline, post_reader
 from upheld.training.post_media import Batch
 

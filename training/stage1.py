@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from upheld.common.post_progress import Report, silent
-from upheld.feature_store.contents import Spectrogram
+from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio_model import AudioModel, load_audio, predict_audio
 from upheld.training.image_model import ImageModel, batches, load_image, predict_image
 from upheld.training.text_model import TextModel, load_text, predict_text

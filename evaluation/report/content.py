@@ -12,7 +12,7 @@ from upheld.evaluation.metric_rows import ALL, Settings
 from upheld.evaluation.operating_point import OperatingPoint
 from upheld.evaluation.report import changes, curves, sentences
 from upheld.evaluation.score_rows import Facts
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", "roc_auc", "pr_auc", "precision", "recall", "fpr", "fnr",
            "precision_auto_remove", "recall_auto_remove", "brier", "ce2_debiased")  # fmt: skip

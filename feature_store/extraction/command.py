@@ -29,7 +29,7 @@ from upheld.feature_store.extraction.erase import erase_forgotten
 from upheld.feature_store.extraction.explain import explain, print_explained
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
-from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
 
 

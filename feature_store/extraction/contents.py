@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.extractors.contract import Kind
-from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
-from upheld.feature_store.post_features import MEDIA_OF, merged_text
+from upheld.feature_store.posts.post_features import MEDIA_OF, merged_text
 
 KEYFRAMES: Final = "keyframes"  # the extractor whose rows hold pictures of their own
 # A content: its digest; the text itself where it is one; the video that it is a keyframe of, if it is.

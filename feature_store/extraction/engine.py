@@ -25,7 +25,7 @@ from upheld.feature_store.extraction import rows
 from upheld.feature_store.extraction.contents import CONTENTS, ContentReader
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
-from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 GONE: Final = "content_gone"  # erased while it waited for its turn

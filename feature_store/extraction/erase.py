@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from upheld.feature_store import shards
 from upheld.feature_store.extraction.contents import PostContents
-from upheld.feature_store.feature_table import FeatureStore
+from upheld.feature_store.features import shards
+from upheld.feature_store.features.table import FeatureStore
 
 
 def erase_forgotten(known: PostContents, features: FeatureStore, decoded: Path) -> dict[str, int]:

@@ -15,7 +15,7 @@ from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.extraction.contents import contents_of
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Kind
-from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.feature_store.ledger import lance
 from upheld.feature_store.ledger.ledger import Ledger
 

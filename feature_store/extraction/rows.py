@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.feature_store.decoding.contract import Refused
-from upheld.feature_store.feature_table import KEYS
+from upheld.feature_store.features.table import KEYS
 
 Outcome = dict[str, Any] | Refused
 

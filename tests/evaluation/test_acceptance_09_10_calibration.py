@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from upheld.evaluation import calibration, calibration_error
-from upheld.feature_store import calibration_map
+from upheld.feature_store.decisions import calibration as calibration_map
 
 SIZES = np.array([6000, 3000, 1500, 1000, 700, 500, 300, 200, 120, 80, 50, 30])
 SMALL = slice(8, 12)

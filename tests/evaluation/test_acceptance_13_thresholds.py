@@ -12,7 +12,7 @@ from scipy.stats import beta, chi2
 from upheld.common.params import params
 from upheld.evaluation import bins, cube_build, removal_decision, review_decision, sample_size, thresholds
 from upheld.evaluation.tails import tails
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 SECTION = params.load(Path(__file__).parents[2] / "params.yaml").thresholds
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from upheld.common.errors import BadUse
 from upheld.common.params.evaluation import Calibration
 from upheld.evaluation import calibration
-from upheld.feature_store import calibration_map
+from upheld.feature_store.decisions import calibration as calibration_map
 
 SECTION = Calibration(share=0.5, min_labels=20)
 

@@ -13,8 +13,8 @@ from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour, behaviour_files, evaluate, logo_evaluate, weekly
-from upheld.feature_store import freeze_log
 from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.decisions import freezes as freeze_log
 
 EVENT = Event(category="spam", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="news <b>quotes</b>")
 SHOWN = ("Frozen:", "spam is not removed automatically since 2026-10-20 08:00 UTC, by", "&lt;b&gt;quotes&lt;/b&gt;")

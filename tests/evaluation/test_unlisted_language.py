@@ -10,7 +10,7 @@ from weeks import deliver, tables
 
 from upheld.evaluation import evaluate, weekly
 from upheld.evaluation.week_source import Source
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 REMOVES = {"review": "review", "pool": "auto_remove", None: "review"}  # an absent key is the cautious one
 

@@ -9,8 +9,8 @@ from score_worlds import PARAMS
 from weeks import appeals, deliver, tables
 
 from upheld.evaluation import weekly
-from upheld.feature_store import freeze_log
 from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.decisions import freezes as freeze_log
 
 HOSTILE = '"><img src=x onerror=alert(2)>'
 

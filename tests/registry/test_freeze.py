@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from score_worlds import PARAMS
 
-from upheld.feature_store import freeze_log
 from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.decisions import freezes as freeze_log
 from upheld.registry import freeze, register, serve, unfreeze
 from upheld.training import score
 

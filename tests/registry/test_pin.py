@@ -18,7 +18,7 @@ from upheld.feature_store.contracts.inputs import FeaturePins, LogoPins, read_in
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
-from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.registry import pin
 
 PARAMS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml")

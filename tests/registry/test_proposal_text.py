@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from upheld.feature_store.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry import proposal_text
 
 REMOVAL = {"threshold": None, "outcome": "abstained", "bound": 0.0, "target": 0.95, "delta": 0.1, "n": 12, "n_eff": 0.2, "need_n": 391357}

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from upheld.feature_store.backbones.image import empty_image_backbone
-from upheld.feature_store.contents import Spectrogram
 from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
 from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
+from upheld.feature_store.features.media import Spectrogram
 from upheld.training import logo_detector, logo_photos, logo_pictures
 from upheld.training.audio_model import AudioModel, AudioSetup, save_audio
 from upheld.training.fusion_model import FEATURES

@@ -18,8 +18,8 @@ import yaml
 
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store.contents import Spectrogram
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.features.media import Spectrogram
 from upheld.training import audio, stage
 from upheld.training.audio_model import AudioModel, AudioSetup, load_audio, predict_audio
 

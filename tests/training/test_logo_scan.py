@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store import contents
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.features import media as contents
 from upheld.training import logo_detector, logo_pictures, logo_scan
 from upheld.training.logo_faster_rcnn import FasterRcnnBackend
 from upheld.training.logo_network import FasterRcnn

@@ -9,8 +9,8 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store import contents
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.features import media as contents
 from upheld.feature_store.ledger.tables import SCORES
 from upheld.training import fusion, logo_pictures, logo_scan, logo_signals, pipeline, predict
 from upheld.training.stage1 import Media

@@ -9,8 +9,8 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
+from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger import tables as contracts
-from upheld.feature_store.thresholds import Thresholds
 from upheld.training import pipeline, score
 from upheld.training.stage1 import NO_MEDIA
 

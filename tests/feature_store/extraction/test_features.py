@@ -20,7 +20,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.extraction import command as features
 from upheld.feature_store.extractors import catalogue
-from upheld.feature_store.feature_table import KEYS, FeatureStore
+from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.feature_store.ledger import ledger
 
 pytestmark = pytest.mark.usefixtures("without_expectations")

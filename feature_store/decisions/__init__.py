@@ -1,0 +1,1 @@
+"""What decides on a post: calibration maps, thresholds and frozen categories."""

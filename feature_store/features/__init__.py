@@ -1,0 +1,1 @@
+"""Features as tables and shards, read by training and by serving."""

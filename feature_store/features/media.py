@@ -1,0 +1,96 @@
+"""What models read of the posts of a snapshot, by digest: pictures (media of the ledger, key frames of videos) and spectrograms.
+
+The store is read as it is now, not at its pinned versions: a digest names its content for ever, and what was erased since must not be read.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from upheld.feature_store.contracts.inputs import FeaturePins
+from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
+from upheld.feature_store.features.table import FeatureStore
+from upheld.feature_store.ledger.ledger import Ledger
+
+Spectrogram = NDArray[np.float16]  # (T, 64), log-mel
+AT_ONCE = 16  # videos or sounds whose rows are in memory
+
+
+def pictures_of(store: Path, posts: pd.DataFrame, pins: FeaturePins) -> Callable[[Sequence[str]], Iterator[tuple[str, bytes]]]:
+    """Reader of pictures; the store is opened when the first is asked for.
+
+    Args:
+        store: folder with ledger and features.
+        posts: of the snapshot: image_digests, num_frames, video_digests.
+        pins: which extractors' versions are meant.
+
+    Returns:
+        digests -> (digest, bytes) of each that is there, in no particular order.
+    """
+
+    def read(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Media files first, then key frames."""
+        wanted = set(names)
+        for name, content in Ledger(store).media_bytes(names):
+            wanted.discard(name)
+            yield name, content
+        if wanted and "keyframes" in pins.features:
+            yield from _frames(FeatureStore(pins.location(store)), _videos_with(posts, wanted), wanted, pins)
+
+    return read
+
+
+def _frames(table: FeatureStore, videos: Iterable[str], wanted: Iterable[str], pins: FeaturePins) -> Iterator[tuple[str, bytes]]:
+    """Key frames out of their videos' rows: (digest, JPEG) of each that is wanted, once."""
+    waiting = set(wanted)
+    for some in _some(videos):
+        rows = table.read("keyframes", some, ["frames"], pins.features["keyframes"].extractor_version)
+        for frames in rows["frames"].to_pylist():
+            for frame in frames or []:
+                if frame["digest"] in waiting:
+                    waiting.discard(frame["digest"])
+                    yield frame["digest"], frame["jpeg"]
+
+
+def sounds_of(store: Path, pins: FeaturePins) -> Callable[[Sequence[str]], Iterator[tuple[str, Spectrogram]]]:
+    """Reader of spectrograms; the store is opened when the first is asked for.
+
+    Args:
+        store: folder with the features.
+        pins: which extractors' versions are meant.
+
+    Returns:
+        digests -> (digest, spectrogram) of each that is there, in no particular order.
+    """
+
+    def read(names: Sequence[str]) -> Iterator[tuple[str, Spectrogram]]:
+        """Spectrograms of the pinned version."""
+        if "spectrogram" not in pins.features:
+            return
+        table = FeatureStore(pins.location(store))
+        for some in _some(names):
+            for row in table.read("spectrogram", some, ["log_mel"], pins.features["spectrogram"].extractor_version).to_pylist():
+                if row["log_mel"] is not None:
+                    yield row["digest"], spectrogram(row["log_mel"])
+
+    return read
+
+
+def spectrogram(log_mel: bytes) -> Spectrogram:
+    """The array out of a row's bytes: float16, row-major, 64 bands a frame."""
+    return np.frombuffer(log_mel, np.float16).reshape(-1, NUM_BANDS)
+
+
+def _videos_with(posts: pd.DataFrame, frames: set[str]) -> set[str]:
+    moving = posts[posts["num_frames"] > 0]
+    holds = [not frames.isdisjoint(names[-number:]) for names, number in zip(moving["image_digests"], moving["num_frames"], strict=True)]
+    return {name for names in moving.loc[holds, "video_digests"] for name in names}
+
+
+def _some(names: Iterable[str]) -> Iterator[list[str]]:
+    """Names a few at a time, each once, in order."""
+    ordered = sorted(set(names))
+    return (ordered[start : start + AT_ONCE] for start in range(0, len(ordered), AT_ONCE))

@@ -1,0 +1,99 @@
+"""What posts get from features, in a snapshot and when scored: whole text, language, key frames, sounds. Without media nothing changes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from upheld.common.params.data import Snapshot
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.features.pinned import Features
+from upheld.feature_store.posts import post_features
+from upheld.feature_store.posts.ocr_scripts import readable
+
+UNKNOWN = "und"
+
+
+def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.DataFrame:
+    """Add what the pinned features know of the posts.
+
+    Args:
+        posts: post_id, language, media (list of {kind, digest}) and caption (merged text), one row a post.
+        features: where features come from.
+        settings: section `snapshot`.
+
+    Returns:
+        `posts` with caption_digest, text (caption, transcripts and, where the script of the language can be read there, words in
+            pictures), language (`und` replaced where it was recognised), image_digests (stills, then num_frames key frames),
+            video_digests, sound_digests (sounds and videos), and audio_digests (those with a spectrogram).
+    """
+    media = {
+        kind: posts["media"].map(lambda items, kinds=kinds: post_features.digests_of(items, *kinds))
+        for kind, kinds in post_features.MEDIA_OF.items()
+    }
+    frames_of = _frames(features, _all(media["video"]))
+    frames = media["video"].map(
+        lambda videos: post_features.spread([frame for video in videos for frame in frames_of.get(video, [])], settings.max_frames)
+    )
+    pictures = _joined(media["image"], frames)
+    speech = features.rows("transcript", _all(media["audio"]), ["text", "language", "language_prob"])
+    written = features.rows("ocr", _all(pictures), ["text"])
+    spectrograms = features.rows("spectrogram", _all(media["audio"]), ["num_frames"])
+    found = posts.assign(
+        caption_digest=posts["caption"].map(lambda caption: digest.of_bytes(caption.encode()) if caption else None).astype(object),
+        image_digests=pictures,
+        num_frames=[len(of_post) - len(stills) for of_post, stills in zip(pictures, media["image"], strict=True)],
+        video_digests=media["video"],
+        sound_digests=media["audio"],
+        audio_digests=media["audio"].map(lambda names: [name for name in names if spectrograms.get(name, {}).get("num_frames")]),
+    )
+    found["language"] = _languages(found, media["audio"], features, speech, settings.min_language_prob)
+    shown = [names if readable(language) else [] for names, language in zip(pictures, found["language"], strict=True)]
+    texts = zip(posts["caption"], media["audio"], shown, strict=True)
+    return found.assign(
+        text=[
+            post_features.whole_text(caption, _texts(speech, sounds), _texts(written, names), settings.max_part_chars)
+            for caption, sounds, names in texts
+        ]
+    )
+
+
+def captions(posts: pd.DataFrame) -> list[tuple[str | None, Any]]:
+    """Caption and hashtags of each post as the ledger holds them, ready for `post_features`."""
+    return list(zip(posts["text"].astype(object).where(posts["text"].notna(), None), posts["hashtags"], strict=True))
+
+
+def _frames(features: Features, videos: Iterable[str]) -> dict[str, list[str]]:
+    """Video -> digests of its key frames in order of time; videos without any are left out."""
+    rows = features.rows("keyframes", videos, ["frame_digests"])
+    return {name: row["frame_digests"] for name, row in rows.items() if row["frame_digests"]}
+
+
+def _joined(stills: "pd.Series[Any]", frames: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A post's stills, then those of its frames that are none of them."""
+    joined = [[*own, *(frame for frame in moving if frame not in own)] for own, moving in zip(stills, frames, strict=True)]
+    return pd.Series(joined, index=stills.index, dtype=object)
+
+
+def _all(lists: "pd.Series[Any]") -> set[str]:
+    return {name for names in lists for name in names}
+
+
+def _texts(rows: Mapping[str, Mapping[str, Any]], names: list[str]) -> list[str]:
+    return [rows[name]["text"] for name in names if name in rows and rows[name]["text"]]
+
+
+def _languages(
+    posts: pd.DataFrame, sounds: "pd.Series[Any]", features: Features, speech: Mapping[str, Mapping[str, Any]], min_prob: float
+) -> list[str]:
+    """The post's own language; for `und` that of its caption, else that of its speech, where it was recognised surely enough."""
+    unknown = posts["language"] == UNKNOWN
+    written = features.rows("language", posts.loc[unknown, "caption_digest"].dropna(), ["language", "prob"])
+    languages = []
+    for language, caption, names in zip(posts["language"], posts["caption_digest"], sounds, strict=True):
+        heard = [speech[name] for name in names if name in speech and speech[name]["text"]]
+        told = [(row["language"], row["prob"]) for row in [written.get(caption)] if row]
+        told += [(row["language"], row["language_prob"]) for row in heard]
+        sure = [name for name, prob in told if name and (prob or 0) >= min_prob]
+        languages.append(sure[0] if language == UNKNOWN and sure else language)
+    return languages

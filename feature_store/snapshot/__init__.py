@@ -1,0 +1,1 @@
+"""The ledger at one moment as labelled, split tables."""

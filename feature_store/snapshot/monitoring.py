@@ -1,0 +1,141 @@
+"""How far the embeddings of a week's posts lie from those of the week before, per language: the distance between two samples of vectors.
+
+Maximum mean discrepancy sees any change of a distribution, not of its mean alone, and its permutation test needs no assumption.
+Source: Gretton, Borgwardt, Rasch, Schölkopf & Smola (2012), A Kernel Two-Sample Test, JMLR 13, equation 3 and section 5.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from upheld.common.params.data import Snapshot
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.features.pinned import PinnedFeatures
+from upheld.feature_store.ledger.tables import week_of
+from upheld.feature_store.posts import post_features
+from upheld.feature_store.posts.enrichment import captions
+from upheld.feature_store.snapshot.coverage import ALL
+
+Floats = NDArray[np.float64]
+EMBEDDING = "text_embedding"
+NUM_WEEKS = 8  # the latest ones with posts
+NUM_PERMUTATIONS = 999
+LEVEL = 0.05  # of a week's cells together (Bonferroni)
+
+
+def drift(
+    about: pd.DataFrame,
+    contents_of: Callable[["pd.Series[str]"], pd.DataFrame],
+    features: PinnedFeatures,
+    seed: int,
+    settings: Snapshot,
+) -> list[dict[str, Any]]:
+    """Compare each week's captions with those of the week before, in a sample drawn by hash from all posts, reviewed or not.
+
+    Args:
+        about: post_id, created_at, language of every post of the ledger.
+        contents_of: gives the ledger's rows of the posts named to it.
+        features: the pinned tables.
+        seed: of the draw and the permutations.
+        settings: section `snapshot`: drift_posts of a week and language, drift_min_posts of both weeks.
+
+    Returns:
+        for each language and week (and `all` languages): feature, language, period, before, n, n_before, mmd2 (unbiased, may be
+        slightly below 0; null where insufficient), p (of the permutation test), verdict: steady, moved (p below LEVEL over the
+        number of that week's cells) or insufficient. Empty where the embedding is not pinned.
+    """
+    if EMBEDDING not in features.kinds:
+        return []
+    sample = _sample(about, seed, settings.drift_posts)
+    vectors = _vectors(sample, contents_of, features)
+    found = []
+    weeks = sorted(sample["period"].unique())
+    for before, period in pairwise(weeks):
+        cells = []
+        for language in [ALL, *sorted(sample["language"].unique())]:
+            drawn = sample[sample["draw_of_all"] if language == ALL else sample["draw_of_language"] & (sample["language"] == language)]
+            pair = [_of(vectors, drawn.loc[drawn["period"] == week, "post_id"]) for week in (before, period)]
+            if len(pair[0]) or len(pair[1]):
+                names = {"feature": EMBEDDING, "language": language, "period": period, "before": before}
+                cells.append(names | _compared(pair[1], pair[0], settings.drift_min_posts, seed))
+        found += _judged(cells)
+    return found
+
+
+def mmd2(x: Floats, y: Floats, num_permutations: int, seed: int) -> tuple[float, float]:
+    """Squared maximum mean discrepancy of two samples under a Gaussian kernel, its width the median distance.
+
+    Args:
+        x: float64 (N, D), N at least 2.
+        y: float64 (M, D), M at least 2.
+        num_permutations: of the pooled sample.
+        seed: of the permutations.
+
+    Returns:
+        the unbiased estimate, and the share of permutations (the sample itself among them) in which it is at least as large.
+    """
+    both = np.concatenate([x, y])
+    norms = (both**2).sum(1)
+    distances = np.maximum(norms[:, None] + norms[None] - 2 * both @ both.T, 0)
+    width = np.median(distances[np.triu_indices(len(both), 1)])
+    kernel = np.exp(-distances / max(width, 1e-12))
+    np.fill_diagonal(kernel, 0)
+    random = np.random.default_rng(seed)
+    first = np.zeros((num_permutations + 1, len(both)))
+    first[0, : len(x)] = 1
+    for row in range(1, num_permutations + 1):
+        first[row, random.permutation(len(both))[: len(x)]] = 1
+    within = ((first @ kernel) * first).sum(1)
+    across = first @ kernel.sum(1) - within
+    rest = kernel.sum() - within - 2 * across
+    n, m = len(x), len(y)
+    values = within / (n * (n - 1)) + rest / (m * (m - 1)) - 2 * across / (n * m)
+    return float(values[0]), float((values >= values[0] - 1e-12).mean())
+
+
+def _sample(about: pd.DataFrame, seed: int, most: int) -> pd.DataFrame:
+    """Posts of the latest weeks: the first `most` of each week, and of each week and language, in the order of a hash."""
+    rows = about.assign(period=week_of(about["created_at"]))
+    rows = rows[rows["period"].isin(sorted(rows["period"].unique())[-NUM_WEEKS:])]
+    rows = rows.assign(draw=uniform(f"drift/{seed}", rows["post_id"])).sort_values("draw")
+    rows["draw_of_all"] = rows.groupby("period").cumcount() < most
+    rows["draw_of_language"] = rows.groupby(["period", "language"]).cumcount() < most
+    return rows[rows["draw_of_all"] | rows["draw_of_language"]].sort_values("post_id", ignore_index=True)
+
+
+def _vectors(sample: pd.DataFrame, contents_of: Callable[["pd.Series[str]"], pd.DataFrame], features: PinnedFeatures) -> dict[str, Floats]:
+    """Post -> embedding of its caption; posts without one are left out."""
+    posts = contents_of(sample["post_id"]).sort_values("post_id", ignore_index=True)
+    texts = [post_features.merged_text(*pair) for pair in captions(posts)]
+    digests = {post: digest.of_bytes(text.encode()) for post, text in zip(posts["post_id"], texts, strict=True) if text}
+    table = features.read(EMBEDDING, digests.values(), ["embedding"])
+    assert table is not None  # the caller has looked
+    known = table.filter(table["embedding"].is_valid()).combine_chunks()
+    if not len(known):
+        return {}
+    flat = np.asarray(known["embedding"].combine_chunks().flatten(), np.float64).reshape(len(known), -1)
+    by_digest = dict(zip(known["digest"].to_pylist(), flat, strict=True))
+    return {post: by_digest[name] for post, name in digests.items() if name in by_digest}
+
+
+def _of(vectors: dict[str, Floats], post_ids: "pd.Series[str]") -> Floats:
+    found = [vectors[post] for post in post_ids if post in vectors]
+    return np.stack(found) if found else np.empty((0, 0))
+
+
+def _compared(now: Floats, before: Floats, min_posts: int, seed: int) -> dict[str, Any]:
+    counts = {"n": len(now), "n_before": len(before)}
+    if min(counts.values()) < min_posts:
+        return counts | {"mmd2": None, "p": None, "verdict": "insufficient"}
+    value, p = mmd2(now, before, NUM_PERMUTATIONS, seed)
+    return counts | {"mmd2": value, "p": p, "verdict": "steady"}
+
+
+def _judged(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    num_tests = sum(cell["p"] is not None for cell in cells)
+    return [cell | {"verdict": "moved"} if cell["p"] is not None and cell["p"] < LEVEL / num_tests else cell for cell in cells]

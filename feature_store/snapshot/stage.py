@@ -1,0 +1,141 @@
+"""Stage `snapshot`: what training and evaluation read, as the pinned ledger knew it.
+
+usage: python -m upheld.feature_store.snapshot.stage     in a workspace that holds data/inputs.json
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.files import replacing_folder, write_json
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.inputs import Inputs, LogoPins, read_inputs
+from upheld.feature_store.contracts.snapshot import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
+from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT
+from upheld.feature_store.features.pinned import PinnedFeatures
+from upheld.feature_store.ledger.ledger import Ledger
+from upheld.feature_store.ledger.tables import SPLITS
+from upheld.feature_store.ledger.verdicts import ITEM, weighed
+from upheld.feature_store.snapshot.tables import Tables, compose
+
+ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
+READ_BY_MODELS = ("keyframes", "language", "ocr", "spectrogram", "transcript")  # new rows of other features retrain nothing
+CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the snapshot is, and its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+
+def run(params: parameters.Params, inputs: Path, store: Path, out: Path, features: Path) -> Result:
+    """Write a snapshot: examples.parquet, posts.parquet, membership.parquet, manifest.json; and what the report says of features.
+
+    Args:
+        params: sections labels, splits, snapshot; policies; seed.
+        inputs: data/inputs.json; says which version of each table of ledger and features is meant, and as of when.
+        store: folder with the ledger, the features and the champion's bundle.
+        out: folder to write, whole or not at all.
+        features: JSON to write: coverage and drift of the features, per language.
+
+    Returns:
+        the folder and the manifest. The same ledger content, champion and params give the same bytes.
+
+    Raises:
+        BadUse: `inputs` is missing or malformed, or names a table version that the ledger does not have.
+        FailedWork: no outcomes as of that time, or a split without labelled posts.
+    """
+    pinned = read_inputs(inputs)
+    ledger = Ledger(store)
+    membership = _membership(store, pinned)
+    outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables.review_outcomes).to_pandas()
+    draws: pd.DataFrame = ledger.read("audit_draws", ["draw_id", *ITEM], version=pinned.tables.audit_draws).to_pandas()
+    about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables.posts).to_pandas()
+
+    def contents_of(post_ids: "pd.Series[str]") -> pd.DataFrame:
+        wanted = pa.array(post_ids, pa.string())
+        batches = ledger.scan("posts", CONTENT, version=pinned.tables.posts)
+        rows: pd.DataFrame = pa.Table.from_batches([batch.filter(pc.is_in(batch["post_id"], wanted)) for batch in batches]).to_pandas()
+        return rows
+
+    known = PinnedFeatures(pinned.location(store), pinned.features)
+    tables = compose(weighed(outcomes, draws), about, contents_of, membership, pd.Timestamp(pinned.as_of), params, known)
+    stated = pinned.model_dump(mode="json", exclude=set(LogoPins.model_fields))  # new logo data retrains no text
+    stated["features"] = {name: table for name, table in stated["features"].items() if name in READ_BY_MODELS}
+    manifest = tables.account | stated | {"digest": _digest(tables)}
+    with replacing_folder(out) as folder:
+        for name, table in ((EXAMPLES_FILE, tables.examples), (POSTS_FILE, tables.posts), (MEMBERSHIP_FILE, tables.membership)):
+            pq.write_table(table, folder / name, compression="zstd")
+        write_json(folder / MANIFEST_FILE, manifest)
+    write_json(features, tables.features)
+    return Result(out, manifest)
+
+
+def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
+    """post_id and split of what the champion's line has learned from; empty where there is no champion."""
+    rows: pd.DataFrame = MEMBERSHIP.empty_table().to_pandas()
+    if pinned.champion is None:
+        return rows
+    path = store / "bundles" / pinned.champion.digest / MEMBERSHIP_FILE
+    try:
+        rows = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.pin` exports the champion's bundle") from error
+    return rows
+
+
+def _digest(tables: Tables) -> str:
+    """Digest of what the examples and posts say, free of how Parquet stores it."""
+    return digest.of_json([tables.examples.to_pylist(), tables.posts.to_pylist()])
+
+
+def _summary(manifest: dict[str, Any]) -> str:
+    """One screen: posts per split, examples per category, what was left out."""
+    posts, excluded = manifest["posts"], manifest["excluded"]
+    lines = [f"snapshot {manifest['digest'][:12]} as of {manifest['as_of']}" + (" (synthetic)" if manifest["synthetic"] else "")]
+    lines += [f"{'':24}" + "".join(f"{split:>9}" for split in SPLITS)]
+    for kind in ("labelled", "frame"):
+        lines.append(f"{kind + ' posts':24}" + "".join(f"{posts[kind].get(split, 0):>9}" for split in SPLITS))
+    for category in sorted({name for split in SPLITS for name in manifest["counts"][split]}):
+        cells = (manifest["counts"][split].get(category, {}).values() for split in SPLITS)
+        lines.append(f"{category:24}" + "".join(f"{_positive(list(cell)):>9}" for cell in cells))
+    lines.append("(violations/known labels of each category)")
+    left_out = [f"{kind} {reason} {n}" for kind in ("labelled", "frame") for reason, n in sorted(excluded[kind].items())]
+    return "\n".join([*lines, "left out: " + (", ".join(left_out) or "none")])
+
+
+def _positive(cells: list[dict[str, int]]) -> str:
+    violations = sum(cell["1"] for cell in cells)
+    return f"{violations}/{violations + sum(cell['0'] for cell in cells)}"
+
+
+@command("snapshot")
+def main(
+    inputs: Annotated[Path, typer.Option(help="JSON that `python -m upheld.registry.pin` wrote.")] = INPUTS,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = SNAPSHOT,
+    features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Draw the snapshot that a retrain learns from."""
+    with console().status("snapshot: labels, groups and splits of what the ledger holds"):
+        manifest = run(parameters.load(*asked), inputs, store, out, features or out.parent / FEATURES.name).manifest
+    return Output(manifest, _summary(manifest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Which posts train, test and calibrate: groups that belong together stay together."""

@@ -1,0 +1,57 @@
+"""Simulated reviewers with known error rates; the truth is the oracle."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from upheld.feature_store.snapshot.dawid_skene import soft_labels
+
+
+def world(seed: int, num_items: int, num_votes: int, num_reviewers: int, prevalence: float) -> tuple[pd.DataFrame, pd.Series]:
+    """Votes of reviewers whose accuracy on each class lies between .6 and .97, and the truth of each item."""
+    rng = np.random.default_rng(seed)
+    truth = pd.Series(rng.random(num_items) < prevalence, index=[f"p{number:05}" for number in range(num_items)]).astype(int)
+    accuracy = rng.uniform(0.6, 0.97, (num_reviewers, 2))
+    rows = [
+        (post, f"r{reviewer}", int(actual if rng.random() < accuracy[reviewer, actual] else 1 - actual))
+        for post, actual in truth.items()
+        for reviewer in rng.choice(num_reviewers, num_votes, replace=False)
+    ]
+    return pd.DataFrame(rows, columns=["post_id", "reviewer_id", "vote"]), truth
+
+
+def brier(probs: pd.Series, truth: pd.Series) -> float:
+    return float(((probs.reindex(truth.index) - truth) ** 2).mean())
+
+
+@pytest.mark.parametrize(("num_items", "num_votes", "prevalence"), [(100, 3, 0.3), (300, 2, 0.3), (1000, 3, 0.1)])
+def test_beats_the_share_of_votes(num_items: int, num_votes: int, prevalence: float) -> None:
+    ours, share = [], []
+    for seed in range(3):
+        votes, truth = world(seed, num_items, num_votes, num_reviewers=30, prevalence=prevalence)
+        ours.append(brier(soft_labels(votes), truth))
+        share.append(brier(votes.groupby("post_id")["vote"].mean(), truth))
+    assert np.mean(ours) < 0.9 * np.mean(share)
+
+
+def test_majority_vote_is_wrong_more_often() -> None:
+    """Five reviewers guess, two know: where the majority counts heads, the model learns whom to believe."""
+    rng = np.random.default_rng(0)
+    truth = pd.Series(rng.integers(0, 2, 400), index=[f"p{number:03}" for number in range(400)])
+    accuracy = [0.97, 0.97, 0.52, 0.52, 0.52, 0.52, 0.52]
+    rows = [(p, f"r{r}", int(y if rng.random() < a else 1 - y)) for p, y in truth.items() for r, a in enumerate(accuracy)]
+    votes = pd.DataFrame(rows, columns=["post_id", "reviewer_id", "vote"])
+    majority = (votes.groupby("post_id")["vote"].mean() > 0.5).astype(int)
+    ours = (soft_labels(votes) > 0.5).astype(int)
+    assert (ours == truth).mean() > 0.93 > (majority == truth).mean() + 0.05
+
+
+def test_few_votes_do_not_make_certainty() -> None:
+    votes = pd.DataFrame({"post_id": ["a", "a"], "reviewer_id": ["r1", "r2"], "vote": [1, 0]})
+    assert soft_labels(votes)["a"] == pytest.approx(0.5)
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    votes, _ = world(7, 60, 3, 8, 0.4)
+    shuffled = votes.sample(frac=1, random_state=1)
+    pd.testing.assert_series_equal(soft_labels(votes), soft_labels(shuffled), check_exact=True)
