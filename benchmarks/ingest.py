@@ -87,7 +87,16 @@ def _write(path: Path, columns: dict[str, object]) -> None:
 
 def measure_ours(delivery: Path, store: Path) -> tuple[float, float]:
     """Seconds and GiB of a process that ingests the delivery, its start and imports included."""
-    command = [sys.executable, "-m", "upheld.feature_store.ingest", str(delivery), "--store", str(store), "--as-of", AS_OF.isoformat()]
+    command = [
+        sys.executable,
+        "-m",
+        "upheld.feature_store.ingest.command",
+        str(delivery),
+        "--store",
+        str(store),
+        "--as-of",
+        AS_OF.isoformat(),
+    ]
     started = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20

@@ -42,7 +42,7 @@ def ingest_review_outcomes() -> None:
         with tempfile.TemporaryDirectory(prefix="upheld-ingest-") as scratch:
             summary = Path(scratch) / "summary.json"
             arguments = [delivery, "--store", str(store_of(ROOT)), "--summary", str(summary)]
-            code = call(ROOT, ["upheld.feature_store.ingest", *arguments], interpreter())
+            code = call(ROOT, ["upheld.feature_store.ingest.command", *arguments], interpreter())
             if code:
                 raise AirflowFailException(f"ingest of {delivery} exited with {code}; its last line says why")
             counts: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))

@@ -51,7 +51,9 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         BadUse: the store would mix the synthetic world with real data; or as the step that failed says.
         FailedWork: as the step that failed says.
     """
-    from upheld.feature_store import ingest, logo_sample, sample_data
+    from upheld.feature_store.ingest import command as ingest
+    from upheld.feature_store.sample_world import command as sample_data
+    from upheld.feature_store.sample_world import logo_dataset as logo_sample
 
     _refuse_mixture(store, data is None or (data / SYNTHETIC_MARK).is_file())
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})

@@ -17,8 +17,9 @@ from tests.weeks import tables
 from upheld.common.command import command
 from upheld.common.terminal import console, visible
 from upheld.evaluation import audit_sample, evaluate, weekly
-from upheld.feature_store import expectations, ingest
 from upheld.feature_store.extraction import command as features
+from upheld.feature_store.ingest import command as ingest
+from upheld.feature_store.ingest import expectations
 from upheld.feature_store.ledger.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]

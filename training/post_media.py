@@ -12,8 +12,8 @@ from upheld.common.params.data import Ingest
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.features.media import Spectrogram, spectrogram
 from upheld.feature_store.features_at_hand import FeaturesAtHand, Tools
-from upheld.feature_store.ingest_files import Delivery
-from upheld.feature_store.ingest_media import MediaFile, Pair, check_all
+from upheld.feature_store.ingest.delivery import Delivery
+from upheld.feature_store.ingest.media import MediaFile, Pair, check_all
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import enriched
 from upheld.feature_store.sandbox.pool import DecodePool

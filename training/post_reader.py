@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse
 from upheld.feature_store.features_at_hand import Tools
-from upheld.feature_store.ingest_batches import Bounds, BrokenRow, FileRejected, RawBatch
-from upheld.feature_store.ingest_files import DeliveredFile, Delivery, open_delivery, read_batches
-from upheld.feature_store.ingest_findings import Rules
-from upheld.feature_store.ingest_rows import check
+from upheld.feature_store.ingest.batches import Bounds, BrokenRow, FileRejected, RawBatch
+from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, open_delivery, read_batches
+from upheld.feature_store.ingest.findings import Rules
+from upheld.feature_store.ingest.row_checks import check
 from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.training.post_media import Batch, featured
 

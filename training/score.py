@@ -18,8 +18,8 @@ from upheld.common.params.params import Params
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.features_at_hand import Tools
-from upheld.feature_store.ingest_findings import Rules
-from upheld.feature_store.ingest_media import image_decoders
+from upheld.feature_store.ingest.findings import Rules
+from upheld.feature_store.ingest.media import image_decoders
 from upheld.feature_store.ledger import tables as contracts
 from upheld.training import pipeline, post_reader
 from upheld.training.post_media import Batch

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 # subcommand -> (module with `main(argv) -> int`, what it does). Modules are imported only when asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "ingest": ("upheld.feature_store.ingest", "Take a delivery of posts, decisions and review outcomes into the ledger."),
+    "ingest": ("upheld.feature_store.ingest.command", "Take a delivery of posts, decisions and review outcomes into the ledger."),
     "features": (
         "upheld.feature_store.extraction.command",
         "Extract the features of every post's contents, or show what is known of one post.",
     ),
-    "sample-data": ("upheld.feature_store.sample_data", "Make a synthetic world, or let its reviewers respond to an audit plan."),
+    "sample-data": ("upheld.feature_store.sample_world.command", "Make a synthetic world, or let its reviewers respond to an audit plan."),
     "demo": ("upheld.registry.demo", "The main job on given data, or on a synthetic world: ingest to registered challenger."),
     "retrain": ("upheld.registry.retrain", "Run the whole job through Airflow: snapshot to challenger."),
     "score": ("upheld.registry.serve", "Decide on one post or many with a registered model and its thresholds."),

@@ -18,7 +18,7 @@ class Commit:
         versions: table -> Lance version that readers see.
         as_of: the latest `as of` of an ingest that changed something, ISO 8601 in UTC; None before the first.
         synthetic: True if any delivery came from our generator.
-        validation: how the last accepted batch fared (`feature_store/expectations.py`); empty before the first.
+        validation: how the last accepted batch fared (`feature_store/ingest/expectations.py`); empty before the first.
     """
 
     versions: dict[str, int]

@@ -15,7 +15,7 @@ from finished_workspaces import register_two_that_pass_and_one_that_is_held
 from score_worlds import PARAMS
 from weeks import deliver, tables
 
-from upheld.feature_store import ingest
+from upheld.feature_store.ingest import command as ingest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).parent / "toy"

@@ -10,7 +10,7 @@ from score_worlds import PARAMS
 from weeks import deliver, tables
 
 from upheld.evaluation import audit_sample
-from upheld.feature_store import ingest
+from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ledger.ledger import Ledger
 
 SECRET = "0123456789abcdef"

@@ -199,7 +199,7 @@ def test_it_runs_where_nothing_but_the_core_can_be_imported(made, tmp_path) -> N
 
 
 def test_the_ledger_says_what_the_delivery_says(made, reported, tmp_path) -> None:
-    from upheld.feature_store import ingest
+    from upheld.feature_store.ingest import command as ingest
 
     store, out = tmp_path / "store", tmp_path / "out"
     delivery = deliver(tmp_path / "in", made)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.weeks import deliver, tables
 from upheld.evaluation import weekly
-from upheld.feature_store import ingest
 from upheld.feature_store.contracts.language_tags import MAX_LANGUAGES, nameable
+from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from upheld.feature_store import expectations
+from upheld.feature_store.ingest import expectations
 
 
 @pytest.fixture

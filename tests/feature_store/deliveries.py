@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from upheld.common.params import params
-from upheld.feature_store import ingest
+from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts
 

@@ -9,7 +9,9 @@ import yaml
 from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
-from upheld.feature_store import ingest, logo_dataset, logo_store, sample_data
+from upheld.feature_store import logo_dataset, logo_store
+from upheld.feature_store.ingest import command as ingest
+from upheld.feature_store.sample_world import command as sample_data
 from upheld.registry import demo, retrain
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"

@@ -14,11 +14,11 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.evaluation import behaviour_files, weekly
 from upheld.evaluation.week_summary import ModelSummary, WeeklySummary
-from upheld.feature_store import ingest
 from upheld.feature_store.contracts import inputs
 from upheld.feature_store.contracts.inputs import Event
 from upheld.feature_store.decisions import freezes as freeze_log
 from upheld.feature_store.decisions.thresholds import Thresholds
+from upheld.feature_store.ingest import command as ingest
 from upheld.registry import champion, in_force, mlflow_store, pin, promote, proposal, propose
 
 WEEK = "2026-W43"

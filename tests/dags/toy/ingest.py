@@ -1,4 +1,4 @@
-"""Stands in for feature_store/ingest.py: accounts for nothing, or refuses a delivery named `bad`."""
+"""Stands in for feature_store/ingest/command.py: accounts for nothing, or refuses a delivery named `bad`."""
 
 import argparse
 import json

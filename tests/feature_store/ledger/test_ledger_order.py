@@ -1,6 +1,6 @@
 """The ledger is a function of what was delivered and of each ingest's "now": not of the order, of repeats, or of when corrections came.
 
-Ingests of the same "now" are told apart by their order alone (tests/feature_store/test_ingest_evidence.py); here each delivery has its own.
+Ingests of the same "now" are told apart by their order alone (tests/feature_store/ingest/test_ingest_evidence.py); here each delivery has its own.
 
 The oracle below is written over sets of rows and shares nothing with the code under test.
 """
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.feature_store.deliveries import decision, deliver, outcome, post, take
-from upheld.feature_store import expectations
+from upheld.feature_store.ingest import expectations
 from upheld.feature_store.ledger import ledger
 
 DAY = datetime(2026, 10, 20, tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""A delivery's way into the ledger: read, convert, check, resolve, apply."""

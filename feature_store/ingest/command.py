@@ -1,0 +1,178 @@
+"""Take a delivery of posts, decisions and review outcomes into the ledger: every row is accepted, duplicate, pending or quarantined.
+
+usage: upheld ingest DELIVERY [--as-of 2026-11-02T00:00:00Z] [--summary FILE]
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+from upheld.common import files as atomic
+from upheld.common import progress
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
+from upheld.common.params import params
+from upheld.feature_store.ingest import expectations
+from upheld.feature_store.ingest.apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
+from upheld.feature_store.ingest.delivery import delivery_digest, open_delivery, table_files
+from upheld.feature_store.ingest.findings import Rules
+from upheld.feature_store.ingest.known_rows import known_claims, matching
+from upheld.feature_store.ingest.media import image_decoders
+from upheld.feature_store.ingest.report import print_summary, summarise
+from upheld.feature_store.ingest.resolution import QUARANTINED, TOMBSTONED, Surroundings, among
+from upheld.feature_store.ingest.resolve import DUPLICATE, IDENTICAL, Resolved, resolve
+from upheld.feature_store.ingest.staging import INDEX, StagedFile, Staging
+from upheld.feature_store.ingest.tombstones import Forgotten, forget_elsewhere, forgotten, seen
+from upheld.feature_store.ledger import ledger
+from upheld.feature_store.ledger import tables as contracts
+
+
+def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) -> dict[str, Any]:
+    """Ingest one delivery.
+
+    Args:
+        parameters: reads policies, ingest, expectations, and of features how images are decoded.
+        delivery: local folder or fsspec URL.
+        store: folder that holds the ledger; made if missing.
+        as_of: "now": what lies later is from the future.
+
+    Returns:
+        the summary: delivery_digest, as_of, synthetic, tables (counts), files (status), changed (known rows that became something
+        else), validation (how the accepted batch fared).
+
+    Raises:
+        BadUse: there is no delivery.
+        FailedWork: another process is writing to the ledger.
+    """
+    source = open_delivery(delivery)
+    files = table_files(source)
+    stamp = Stamp(as_of, delivery_digest(source, files))
+    synthetic = source.has(contracts.SYNTHETIC_MARK)
+    with ledger.writing(store) as change, image_decoders(parameters) as decoders:
+        staging = Staging(source, Rules(parameters.policies, parameters.ingest), change.scratch, decoders)
+        staged = _stage(staging, files)
+        resolved, bad = _take(change, staging, staged, stamp, pd.Timedelta(seconds=parameters.ingest.max_clock_skew_s))
+        summary = summarise(stamp, synthetic, staged, resolved, bad)
+        summary["validation"] = expectations.judge(change, summary["tables"], stamp.delivery, as_of, parameters.expectations)
+        _commit(change, summary, stamp, synthetic)
+    return summary
+
+
+def _stage(staging: Staging, files: Sequence[Any]) -> dict[str, list[StagedFile]]:
+    staged: dict[str, list[StagedFile]] = {table: [] for table in contracts.DELIVERED}
+    look = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
+    with progress.shown(*look, unit="rows", transient=True) as bars:
+        task = bars.add_task("reading", total=None)
+        for file in files:
+            bars.update(task, description=file.path)
+            staged[file.table].append(staging.stage(file, lambda rows: bars.advance(task, rows)))
+        bars.update(task, description="settling")
+    return staged
+
+
+def _take(
+    change: ledger.Change, staging: Staging, staged: dict[str, list[StagedFile]], stamp: Stamp, skew: pd.Timedelta
+) -> tuple[dict[str, Resolved], pd.DataFrame]:
+    """Resolve and write table after table, in the order in which rows can refer to each other."""
+    indexes = {table: _joined([file.index for file in files], INDEX) for table, files in staged.items()}
+    bad = _joined([file.bad for files in staged.values() for file in files], None)
+    bad_posts = bad.filter(pc.equal(bad["table"], "posts"))
+    gone = forgotten(change, seen(indexes["tombstones"]), seen(indexes["posts"], bad_posts))
+    forget_elsewhere(change, gone)
+    resolved = {}
+    touched = gone.new_posts
+    for table, index in indexes.items():
+        resolved[table] = _resolve(change, table, index, touched, gone, stamp, skew)
+        candidates = media_of_leaving(change, resolved[table].moved) if table == "posts" else pa.array([], pa.string())
+        write_rows(change, table, staged[table], resolved[table], stamp)
+        if table == "posts":
+            drop_media(change, candidates)
+            write_media(change, staging, staged[table], resolved[table])
+            touched = pa.concat_arrays([touched, resolved[table].touched]).unique()
+    outcome = _bad_outcome(change, bad, gone)
+    write_bad(change, [file for files in staged.values() for file in files], outcome.fresh.to_numpy(bool), stamp)
+    return resolved, outcome
+
+
+def _joined(parts: list[pa.Table], schema: pa.Schema | None) -> pa.Table:
+    return pa.concat_tables(parts if schema is None else [schema.empty_table(), *parts])
+
+
+def _resolve(
+    change: ledger.Change, table: str, index: pa.Table, touched: pa.Array, gone: Forgotten, stamp: Stamp, skew: pd.Timedelta
+) -> Resolved:
+    delivered = index.to_pandas()
+    known = known_claims(change, table, index["key"].combine_chunks().unique(), touched)
+    claims = pd.concat([delivered[["post_id", "draw_id"]], known[["post_id", "draw_id"]]])
+    draws = _draws(change, claims if "draw_id" in contracts.DELIVERED[table].schema.names else claims[:0])
+    if table == "tombstones":  # a wish to be forgotten holds whatever its date, and is not itself forgotten
+        around = Surroundings(None, pa.array([], pa.string()), draws, pd.Timedelta(days=36_500))
+    else:
+        posts = _created(change, claims) if contracts.DELIVERED[table].refers else None
+        around = Surroundings(posts, gone.all_posts, draws, skew)
+    return resolve(delivered, known, around, pd.Timestamp(stamp.as_of))
+
+
+def _created(change: ledger.Change, claims: pd.DataFrame) -> "pd.Series[pd.Timestamp]":
+    wanted = pa.array(claims.post_id.dropna().unique(), pa.string())
+    times: pd.DataFrame = matching(change, "posts", ["post_id", "valid_at"], post_id=wanted).to_pandas()
+    return times.set_index("post_id").valid_at
+
+
+def _draws(change: ledger.Change, claims: pd.DataFrame) -> pd.DataFrame:
+    wanted = {name: pa.array(claims[name].dropna().unique(), pa.string()) for name in ("draw_id", "post_id")}
+    draws: pd.DataFrame = matching(change, "audit_draws", ["draw_id", "post_id", "category", "inclusion_prob"], **wanted).to_pandas()
+    return draws.set_index("draw_id")
+
+
+def _bad_outcome(change: ledger.Change, bad: pa.Table, gone: Forgotten) -> pd.DataFrame:
+    """table, status, reason, fresh of each delivered row that broke its contract."""
+    rows: pd.DataFrame = bad.select(["table", "reason", "row_digest", "post_id", "author_id"]).to_pandas()
+    known = matching(change, "quarantine", ["row_digest"], row_digest=bad["row_digest"].combine_chunks())["row_digest"]
+    refused = among(rows.post_id, gone.all_posts) | among(rows.author_id, gone.all_authors)
+    again = among(rows.row_digest, known) & ~refused
+    status = pd.Series(QUARANTINED, index=rows.index).mask(again, DUPLICATE)
+    reason = rows.reason.mask(again, IDENTICAL).mask(refused, TOMBSTONED)
+    return pd.DataFrame({"table": rows["table"], "status": status, "reason": reason, "fresh": ~again & ~refused})
+
+
+def _commit(change: ledger.Change, summary: dict[str, Any], stamp: Stamp, synthetic: bool) -> None:
+    """One rename makes it all visible. A delivery that brought nothing new leaves every table as it was."""
+    before = change.ledger.commit
+    if not change.made:
+        change.commit(validation=summary["validation"])
+        return
+    row = {"delivery": stamp.delivery, "as_of": stamp.as_of, "synthetic": synthetic, "summary": json.dumps(summary, sort_keys=True)}
+    change.upsert("deliveries", pa.Table.from_pylist([row], contracts.DELIVERIES))
+    latest = max(filter(None, (change.ledger.as_of, stamp.as_of)))
+    change.commit(as_of=latest.isoformat(), synthetic=before.synthetic or synthetic, validation=summary["validation"])
+
+
+@command("ingest")
+def main(
+    delivery: Annotated[str, typer.Argument(help="Folder or fsspec URL with posts/, decisions/, review_outcomes/, …")],
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Now, for replays; ISO 8601 with zone. Default: the clock.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the summary here, as JSON.")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Take a delivery of posts, decisions and review outcomes into the ledger."""
+    now = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
+    result = run(params.load(*asked, store), delivery, store, now)
+    if summary is not None:
+        atomic.write_json(summary, result)
+    rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]
+    failure = f"{rejected[0]} ({len(rejected)} of {len(result['files'])} files not taken; the others are in)" if rejected else None
+    return Output(result, lambda: print_summary(result), failure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Brand marks on pictures of the sample world, and what its reviewers say of the boxes that its own detector drew."""
+
+import functools
+import io
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from upheld.common.params.logos import LogoCompose
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.logo_mark import OURS, Mark, load
+from upheld.feature_store.logo_paste import compose
+from upheld.feature_store.sample_world.rng import identifier, stream, weighted
+
+PICTURES: Final = ("post_id", "media_uri", "width", "height", "brand", "x1", "y1", "x2", "y2")
+# The world's own look, whatever composites for training look like: one whole mark, large enough for these small pictures.
+_LOOK: Final = LogoCompose(
+    max_side_px=160,
+    min_side_px=12.0,
+    max_marks=1,
+    empty_share=0.0,
+    distractor_share=0.0,
+    mark_share=(0.3, 0.5),
+    rotation_deg=6.0,
+    perspective=0.05,
+    recolour_share=0.3,
+    plate_share=0.5,
+    min_contrast=0.25,
+    occluded_share=0.0,
+    cropped_share=0.0,
+    min_visible_share=0.9,
+    max_blur_px=0.5,
+    shaken_share=0.0,
+    max_grain=0.01,
+    jpeg_quality=(80, 90),
+)
+# No source, as for all that people do in this world.
+_BANNERS = 2.0  # how much more often an offer shows a brand
+_PROB_FOUND, _PROB_CONFUSED, _PROB_FALSE_ALARM = 0.7, 0.1, 0.3  # of its detector, a reviewed picture
+_PROB_SECOND, _PROB_ERROR, _PROB_CORRECTED = 0.2, 0.05, 0.5  # of its reviewers
+_HAND_PX = 1.5  # standard deviation of a corner
+_HOURS = (1.0, 60.0)
+
+
+def marked(content: bytes, kind: str, share: float, seed: int, *name: object) -> tuple[bytes, dict[str, Any]]:
+    """A picture of the world as it is posted: with a brand's mark, or as it was drawn.
+
+    Args:
+        content: the JPEG file.
+        kind: of the picture.
+        share: of pictures with a mark; of banners it is twice as large.
+        seed: of the world.
+        name: of the picture; the same picture has the same mark wherever it is posted.
+
+    Returns:
+        the JPEG file, and what is true of it: width, height, and brand, x1, y1, x2, y2, null where there is no mark.
+    """
+    rng = stream(seed, "mark", *name)
+    with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+        truth: dict[str, Any] = dict.fromkeys(PICTURES[2:]) | {"width": image.width, "height": image.height}
+        if rng.random() >= share * (_BANNERS if kind == "banner" else 1.0):
+            return content, truth
+        mark = weighted(rng, {place: 1 / (place + 1) for place in range(len(_marks()))})  # few brands are seen often
+        made = compose(image.convert("RGB"), [], [_marks()[mark]], np.random.default_rng(rng.getrandbits(64)), _LOOK)
+    if not made.boxes:
+        return content, truth
+    return made.jpeg, truth | {"brand": made.brands[0]} | dict(zip(PICTURES[5:], made.boxes[0], strict=True))
+
+
+@functools.cache
+def _marks() -> list[Mark]:
+    return load(OURS)[0]
+
+
+def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """What reviewers say of logos on a week's pictures, whenever they say it.
+
+    Args:
+        posts: post_id, created_at.
+        pictures: columns PICTURES.
+        share: of pictures that somebody looks at.
+        reviewers: as `sample_data_reviewers.staff` returns them.
+        seed: of the world.
+
+    Returns:
+        logo outcomes in the delivery contract, in order of time: confirmed and missed marks, wrong boxes, second opinions and corrections.
+    """
+    created = posts.set_index("post_id")["created_at"]
+    people = reviewers.loc[reviewers["role"] == "reviewer", "reviewer_id"].tolist()
+    rows: list[dict[str, Any]] = []
+    for picture in (dict(zip(PICTURES, row, strict=True)) for row in pictures[list(PICTURES)].itertuples(index=False)):
+        rng = stream(seed, "logo outcome", picture["post_id"])
+        if rng.random() < share:
+            said = _said(picture, people, rng)
+            rows += [_dated(row, created[picture["post_id"]], picture, number, seed) for number, row in enumerate(said)]
+    frame = pd.DataFrame(rows, columns=contracts.LOGO_OUTCOMES.names)
+    frame["reviewed_at"] = pd.to_datetime(frame["reviewed_at"], utc=True)
+    return frame.sort_values(["reviewed_at", "outcome_id", "revision"], ignore_index=True)
+
+
+def _said(picture: dict[str, Any], people: list[str], rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Verdicts on one picture, without their times."""
+    is_marked = isinstance(picture["brand"], str)
+    true_box = [picture[corner] for corner in PICTURES[5:]]
+    brands = [mark.brand for mark in _marks() if mark.brand != picture["brand"]]
+    if is_marked:
+        found = rng.random() < _PROB_FOUND
+        yield from _opinions("confirmed" if found else "missed", picture["brand"], true_box, picture, people, rng)
+        if rng.random() < _PROB_CONFUSED:
+            yield from _opinions("wrong", rng.choice(brands), true_box, picture, people, rng)
+    elif rng.random() < _PROB_FALSE_ALARM:
+        side = rng.uniform(0.25, 0.5) * min(picture["width"], picture["height"])
+        left, top = rng.uniform(0, picture["width"] - side), rng.uniform(0, picture["height"] - side)
+        yield from _opinions("wrong", rng.choice(brands), [left, top, left + side, top + side], picture, people, rng)
+
+
+def _opinions(
+    right: str, brand: str, box: list[float], picture: dict[str, Any], people: list[str], rng: random.Random
+) -> Iterator[dict[str, Any]]:
+    """One or two reviewers on one box. A wrong verdict may be corrected in a later revision."""
+    for reviewer in rng.sample(people, 2 if rng.random() < _PROB_SECOND else 1):
+        limits = (picture["width"], picture["height"]) * 2
+        drawn = [min(max(corner + rng.gauss(0, _HAND_PX), 0.0), float(limit)) for corner, limit in zip(box, limits, strict=True)]
+        errs = right != "missed" and rng.random() < _PROB_ERROR
+        verdict = {"confirmed": "wrong", "wrong": "confirmed"}[right] if errs else right
+        said: dict[str, Any] = {"brand": brand, "verdict": verdict, "reviewer_id": reviewer, "revision": 0, "after_h": rng.uniform(*_HOURS)}
+        said |= dict(zip(PICTURES[5:], drawn, strict=True))
+        yield said
+        if errs and rng.random() < _PROB_CORRECTED:
+            yield said | {"verdict": right, "revision": 1, "after_h": said["after_h"] + rng.uniform(1, 20)}
+
+
+def _dated(said: dict[str, Any], created_at: pd.Timestamp, picture: dict[str, Any], number: int, seed: int) -> dict[str, Any]:
+    number -= said["revision"]  # a correction follows what it corrects, and goes by its id
+    row = {name: value for name, value in said.items() if name != "after_h"}
+    row |= {"post_id": picture["post_id"], "media_uri": picture["media_uri"]}
+    outcome_id = identifier("l", seed, "logo", picture["post_id"], number)
+    return row | {"outcome_id": outcome_id, "reviewed_at": created_at + timedelta(hours=said["after_h"])}

@@ -1,0 +1,211 @@
+"""Posts of one week of the sample world, and the truth about them."""
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from upheld.common.params.data import SampleData
+from upheld.feature_store.sample_world import clips, logos
+from upheld.feature_store.sample_world import pictures as images
+from upheld.feature_store.sample_world.rng import identifier, stream, weighted
+from upheld.feature_store.sample_world.text import HARD_STANCES, LANGUAGES, STANCES, Writer
+
+POLICIES = ("hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence")
+REGIONS = {
+    "en": ("GB", "US", "IE", "IN"),
+    "de": ("DE", "AT", "CH"),
+    "es": ("ES", "MX", "AR"),
+    "fr": ("FR", "CA", "SN"),
+    "pt": ("BR", "PT"),
+    "tr": ("TR", "DE"),
+    "hi": ("IN",),
+    "id": ("ID",),
+}
+
+# Shares of the first week and what a week adds to them, until they stay: the drift of the world.
+_LANGUAGE_WEIGHTS = dict(
+    zip(LANGUAGES, ((0.24, 0.0), (0.14, 0.0), (0.13, 0.0), (0.12, 0.0), (0.13, 0.0), (0.10, 0.0), (0.10, 0.0), (0.04, 0.025)), strict=True)
+)
+_TOPIC_WEIGHTS = dict(zip(POLICIES, ((0.16, 0.0), (0.17, -0.008), (0.13, 0.012), (0.16, 0.0), (0.13, 0.004)), strict=True)) | {
+    None: (0.30, 0.0)
+}
+_DRIFT_WEEKS = 10
+_STAY_WEEKS = 3
+
+_STANCES_ORDINARY = dict(zip(STANCES, (0.27, 0.08, 0.05, 0.16, 0.16, 0.28), strict=True))
+_STANCES_OFFENDER = dict(zip(STANCES, (0.62, 0.13, 0.07, 0.03, 0.05, 0.10), strict=True))
+_IMAGE_KINDS = dict(zip(images.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
+_MEDIA = {"jpg": "image", "mp4": "video", "wav": "audio"}
+_BOARDS = {"board:news": 0.3, "board:town": 0.25, "board:market": 0.2, "board:family": 0.15, "board:night": 0.1}
+
+
+@dataclass(frozen=True)
+class Week:
+    """A week of the world.
+
+    Attributes:
+        seed: of the world.
+        number: 1 is the world's first week; words and shares drift with it.
+        monday: its first moment, UTC.
+    """
+
+    seed: int
+    number: int
+    monday: datetime
+
+
+@dataclass(frozen=True)
+class Posts:
+    """What a week brings: posts in the delivery contract, their media (uri -> bytes), and the truth aside.
+
+    `pictures` has one row a picture, columns `sample_data_logos.PICTURES`: its size, and the mark on it, if there is one.
+    `truth` has one row a post and policy: post_id, category, language (the true one), label (1 violates), hard (bool),
+    stance (how the text meets the policy; `image` where only a picture, clip or sound does, `none` off topic).
+    """
+
+    posts: pd.DataFrame
+    media: dict[str, bytes]
+    truth: pd.DataFrame
+    pictures: pd.DataFrame
+
+
+def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
+    """Write a week's posts. The week depends on seed, number and settings alone, never on another week.
+
+    Args:
+        week: which one.
+        settings: of the world.
+        num_posts: how many posts.
+
+    Returns:
+        posts in order of time, media and truth.
+    """
+    rng = stream(week.seed, "posts", week.number)
+    made = [_post(week, settings, num_posts, number, rng) for number in range(num_posts)]
+    posts = pd.DataFrame([post for post, _, _, _ in made]).sort_values(["created_at", "post_id"], ignore_index=True)
+    truth = pd.DataFrame([row for _, _, rows, _ in made for row in rows])
+    pictures = pd.DataFrame([picture for _, _, _, picture in made if picture], columns=list(logos.PICTURES))
+    return Posts(posts, {uri: content for _, media, _, _ in made for uri, content in media.items()}, truth, pictures)
+
+
+def _post(
+    week: Week, settings: SampleData, num_posts: int, number: int, rng: random.Random
+) -> tuple[dict[str, Any], dict[str, bytes], list[dict[str, Any]], dict[str, Any]]:
+    post_id = identifier("p", week.seed, week.number, number)
+    writer = Writer(weighted(rng, _drifted(_LANGUAGE_WEIGHTS, week.number)), week.number, rng)
+    author_id, region, offends = _author(week, settings, writer.language, number, rng)
+    kind, media, picture = _image(week, settings, post_id, rng) if rng.random() < settings.share_images else (None, {}, {})
+    stances: dict[str, str] = {}
+    text, topic = _caption(writer) if kind and rng.random() < settings.share_captions else _text(writer, offends, stances)
+    broken = {images.KINDS[kind]} if kind else set()
+    if not kind:
+        media, broken = _moving(week, settings, post_id)
+    post = {
+        "post_id": post_id,
+        "created_at": week.monday + timedelta(seconds=rng.randrange(7 * 24 * 3600), microseconds=rng.randrange(1_000_000)),
+        "language": "und" if rng.random() < 0.02 else writer.language,
+        "region": None if rng.random() < 0.04 else region,
+        "text": text,
+        "hashtags": _hashtags(writer, topic, stances, rng),
+        "media": [{"kind": _MEDIA[uri.rpartition(".")[2]], "uri": uri} for uri in media],
+        "context_id": _context(week, num_posts, writer.language, rng),
+        "author_id": author_id,
+        "author_group": None,
+    }
+    return post, media, [_truth(post_id, writer.language, policy, stances, policy in broken) for policy in POLICIES], picture
+
+
+def _truth(post_id: str, language: str, policy: str, stances: dict[str, str], shown: bool) -> dict[str, Any]:
+    stance = stances.get(policy, "none")
+    broken = STANCES.get(stance, 0) or int(shown)
+    stance = "image" if shown and not STANCES.get(stance, 0) else stance
+    return {"post_id": post_id, "category": policy, "language": language, "label": broken, "hard": stance in HARD_STANCES, "stance": stance}
+
+
+def _text(writer: Writer, offends: bool, stances: dict[str, str]) -> tuple[str, str | None]:
+    """A text and its topic; fills in which stance it takes towards which policy."""
+    rng = writer.rng
+    topic = weighted(rng, _drifted(_TOPIC_WEIGHTS, writer.week))
+    if topic is None:
+        return writer.dress(writer.chatter()), None
+    stances[topic] = weighted(rng, _STANCES_OFFENDER if offends else _STANCES_ORDINARY)
+    text = writer.dress(writer.sentence(topic, stances[topic]))
+    if stances[topic] == "violating" and rng.random() < 0.08:
+        second = rng.choice([policy for policy in POLICIES if policy != topic])
+        stances[second] = "violating"
+        text += " " + writer.sentence(second, "violating")
+    return text, topic
+
+
+def _caption(writer: Writer) -> tuple[str, None]:
+    return writer.caption(), None
+
+
+def _hashtags(writer: Writer, topic: str | None, stances: dict[str, str], rng: random.Random) -> list[str]:
+    """An offending post's hashtags give it away now and then; those of another post on the matter rarely mislead."""
+    told = topic is not None and rng.random() < (0.3 if STANCES[stances[topic]] else 0.06)
+    return writer.tags(topic if told else None) if rng.random() < 0.35 else []
+
+
+def _author(week: Week, settings: SampleData, language: str, number: int, rng: random.Random) -> tuple[str | None, str, bool]:
+    """Who posts: a regular (a few of them offend again and again), somebody seen once, or nobody known."""
+    draw = rng.random()
+    if draw < 0.5:
+        # A regular's place in the list decides how much he writes: the k-th about as often as 1 / sqrt(k). After some weeks he leaves.
+        place = int(settings.num_authors * rng.random() ** 2)
+        name = (language, place, (week.number + place % _STAY_WEEKS) // _STAY_WEEKS)
+        regular = stream(week.seed, "author", *name)
+        return identifier("u", week.seed, *name), regular.choice(REGIONS[language]), regular.random() < settings.share_offenders
+    author_id = identifier("u", week.seed, "once", week.number, number) if draw < 0.85 else None
+    return author_id, rng.choice(REGIONS[language]), rng.random() < settings.share_offenders
+
+
+def _context(week: Week, num_posts: int, language: str, rng: random.Random) -> str | None:
+    """A large board, a small thread of this week or, seldom, the one before, or none."""
+    draw = rng.random()
+    if draw < 0.55:
+        return weighted(rng, _BOARDS)
+    started = max(week.number - int(rng.random() < 0.1), 1)
+    return f"thread:{language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}" if draw < 0.8 else None
+
+
+def _image(week: Week, settings: SampleData, post_id: str, rng: random.Random) -> tuple[str, dict[str, bytes], dict[str, Any]]:
+    """A new picture, or one of the few that go round this week and the next; and the mark on it."""
+    again = rng.random() < 0.12
+    name = ("again", max(week.number - rng.choice((0, 1)), 1), rng.randrange(6)) if again else ("new", post_id)
+    drawn = stream(week.seed, "image", *name)
+    kind = weighted(drawn, _IMAGE_KINDS)
+    uri = f"media/week={week.number:02d}/{post_id}.jpg"
+    content, shown = logos.marked(images.draw(kind, drawn), kind, settings.share_logos, week.seed, *name)
+    return kind, {uri: content}, {"post_id": post_id, "media_uri": uri} | shown
+
+
+def _moving(week: Week, settings: SampleData, post_id: str) -> tuple[dict[str, bytes], set[str | None]]:
+    """A clip, a sound or, mostly, neither; and the policies that it breaks."""
+    rng = stream(week.seed, "moving", post_id)  # of its own, so that the rest of the world is the same with and without
+    if rng.random() >= settings.share_clips:
+        return {}, set()
+    heard = rng.choice(list(clips.SOUNDS))
+    samples = clips.sound(heard, rng)
+    name = f"media/week={week.number:02d}/{post_id}"
+    if rng.random() < 0.6:
+        return {f"{name}.wav": clips.wav(samples)}, {clips.SOUNDS[heard]}
+    kind = weighted(rng, _IMAGE_KINDS)
+    return {f"{name}.mp4": clips.clip(kind, samples, rng)}, {clips.SOUNDS[heard], images.KINDS[kind]}
+
+
+def _drifted(weights: dict[Any, tuple[float, float]], number: int) -> dict[Any, float]:
+    weeks = min(number - 1, _DRIFT_WEEKS)
+    return {name: start + slope * weeks for name, (start, slope) in weights.items()}
+
+
+def monday_of(iso_week: str) -> datetime:
+    """First moment of an ISO week written like `2026-W43`, UTC.
+
+    Raises:
+        ValueError: no such week.
+    """
+    return datetime.strptime(f"{iso_week}-1", "%G-W%V-%u").replace(tzinfo=UTC)

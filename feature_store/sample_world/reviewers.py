@@ -1,0 +1,147 @@
+"""Reviewers of the sample world: whom they can read, how often they err, and what they answer when a post is drawn."""
+
+import random
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from upheld.feature_store.sample_world.rng import identifier, stream
+from upheld.feature_store.sample_world.text import LANGUAGES
+
+SOURCE_OF_ZONE = {"auto_remove": "audit_removed", "review": "queue", "none": "audit_passed"}
+
+# All that a judgement depends on besides the reviewer. No source: they make a world in which nothing is clean.
+_NUM_JUDGES = {1: 0.75, 2: 0.15, 3: 0.10}
+_PROB_ESCALATE, _PROB_ESCALATE_HARD, _PROB_RESOLVED, _PROB_CORRECTED = 0.015, 0.10, 0.7, 0.15
+_MEAN_HOURS, _MAX_HOURS = 8.0, 60.0
+
+
+def staff(seed: int, num_reviewers: int) -> pd.DataFrame:
+    """The reviewers, with what is true of each and no delivery tells.
+
+    Args:
+        seed: of the world.
+        num_reviewers: how many judge drawn posts; two seniors, who answer escalations and appeals, come on top.
+
+    Returns:
+        reviewer_id, languages (list), sensitivity = P(confirms | violates), specificity = P(restores | does not),
+        role (`reviewer`, `weak`, `always_confirms`, `senior`), workload (relative share of the draws in his languages).
+    """
+    rows = [_reviewer(stream(seed, "reviewer", number), number) for number in range(num_reviewers)]
+    seniors = [(list(LANGUAGES), 0.97, 0.98, "senior", 0.0)] * 2
+    frame = pd.DataFrame(rows + seniors, columns=["languages", "sensitivity", "specificity", "role", "workload"])
+    frame.insert(0, "reviewer_id", [identifier("r", seed, "reviewer", number) for number in range(len(frame))])
+    return frame
+
+
+def _reviewer(rng: random.Random, number: int) -> tuple[list[str], float, float, str, float]:
+    if number == 0:
+        return list(LANGUAGES), 1.0, 0.0, "always_confirms", 0.15
+    # Each language is the first skill of every eighth reviewer; the other skills are drawn.
+    first = LANGUAGES[number % len(LANGUAGES)]
+    languages = [first, *rng.sample([language for language in LANGUAGES if language != first], rng.choice((1, 2, 3)))]
+    if number == 1:
+        return languages, 0.72, 0.78, "weak", 0.6
+    return languages, rng.uniform(0.86, 0.98), rng.uniform(0.90, 0.99), "reviewer", rng.uniform(0.5, 1.5)
+
+
+def answer(draws: pd.DataFrame, truth: pd.DataFrame, reviewers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """What the reviewers say of the posts drawn. Each draw's answers depend on the seed and its draw_id alone.
+
+    Args:
+        draws: draw_id (unique), post_id, category, zone, inclusion_prob, drawn_at (UTC).
+        truth: post_id, category, language, label (1 violates), hard; holds every post and category drawn.
+        reviewers: as `staff` returns them.
+        seed: of the world.
+
+    Returns:
+        review outcomes in the delivery contract with draw_id, sorted by time; an escalation may be followed by a senior's
+        outcome, and an error by its correction (revision 1 of the same outcome).
+    """
+    drawn = draws.merge(truth, on=["post_id", "category"], validate="many_to_one", suffixes=("_drawn", ""))
+    people = _records(reviewers)
+    rows = [row for draw in _records(drawn) for row in _answers(draw, people, stream(seed, "answer", draw["draw_id"]), seed)]
+    return outcome_frame(rows)
+
+
+def appeal(removed: pd.DataFrame, reviewers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Appeals of authors against automatic removals, judged by seniors: no probability sample, and so with probability 1.0.
+
+    Args:
+        removed: post_id, category, decided_at, label and hard of every removal.
+        reviewers: as `staff` returns them.
+        seed: of the world.
+
+    Returns:
+        review outcomes of source `appeal`; authors appeal against wrong removals far more often than against right ones.
+    """
+    seniors = _records(reviewers[reviewers.role == "senior"])
+    rows = []
+    for case in _records(removed):
+        rng = stream(seed, "appeal", case["post_id"], case["category"])
+        if rng.random() < (0.05 if case["label"] else 0.35):
+            case |= {"source": "appeal", "inclusion_prob": 1.0, "draw_id": None}
+            key = identifier("o", seed, "appeal", case["post_id"], case["category"])
+            verdict = _verdict(case, seniors[0], rng, can_escalate=False)
+            rows.append(_row(case, key, seniors[0], verdict, case["decided_at"] + timedelta(hours=rng.uniform(6, 90))))
+    return outcome_frame(rows)
+
+
+def outcome_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Review outcomes as a table, in order of time."""
+    columns = [
+        "outcome_id",
+        "revision",
+        "post_id",
+        "category",
+        "verdict",
+        "reviewer_id",
+        "reviewed_at",
+        "source",
+        "inclusion_prob",
+        "draw_id",
+    ]
+    return pd.DataFrame(rows, columns=columns).sort_values(["reviewed_at", "outcome_id", "revision"], ignore_index=True)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
+
+
+def _answers(draw: dict[str, Any], people: list[dict[str, Any]], rng: random.Random, seed: int) -> Iterator[dict[str, Any]]:
+    draw["source"] = SOURCE_OF_ZONE[draw["zone"]]
+    able = [person for person in people if person["workload"] and draw["language"] in person["languages"]]
+    num_judges = rng.choices(list(_NUM_JUDGES), list(_NUM_JUDGES.values()))[0]
+    for number in range(min(num_judges, len(able))):
+        judge = rng.choices(able, [person["workload"] for person in able])[0]
+        able.remove(judge)
+        reviewed_at = draw["drawn_at"] + timedelta(hours=min(rng.expovariate(1 / _MEAN_HOURS), _MAX_HOURS))
+        key = identifier("o", seed, draw["draw_id"], number)
+        verdict = _verdict(draw, judge, rng, can_escalate=True)
+        yield _row(draw, key, judge, verdict, reviewed_at)
+        later = reviewed_at + timedelta(hours=rng.uniform(2, 20))
+        if verdict == "escalate" and rng.random() < _PROB_RESOLVED:
+            senior = rng.choice([person for person in people if person["role"] == "senior"])
+            verdict = _verdict(draw, senior, rng, can_escalate=False)
+            yield _row(draw, identifier("o", seed, draw["draw_id"], number, "senior"), senior, verdict, later)
+        elif verdict not in ("escalate", _right(draw)) and judge["role"] == "reviewer" and rng.random() < _PROB_CORRECTED:
+            yield _row(draw, key, judge, _right(draw), later) | {"revision": 1}
+
+
+def _verdict(draw: dict[str, Any], judge: dict[str, Any], rng: random.Random, can_escalate: bool) -> str:
+    escalates = rng.random() < (_PROB_ESCALATE_HARD if draw["hard"] else _PROB_ESCALATE)
+    if can_escalate and escalates and judge["role"] != "always_confirms":
+        return "escalate"
+    prob_confirm = judge["sensitivity"] if draw["label"] else 1 - judge["specificity"]
+    return "confirm_removal" if rng.random() < prob_confirm else "restore"
+
+
+def _right(draw: dict[str, Any]) -> str:
+    return "confirm_removal" if draw["label"] else "restore"
+
+
+def _row(draw: dict[str, Any], key: str, judge: dict[str, Any], verdict: str, reviewed_at: datetime) -> dict[str, Any]:
+    said = {"outcome_id": key, "revision": 0, "verdict": verdict, "reviewer_id": judge["reviewer_id"], "reviewed_at": reviewed_at}
+    return said | {name: draw[name] for name in ("post_id", "category", "source", "inclusion_prob", "draw_id")}
