@@ -15,7 +15,7 @@ import pandas as pd
 
 from upheld.common.params import params as parameters
 from upheld.common.params.params import Params
-from upheld.feature_store import logo_import
+from upheld.feature_store.logos.sources import import_command as logo_import
 
 
 def flickr_logos(data: Path, out: Path, params: Params) -> logo_import.Result:

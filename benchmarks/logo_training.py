@@ -24,9 +24,11 @@ from upheld.common.files import write_json
 from upheld.common.params import params as parameters
 from upheld.common.params.params import Params
 from upheld.evaluation.logo_metrics import boxes_of, resampled
-from upheld.feature_store import logo_compose, logo_dataset, logo_merge
-from upheld.feature_store.logo_dataset import Dataset
-from upheld.feature_store.logo_precision import average_precision
+from upheld.feature_store.logos.composites import command as logo_compose
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset.dataset import Dataset
+from upheld.feature_store.logos.dataset.precision import average_precision
+from upheld.feature_store.logos.sources import merge as logo_merge
 from upheld.training import logo
 
 HELD_BACK = ("Apple", "DHL", "Nike", "Starbucks", "Vodafone")

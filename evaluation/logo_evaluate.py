@@ -22,10 +22,10 @@ from upheld.evaluation import logo_certificate, logo_inputs, logo_matches, logo_
 from upheld.evaluation.logo_inputs import Inputs
 from upheld.evaluation.logo_sheet import Tile
 from upheld.evaluation.metric_rows import ALL
-from upheld.feature_store import logo_dataset
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_EVALUATION
-from upheld.feature_store.logo_dataset import Dataset
-from upheld.feature_store.logo_image import upright
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset.dataset import Dataset
+from upheld.feature_store.logos.dataset.photos import upright
 
 TILES = 5  # of each kind in the sheet
 

@@ -11,7 +11,7 @@ from upheld.common.errors import BadUse
 from upheld.evaluation.exposure import exposure
 from upheld.feature_store.contracts.snapshot import POSTS_FILE
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_DETECTIONS, LOGO_SCAN, SNAPSHOT
-from upheld.feature_store.logo_dataset import CORNERS, Dataset
+from upheld.feature_store.logos.dataset.dataset import CORNERS, Dataset
 
 DETECTIONS = ("image", "brand", "confidence", *CORNERS)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from upheld.feature_store.logo_boxes import MIN_OVERLAP, overlaps
-from upheld.feature_store.logo_dataset import CORNERS
+from upheld.feature_store.logos.dataset.boxes import MIN_OVERLAP, overlaps
+from upheld.feature_store.logos.dataset.dataset import CORNERS
 
 CATEGORY = "logo"
 OF_SPLIT = {"val": "calib", "test": "test"}

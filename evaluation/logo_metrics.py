@@ -10,8 +10,8 @@ from scipy.stats import gamma
 from upheld.evaluation.intervals import clopper_pearson_lower, clopper_pearson_upper
 from upheld.evaluation.logo_matches import CATEGORY, match
 from upheld.evaluation.metric_rows import ALL, COLUMNS
-from upheld.feature_store.logo_dataset import CORNERS
-from upheld.feature_store.logo_precision import SIZES, average_precision
+from upheld.feature_store.logos.dataset.dataset import CORNERS
+from upheld.feature_store.logos.dataset.precision import SIZES, average_precision
 
 NUM_RESAMPLES = 200  # of photos; the interval's ends then wobble by about a fifth of their distance from the middle
 PER = 1000  # photos

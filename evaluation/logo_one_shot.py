@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from upheld.evaluation.logo_metrics import NUM_RESAMPLES, ends, resampled, table_of
-from upheld.feature_store.logo_precision import average_precision
+from upheld.feature_store.logos.dataset.precision import average_precision
 
 NUM_PERMUTATIONS = 200
 COMPOSITE = "composite"

@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from upheld.evaluation.logo_matches import match
-from upheld.feature_store.logo_dataset import CORNERS
+from upheld.feature_store.logos.dataset.dataset import CORNERS
 
 SIDE: Final = 200  # pixels of a tile
 LINE: Final = 18  # and of the line below it

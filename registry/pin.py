@@ -14,7 +14,6 @@ from upheld.common import files as atomic
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store import logo_store
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts.inputs import FeaturePins, PinnedTable
 from upheld.feature_store.contracts.workspace import INPUTS
@@ -22,6 +21,7 @@ from upheld.feature_store.decisions import freezes as freeze_log
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
+from upheld.feature_store.logos import store as logo_store
 from upheld.registry import champion, mlflow_store, verified
 
 

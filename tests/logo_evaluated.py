@@ -10,8 +10,8 @@ from PIL import Image
 from score_worlds import settings
 
 from upheld.evaluation import logo_evaluate, logo_inputs, logo_metrics, logo_one_shot
-from upheld.feature_store import logo_dataset
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
 
 COLOURS = ((220, 40, 40), (40, 60, 220), (30, 150, 60))
 CORNERS = list(logo_dataset.CORNERS)

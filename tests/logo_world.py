@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from upheld.feature_store import logo_dataset
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
 
 BRANDS = {"redsquare": (230, 20, 20), "bluesquare": (20, 20, 230)}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from import_closure import PLUMBING, REPOSITORY, closure, source
 
-from upheld.feature_store import logo_run_composites
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.logos.composites import retrain as logo_run_composites
 from upheld.training import audio, image, logo, stage, text
 
 # module -> names that its key is made of, and the prefixes of paths within which it must name whatever is imported

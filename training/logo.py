@@ -19,16 +19,16 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store import logo_dataset
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
-from upheld.feature_store.logo_dataset import CORNERS, Dataset
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset.dataset import CORNERS, Dataset
 from upheld.training import logo_detector, stage
 from upheld.training.logo_detector import Detector
 from upheld.training.logo_photos import DETECTIONS, STORED, Backend, Photo, PhotoMap, photo_map
 
 CODE = (
     "upheld.training.logo", "upheld.training.logo_detector", "upheld.training.logo_faster_rcnn", "upheld.training.logo_fit", "upheld.training.logo_network",
-    "upheld.training.logo_photos", "upheld.training.logo_yolo", "upheld.feature_store.logo_image", "upheld.feature_store.logo_precision",
+    "upheld.training.logo_photos", "upheld.training.logo_yolo", "upheld.feature_store.logos.dataset.photos", "upheld.feature_store.logos.dataset.precision",
     "upheld.feature_store.decoding.images",
 )  # fmt: skip
 

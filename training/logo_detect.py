@@ -18,9 +18,9 @@ from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.workspace import LOGO_MODEL
-from upheld.feature_store.logo_dataset import checked_bytes
-from upheld.feature_store.logo_image import Unreadable
-from upheld.feature_store.logo_look import look, photo_bytes
+from upheld.feature_store.logos.dataset.dataset import checked_bytes
+from upheld.feature_store.logos.dataset.photos import Unreadable
+from upheld.feature_store.logos.sources.inspection import look, photo_bytes
 from upheld.training import logo_detector
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")

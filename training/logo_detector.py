@@ -12,7 +12,7 @@ import pandas as pd
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
-from upheld.feature_store.logo_image import upright
+from upheld.feature_store.logos.dataset.photos import upright
 from upheld.training.logo_photos import BATCH, DETECTIONS, SIZES, Backend, letterbox
 
 

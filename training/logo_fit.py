@@ -12,8 +12,8 @@ import torch
 
 from upheld.common.params.training import Logo
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.logo_dataset import CORNERS
-from upheld.feature_store.logo_precision import average_precision
+from upheld.feature_store.logos.dataset.dataset import CORNERS
+from upheld.feature_store.logos.dataset.precision import average_precision
 from upheld.training.data import Rows
 from upheld.training.logo_faster_rcnn import FasterRcnnBackend, to_images
 from upheld.training.logo_network import FasterRcnn

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from upheld.feature_store.logo_image import upright
+from upheld.feature_store.logos.dataset.photos import upright
 
 DETECTIONS = ("image", "brand", "confidence", "x1", "y1", "x2", "y2")
 SIZES = ("image", "width", "height")

@@ -15,10 +15,12 @@ from rich.progress import track
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
-from upheld.feature_store import logo_dataset, logo_groups, logo_image
 from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.logo_mark import OURS, load
-from upheld.feature_store.logo_paste import compose
+from upheld.feature_store.logos.composites.marks import OURS, load
+from upheld.feature_store.logos.composites.paste import compose
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset import photos as logo_image
+from upheld.feature_store.logos.sources import grouping as logo_groups
 from upheld.feature_store.sample_world import pictures
 from upheld.feature_store.sample_world.rng import stream
 

@@ -14,7 +14,7 @@ from upheld.common.errors import BadUse
 from upheld.evaluation import exposure, logo_certificate, logo_evaluate, logo_inputs, logo_one_shot
 from upheld.evaluation.logo_inputs import Inputs
 from upheld.evaluation.metric_rows import COLUMNS
-from upheld.feature_store import logo_dataset
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
 
 FILES = {"metrics.parquet", "confusion.parquet", "scores.parquet", "exposure.parquet", "logo.json", "sheet.jpg"}
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from upheld.evaluation import logo_matches
-from upheld.feature_store.logo_boxes import overlaps
+from upheld.feature_store.logos.dataset.boxes import overlaps
 
 BOX = ["x1", "y1", "x2", "y2"]
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binom, poisson
 
 from upheld.evaluation import logo_metrics
-from upheld.feature_store.logo_precision import average_precision
+from upheld.feature_store.logos.dataset.precision import average_precision
 
 BRANDS = ["a", "b", "c"]
 

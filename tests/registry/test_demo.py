@@ -9,8 +9,9 @@ import yaml
 from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
-from upheld.feature_store import logo_dataset, logo_store
 from upheld.feature_store.ingest import command as ingest
+from upheld.feature_store.logos import store as logo_store
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.sample_world import command as sample_data
 from upheld.registry import demo, retrain
 

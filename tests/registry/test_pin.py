@@ -13,13 +13,13 @@ from tests import logo_world
 from tests.feature_store.deliveries import deliver, post, take
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store import logo_store
 from upheld.feature_store.contracts.inputs import FeaturePins, LogoPins, read_inputs
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.feature_store.ingest import expectations
+from upheld.feature_store.logos import store as logo_store
 from upheld.registry import pin
 
 PARAMS = parameters.load(Path(__file__).resolve().parents[2] / "params.yaml")

@@ -14,8 +14,8 @@ import pytest
 
 from upheld.common.errors import BadUse
 from upheld.common.params.params import Params, load
-from upheld.feature_store import logo_dataset
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.training import logo, logo_detect, logo_detector, logo_fit, logo_photos
 
 SMALL = {"size": 96, "batch_size": 4, "epochs": 1, "patience": 9, "head_learning_rate": 3e-3, "min_confidence": 0.05}

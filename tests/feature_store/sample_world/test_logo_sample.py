@@ -1,7 +1,7 @@
 """The demo's world of logos."""
 
 from tests.feature_store.deliveries import parameters
-from upheld.feature_store import logo_dataset
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.sample_world import logo_dataset as logo_sample
 
 

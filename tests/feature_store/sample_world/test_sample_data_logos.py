@@ -12,9 +12,9 @@ from tests.feature_store.test_sample_data import contents, read
 
 from tests.feature_store.deliveries import ROOT, parameters, take
 from upheld.common.params import params
-from upheld.feature_store import logo_outcomes
-from upheld.feature_store.logo_boxes import overlaps
-from upheld.feature_store.logo_mark import OURS
+from upheld.feature_store.logos.composites.marks import OURS
+from upheld.feature_store.logos.dataset.boxes import overlaps
+from upheld.feature_store.logos.sources import outcomes as logo_outcomes
 from upheld.feature_store.sample_world import command as sample_data
 
 CORNERS = ["x1", "y1", "x2", "y2"]

@@ -1,0 +1,1 @@
+"""Logo datasets: where they come from, how they are checked, and composites."""

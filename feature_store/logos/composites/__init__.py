@@ -1,0 +1,1 @@
+"""Brand marks pasted onto photos: training data before any label exists."""

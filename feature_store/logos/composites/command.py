@@ -1,0 +1,120 @@
+"""Paste brand marks onto photos: training data for a brand before any label of it exists.
+
+usage: upheld logo compose --marks brands --photos photos --out composites --num 2000 --seed 1
+"""
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import track
+
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.files import write_json
+from upheld.common.params import params
+from upheld.common.params.params import Params
+from upheld.common.terminal import console
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.logos.composites.backgrounds import Backgrounds, backgrounds
+from upheld.feature_store.logos.composites.composites import dataset_of, one
+from upheld.feature_store.logos.composites.marks import OURS, Mark, load
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.sources.source import Refusal
+
+
+@dataclass(frozen=True)
+class Result:
+    """The dataset of composites, and what was refused on the way."""
+
+    dataset: logo_dataset.Dataset
+    report: dict[str, Any]
+
+
+def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int, store: Path) -> Result:
+    """Make `num` composites. Composite i depends on the seed, i, the marks, the photos and the params alone.
+
+    So a run that was cut off goes on where it stopped, several at a time do not disturb each other, and who asks for more keeps the first.
+
+    Args:
+        given: sections `logo_compose` and `logo_data`.
+        seed: other seeds give other composites.
+        marks: folder of marks (`logo_mark.load`).
+        photos: folder of photos, folder of a logo dataset (its training photos, whose boxes are kept), or "ledger".
+        out: folder to write; composites of other marks, photos, params or seeds there are replaced.
+        num: how many, at least 1.
+        store: holds the ledger.
+
+    Returns:
+        the dataset and its report.
+
+    Raises:
+        BadUse: `out` holds something else, or there is no photo or mark folder.
+        FailedWork: no mark or no photo can be used.
+    """
+    logo_dataset.refuse_others_folder(out)
+    loaded = load(marks)
+    return compose(given, seed, loaded, backgrounds(photos, store, given.logo_data), out, num)
+
+
+def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], grounds: Backgrounds, out: Path, num: int) -> Result:
+    """As `run`, of marks and photos at hand; what was refused of either is in the report. `out` is a logo dataset, or not there yet."""
+    brands, refused_marks = marks
+    made_of = digest.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])
+    making = made_of[:16]
+    write_json(out / "making.json", {"made_of": made_of})
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        numbers = pool.map(lambda number: one(number, given, seed, brands, grounds.photos, out, making), range(num))
+        rows = list(track(numbers, "composites", total=num, console=console(), transient=True))
+    dataset = dataset_of(rows, {mark.brand for mark in brands} | set(grounds.brands), out, given, grounds.synthetic)
+    refused = [vars(refusal) for refusal in [*refused_marks, *grounds.refused]]
+    report = {
+        "marks": {"used": len(brands), "refused": len(refused_marks)},
+        "photos": {"used": len(grounds.photos), "refused": len(grounds.refused)},
+        "refused": refused,
+        "composites": num,
+        "counts": logo_dataset.counts(dataset),
+        "seed": seed,
+    }
+    write_json(out / "report.json", report)
+    logo_dataset.write(dataset)
+    _remove_others(out, making)
+    return Result(dataset, report)
+
+
+def _said_of(marks: list[Mark]) -> list[list[str]]:
+    return [[mark.brand, digest.of_bytes(mark.rgba.tobytes())] for mark in marks]
+
+
+def _remove_others(out: Path, making: str) -> None:
+    """Remove composites of other marks, photos, params or seeds, which no table names any more."""
+    for kind in ("images", "parts"):
+        for folder in (out / kind).iterdir():
+            if folder.name != making:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@command("logo compose")
+def main(
+    photos: Annotated[str, typer.Option(help="Folder of photos or of a logo dataset, or `ledger`.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    num: Annotated[int, typer.Option(min=1, help="How many composites.")],
+    marks: Annotated[Path, typer.Option(help="Folder of .svg or .png files named after their brands; without it fictitious ones.")] = OURS,
+    seed: Annotated[int | None, typer.Option(min=0, help="Other seeds give other composites [seed].")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Paste brand marks onto photos: training data for a brand before any label of it exists."""
+    given = params.load(*asked, store)
+    report = run(given, given.seed if seed is None else seed, marks, photos, out, num, store).report
+
+    def show() -> None:
+        for refusal in report["refused"]:
+            console().print(f"refused: {refusal['file']}: {refusal['detail']}", markup=False, soft_wrap=True)
+        boxes = sum(report["counts"]["brands"].values())
+        print(f"{num} composites with {boxes} marks of {len(report['counts']['brands'])} brands in {out}")
+
+    return Output(report, show)

@@ -1,0 +1,107 @@
+"""One composite: a photo with marks pasted onto it, and their exact boxes."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from upheld.common.params.logos import LogoCompose
+from upheld.feature_store.logos.composites import appearance
+from upheld.feature_store.logos.composites.blend import Pasted, blend
+from upheld.feature_store.logos.composites.distractor import distractor
+from upheld.feature_store.logos.composites.geometry import place, warp
+from upheld.feature_store.logos.composites.marks import Mark
+from upheld.feature_store.logos.sources.source import Corners
+
+_TRIES = 12  # places looked at for a mark before the composite goes without it
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A JPEG file, its size in pixels, and the marks on it; `visible`: share of each mark that neither border nor occluder hides."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    brands: tuple[str, ...]
+    boxes: tuple[Corners, ...]
+    visible: tuple[float, ...]
+
+
+def compose(
+    photo: Image.Image, kept: list[tuple[str, Corners]], marks: list[Mark], rng: np.random.Generator, settings: LogoCompose
+) -> Composite:
+    """Make one composite.
+
+    Args:
+        photo: RGB.
+        kept: brands and boxes that are on the photo already; nothing is pasted over them.
+        marks: to be pasted, in this order; those for which no free place is found are left out.
+        rng: random stream: the same stream, photo and marks give the same bytes.
+        settings: section `logo_compose`.
+
+    Returns:
+        the composite. Every box lies inside the photo, has sides of at least `min_side_px`, and at least `min_visible_share` of its mark
+        is seen. Shapes that are no marks are pasted too, without a box.
+    """
+    pixels, kept = _bounded(photo, kept, settings.max_side_px)
+    taken = [corners for _, corners in kept]
+    brands, boxes, visible = [brand for brand, _ in kept], list(taken), [1.0] * len(kept)
+    strange = [distractor(rng) for _ in range(int(rng.integers(1, 3)) if rng.random() < settings.distractor_share else 0)]
+    for mark in [*marks, *strange]:
+        pasted = _paste(pixels, mark, taken, rng, settings)
+        if pasted is None:
+            continue
+        pixels = pasted.photo
+        taken.append(pasted.frame)
+        if mark.brand:
+            brands.append(mark.brand)
+            boxes.append(pasted.box)
+            visible.append(pasted.visible)
+    image = Image.fromarray(appearance.finished(pixels, rng, settings))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(settings.jpeg_quality[0], settings.jpeg_quality[1] + 1)))
+    return Composite(file.getvalue(), image.width, image.height, tuple(brands), tuple(boxes), tuple(visible))
+
+
+def _bounded(photo: Image.Image, kept: list[tuple[str, Corners]], max_side: int) -> tuple[NDArray[np.float32], list[tuple[str, Corners]]]:
+    """The photo, scaled down to `max_side` where it is larger, and the boxes on it."""
+    scale = min(1.0, max_side / max(photo.size))
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    factors = (size[0] / photo.width, size[1] / photo.height)
+    scaled = [(brand, (x1 * factors[0], y1 * factors[1], x2 * factors[0], y2 * factors[1])) for brand, (x1, y1, x2, y2) in kept]
+    pixels = np.asarray(photo.resize(size, Image.Resampling.BICUBIC) if scale < 1 else photo, dtype=np.float32)
+    return pixels / np.float32(255), scaled
+
+
+def _paste(photo: NDArray[np.float32], mark: Mark, taken: list[Corners], rng: np.random.Generator, settings: LogoCompose) -> Pasted | None:
+    """Paste one mark where nothing is yet, or None if no such place was found where enough of it is seen."""
+    colours, alpha = appearance.coloured(mark, rng, settings.recolour_share)
+    whole = appearance.padded(colours, alpha)
+    below = appearance.plate(whole, rng)
+    for _ in range(_TRIES):
+        corners = _place(photo.shape, whole.shape, rng, settings)
+        (pixels, ground), (left, top) = warp([whole, below], corners)
+        frame = (float(left), float(top), float(left + pixels.shape[1]), float(top + pixels.shape[0]))
+        if any(_touch(frame, other) for other in taken):
+            continue
+        hidden = appearance.occluder(pixels[..., 3], rng) if rng.random() < settings.occluded_share else np.zeros_like(pixels[..., 3])
+        pasted = blend(photo, pixels, ground, hidden, (left, top), rng, settings)
+        if pasted is not None:
+            return pasted
+    return None
+
+
+def _place(photo: tuple[int, ...], mark: tuple[int, ...], rng: np.random.Generator, settings: LogoCompose) -> NDArray[np.float32]:
+    """Corners of a mark with its rim: sizes are as likely in each doubling, and some reach over the border."""
+    low, high = settings.mark_share
+    side = min(photo[:2]) * float(np.exp(rng.uniform(np.log(low), np.log(high)))) * (1 + 2 * appearance.PAD)
+    beyond = 0.4 if rng.random() < settings.cropped_share else 0.0
+    size, room = (mark[1], mark[0]), (photo[1], photo[0])
+    return place(rng, size, side, room, settings.rotation_deg, settings.perspective, beyond)
+
+
+def _touch(one: Corners, other: Corners) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

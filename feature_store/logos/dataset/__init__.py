@@ -1,0 +1,1 @@
+"""What a logo dataset is: images, boxes and their checks."""

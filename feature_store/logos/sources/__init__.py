@@ -1,0 +1,1 @@
+"""Logo datasets of other formats and of reviewers' outcomes."""
