@@ -43,7 +43,7 @@ demo: setup
 	$(BIN)/upheld demo $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 taste: $(TASTE)/.installed
-	$(TASTE)/bin/python -m upheld.evaluation.taste
+	$(TASTE)/bin/python -m upheld.evaluation.quickstart
 
 $(TASTE)/.installed: requirements.lock pyproject.toml
 	$(call environment,$(TASTE))

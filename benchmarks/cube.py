@@ -18,8 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.evaluation import score_duplicates, score_rows, scores
-from upheld.evaluation.bins import bin_of
+from upheld.evaluation.cube.bins import bin_of
+from upheld.evaluation.scores import duplicates as score_duplicates
+from upheld.evaluation.scores import selection as score_rows
+from upheld.evaluation.scores import table as scores
 
 CATEGORIES = ["dangerous_content", "graphic_violence", "hate_speech", "misinformation", "spam"]
 LANGUAGES = [f"l{k:02d}" for k in range(40)]

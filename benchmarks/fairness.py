@@ -20,9 +20,12 @@ import pyarrow.parquet as pq
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
 
 from upheld.common.params import params
-from upheld.evaluation import evaluate, metrics, score_rows, scores
-from upheld.evaluation.metric_rows import Settings
-from upheld.evaluation.operating_point import operating_point
+from upheld.evaluation import evaluate
+from upheld.evaluation.metrics import table as metrics
+from upheld.evaluation.metrics.rows import Settings
+from upheld.evaluation.scores import selection as score_rows
+from upheld.evaluation.scores import table as scores
+from upheld.evaluation.thresholds.operating_point import operating_point
 
 NUM_LANGUAGES, BATCH = 40, 1_000_000
 CATEGORIES = ("hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence")

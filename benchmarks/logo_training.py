@@ -23,7 +23,7 @@ from PIL import Image
 from upheld.common.files import write_json
 from upheld.common.params import params as parameters
 from upheld.common.params.params import Params
-from upheld.evaluation.logo_metrics import boxes_of, resampled
+from upheld.evaluation.logos.metrics import boxes_of, resampled
 from upheld.feature_store.logos.composites import command as logo_compose
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset

@@ -55,7 +55,7 @@ def weekly_calibration() -> None:
         carried = [] if before is None else ["--state", str(before)]
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
         named = [] if now is None else ["--champion", now]
-        upheld("upheld.evaluation.weekly", ["--week", week, "--out", str(out), *named, *carried, *ruled])
+        upheld("upheld.evaluation.weekly.command", ["--week", week, "--out", str(out), *named, *carried, *ruled])
         told: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
         return told | {"out": str(out)}
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from upheld.common import files as atomic
 from upheld.common.errors import BadUse
-from upheld.evaluation.metric_rows import ALL
+from upheld.evaluation.metrics.rows import ALL
 from upheld.feature_store.contracts import hashing as digest
 
 TABLE, SUMMARY = "metrics.parquet", "behaviour.json"

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from upheld.common.errors import BadUse
-from upheld.evaluation import score_files
-from upheld.evaluation.scores import Columns
+from upheld.evaluation.scores import files as score_files
+from upheld.evaluation.scores.table import Columns
 
 REQUIRED = ("case_id", "text", "language", "functionality", "label", "category")
 # pair_id: cases that should score alike (translations, swapped identities); ref_case_id: the case that this one is a variant of.

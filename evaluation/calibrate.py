@@ -11,7 +11,10 @@ from upheld.common import files as atomic
 from upheld.common.command import PARAM_OPTIONS, ChampionScores, ColumnNames, Output, ParamOptions, ScoreFile, command
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.evaluation import calibration, score_rows, scores, thresholds
+from upheld.evaluation.scores import selection as score_rows
+from upheld.evaluation.scores import table as scores
+from upheld.evaluation.thresholds import calibration
+from upheld.evaluation.thresholds import decide as thresholds
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.contracts import keyed_hash
 from upheld.feature_store.contracts.workspace import CALIBRATION, SCORES

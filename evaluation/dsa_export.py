@@ -27,7 +27,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.evaluation import DsaExport
 from upheld.common.terminal import console
-from upheld.evaluation.metric_rows import ALL, COLUMNS
+from upheld.evaluation.metrics.rows import ALL, COLUMNS
 
 HEADER = ("Applicability", "Service", "Reporting period", "Section", "Indicator", "Scope", "Value", "Contextual Information")
 SECTION = "Automated means used for content moderation"

@@ -24,12 +24,15 @@ from upheld.common.command import (
 )
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.evaluation import behaviour_files, examples, gate, logo_gate, paired, score_rows, scores
+from upheld.evaluation import behaviour_files, gate, logo_gate
 from upheld.evaluation.evaluate_inputs import Inputs, of_the_stage
-from upheld.evaluation.measures import limits_of, measure, operating_points
-from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.metrics import examples, paired
+from upheld.evaluation.metrics.measures import limits_of, measure, operating_points
 from upheld.evaluation.report import content, features, logos
 from upheld.evaluation.report.files import Result, write
+from upheld.evaluation.scores import selection as score_rows
+from upheld.evaluation.scores import table as scores
+from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.feature_store.contracts.workspace import EVALUATION, SCORES
 from upheld.feature_store.decisions import calibration as calibration_map
 from upheld.feature_store.decisions import freezes as freeze_log

@@ -18,12 +18,13 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.evaluation import behaviour, behaviour_files, behaviour_suite, scores
-from upheld.evaluation.bins import bin_of, edges
-from upheld.evaluation.metric_rows import ALL
-from upheld.evaluation.operating_point import OperatingPoint, operating_point
+from upheld.evaluation import behaviour, behaviour_files, behaviour_suite
+from upheld.evaluation.cube.bins import bin_of, edges
+from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
+from upheld.evaluation.scores import table as scores
+from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.posts import post_features

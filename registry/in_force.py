@@ -14,7 +14,7 @@ import typer
 from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import FailedWork
-from upheld.evaluation import week_source
+from upheld.evaluation.weekly import source as week_source
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger.ledger import Ledger

@@ -12,7 +12,7 @@ import typer
 
 from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.evaluation.week_summary import WeeklySummary
+from upheld.evaluation.weekly.summary import WeeklySummary
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry import champion, mlflow_store, thresholds, verified
 from upheld.registry.approval_log import Pair

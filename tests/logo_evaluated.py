@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 from score_worlds import settings
 
-from upheld.evaluation import logo_evaluate, logo_inputs, logo_metrics, logo_one_shot
+from upheld.evaluation.logos import inputs as logo_inputs
+from upheld.evaluation.logos import metrics as logo_metrics
+from upheld.evaluation.logos import one_shot as logo_one_shot
+from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 

@@ -51,5 +51,5 @@ def test_a_fresh_core_install_makes_the_report(tmp_path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     for name in ("torch", "airflow", "daft", "lancedb", "mlflow"):
         assert subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode != 0
-    subprocess.run([python, "-m", "upheld.evaluation.taste", "--out", tmp_path / "taste"], check=True, cwd=REPOSITORY, timeout=60)
+    subprocess.run([python, "-m", "upheld.evaluation.quickstart", "--out", tmp_path / "taste"], check=True, cwd=REPOSITORY, timeout=60)
     assert (tmp_path / "taste" / "report.html").stat().st_size > 20_000

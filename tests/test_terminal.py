@@ -16,7 +16,9 @@ from tests.weeks import deliver as deliver_week
 from tests.weeks import tables
 from upheld.common.command import command
 from upheld.common.terminal import console, visible
-from upheld.evaluation import audit_sample, evaluate, weekly
+from upheld.evaluation import evaluate
+from upheld.evaluation.audit import command as audit_sample
+from upheld.evaluation.weekly import command as weekly
 from upheld.feature_store.extraction import command as features
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ingest import expectations

@@ -33,20 +33,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Accuracy and error indicators per official EU language as CSV, for transparency reports.",
     ),
     "simulate-weeks": (
-        "upheld.evaluation.simulate_weeks",
+        "upheld.evaluation.simulation.command",
         "How often each threshold rule would have been wrong, and what budget ours needs.",
     ),
-    "weekly": ("upheld.evaluation.weekly", "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model."),
+    "weekly": (
+        "upheld.evaluation.weekly.command",
+        "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model.",
+    ),
     "logo import": ("upheld.feature_store.logos.sources.import_command", "Make a logo dataset of a YOLO, COCO or Pascal VOC dataset."),
     "logo outcomes": ("upheld.feature_store.logos.sources.outcomes", "Make a logo dataset of what reviewers said of detected logos."),
     "logo train": ("upheld.training.logo", "Train a logo detector, and apply it to the photos held out."),
     "logo detect": ("upheld.training.logo_detect", "Find brand marks on photos."),
-    "logo evaluate": ("upheld.evaluation.logo_evaluate", "Certify a confidence threshold, and measure a logo detector."),
+    "logo evaluate": ("upheld.evaluation.logos.stage", "Certify a confidence threshold, and measure a logo detector."),
     "logo compose": (
         "upheld.feature_store.logos.composites.command",
         "Paste brand marks onto photos: training data before any label exists.",
     ),
-    "audit-sample": ("upheld.evaluation.audit_sample", "Draw posts for people to judge, each with a known probability."),
+    "audit-sample": ("upheld.evaluation.audit.command", "Draw posts for people to judge, each with a known probability."),
 }
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.evaluation.bins import NUM_BINS, edges
-from upheld.evaluation.cube import Cube
-from upheld.evaluation.metric_rows import ALL, Settings
-from upheld.evaluation.operating_point import OperatingPoint
+from upheld.evaluation.cube.bins import NUM_BINS, edges
+from upheld.evaluation.cube.cube import Cube
+from upheld.evaluation.metrics.rows import ALL, Settings
 from upheld.evaluation.report import changes, curves, sentences
-from upheld.evaluation.score_rows import Facts
+from upheld.evaluation.scores.selection import Facts
+from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.feature_store.decisions.thresholds import Thresholds
 
 SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", "roc_auc", "pr_auc", "precision", "recall", "fpr", "fnr",

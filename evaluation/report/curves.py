@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from upheld.evaluation import calibration_error
-from upheld.evaluation.bins import centres
-from upheld.evaluation.cube import Cube, dense
+from upheld.evaluation.cube.bins import centres
+from upheld.evaluation.cube.cube import Cube, dense
+from upheld.evaluation.statistics import calibration_error
 
 NUM_STEPS = 32
 MAX_CURVE_POINTS = 120

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.metric_rows import ALL
+from upheld.evaluation.metrics.rows import ALL
 
 MIN_POSTS = 20  # of a language that may be named as the least covered
 

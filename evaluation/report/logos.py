@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.exposure import COLUMNS
-from upheld.evaluation.metric_rows import ALL
+from upheld.evaluation.logos.exposure import COLUMNS
+from upheld.evaluation.metrics.rows import ALL
 
 FIGURES = ("map_50", "map_50_95", "recall", "precision", "false_alarms_per_1000")
 OF_BRAND = ("ap_50", "recall", "precision")

@@ -23,7 +23,7 @@ def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         story: of `content.build`, with the proposed thresholds as its certificates.
-        told: what the week adds (see evaluation/weekly.py).
+        told: what the week adds (see evaluation/weekly/command.py).
 
     Returns:
         the story with `weekly`, and with headline, what changed and what needs attention said of the week.

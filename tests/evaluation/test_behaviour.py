@@ -8,7 +8,7 @@ from score_worlds import settings
 
 from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour, behaviour_suite
-from upheld.evaluation.scores import Columns, parse_columns
+from upheld.evaluation.scores.table import Columns, parse_columns
 
 COLUMNS = [
     "category", "language", "group_column", "group_value", "metric",

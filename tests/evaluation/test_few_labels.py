@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from upheld.evaluation import fairness, intervals, two_rates
-from upheld.evaluation.fairness import Cells
-from upheld.evaluation.two_rates import Bounded
+from upheld.evaluation.metrics import fairness
+from upheld.evaluation.metrics.fairness import Cells
+from upheld.evaluation.statistics import intervals, two_rates
+from upheld.evaluation.statistics.two_rates import Bounded
 
 TAU = 0.05
 NUM_OTHERS = 400

@@ -7,7 +7,7 @@ from score_worlds import thresholds
 
 from upheld.common.params.evaluation import Gate
 from upheld.evaluation import gate
-from upheld.evaluation.metric_rows import COLUMNS
+from upheld.evaluation.metrics.rows import COLUMNS
 from upheld.feature_store.decisions.thresholds import Thresholds
 
 PARAMS = Gate(

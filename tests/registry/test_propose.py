@@ -12,8 +12,9 @@ from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
 from upheld.common.params import params
-from upheld.evaluation import behaviour_files, weekly
-from upheld.evaluation.week_summary import ModelSummary, WeeklySummary
+from upheld.evaluation import behaviour_files
+from upheld.evaluation.weekly import command as weekly
+from upheld.evaluation.weekly.summary import ModelSummary, WeeklySummary
 from upheld.feature_store.contracts import inputs
 from upheld.feature_store.contracts.inputs import Event
 from upheld.feature_store.decisions import freezes as freeze_log

@@ -7,8 +7,8 @@ import pytest
 from tests.feature_store.test_ingest import draws
 
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post, rows, take
-from upheld.evaluation import week_scores
-from upheld.evaluation.week_source import Source
+from upheld.evaluation.weekly import scores as week_scores
+from upheld.evaluation.weekly.source import Source
 from upheld.feature_store.ledger import ledger
 
 pytestmark = pytest.mark.usefixtures("without_expectations")

@@ -1,0 +1,1 @@
+"""Drawing posts for people to judge, with known probabilities."""

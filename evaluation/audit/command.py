@@ -1,0 +1,177 @@
+"""Draw the three-zone audit: which posts people should look at (again), each with a known probability."""
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params import params
+from upheld.common.terminal import console
+from upheld.evaluation.audit import design
+from upheld.evaluation.audit import frame as audit_frame
+from upheld.evaluation.audit import plan as audit_plan
+from upheld.evaluation.audit import told as audit_told
+from upheld.evaluation.audit.design import Part, Posts
+from upheld.evaluation.audit.sampling import inclusion_probs, permanent_number
+
+SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The plan (one row a newly drawn post x category), the frame's size, how many of it were drawn before, the sample's size and range.
+
+    `expected`, `low` and `high` (95 %) count what was drawn before, which keeps its place in the sample, and so does `parts`: what each
+    zone of each category gets and why.
+    """
+
+    plan: pd.DataFrame
+    num_frame: int
+    num_before: int
+    expected: float
+    low: int
+    high: int
+    parts: list[Part]
+
+
+def run(settings: params.Params, frame: pd.DataFrame, budget: int, secret: bytes, drawn_at: datetime) -> Result:
+    """Draw each row of the frame by itself with its own probability (Poisson sampling).
+
+    Args:
+        settings: audit_sample; what labels buy depends on thresholds, fairness and seed.
+        frame: post_id, category, language, score in [0, 1], action, drawn_before; one row a post x category. What an earlier draw
+            took stays in the frame, or the rest would be no sample with the stated probabilities, and is not taken again.
+        budget: expected size of the sample, at least 1.
+        secret: key of the permanent random numbers: the same post and category always get the same number, so a draw
+            can be repeated by us and not be foreseen by uploaders.
+        drawn_at: UTC time written into the plan.
+
+    Returns:
+        the plan and its size; `inclusion_prob` sums to min(budget, rows) over the frame.
+
+    Raises:
+        BadUse: the frame is empty, or so large that the budget cannot give every row the smallest allowed probability.
+
+    Source: Ohlsson (1995), "Coordination of samples using permanent random numbers"; docs/statistics.md, Audits.
+    """
+    if frame.empty:
+        raise BadUse("no decision is left to draw from: every post and category of the table is labelled already")
+    frame = frame.sort_values(["post_id", "category"])  # sums of floats depend on their order, and draws must not
+    posts = _posts(frame)
+    wants = {category: design.wanted(zones, settings) for category, zones in posts.items()}
+    parts = design.allocate(posts, wants, budget, settings.audit_sample)
+    prob = inclusion_probs(frame, {(part.category, part.zone): part.labels for part in parts}, settings.audit_sample)
+    uniform = np.array([permanent_number(secret, *key) for key in zip(frame.post_id, frame.category, strict=True)])
+    drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[(uniform < prob) & ~frame.drawn_before]
+    ids = [_draw_id(*row) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True)]
+    plan = drawn.assign(draw_id=ids)[audit_plan.COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
+    spread = 1.96 * float(np.sqrt((prob * (1 - prob)).sum()))
+    return Result(
+        plan,
+        len(frame),
+        int(frame.drawn_before.sum()),
+        float(prob.sum()),
+        int(max(prob.sum() - spread, 0)),
+        int(np.ceil(prob.sum() + spread)),
+        parts,
+    )
+
+
+def _posts(frame: pd.DataFrame) -> dict[str, dict[str, Posts]]:
+    """The frame's posts by category and zone."""
+    posts: dict[str, dict[str, Posts]] = {}
+    for (category, zone), rows in frame.groupby(["category", "action"]):
+        own = Posts(rows.score.to_numpy(dtype=np.float64), np.ones(len(rows)), rows.language.to_numpy(dtype=object))
+        posts.setdefault(str(category), {})[str(zone)] = own
+    return posts
+
+
+def _draw_id(*parts: Any) -> str:
+    return "a_" + hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:20]
+
+
+@command("audit-sample")
+def main(
+    out: Annotated[Path, typer.Option(help="Plan to write, .csv, .jsonl or .parquet.")],
+    decisions: Annotated[
+        Path | None, typer.Option(help="Decisions to draw from: a file, a folder, or a delivery with posts beside them.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="How many labels are wanted, as an expectation.")] = None,
+    again: Annotated[
+        str | None, typer.Option(metavar="DRAW", help="Write an earlier draw again, nothing is drawn: `last`, its time or a draw_id.")
+    ] = None,
+    as_of: Annotated[str, typer.Option(help="Time of the draw, ISO 8601 with a zone; now where it is left out.")] = "",
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Draw posts for people to judge, each with a known probability."""
+    settings = params.load(*asked, store)
+    audit_plan.require_suffix(out)
+    if again is not None:
+        if decisions is not None or budget is not None or as_of:
+            raise BadUse("--again writes an earlier draw as it is; leave out --decisions, --budget and --as-of")
+        told = _again(store, again, out)
+    elif decisions is None or budget is None:
+        raise BadUse("a draw needs --decisions and --budget; --again DRAW writes an earlier one again")
+    else:
+        told = _draw(settings, decisions, budget, out, parse_time(as_of, "--as-of") if as_of else datetime.now(UTC), store)
+    return Output(told, lambda: audit_told.show(told, console()))
+
+
+def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, drawn_at: datetime, store: Path) -> dict[str, Any]:
+    """Draw, write the plan and record it; returns what `audit_told.show` shows.
+
+    Raises:
+        BadUse: there is no secret, a draw of that time is recorded, or the decisions break their contract.
+        FailedWork: nothing was drawn, so there is no plan to write.
+    """
+    secret = os.environ.get(SECRET_VARIABLE, "").encode()
+    if len(secret) < 16:
+        raise BadUse(
+            f"set the environment variable {SECRET_VARIABLE} to a secret of 16 characters or more: nobody else must foresee the draw"
+        )
+    with console().status("Reading decisions and what is labelled"):
+        frame = audit_frame.read_frame(*audit_frame.known(decisions, store))
+    result = run(settings, frame, budget, secret, drawn_at)
+    if result.plan.empty:
+        raise FailedWork(_nothing(result, budget))
+    if drawn_at in audit_plan.times(store):
+        raise BadUse(f"--as-of {drawn_at.isoformat()}: a draw of that time is recorded; the time names a draw, so give another")
+    draws = audit_plan.table(result.plan)
+    with atomic.replacing(out) as partial:
+        audit_plan.write(draws, partial, out.suffix)
+        audit_plan.record(store, draws)  # the plan takes its name only once the ledger knows the draw
+    told = audit_told.describe(result.plan) | {"allocation": audit_told.allocated(result.plan, result.parts)}
+    told |= {"draw": drawn_at.isoformat(), "again": False, "out": str(out), "expected": result.expected}
+    return told | {"low": result.low, "high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}
+
+
+def _again(store: Path, draw: str, out: Path) -> dict[str, Any]:
+    """Write an earlier draw again; returns what `audit_told.show` shows."""
+    draws = audit_plan.recorded(store, draw)
+    with atomic.replacing(out) as partial:
+        audit_plan.write(draws, partial, out.suffix)
+    return audit_told.describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
+
+
+def _nothing(result: Result, budget: int) -> str:
+    """Why nothing was drawn, and what to do."""
+    drew = f"drew 0 of {result.num_frame:,} decisions, though {result.expected:.0f} are expected"
+    if not result.num_before:
+        return f"{drew}: chance spared them all; draw with a larger --budget than {budget}"
+    before = f"{result.num_before:,} {'was' if result.num_before == 1 else 'were'} drawn before, and nothing is drawn twice"
+    return f"{drew}: {before}. `upheld audit-sample --again last --out FILE` writes the last draw again; a larger --budget draws more"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

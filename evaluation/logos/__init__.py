@@ -1,0 +1,1 @@
+"""The logo detector judged: matching, precision and exposure."""

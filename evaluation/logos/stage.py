@@ -1,0 +1,176 @@
+"""Stage `logo_evaluate`: how good the logo detector is on photos held out, from which confidence it is believed, and where it saw brands.
+
+usage: python -m upheld.evaluation.logos.stage     in a workspace that holds data/logo and data/logo_detections.parquet
+       upheld logo evaluate DETECTIONS --dataset D --out D
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from upheld.common import files as atomic
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console
+from upheld.evaluation.logos import certificate as logo_certificate
+from upheld.evaluation.logos import inputs as logo_inputs
+from upheld.evaluation.logos import matches, sheet
+from upheld.evaluation.logos import metrics as logo_metrics
+from upheld.evaluation.logos import one_shot as logo_one_shot
+from upheld.evaluation.logos.inputs import Inputs
+from upheld.evaluation.logos.sheet import Tile
+from upheld.evaluation.metrics import table as metrics
+from upheld.evaluation.metrics.rows import ALL
+from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_EVALUATION
+from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset.dataset import Dataset
+from upheld.feature_store.logos.dataset.photos import upright
+
+TILES = 5  # of each kind in the sheet
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found out; `untrained` says why there is no detector where there is none, and the tables are empty then.
+
+    certificate: of the confidence threshold.
+    threshold: at which the metrics were taken.
+    metrics: every metric.
+    confusion: who was taken for whom.
+    tiles: of the sheet.
+    one_shot: brands known from composites alone.
+    """
+
+    untrained: str | None
+    certificate: dict[str, Any]
+    threshold: float
+    metrics: pd.DataFrame
+    confusion: pd.DataFrame
+    tiles: tuple[Tile, ...] = ()
+    one_shot: tuple[str, ...] = ()
+
+
+def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Result:
+    """Certify a threshold on split val, measure on split test, and count appearances on the snapshot's posts.
+
+    Args:
+        settings: read are seed, thresholds, fairness.alpha, logo_data.max_pixels.
+        inputs: the files. A dataset without anything to learn from, and no detection, gives the same files without rows.
+        out: folder to write: metrics.parquet, confusion.parquet, scores.parquet, exposure.parquet (where there are a scan and a snapshot),
+            sheet.jpg (where there is something to show), and logo.json with the certificate and the threshold.
+        store: the ledger's photos.
+
+    Returns:
+        what was written.
+
+    Raises:
+        BadUse: a file breaks its contract.
+        FailedWork: a photo of the sheet is gone.
+    """
+    data = logo_dataset.read(inputs.dataset)
+    finds = logo_inputs.read_detections(inputs.detections, data)
+    (out / "sheet.jpg").unlink(missing_ok=True)
+    result = _judge(settings, data, finds, out)
+    for name, table in (("metrics", result.metrics), ("confusion", result.confusion), ("exposure", _exposure(inputs, data, result))):
+        if table is not None:
+            with atomic.replacing(out / f"{name}.parquet") as partial:
+                table.to_parquet(partial, index=False)
+    _draw(out, data, result.tiles, settings, store)
+    atomic.write_json(out / "logo.json", _told(data, result))  # last: where it is, everything is
+    return result
+
+
+def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Path) -> Result:
+    photos = data.images.rename(columns={"digest": "image"})
+    marks = logo_metrics.boxes_of(data.boxes)
+    untrained = _untrained(data, finds)
+    decided = logo_certificate.certify(settings, photos, marks, finds, data.synthetic, out / "scores.parquet")
+    threshold = settings.thresholds.default_score if decided["threshold"] is None else float(decided["threshold"])
+    if untrained:
+        nothing = matches.confusion(marks.iloc[:0], matches.match(marks.iloc[:0], finds), threshold)
+        decided = logo_certificate.abstained(settings.thresholds, untrained)
+        return Result(untrained, decided, threshold, metrics.tidy(logo_metrics.table_of([])), nothing)
+    test = photos[photos["split"] == "test"]
+    of_test, found = (table[table["image"].isin(test["image"])].reset_index(drop=True) for table in (marks, finds))
+    one_shot, alpha, seed = logo_one_shot.brands_of(data.boxes), settings.fairness.alpha, settings.seed
+    table = logo_metrics.compute(test, of_test, found, data.brands, threshold, alpha, seed)
+    beside = logo_one_shot.compute(test, of_test, found, one_shot, alpha, seed)
+    confused = matches.confusion(of_test, matches.match(of_test, found), threshold)
+    tiles = tuple(sheet.choose(of_test, found, threshold, TILES, seed))
+    measured = metrics.tidy(pd.concat([table, beside] if one_shot else [table], ignore_index=True))
+    return Result(None, decided, threshold, measured, confused, tiles, one_shot)
+
+
+def _untrained(data: Dataset, finds: pd.DataFrame) -> str | None:
+    """Why there is no detector: it had no box to learn from, and found nothing. The detections of another dataset's are judged."""
+    if len(finds) or (data.boxes["split"] == "train").any():
+        return None
+    if data.images.empty:
+        return "nothing to learn from: no logo dataset, no mark and no review of a logo"
+    return f"no box of split train among {len(data.images)} photos"
+
+
+def _exposure(inputs: Inputs, data: Dataset, result: Result) -> pd.DataFrame | None:
+    if inputs.scan is None or inputs.snapshot is None:
+        return None
+    return logo_inputs.read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
+
+
+def _told(data: Dataset, result: Result) -> dict[str, Any]:
+    """Content of logo.json."""
+    return {
+        "certificate": result.certificate,
+        "threshold": result.threshold,
+        "untrained": result.untrained,
+        "synthetic": data.synthetic,
+        "one_shot": result.one_shot,
+        "tiles": [{"kind": tile.kind, "caption": tile.caption} for tile in result.tiles],
+        "counts": logo_dataset.counts(data),
+    }
+
+
+def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Params, store: Path) -> None:
+    if not tiles:
+        return
+    wanted = {tile.image for tile in tiles}
+    photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in logo_dataset.contents(data, wanted, store)}
+    with atomic.replacing(out / "sheet.jpg") as partial:
+        sheet.draw(tiles, photos).save(partial, "JPEG", quality=80)
+
+
+@command("logo evaluate")
+def main(
+    detections: Annotated[Path | None, typer.Argument(help="Table of detections; without it the stage's own files.")] = None,
+    dataset: Annotated[Path, typer.Option(help="Folder of the logo dataset that they are judged by.")] = LOGO_DATASET,
+    scan: Annotated[Path | None, typer.Option(help="Folder with the detections on posts' images; with --snapshot.")] = None,
+    snapshot: Annotated[Path | None, typer.Option(help="Folder with the posts; with both, exposure.parquet is written.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for metrics, confusion, certificate, exposure and pictures.")] = LOGO_EVALUATION,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Certify a confidence threshold, and measure the detector on the photos held out."""
+    if (scan is None) != (snapshot is None):
+        raise BadUse("--scan and --snapshot go together: exposure needs the detections and the posts that they are on")
+    inputs = logo_inputs.of_the_stage() if detections is None else Inputs(dataset, detections, scan, snapshot)
+    result = run(params.load(*asked), inputs, out, store)
+    content = {"out": str(out), "certificate": result.certificate}
+    return Output(content, lambda: console().print(_said(result, out), markup=False, soft_wrap=True))
+
+
+def _said(result: Result, out: Path) -> str:
+    pooled = result.metrics[result.metrics["group_column"] == ALL]
+    lines = [f"No detector: {result.untrained}"] if result.untrained else []
+    columns = ["metric", "value", "ci_low", "ci_high", "reason"]
+    for metric, value, low, high, reason in pooled[columns].itertuples(index=False, name=None):
+        lines.append(f"{metric}: undefined ({reason})" if pd.isna(value) else f"{metric}: {value:.3f} [{low:.3f}, {high:.3f}]")
+    return "\n".join([*lines, f"confidence threshold: {result.certificate['outcome']}", f"Wrote {out}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

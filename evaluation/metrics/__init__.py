@@ -1,0 +1,1 @@
+"""Metrics per category and language, fairness and paired comparison."""

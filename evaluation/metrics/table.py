@@ -1,0 +1,72 @@
+"""Every metric of every cell, in long form: one row per category x language (or group value) and metric."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from upheld.evaluation.cube.cube import Cube, cut, cut_max_weight, dense, one_category
+from upheld.evaluation.metrics.rates import Counts
+from upheld.evaluation.metrics.rows import ALL, CELL, COLUMNS, Settings, describe
+from upheld.evaluation.thresholds.operating_point import OperatingPoint
+
+
+def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings) -> pd.DataFrame:
+    """All metrics of a cube.
+
+    Args:
+        cube: calibrated scores; split by its group column where it has one, else by language.
+        points: the operating point of every category of the cube.
+        settings: see Settings.
+
+    Returns:
+        a table with the columns of metrics.parquet. Split by language it also holds the pooled cells (`language` = all); split by a group
+        column it holds one cell per category and group value, languages pooled. What is undefined is null, with a reason.
+    """
+    axis: Literal["language", "group"] = "language" if cube.group_column is None else "group"
+    parts = []
+    for category in cube.categories:
+        counts = _count(one_category(cube, category), axis, points[category])
+        parts.append(describe(counts, points[category], settings).assign(category=category))
+    table = pd.concat(parts, ignore_index=True)
+    pooled = pd.Series(ALL, index=table.index)
+    slices = table.pop("slice")
+    table["language"] = slices if axis == "language" else pooled
+    table["group_column"] = pooled if axis == "language" else cube.group_column
+    table["group_value"] = pooled if axis == "language" else slices
+    return table[COLUMNS]
+
+
+def empty_cells(categories: list[str], languages: list[str]) -> pd.DataFrame:
+    """Cells that were expected and have no row: shown as missing evidence, never left out."""
+    rows = [(category, language, ALL, ALL, "rows", 0.0, None, None, 0, 0.0, "INSUFFICIENT", None, "expected, and without a row")
+            for category in categories for language in languages]  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Give metrics.parquet its column types: numbers as float64 or whole numbers, texts as strings; missing is null everywhere.
+
+    An end that the evidence leaves open (a ratio to a rate that may be 0) is null too, beside the other end.
+    """
+    numbers = {name: table[name].astype("float64").replace([np.inf, -np.inf], np.nan) for name in ("value", "ci_low", "ci_high", "n_eff")}
+    texts = {name: table[name].astype("str") for name in (*CELL, "verdict", "reason")}
+    return table.assign(
+        **numbers, **texts, n=table.n.round().astype("int64"), need_n=table.need_n.astype("float64").round().astype("Int64")
+    )
+
+
+def _count(cube: Cube, axis: Literal["language", "group"], point: OperatingPoint) -> Counts:
+    """Counts of one category; slices of the language axis are followed by the pooled one."""
+    names = cube.languages if axis == "language" else cube.groups
+    by_bin = dense(cube, (axis, "label", "bin"))[:, :2]
+    full = cut(cube, [point.cuts], ("language", "group", "label"))
+    off = [name in point.languages_off for name in cube.languages]
+    on = np.where(np.array(off)[:, None, None, None, None], 0.0, full)
+    over = 1 if axis == "language" else 0
+    by_action, removable = full.sum(over), on.sum(over)
+    if axis == "language":
+        names = (*names, ALL)
+        by_bin, by_action, removable = (np.concatenate([part, part.sum(0, keepdims=True)]) for part in (by_bin, by_action, removable))
+    return Counts(names, axis == "language", by_bin, by_action, removable, cut_max_weight(cube, [point.cuts])[0])

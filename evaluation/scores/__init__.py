@@ -1,0 +1,1 @@
+"""Tables of scores: their format, checks and choice of rows."""

@@ -1,0 +1,180 @@
+"""From checked score rows to cubes: in chunks of bounded memory, one cube for languages and one for each group column."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from upheld.common.errors import BadUse
+from upheld.evaluation.cube import build as cube_build
+from upheld.evaluation.cube import cube
+from upheld.evaluation.scores import duplicates
+from upheld.evaluation.scores import table as scores
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.decisions import calibration as calibration_map
+
+CHUNK_ROWS, MAX_CUBES = 1 << 22, 4
+LABELLED = ["item_id", "category", "language", "score", "label", "inclusion_prob"]
+CUBED = ("category", "language", "score", "label", "inclusion_prob", "zone")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was read: rows by use, labelled rows, periods, digest of the files, whether any row is synthetic."""
+
+    path: str
+    digest: str
+    num_rows: int
+    num_labelled: int
+    splits_used: tuple[str, ...]
+    splits_left_out: dict[str, int]
+    periods: tuple[str, ...]
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A score table and the rows of it that a command reads."""
+
+    table: scores.Table
+    splits: tuple[str, ...] | None
+    left_out: dict[str, int]
+
+
+def select(path: Path, columns: scores.Columns, groups: Sequence[str], *, wanted: str, other: str) -> Selection:
+    """Open a table and choose its rows: those of split `wanted` where it has such, else all but those of `other`.
+
+    Raises:
+        BadUse: a group column is one that is counted in any case, or no text; see also `scores.open_table`, `scores.num_rows_by_split`,
+            `scores.choose_splits`, `score_duplicates.refuse`.
+    """
+    for group in groups:
+        if group in CUBED or {"item_id", "score", "label", "inclusion_prob"} & set(group.split("*")):
+            raise BadUse(f"--group {group}: expected a column that divides the posts, such as region; this one has a meaning of its own")
+    plain = dict.fromkeys(part for group in groups for part in group.split("*") if part not in (*scores.REQUIRED, "split"))
+    table = scores.open_table(path, columns, tuple(plain))
+    counts = scores.num_rows_by_split(table)
+    splits = scores.choose_splits(counts, wanted, other)
+    duplicates.refuse(table, splits)
+    return Selection(table, splits, {name: num for name, num in counts.items() if splits is not None and name not in splits})
+
+
+def chunks(selection: Selection, names: Sequence[str]) -> Iterator[pa.Table]:
+    """Checked rows in tables of about CHUNK_ROWS rows."""
+    held: list[pa.RecordBatch] = []
+    for batch in scores.batches(selection.table, names, selection.splits):
+        held.append(batch)
+        if sum(part.num_rows for part in held) >= CHUNK_ROWS:
+            yield _whole(held)
+            held = []
+    if held:
+        yield _whole(held)
+
+
+def labelled(selection: Selection) -> pd.DataFrame:
+    """Every labelled row: item_id, category, language (str), score, label, inclusion_prob (float64; 1 where the table has none)."""
+    parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, LABELLED)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LABELLED)
+    rows = rows.assign(inclusion_prob=rows.inclusion_prob if "inclusion_prob" in rows else 1.0)
+    return rows[LABELLED]
+
+
+def listable(selection: Selection, calibration: Mapping[str, Any] | None) -> pd.DataFrame:
+    """Labelled rows with their calibrated probability `prob` and the group columns of the selection, to pick examples from."""
+    names = [*LABELLED, *selection.table.groups]
+    parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, names)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+    return rows.assign(prob=calibrated(rows, calibration))
+
+
+def build_cubes(
+    selection: Selection,
+    groups: Sequence[str],
+    calibration: Mapping[str, Any] | None,
+    frame_min_inclusion_prob: Mapping[Any, float],
+    hidden: frozenset[str] = frozenset(),
+) -> tuple[dict[str | None, cube.Cube], Facts]:
+    """Count every row.
+
+    Args:
+        selection: the rows.
+        groups: group columns; `a*b` crosses two.
+        calibration: content of calibration.json, or None for scores as they are.
+        frame_min_inclusion_prob: zone -> smallest probability of its draw, for rows that carry none.
+        hidden: item ids whose labels are treated as unknown.
+
+    Returns:
+        {None: cube by language, group: cube by that group}, and what was read.
+
+    Raises:
+        BadUse: a row breaks the contract, or there is none.
+    """
+    parts: dict[str | None, list[cube.Cube]] = {name: [] for name in (None, *groups)}
+    wanted = [*CUBED, "period", "synthetic", *selection.table.groups, *(["item_id"] if hidden else [])]
+    seen: list[tuple[int, int, frozenset[str], bool]] = []
+    for chunk in chunks(selection, wanted):
+        seen.append(_tally(chunk))
+        counted = _hide(chunk, hidden) if hidden else chunk
+        for group, cubes in parts.items():
+            table = counted
+            if group and "*" in group:
+                crossed = pc.binary_join_element_wise(*(_plain(chunk[part]) for part in group.split("*")), " * ")
+                table = counted.append_column(group, crossed)
+            cubes.append(
+                cube_build.build(table, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob)
+            )
+            if len(cubes) == MAX_CUBES:  # memory is that of a few cubes, however long the table
+                cubes[:] = [cube.merge(cubes)]
+    return {name: cube.merge(cubes) for name, cubes in parts.items() if cubes}, _facts(selection, seen)
+
+
+def _tally(chunk: pa.Table) -> tuple[int, int, frozenset[str], bool]:
+    """Rows, labelled rows, periods, and whether any row is synthetic."""
+    periods = frozenset(pc.unique(chunk["period"]).to_pylist()) if "period" in chunk.column_names else frozenset()
+    synthetic = "synthetic" in chunk.column_names and bool(pc.any(chunk["synthetic"]).as_py())
+    return chunk.num_rows, chunk.num_rows - chunk["label"].null_count, periods, synthetic
+
+
+def _facts(selection: Selection, seen: list[tuple[int, int, frozenset[str], bool]]) -> Facts:
+    if not seen:
+        raise BadUse(f"{selection.table.path}: no row to read; expected scores of at least one item")
+    rows, labels, periods, synthetic = zip(*seen, strict=True)
+    return Facts(
+        path=selection.table.path.name,
+        digest=digest.of_json([digest.of_file(file) for file in selection.table.files]),
+        num_rows=sum(rows),
+        num_labelled=sum(labels),
+        splits_used=selection.splits or (),
+        splits_left_out=selection.left_out,
+        periods=tuple(sorted(frozenset().union(*periods))),
+        synthetic=any(synthetic),
+    )
+
+
+def calibrated(rows: pd.DataFrame, calibration: Mapping[str, Any] | None) -> pd.Series:
+    """Calibrated probability of each row, float64, in the order of `rows`; the score itself where there is no calibration."""
+    if calibration is None:
+        return rows.score.astype(float)
+    prob = pd.Series(np.nan, index=rows.index)
+    for category, part in rows.groupby("category", observed=True):
+        prob[part.index] = calibration_map.apply(calibration["categories"].get(category), part.score.to_numpy(), part.language.to_numpy())
+    return prob
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def _hide(chunk: pa.Table, hidden: frozenset[str]) -> pa.Table:
+    position = chunk.column_names.index("label")
+    known = pc.is_in(_plain(chunk["item_id"]), pa.array(sorted(hidden), pa.string()))
+    return chunk.set_column(position, "label", pc.if_else(known, pa.scalar(None, pa.float64()), chunk["label"]))
+
+
+def _whole(batches: list[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(batches).unify_dictionaries()

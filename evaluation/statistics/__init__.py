@@ -1,0 +1,1 @@
+"""Interval estimates, tests and rank statistics, of numbers alone."""

@@ -1,0 +1,1 @@
+"""Calibration, and thresholds with their certificates."""

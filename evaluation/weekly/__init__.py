@@ -1,0 +1,1 @@
+"""The weekly report on what is in production."""

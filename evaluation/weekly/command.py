@@ -1,0 +1,166 @@
+"""The weekly calibration report: what each model that served in a week did, and which thresholds its labels support."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Groups, Output, ParamOptions, ShowText, StoreFolder, command, parse_time
+from upheld.common.errors import BadUse
+from upheld.common.params import params
+from upheld.common.terminal import console, visible
+from upheld.evaluation.report.files import Result, write
+from upheld.evaluation.weekly import drift, model, people, recall_window, report, scores
+from upheld.evaluation.weekly import gold as week_gold
+from upheld.evaluation.weekly.report import Week
+from upheld.evaluation.weekly.source import Source
+from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a weekly report reads; all but the source may be left out.
+
+    source: ledger or delivery.
+    thresholds: thresholds.json in force; without it they are read off the decisions' own actions.
+    state: state.json of an earlier week's report; without it the window of recall is this week alone.
+    gold: post_id, category, label 0/1 of items whose truth was adjudicated.
+    frozen: categories in which a person has stopped automatic removal.
+    behaviour: store in which `upheld behave` keeps its results.
+    show_text: whether the posts that the report lists are shown with their text.
+    champion: model in production, about whose thresholds a person is asked; "" where there is none, None where that is not known.
+    """
+
+    source: Source
+    thresholds: Path | None = None
+    state: Path | None = None
+    gold: Path | None = None
+    frozen: Mapping[str, Event] | None = None
+    behaviour: Path | None = None
+    show_text: bool = False
+    champion: str | None = None
+
+
+def run(
+    settings: params.Params, week: str, inputs: Inputs, out: Path, *, as_of: pd.Timestamp, groups: Sequence[str] = ()
+) -> dict[str, Result]:
+    """Report on every model that served in the week.
+
+    Args:
+        settings: all params; read are seed, thresholds, fairness, drift, reviewers, gate.
+        week: ISO week.
+        inputs: see Inputs.
+        out: folder; gets a folder for each model version (scores.parquet, thresholds.json and all that `evaluate` writes), state.json,
+            metrics.parquet of all models, and weekly.json, which names them.
+        as_of: what was reviewed or recorded later is unknown.
+        groups: further columns to split by: region, author_group, or `a*b`.
+
+    Returns:
+        model version -> what was written for it.
+
+    Raises:
+        BadUse: no decision of that week, or an input breaks its contract.
+    """
+    gold = week_gold.read(inputs.gold)
+    tables = inputs.source.read(week, also=frozenset(gold.post_id))
+    before = drift.load(inputs.state, week)
+    rows = scores.build(tables, week, as_of)
+    ruled = _ruled(inputs.thresholds, week, model.in_order(tables.decisions))
+    served = [
+        model.serve(settings, week, name, rows[rows.model_version == name], out / model.folder_name(name), given, groups)
+        for name, given in ruled.items()
+    ]
+    entries = [drift.advance(before, week, one.model, one.cubes[None], one.now, one.metrics, settings) for one in served]
+
+    def read_rows(earlier: str) -> pd.DataFrame:
+        """The score table of an earlier week; no row where it had no decision."""
+        found = inputs.source.find(earlier)
+        return rows[:0] if found is None else scores.build(found, earlier, as_of)
+
+    served = [recall_window.pooled(one, entry, before, read_rows, settings) for one, entry in zip(served, entries, strict=True)]
+    shared = Week(
+        settings=settings,
+        name=week,
+        tables=tables,
+        as_of=as_of,
+        served=served,
+        history=[*before, *entries],
+        counted=people.votes(tables, gold, as_of),
+        frozen=inputs.frozen or {},
+        behaviour=inputs.behaviour,
+        texts=tables.posts.set_index("post_id").text if inputs.show_text else None,
+        thresholds_from="the decisions' own actions" if inputs.thresholds is None else inputs.thresholds.name,
+        champion=inputs.champion,
+    )
+    return _write(shared, entries, out)
+
+
+def _write(week: Week, entries: Sequence[drift.Entry], out: Path) -> dict[str, Result]:
+    results = {}
+    for one, entry in zip(week.served, entries, strict=True):
+        folder = out / model.folder_name(one.model)
+        results[one.model] = report.build(week, one, entry)
+        one.proposed.write(folder / "thresholds.json")
+        write(folder, results[one.model])
+    report.write_together(out, week.name, results, week.history)
+    return results
+
+
+def _ruled(path: Path | None, week: str, names: Sequence[str]) -> dict[str, Thresholds | None]:
+    """Each model with the thresholds given for it: a threshold never passes to another model's score scale.
+
+    Raises:
+        BadUse: they belong to a model that did not serve.
+    """
+    given = None if path is None else Thresholds.read(path)
+    owner = given and (given.model_version or names[-1])
+    if owner is not None and owner not in names:
+        raise BadUse(f"{path}: belongs to {owner!r}, which did not serve in {week}; {', '.join(names)} did")
+    return {name: given if name == owner else None for name in names}
+
+
+@command("weekly")
+def main(
+    week: Annotated[str, typer.Option(help="ISO week of the decisions, such as 2026-W43.")],
+    out: Annotated[Path, typer.Option(help="Folder for the reports, one folder a model version.")],
+    delivery: Annotated[Path | None, typer.Option(help="Delivery to read; without it the ledger of the store.")] = None,
+    thresholds_file: Annotated[
+        Path | None, typer.Option("--thresholds", help="thresholds.json in force; without it the decisions' own boundaries.")
+    ] = None,
+    champion: Annotated[
+        str | None,
+        typer.Option(help="Model version in production, or `none`; without it the report cannot say whether anybody is asked."),
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
+    group: Groups = [],  # noqa: B006 (Typer copies it)
+    show_text: ShowText = False,
+    as_of: Annotated[str, typer.Option(help="Leave out what was reviewed later, ISO 8601 with a zone.")] = "",
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
+    settings = params.load(*asked, store)
+    moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
+    frozen, now = freeze_log.frozen(store), "" if champion == "none" else champion
+    inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
+    with console().status(f"Reporting on {week}"):
+        results = run(settings, week, inputs, out, as_of=moment, groups=group)
+
+    def show() -> None:
+        for name, result in results.items():
+            page = out / model.folder_name(name) / "report.html"
+            console().print(f"{visible(name)}: {result.report['headline']}\n  Report: {page}", markup=False, soft_wrap=True)
+
+    return Output(json.loads((out / "weekly.json").read_text(encoding="utf-8")), show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

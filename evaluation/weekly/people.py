@@ -1,0 +1,148 @@
+"""What people said in a week: reviewers' agreement and errors, and users' appeals beside the audit.
+
+See docs/statistics.md, Reviewers' error.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from upheld.common.params.evaluation import Reviewers
+from upheld.evaluation.cube.cube import Cube, cut_max_weight, one_category
+from upheld.evaluation.metrics.fairness import Cells
+from upheld.evaluation.statistics import intervals
+from upheld.evaluation.thresholds.operating_point import OperatingPoint
+from upheld.evaluation.weekly import reviewer_error, reviewers
+from upheld.evaluation.weekly.source import Tables
+from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger import verdicts
+
+KEY = ["post_id", "category"]
+REMOVED = 2
+
+
+def votes(tables: Tables, gold: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Every verdict that counts, appeals left out.
+
+    Args:
+        tables: what was read.
+        gold: post_id, category, label (1 violation, 0 none) of items whose truth was adjudicated.
+        as_of: later verdicts are unknown.
+
+    Returns:
+        the columns of evaluation/weekly/reviewers.py, and post_id; item_id is post_id.
+    """
+    known = verdicts.standing(tables.outcomes[tables.outcomes.source != contracts.APPEAL], as_of)
+    counted = verdicts.counting_votes(known).rename(columns={"vote": "verdict"})
+    named = counted.merge(tables.posts[["post_id", "language"]], on="post_id", how="left", validate="many_to_one")
+    named = named.merge(gold.rename(columns={"label": "gold"}), on=KEY, how="left", validate="many_to_one")
+    return named.assign(item_id=named.post_id, language=named.language.fillna(contracts.UNDETERMINED))
+
+
+def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Reviewers) -> dict[str, Any]:
+    """Agreement per category and language, who could be compared with colleagues on how many items (`shared`, least and most), and whose
+    verdicts deviate.
+
+    Args:
+        counted: of `votes`.
+        rows: the week's score table; only verdicts on its items enter.
+        section: params.reviewers.
+    """
+    items = rows[["item_id", "category"]].drop_duplicates()
+    own = counted.merge(items, on=["item_id", "category"], validate="many_to_one")
+    told = {"num_reviewers": int(own.reviewer_id.nunique()), "num_verdicts": len(own), "agreement": [], "flagged": []}
+    told |= {"num_compared": 0, "shared": None, "not_compared": dict.fromkeys(("alone", "tied", "no_colleague"), 0)}
+    if own.empty:
+        return told
+    agreement = reviewers.krippendorff(own)
+    compared = reviewers.deviating(own, section.level)
+    flagged = compared[compared.flagged].sort_values("p_adjusted")
+    told["agreement"] = [{**row, "alpha": None if pd.isna(row["alpha"]) else float(row["alpha"])} for row in agreement.to_dict("records")]
+    shared = compared.groupby("reviewer_id").num.sum()
+    told["num_compared"], told["not_compared"] = len(shared), reviewers.not_compared(own, compared)
+    told["shared"] = None if shared.empty else [int(shared.min()), int(shared.max())]
+    told["flagged"] = flagged[["reviewer_id", "reference", "num", "num_disagreements", "expected", "p_adjusted"]].to_dict("records")
+    return told
+
+
+def corrected_precision(
+    rows: pd.DataFrame, cube: Cube, points: Mapping[str, OperatingPoint], counted: pd.DataFrame, section: Reviewers
+) -> list[dict[str, Any]]:
+    """Precision of automatic removals as it would be if reviewers never erred, per category; refused with a reason without gold.
+
+    Args:
+        rows: the week's score table.
+        cube: the same rows, counted.
+        points: thresholds in force.
+        counted: of `votes`, for gold of any week.
+        section: params.reviewers.
+    """
+    told = []
+    for category in cube.categories:
+        removed = rows[(rows.category == category) & (rows.action == "auto_remove") & rows.label.notna()]
+        weight, right = (1 / removed.inclusion_prob).to_numpy(), removed.label.to_numpy() == 1
+        largest = cut_max_weight(one_category(cube, category), [points[category].cuts])[0, REMOVED]
+        sums = (len(removed), weight[right].sum(), (weight[right] ** 2).sum(), weight.sum(), (weight**2).sum(), largest, largest)
+        known = counted[(counted.category == category) & counted.gold.notna()]
+        true, seen = known.gold == 1, known.verdict == 1
+        gold = reviewer_error.Gold(*(np.float64(mask.sum()) for mask in (true, true & seen, ~true, ~true & ~seen)))
+        found = reviewer_error.correct(Cells(*(np.asarray(value, np.float64) for value in sums)), gold, section)
+        refused = found.refused[()]
+        told.append(
+            {
+                "category": category,
+                "point": None if refused else float(found.point),
+                "lower": None if refused else float(found.lower),
+                "refused": refused,
+                "gold_violations": int(true.sum()),
+                "gold_others": int((~true).sum()),
+            }
+        )
+    return told
+
+
+def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, Any], as_of: pd.Timestamp) -> list[dict[str, Any]]:
+    """What users appealed, beside what the audit says of the same automatic removals; the two are never pooled.
+
+    Args:
+        tables: what was read.
+        rows: the week's score table of one model.
+        wrongful: category -> row of the metric wrongful_removal_share, {value, ci_low, ci_high, n}.
+        as_of: later appeals are unknown.
+
+    Returns:
+        per category with a removal or an appeal: removals, appealed, decided, overturned, share_overturned, audit (the metric's row),
+        wrong_low and wrong_high (how many of all removals the audit puts as wrong; None without an audit).
+    """
+    known = verdicts.standing(tables.outcomes[tables.outcomes.source == contracts.APPEAL], as_of)
+    last = known.sort_values(["reviewed_at", "outcome_id"]).drop_duplicates(KEY, keep="last")[[*KEY, "verdict"]]
+    removed = rows[rows.action == "auto_remove"].merge(
+        last, left_on=["item_id", "category"], right_on=KEY, how="left", validate="one_to_one", suffixes=("", "_appeal")
+    )
+    told = []
+    for category, part in removed.groupby("category"):
+        decided = part.verdict.isin(list(verdicts.VOTES))
+        overturned = int((part.verdict == "restore").sum())
+        audit = wrongful.get(str(category))
+        low, high = (None if audit is None or audit[end] is None else audit[end] * len(part) for end in ("ci_low", "ci_high"))
+        told.append(
+            {
+                "category": category,
+                "removals": len(part),
+                "appealed": int(part.verdict.notna().sum()),
+                "decided": int(decided.sum()),
+                "overturned": overturned,
+                "share_overturned": _share(overturned, int(decided.sum())),
+                "audit": audit,
+                "wrong_low": low,
+                "wrong_high": high,
+            }
+        )
+    return told
+
+
+def _share(num: int, total: int) -> float | None:
+    value = float(intervals.rates(num, total))
+    return None if np.isnan(value) else value

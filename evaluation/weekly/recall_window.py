@@ -1,0 +1,125 @@
+"""Recall over a rolling window of weeks: one week has too few labels of missed violations (docs/statistics.md, Review threshold).
+
+Weeks are pooled only where they speak of the same model, and only while no drift alarm stands: of falling weeks the earlier ones
+would certify what no longer holds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from upheld.common.params import params
+from upheld.common.params.evaluation import Thresholds as Section
+from upheld.evaluation.cube import build as cube_build
+from upheld.evaluation.cube import cube
+from upheld.evaluation.cube.cube import Cube
+from upheld.evaluation.thresholds import review as review_decision
+from upheld.evaluation.thresholds.tails import tails
+from upheld.evaluation.weekly import drift
+from upheld.evaluation.weekly.drift import Entry
+from upheld.evaluation.weekly.model import Served
+from upheld.feature_store.decisions.thresholds import Certificate, Thresholds
+
+KEY = ["item_id", "category"]
+COUNTED = ["category", "language", "score", "label", "inclusion_prob", "zone"]
+ReadRows = Callable[[str], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Weeks whose labels certify recall in one category, oldest first, and why there are no more (None where the window is full)."""
+
+    weeks: tuple[str, ...]
+    reason: str | None
+
+
+def choose(category: str, entry: Entry, before: Sequence[Entry], settings: params.Params) -> Window:
+    """The weeks to pool, which no label decides except through an alarm.
+
+    Args:
+        category: its alarms count, in any language.
+        entry: drift of this week and model.
+        before: entries of earlier weeks, in order.
+        settings: thresholds.recall_window_weeks and drift.
+
+    Returns:
+        this week and the earlier weeks of the same model back to the last one in which an alarm stood, that one left out.
+    """
+    own = [one for one in before if one["model_version"] == entry["model_version"]]
+    if _alarmed(category, entry, settings):
+        return Window((entry["week"],), "a drift alarm stands: earlier weeks may certify what no longer holds")
+    weeks, reason = [entry["week"]], "no earlier week of this model is known" if not own else "the model has not served longer"
+    for past in reversed(own):
+        if len(weeks) == settings.thresholds.recall_window_weeks:
+            break
+        if _alarmed(category, past, settings):
+            reason = f"a drift alarm stood in {past['week']}"
+            break
+        weeks.append(past["week"])
+    full = len(weeks) == settings.thresholds.recall_window_weeks
+    return Window(tuple(reversed(weeks)), None if full else reason)
+
+
+def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRows, settings: params.Params) -> Served:
+    """The same model's week with review thresholds decided on each category's window.
+
+    Args:
+        one: the week.
+        entry: its drift.
+        before: entries of earlier weeks.
+        read_rows: week -> score table of all models of that week, with what is known of its labels by now; no row where it is gone.
+        settings: all params.
+
+    Returns:
+        `one` with another "review" for each category, which names its `weeks` and why there are no more (`window_reason`).
+    """
+    windows = {category: choose(category, entry, before, settings) for category in one.cubes[None].categories}
+    wanted = {week for window in windows.values() for week in window.weeks} - {entry["week"]}
+    cubes = {entry["week"]: one.cubes[None], **_earlier(sorted(wanted, reverse=True), one, read_rows, settings)}
+    categories = {}
+    for category, window in windows.items():
+        there = [week for week in window.weeks if week in cubes and category in cubes[week].categories]
+        whole = cube.merge([cube.one_category(cubes[week], category) for week in there])
+        kept = one.in_force.threshold(category, "review")
+        review = review_decision.decide(tails(whole), settings.thresholds, kept, None, settings.seed)
+        certificate = Certificate.model_validate({**review, "weeks": there, "window_reason": window.reason})
+        categories[category] = one.proposed.categories[category].model_copy(update={"review": certificate})
+    return replace(one, proposed=one.proposed.model_copy(update={"categories": categories}))
+
+
+def describe(proposed: Thresholds, section: Section) -> list[dict[str, Any]]:
+    """What the report says of recall: per category the weeks, the bound, the target, and the labels that are missing."""
+    told = []
+    for name, category in proposed.categories.items():
+        names = ("weeks", "window_reason", "threshold", "outcome", "bound", "target", "n", "need_n", "need_threshold", "reason")
+        told.append({"category": name, "full": section.recall_window_weeks, **{key: getattr(category.review, key) for key in names}})
+    return told
+
+
+def _alarmed(category: str, entry: Entry, settings: params.Params) -> bool:
+    cells = drift.alarms(entry, [], settings.drift)["cells"]
+    return any(cell["alarm"] for cell in cells if cell["category"] == category)
+
+
+def _earlier(weeks: Sequence[str], one: Served, read_rows: ReadRows, settings: params.Params) -> dict[str, Cube]:
+    """A cube of each earlier week, latest first; a label counts once, in the latest week that its post was scored in."""
+    seen, cubes = _labelled(one.rows), {}
+    for week in weeks:
+        rows = read_rows(week)
+        rows = rows[rows.model_version == one.model]
+        if rows.empty:
+            continue
+        again = pd.MultiIndex.from_frame(rows[KEY]).isin(seen)
+        rows = rows.assign(label=rows.label.where(~again))
+        seen = seen.union(_labelled(rows))
+        table = pa.Table.from_pandas(rows[COUNTED], preserve_index=False)
+        cubes[week] = cube_build.build(table, frame_min_inclusion_prob=settings.thresholds.frame_min_inclusion_prob)
+    return cubes
+
+
+def _labelled(rows: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(rows.loc[np.asarray(rows.label.notna()), KEY])

@@ -1,0 +1,127 @@
+"""Put one model's week together: the gate, the evaluation's report, and what only a week can tell."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from upheld.common import files as atomic
+from upheld.common.params import params
+from upheld.evaluation import behaviour_files, gate
+from upheld.evaluation.metrics import examples, measures
+from upheld.evaluation.report import content, week_story
+from upheld.evaluation.report.files import Result
+from upheld.evaluation.weekly import changes, drift, model, people, recall_window, scores
+from upheld.evaluation.weekly.model import Served
+from upheld.evaluation.weekly.source import Tables
+from upheld.evaluation.weekly.summary import ModelSummary, WeeklySummary
+from upheld.feature_store.contracts.inputs import Event
+
+
+@dataclass(frozen=True)
+class Week:
+    """What the reports of all models share.
+
+    settings: all params.
+    name: ISO week.
+    tables: its decisions, posts and outcomes.
+    as_of: what was reviewed or recorded later is unknown.
+    served: every model of the week, in order.
+    history: drift entries of earlier weeks and this one.
+    counted: every verdict that counts (week_people.votes).
+    frozen: categories in which a person has stopped automatic removal.
+    behaviour: store in which `upheld behave` keeps its results.
+    texts: of the week's posts by post_id, where the report may show them.
+    thresholds_from: where the thresholds in force were read.
+    champion: model in production; "" where there is none, None where that is not known.
+    """
+
+    settings: params.Params
+    name: str
+    tables: Tables
+    as_of: pd.Timestamp
+    served: Sequence[Served]
+    history: Sequence[drift.Entry]
+    counted: pd.DataFrame
+    frozen: Mapping[str, Event]
+    behaviour: Path | None
+    texts: pd.Series | None
+    thresholds_from: str
+    champion: str | None
+
+
+def build(week: Week, one: Served, entry: drift.Entry) -> Result:
+    """The report on one model.
+
+    A week proposes thresholds for a model that serves already: what its labels contradict holds the proposal, and what they cannot show is
+    listed with what it would take. The cells that a new model must show (`gate.required_cells`) are promotion's business.
+    """
+    decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=one.proposed, must_show=False)
+    evaluation = content.Evaluation(
+        facts=one.facts,
+        metrics=one.metrics,
+        gate=decision,
+        thresholds=one.proposed,
+        cube=one.cubes[None],
+        points=one.now,
+        limits=measures.limits_of(week.settings),
+        calibrated=False,
+        has_champion=False,
+    )
+    story = content.build(evaluation)
+    return Result(one.metrics, decision, week_story.extend(story, _told(week, one, entry)))
+
+
+def write_together(out: Path, week: str, results: Mapping[str, Result], entries: Sequence[drift.Entry]) -> None:
+    """Write metrics.parquet of all models, state.json for the next week, and weekly.json, which names the reports."""
+    table = pd.concat([result.metrics.assign(model_version=name) for name, result in results.items()], ignore_index=True)
+    with atomic.replacing(out / "metrics.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    atomic.write_json(out / "state.json", {"format": drift.FORMAT, "entries": list(entries)})
+    models = [
+        ModelSummary(
+            model_version=name,
+            folder=model.folder_name(name),
+            decision=result.gate["decision"],
+            headline=result.report["headline"],
+            num_changes=result.report["weekly"]["num_changes"],
+        )
+        for name, result in results.items()
+    ]
+    WeeklySummary(week=week, models=models).write(out)  # last: where it is, everything is
+
+
+def _told(week: Week, one: Served, entry: drift.Entry) -> dict[str, Any]:
+    """What the week adds to an evaluation's report."""
+    settings, cube = week.settings, one.cubes[None]
+    wrongful = {name: drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
+    corrected = people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
+    proposed = measures.operating_points(cube, one.proposed, settings)
+    return {
+        "week": week.name,
+        "model_version": one.model,
+        "production": {"known": week.champion is not None, "model_version": week.champion or None},
+        "labels_until": _until(week.tables, week.as_of),
+        "served": [model.column(other) for other in week.served],
+        "changes": changes.compare(cube, one.now, proposed, one.proposed),
+        "recall": recall_window.describe(one.proposed, settings.thresholds),
+        "drift": drift.alarms(entry, [past for past in week.history if past["week"] < week.name], settings.drift),
+        "history": [{name: past[name] for name in ("week", "model_version", "metrics")} for past in week.history],
+        "appeals": people.describe_appeals(week.tables, one.rows, wrongful, week.as_of),
+        "reviewers": people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
+        "missing": changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
+        "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
+        "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
+        "behaviour": [] if week.behaviour is None else behaviour_files.load(behaviour_files.folder_of(week.behaviour, one.model)),
+        "otherwise_decided": scores.num_otherwise(one.rows, one.now),
+        "thresholds_from": week.thresholds_from,
+    }
+
+
+def _until(tables: Tables, as_of: pd.Timestamp) -> str | None:
+    """Time of the latest verdict that was known."""
+    known = tables.outcomes.reviewed_at[tables.outcomes.reviewed_at <= as_of]
+    return None if known.empty else str(known.max().isoformat())
