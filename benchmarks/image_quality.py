@@ -27,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding.images import decode_square
-from upheld.training.image import fit_image, pictures, prepare
-from upheld.training.image_model import ImageModel, predict_image
+from upheld.training.image.model import ImageModel, predict_image
+from upheld.training.image.stage import fit_image, pictures, prepare
 
 GROUPS = {
     "car_maker": ["BMW", "Citroen", "Ferrari", "Ford", "Mini", "Porsche"],

@@ -29,7 +29,7 @@ from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
 from upheld.feature_store.logos.dataset.precision import average_precision
 from upheld.feature_store.logos.sources import merge as logo_merge
-from upheld.training import logo
+from upheld.training.logos import stage as logo
 
 HELD_BACK = ("Apple", "DHL", "Nike", "Starbucks", "Vodafone")
 RESAMPLES = 1000

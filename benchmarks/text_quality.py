@@ -27,8 +27,8 @@ from sklearn.linear_model import LogisticRegressionCV
 
 from upheld.common.params import params as parameters
 from upheld.feature_store.snapshot import labels
-from upheld.training.text import fit_text, prepare
-from upheld.training.text_model import predict_text
+from upheld.training.text.model import predict_text
+from upheld.training.text.stage import fit_text, prepare
 
 CATEGORIES = ["hate_speech", "spam"]
 MIN_LABELS = 50  # of each class, for a language to be a cell of its own

@@ -29,7 +29,8 @@ from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.posts import post_features
 from upheld.registry import mlflow_store, serve, verified
-from upheld.training import pipeline, stage1
+from upheld.training.pipeline import bundle as pipeline
+from upheld.training.pipeline import stage1
 
 CASE_COLUMNS = ["case_id", "category", "language", "functionality", "identity", "label", "prob", "flagged", "passed"]
 MAX_LISTED = 20  # failures in behaviour.md; all of them are in metrics.parquet

@@ -208,7 +208,7 @@ def register_bundle(registry: Registry, bundle: Path, tags: Mapping[str, str]) -
     """Log `bundle` as a models-from-code pyfunc (no pickle) of the active run and register it.
 
     Args:
-        bundle: folder written by upheld.training.pipeline.assemble.
+        bundle: folder written by upheld.training.pipeline.bundle.assemble.
         tags: lineage tags of the new version.
     """
     with _quiet():

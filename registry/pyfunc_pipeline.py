@@ -7,7 +7,8 @@ import mlflow
 from mlflow.models import set_model
 
 from upheld.common.errors import BadUse
-from upheld.training import pipeline, stage1
+from upheld.training.pipeline import bundle as pipeline
+from upheld.training.pipeline import stage1
 
 
 class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is not typed
@@ -22,7 +23,7 @@ class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
 
         Args:
             context: MLflow's; unused, the bundle is loaded already.
-            model_input: DataFrame as `upheld.training.pipeline.Pipeline.predict` takes, image_digests and audio_digests empty.
+            model_input: DataFrame as `upheld.training.pipeline.bundle.Pipeline.predict` takes, image_digests and audio_digests empty.
             params: unused.
 
         Returns:

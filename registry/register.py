@@ -83,7 +83,7 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
 
 def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str) -> tuple[Version, Version]:
     """Everything is logged before the first version exists, so that no version lacks its evidence."""
-    from upheld.training import pipeline  # brings Torch, which a run that is registered already does not need
+    from upheld.training.pipeline import bundle as pipeline  # brings Torch, which a run that is registered already does not need
 
     manifest = read_manifest(workspace / paths.SNAPSHOT)
     with tempfile.TemporaryDirectory(dir=store) as scratch:

@@ -22,7 +22,7 @@ from upheld.feature_store.posts import author_history
 from upheld.registry import champion, mlflow_store, verified
 from upheld.registry.approval_log import Pair
 from upheld.registry.mlflow_store import Registry, Version
-from upheld.training import score
+from upheld.training.scoring import score
 
 
 def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Version, Version]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from upheld.registry import register
-from upheld.training import pipeline
+from upheld.training.pipeline import bundle as pipeline
 
 
 def thresholds_json(threshold: float | None, outcome: str = "certified", calibration: str | None = "c" * 64) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def write_logos(folder: Path) -> None:
 
 
 def assemble(workspace: Path, out: Path) -> Path:
-    """Stands in for `upheld.training.pipeline.assemble`."""
+    """Stands in for `upheld.training.pipeline.bundle.assemble`."""
     out.mkdir(parents=True)
     (out / "pipeline.json").write_text(json.dumps({"lock": (workspace / "dvc.lock").read_text()}))
     return out

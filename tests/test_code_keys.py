@@ -10,7 +10,11 @@ from import_closure import PLUMBING, REPOSITORY, closure, source
 
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.logos.composites import retrain as logo_run_composites
-from upheld.training import audio, image, logo, stage, text
+from upheld.training.audio import stage as audio
+from upheld.training.image import stage as image
+from upheld.training.logos import stage as logo
+from upheld.training.loop import classifier as stage
+from upheld.training.text import stage as text
 
 # module -> names that its key is made of, and the prefixes of paths within which it must name whatever is imported
 KEYS = {

@@ -42,8 +42,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "logo import": ("upheld.feature_store.logos.sources.import_command", "Make a logo dataset of a YOLO, COCO or Pascal VOC dataset."),
     "logo outcomes": ("upheld.feature_store.logos.sources.outcomes", "Make a logo dataset of what reviewers said of detected logos."),
-    "logo train": ("upheld.training.logo", "Train a logo detector, and apply it to the photos held out."),
-    "logo detect": ("upheld.training.logo_detect", "Find brand marks on photos."),
+    "logo train": ("upheld.training.logos.stage", "Train a logo detector, and apply it to the photos held out."),
+    "logo detect": ("upheld.training.logos.detect", "Find brand marks on photos."),
     "logo evaluate": ("upheld.evaluation.logos.stage", "Certify a confidence threshold, and measure a logo detector."),
     "logo compose": (
         "upheld.feature_store.logos.composites.command",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from finished_workspaces import assemble, write_workspace
 
-from upheld.training import pipeline
+from upheld.training.pipeline import bundle as pipeline
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from upheld.evaluation import behaviour_files
 from upheld.registry import behave, register
-from upheld.training import pipeline
+from upheld.training.pipeline import bundle as pipeline
 
 PARAMS = str(Path(__file__).resolve().parents[2] / "params.yaml")
 

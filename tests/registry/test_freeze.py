@@ -10,7 +10,7 @@ from score_worlds import PARAMS
 from upheld.feature_store.contracts.inputs import Event
 from upheld.feature_store.decisions import freezes as freeze_log
 from upheld.registry import freeze, register, serve, unfreeze
-from upheld.training import score
+from upheld.training.scoring import score
 
 
 def call(module, store: Path, *arguments: str) -> int:

@@ -16,7 +16,7 @@ import pytest
 from tests.finished_workspaces import assemble, register_two_that_pass_and_one_that_is_held, write_workspace
 from upheld.common.errors import FailedWork
 from upheld.registry import airflow_home, mlflow_store, register, store_move
-from upheld.training import pipeline
+from upheld.training.pipeline import bundle as pipeline
 
 
 @pytest.fixture(scope="module")

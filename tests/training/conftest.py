@@ -18,11 +18,13 @@ from upheld.feature_store.backbones.image import empty_image_backbone
 from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
 from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
-from upheld.training import logo_detector, logo_photos, logo_pictures
-from upheld.training.audio_model import AudioModel, AudioSetup, save_audio
-from upheld.training.fusion_model import FEATURES
-from upheld.training.image_model import ImageModel, ImageSetup, save_image, save_untrained_image
-from upheld.training.text_model import TextModel, TextSetup, save_text
+from upheld.training.audio.model import AudioModel, AudioSetup, save_audio
+from upheld.training.fusion.model import FEATURES
+from upheld.training.image.model import ImageModel, ImageSetup, save_image, save_untrained_image
+from upheld.training.logos import detector as logo_detector
+from upheld.training.logos import photos as logo_photos
+from upheld.training.logos import pictures as logo_pictures
+from upheld.training.text.model import TextModel, TextSetup, save_text
 
 POLICIES = ("hate_speech", "spam")
 WORDS = ("[PAD]", "[UNK]", "buy", "now", "cheap", "hello", "friend", "hate", "them", "query", ":")

@@ -1,0 +1,166 @@
+"""Stage `image` on a tiny network: colours to learn, several images a post, and the honest absence of a model."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
+from upheld.feature_store.backbones.image import empty_image_backbone
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.decoding import images as image_decoding
+from upheld.feature_store.decoding.images import decode_square
+from upheld.training.image import model as image_model
+from upheld.training.image import stage as image
+from upheld.training.image.augmentation import augmented
+from upheld.training.image.model import load_image, predict_image
+
+COLOURS = {"r1": "red", "r2": "#d01010", "b1": "blue", "b2": "#1010c0"}
+
+
+@pytest.fixture
+def world(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Posts whose red images are spam, and a network that starts from random weights instead of a hub's."""
+    tiny.save_snapshot(tmp_path / "snapshot")
+    posts, examples = (pd.read_parquet(tmp_path / f"snapshot/{name}.parquet") for name in ("posts", "examples"))
+    split = dict(zip(posts.post_id, np.resize(["train", "train", "train", "val"], len(posts)), strict=True))
+    spam = examples[(examples.category == "spam") & (examples.hard_label == 1)].post_id
+    known = examples[examples.label.notna()].post_id
+    random = np.random.default_rng(1)
+    pick = [
+        [str(random.choice(["r1", "r2"] if post in set(spam) else ["b1", "b2"]))] * (1 + row % 2) for row, post in enumerate(posts.post_id)
+    ]
+    posts = posts.assign(split=posts.post_id.map(split), image_digests=pick)
+    posts["image_digests"] = posts["image_digests"].where(posts.post_id.isin(known), None)
+    posts.to_parquet(tmp_path / "snapshot/posts.parquet")
+    examples.assign(split=examples.post_id.map(split)).to_parquet(tmp_path / "snapshot/examples.parquet")
+    monkeypatch.setattr(image_model, "load_image_backbone", empty_image_backbone)
+    return tmp_path
+
+
+def run(world: Path, tiny: ModuleType, out: str = "image", **changes: Any) -> image.Result:
+    file = Path(__file__).resolve().parents[3] / "params.yaml"
+    values = {"backbone": tiny.BACKBONE, "size": 32, "epochs": 2, **changes}
+    overrides = ["policies=[hate_speech, spam]", *(f"image.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
+
+    def read_images(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        return ((name, tiny.picture(COLOURS[name])) for name in reversed(names) if name in COLOURS)
+
+    return image.run(parameters.load(file, overrides), world / "snapshot", read_images, world / out, world / "store")
+
+
+def test_stage_learns_red_from_blue(world: Path, tiny: ModuleType) -> None:
+    result = run(world, tiny, epochs=2, learning_rate=0.0003, dropout=0.0)
+    assert result.trained
+    model = load_image(world / "image")
+    assert model is not None
+    probs = predict_image(model, [["r1"], [], ["b1"], ["r1", "b1"]], lambda name: tiny.picture(COLOURS[name]))
+    assert np.isnan(probs[1]).all()
+    assert probs[0, 1] > 0.5 > probs[2, 1]
+    logits = np.log(probs / (1 - probs))
+    assert logits[3] == pytest.approx((logits[0] + logits[2]) / 2, abs=1e-4)  # the mean of the logits
+    assert not list((world / "store/checkpoints").iterdir())
+
+
+def test_same_inputs_same_bytes(world: Path, tiny: ModuleType) -> None:
+    run(world, tiny)
+    run(world, tiny, out="again")
+    assert digest.of_folder(world / "image") == digest.of_folder(world / "again")
+
+
+def test_a_second_run_decodes_nothing_and_a_killed_one_goes_on_with_the_same_batches(
+    world: Path, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: dict[str, list[Any]] = {"whole": [], "part": []}
+    collate = image_model.ImageModel.collate
+    stop_at: int | None = None
+
+    def watched(model: Any, pictures: Any, num_frames: Any = None) -> Any:
+        if model.training:
+            if len(batches[run_now]) == stop_at:
+                raise KeyboardInterrupt
+            batches[run_now].append(digest.of_bytes(b"".join(picture.tobytes() for post in pictures for picture in post)))
+        return collate(model, pictures, num_frames)
+
+    monkeypatch.setattr(image_model.ImageModel, "collate", watched)
+    run_now = "whole"
+    run(world, tiny, checkpoint_steps=3)
+    monkeypatch.setattr(image_decoding, "decode_square", lambda content, size: 1 / 0)  # from now on everything comes out of the shards
+    run_now, stop_at = "part", 8
+    with pytest.raises(KeyboardInterrupt):
+        run(world, tiny, out="again", checkpoint_steps=3)
+    stop_at = None
+    run(world, tiny, out="again", checkpoint_steps=3)
+    assert batches["part"][:8] == batches["whole"][:8]
+    assert batches["part"][8:] == batches["whole"][6:]  # from the last checkpoint, after the sixth
+    assert digest.of_folder(world / "again") == digest.of_folder(world / "image")
+
+
+def test_frames_of_a_video_count_as_one_picture_the_worst(tiny: ModuleType) -> None:
+    model = tiny.image_model()
+    colours = ["green", "red", "blue", "white"]
+    single = predict_image(model, [[name] for name in colours], tiny.picture)
+    together = predict_image(model, [colours, colours[:1], colours[1:]], tiny.picture, [3, 0, 3], batch_size=2)
+    still, *frames = np.log(single / (1 - single))
+    expected = np.stack([(still + np.max(frames, axis=0)) / 2, still, np.max(frames, axis=0)])
+    np.testing.assert_allclose(np.log(together / (1 - together)), expected, atol=1e-5)
+
+
+def test_a_step_draws_some_frames_and_every_still() -> None:
+    names = ["still", *(f"f{number}" for number in range(9))]
+    drawn = [image._drawn(names, 9, 3, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(post[0] == "still" and len(post) == 4 and post[1:] == sorted(set(post[1:])) for post in drawn)
+    assert {name for post in drawn for name in post} == set(names)
+    assert image._drawn(names, 3, 3, np.random.default_rng(0)) == names
+
+
+def test_no_image_no_model_and_says_so(world: Path, tiny: ModuleType) -> None:
+    path = world / "snapshot/posts.parquet"
+    pd.read_parquet(path).assign(image_digests=None).to_parquet(path)
+    result = run(world, tiny)
+    assert (result.trained, result.reason) == (False, "no labelled post of split train has an image")
+    assert [path.name for path in (world / "image").iterdir()] == ["metadata.json"]
+    assert load_image(world / "image") is None
+
+
+def test_missing_image_is_failed_work_and_leaves_nothing(world: Path, tiny: ModuleType) -> None:
+    path = world / "snapshot/posts.parquet"
+    posts = pd.read_parquet(path)
+    posts["image_digests"] = posts["image_digests"].map(lambda names: names if names is None else [*names, "gone"])
+    posts.to_parquet(path)
+    with pytest.raises(FailedWork, match="picture gone: not in the store"):
+        run(world, tiny)
+    assert not (world / "image").exists()
+    assert not (world / "store/checkpoints").exists()
+
+
+def test_damaged_model_is_failed_work(world: Path, tiny: ModuleType) -> None:
+    run(world, tiny)
+    (world / "image/model.safetensors").write_bytes(b"x")
+    with pytest.raises(FailedWork, match="not a readable image model"):
+        load_image(world / "image")
+
+
+def test_batch_norms_keep_their_statistics(tiny: ModuleType) -> None:
+    model = tiny.image_model().train()
+    before = {name: tensor.clone() for name, tensor in model.named_buffers()}
+    model(**model.collate([[decode_square(tiny.picture("red"), 32)]] * 3))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.named_buffers())
+
+
+def test_pictures_are_squeezed_not_cut_and_augmented_by_seed(tiny: ModuleType) -> None:
+    picture = decode_square(tiny.picture("red"), 48)
+    assert picture.shape == (48, 48, 3)
+    assert (picture == [255, 0, 0]).all()
+    noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    first, again, other = (augmented(noise, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+    assert first.shape == noise.shape

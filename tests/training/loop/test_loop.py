@@ -1,0 +1,223 @@
+"""The loop: a recorded loss sequence, equal runs, runs that were killed, and which epoch is kept."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from upheld.common import progress
+from upheld.common.params.training import Training
+from upheld.training.loop.classifier import Objective, batches_of
+from upheld.training.loop.examples import Examples
+from upheld.training.loop.loop import fit
+from upheld.training.loop.losses import masked_loss
+from upheld.training.loop.metrics import validation_figures
+
+DROPOUT = 0.1
+GOLDEN = Path(__file__).parent / "golden"
+SETTINGS: dict[str, Any] = {
+    "batch_size": 8, "epochs": 3, "patience": 3, "learning_rate": 0.01, "head_learning_rate": 0.02,
+    "layer_decay": 0.9, "weight_decay": 0.01, "warmup_share": 0.1, "dropout": 0.1, "class_weight": "none",
+    "category_balance": 0.0, "focal_gamma": 0.0, "checkpoint_steps": 4,
+}  # fmt: skip
+
+
+def settings(**changes: Any) -> Training:
+    return Training(**{**SETTINGS, **changes})
+
+
+def examples(tiny: ModuleType, model: nn.Module, num_rows: int = 60) -> Examples:
+    """Rows whose first word decides, labels known for two thirds of the cells."""
+    random = np.random.default_rng(11)
+    words = random.integers(2, 9, (num_rows, 4))
+    token_ids = [row[: random.integers(2, 5)] for row in words]
+    targets = np.stack([words[:, 0] >= 7, words[:, 0] <= 4], axis=1).astype(np.float32)
+    weights = (random.random(targets.shape) < 0.67).astype(np.float32)
+    costs = np.array([len(ids) for ids in token_ids])
+    return Examples(targets, weights, costs, lambda rows, seed: model.collate([token_ids[row] for row in rows]))
+
+
+def plain_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return masked_loss(logits, targets, weights, torch.ones(2), 0.0)
+
+
+def train(
+    tiny: ModuleType, checkpoint: Path, crash_at: int | None = None, objective: Objective = plain_loss, **changes: Any
+) -> tuple[nn.Module, Any]:
+    model = tiny.text_model()
+    model.dropout.p = DROPOUT
+    rows = examples(tiny, model)
+    calls = 0
+
+    def inputs(chosen: Any, seed: int) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == crash_at:
+            raise KeyboardInterrupt
+        return rows.inputs(chosen, seed)
+
+    def evaluate() -> dict[str, Any]:
+        with torch.inference_mode():
+            probs = torch.sigmoid(model.eval()(**rows.inputs(np.arange(60), 0))).numpy()
+        return validation_figures(probs, rows.targets, rows.weights, tiny.POLICIES)
+
+    watched = Examples(rows.targets, rows.weights, rows.costs, inputs)
+    return model, fit(model, batches_of(watched, objective), evaluate, settings(**changes), 5, checkpoint, use_bfloat16=False)
+
+
+def weights_of(model: nn.Module) -> dict[str, list[float]]:
+    return {name: tensor.flatten().tolist() for name, tensor in model.state_dict().items()}
+
+
+def test_losses_are_those_recorded(tiny: ModuleType, tmp_path: Path) -> None:
+    """Record anew only when the maths is meant to change: write `seen` to the file named here."""
+    seen = []
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        seen.append(plain_loss(*arguments))
+        return seen[-1]
+
+    train(tiny, tmp_path / "progress", objective=watched)
+    assert [loss.item() for loss in seen] == pytest.approx(json.loads((GOLDEN / "loop_losses.json").read_text()), abs=1e-5)
+
+
+def test_same_seed_same_weights(tiny: ModuleType, tmp_path: Path) -> None:
+    first, second = (train(tiny, tmp_path / name)[0] for name in ("a", "b"))
+    assert weights_of(first) == weights_of(second)
+
+
+@pytest.mark.parametrize("crash_at", [3, 7, 16, 18])  # before the first checkpoint, within, at and after an epoch's end (8 batches)
+def test_an_interrupted_run_ends_with_the_same_weights(tiny: ModuleType, tmp_path: Path, crash_at: int) -> None:
+    whole, record = train(tiny, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, tmp_path / "part", crash_at=crash_at)
+    resumed, record_resumed = train(tiny, tmp_path / "part")
+    assert weights_of(resumed) == weights_of(whole)
+    assert record_resumed.history == record.history
+
+
+def test_training_learns_and_keeps_its_best_epoch(tiny: ModuleType, tmp_path: Path) -> None:
+    _, record = train(tiny, tmp_path / "progress", epochs=8)
+    scores = [figures["score"] for figures in record.history]
+    assert max(scores) > 0.95
+    assert record.best_epoch == record.history[int(np.argmax(scores))]["epoch"]
+
+
+def test_a_log_tells_epoch_and_batch(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(*arguments: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return plain_loss(*arguments)
+
+    monkeypatch.setattr(progress, "EVERY_S", 0.02)
+    train(tiny, tmp_path / "progress", objective=slow)
+    lines = capsys.readouterr().err.splitlines()
+    told = [match.groups() for line in lines if (match := re.fullmatch(r"epoch (\d) of 3: (\d+) of 24 batches after 0:\d\d min", line))]
+    batches = [int(batch) for _, batch in told]
+    assert batches == sorted(batches)
+    assert len(set(batches)) > 5
+    assert all(8 * (int(epoch) - 1) <= int(batch) <= 8 * int(epoch) for epoch, batch in told)
+    epochs = [line for line in lines if line.startswith("epoch ") and "samples/s" in line]
+    assert [line[:19] for line in epochs] == [f"epoch {epoch}: train loss" for epoch in (1, 2, 3)]
+    assert len(lines) == len(told) + len(epochs)
+
+
+def test_training_stops_when_nothing_improves(tiny: ModuleType, tmp_path: Path) -> None:
+    model = tiny.text_model()
+    rows = examples(tiny, model)
+    scores = iter([0.6, 0.7, 0.7, 0.65, 0.9])
+    seen = []
+
+    def evaluate() -> dict[str, Any]:
+        seen.append(weights_of(model))
+        return {"score": next(scores), "loss": None, "roc_auc": {}}
+
+    record = fit(
+        model,
+        rows,
+        evaluate,
+        settings(epochs=9, patience=2),
+        5,
+        tmp_path / "progress",
+        plain_loss,
+        use_bfloat16=False,
+        score_start=True,
+    )
+    assert [figures["epoch"] for figures in record.history] == [0, 1, 2, 3]
+    assert record.best_epoch == 1
+    assert weights_of(model) == seen[1]
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_what_another_needs(tiny: ModuleType, tmp_path: Path) -> None:
+    """SIGKILL in the middle of a step, twice; the third run finishes."""
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import conftest, test_loop
+from pathlib import Path
+import upheld.training.loop.loop as loop
+step, count = loop._step, 0
+def counted(*arguments):
+    global count
+    count += 1
+    if count == int(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)
+    step(*arguments)
+loop._step = counted
+model, record = test_loop.train(conftest, Path(sys.argv[2]))
+import json
+print(json.dumps(test_loop.weights_of(model)))
+"""
+    outputs = []
+    for kill_at, name in ((7, "part"), (7, "part"), (99, "part"), (99, "whole")):
+        command = [sys.executable, "-c", script, str(kill_at), str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        outputs.append(done)
+    assert [done.returncode for done in outputs] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    assert json.loads(outputs[2].stdout) == json.loads(outputs[3].stdout)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """The gradient is the whole batch's, of an epoch's last, smaller batch too. Dropout is off: each process draws its own."""
+    script = tmp_path / "train.py"
+    script.write_text(f"""
+import json, os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import conftest, test_loop
+from pathlib import Path
+original = conftest.text_model
+def still():
+    model = original()
+    for module in model.modules():
+        if isinstance(module, test_loop.nn.Dropout):
+            module.p = 0.0
+    return model
+conftest.text_model = still
+test_loop.DROPOUT = 0.0
+model, record = test_loop.train(conftest, Path(sys.argv[1]) / "progress")
+if os.environ.get("RANK", "0") == "0":
+    (Path(sys.argv[1]) / "weights.json").write_text(json.dumps(test_loop.weights_of(model)))
+""")
+    weights = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]):
+        folder = tmp_path / str(len(launcher))
+        folder.mkdir()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        subprocess.run([sys.executable, *launcher, str(script), str(folder)], check=True, env=environment)
+        weights.append(json.loads((folder / "weights.json").read_text()))
+    for name, values in weights[0].items():
+        if not name.endswith("key.bias"):  # it moves all of a query's scores alike, so its gradient is rounding alone, which Adam magnifies
+            assert weights[1][name] == pytest.approx(values, abs=1e-4), name

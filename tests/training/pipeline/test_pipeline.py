@@ -1,0 +1,284 @@
+"""A bundle gives the same probabilities in any process, and none at all once a byte of it has changed."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from upheld.common.errors import FailedWork
+from upheld.feature_store.contracts import hashing as digest
+from upheld.training.pipeline import bundle as pipeline
+from upheld.training.pipeline.stage1 import NO_MEDIA, Media
+
+READER = """
+import json, sys
+from pathlib import Path
+import pandas as pd
+from upheld.training import pipeline
+from upheld.training.pipeline.stage1 import Media
+folder = Path(sys.argv[1])
+sys.path.insert(0, sys.argv[2])
+import conftest
+images = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+media = Media(lambda names: {name: images[name] for name in names}, lambda names: {name: conftest.sound(int(name)) for name in names})
+posts = pd.read_json(folder / "posts.json", dtype={"post_id": str})
+probs = pipeline.load(folder / "bundle").predict(posts, media)
+print(json.dumps({name: [value if isinstance(value, str) else value.hex() for value in probs[name]] for name in probs}))
+"""
+
+
+@pytest.fixture
+def bundle(workspace, tmp_path):
+    return pipeline.assemble(workspace, tmp_path / "bundle")
+
+
+def some_posts() -> pd.DataFrame:
+    """Text; a picture; both; nothing; a video of two frames, of which one is shown as a picture, too, and its sound."""
+    posts = pd.DataFrame({"post_id": ["a", "b", "c", "d", "e"], "language": ["en", "de", "xx", "en", "xx"]})
+    posts["text"] = ["buy now", None, "hate them", "", None]
+    posts["image_digests"] = [[], ["red"], ["red", "blue"], [], ["red", "blue", "green"]]
+    posts["num_frames"] = [0, 0, 0, 0, 2]
+    posts["audio_digests"] = [[], [], [], [], ["7"]]
+    posts["num_hashtags"] = [0, 1, 2, 0, 0]
+    posts["has_link"] = [True, False, False, True, False]
+    posts["prior_removals"] = [0, 3, 0, 0, 0]
+    return posts
+
+
+def media_of(tiny) -> Media:
+    return Media(lambda names: {name: tiny.picture(name) for name in names}, lambda names: {name: tiny.sound(int(name)) for name in names})
+
+
+def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
+    from upheld.training.audio.model import predict_audio
+    from upheld.training.image.model import predict_image
+    from upheld.training.text.model import predict_text
+
+    loaded = pipeline.load(bundle)
+    assert (loaded.policies, loaded.synthetic) == (tiny.POLICIES, True)
+    probs = loaded.predict(some_posts(), media_of(tiny)).set_index("post_id")
+    text = predict_text(tiny.text_model(), ["buy now", "hate them"])
+    image = predict_image(tiny.image_model(), [["red"], ["red", "blue"], ["blue"], ["green"]], tiny.picture)
+    audio = predict_audio(tiny.audio_model(), [["7"]], lambda name: tiny.sound(7))
+
+    def logit(prob: float) -> float:
+        return math.log(prob / (1 - prob))
+
+    def sigmoid(z: float) -> float:
+        return 1 / (1 + math.exp(-z))
+
+    a, b, c = float(text[0, 0]), float(image[0, 0]), (float(text[1, 0]), float(image[1, 0]))
+    still, *frames = (logit(float(image[row, 0])) for row in (0, 2, 3))
+    video = (still + max(frames)) / 2  # the frames are one more picture: the worst of them
+    fused = {
+        "e": sigmoid(0.1 + 0.5 * video + 0.25 * logit(float(audio[0, 0]))),
+        "a": sigmoid(0.1 + 3 * logit(a) + 0.7),
+        "b": sigmoid(0.1 + 0.5 * logit(b)),
+        "c": sigmoid(0.1 + 3 * logit(c[0]) + 0.5 * logit(c[1])),
+        "d": sigmoid(-1.0),  # nothing to see: the base rate
+    }
+    for post_id, prob in fused.items():
+        assert probs.loc[post_id, "prob_hate_speech"] == pytest.approx(prob, abs=1e-5)  # null in calibration.json: identity
+
+    spam = {"a": (float(text[0, 1]), 0.2, 1.1), "b": (float(image[0, 1]), -0.5, 0.9)}  # b is German, a takes the mean
+    for post_id, (first, intercept, slope) in spam.items():
+        score = sigmoid(0.1 + (3 * logit(first) + 0.7 if post_id == "a" else 0.5 * logit(first)))
+        isotonic = 0.1 + 0.8 * score
+        assert probs.loc[post_id, "prob_spam"] == pytest.approx(sigmoid(intercept + slope * logit(isotonic)), abs=1e-5)
+
+
+def test_a_clean_process_gives_the_same_bits(bundle, tiny, tmp_path) -> None:
+    (tmp_path / "images").mkdir()
+    for colour in ("red", "blue", "green"):
+        (tmp_path / "images" / colour).write_bytes(tiny.picture(colour))
+    some_posts().to_json(tmp_path / "posts.json", orient="records")
+    here = pipeline.load(bundle).predict(some_posts(), media_of(tiny))
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", READER, str(tmp_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    there = pd.DataFrame({name: [v if name == "post_id" else float.fromhex(v) for v in vs] for name, vs in json.loads(run.stdout).items()})
+    assert list(there) == ["post_id", "prob_hate_speech", "prob_spam"]
+    np.testing.assert_allclose(there.iloc[:, 1:], here.iloc[:, 1:], rtol=0, atol=0)
+
+
+def test_no_posts_give_no_probabilities(bundle) -> None:
+    probs = pipeline.load(bundle).predict(some_posts().head(0), NO_MEDIA)
+    assert list(probs) == ["post_id", "prob_hate_speech", "prob_spam"]
+    assert len(probs) == 0
+
+
+def test_nothing_in_a_bundle_is_pickled_and_the_same_workspace_gives_the_same_bundle(bundle, workspace, tmp_path) -> None:
+    assert {path.suffix for path in bundle.rglob("*") if path.is_file()} == {".json", ".parquet", ".safetensors"}
+    assert digest.of_folder(pipeline.assemble(workspace, tmp_path / "again")) == digest.of_folder(bundle)
+
+
+def test_without_an_image_model_images_are_not_read(workspace, tiny, tmp_path) -> None:
+    import shutil
+
+    for name in ("text", "image", "audio"):
+        shutil.rmtree(workspace / "models" / name)
+    tiny.save_models(workspace, with_image=False)
+    learnt = {"intercept": 0.0, "coefficients": {}, "base_rate_logit": 0.0, "num_positive": 0, "num_negative": 0, "reason": "no labels"}
+    (workspace / "models/fusion/fusion.json").write_text(json.dumps({"l2": 1.0, "policies": {"spam": learnt}}))
+    probs = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle")).predict(
+        some_posts(), Media(lambda names: 1 / 0, media_of(tiny).sounds)
+    )
+    assert probs.prob_spam.between(0, 1).all()
+
+
+def test_a_bundle_of_format_3_is_laid_out_as_those_in_registries_are(bundle, workspace) -> None:
+    """What `load` asks of a bundle is what every bundle of this format has: a change here needs another number."""
+    said = json.loads((bundle / "pipeline.json").read_text())
+    assert said["format"] == 3
+    assert set(said) == {"format", "policies", "files", "snapshot_digest", "synthetic", "features", "versions"}
+    needed = {
+        *(f"{name}/metadata.json" for name in ("audio", "image", "logo", "text")),
+        "calibration/calibration.json",
+        "fusion/fusion.json",
+        "logo_evaluation.json",
+    }
+    assert needed <= set(said["files"])
+    assert pipeline.load(bundle).features == said["features"]
+
+
+def test_marks_on_pictures_and_frames_move_the_policy_that_heeds_them(workspace, tiny, tmp_path, monkeypatch) -> None:
+    tiny.patch_detector(monkeypatch)
+    plain = pipeline.load(pipeline.assemble(workspace, tmp_path / "plain")).predict(some_posts(), media_of(tiny)).set_index("post_id")
+    tiny.save_colours(workspace)
+    path = workspace / "models/fusion/fusion.json"
+    learnt = json.loads(path.read_text())
+    learnt["policies"]["hate_speech"]["coefficients"] |= {"logo_count_red": 2.0, "logo_confidence_red": -1.0, "logo_area_red": 0.5}
+    path.write_text(json.dumps(learnt))
+    loaded = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle"))
+    probs = loaded.predict(some_posts().iloc[::-1], media_of(tiny)).set_index("post_id")
+    assert list(probs.index) == list("edcba")
+
+    def moved(post_id: str) -> float:
+        return sum(
+            sign * math.log(p / (1 - p)) for sign, p in ((1, probs.prob_hate_speech[post_id]), (-1, plain.prob_hate_speech[post_id]))
+        )
+
+    seen = 2 * math.log(2) - 1.0 + 0.5  # one mark, of confidence 1, over the whole picture
+    assert [moved(post_id) for post_id in "abce"] == pytest.approx([0, seen, seen, seen], abs=1e-5)
+    assert moved("d") == 0
+    pd.testing.assert_series_equal(probs.prob_spam.sort_index(), plain.prob_spam, rtol=1e-6)
+
+
+def test_text_needs_no_columns_of_pictures(workspace, tiny, tmp_path, monkeypatch) -> None:
+    tiny.patch_detector(monkeypatch)
+    tiny.save_colours(workspace)
+    loaded = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle"))
+    bare = some_posts()[["post_id", "language", "text", "num_hashtags", "has_link", "prior_removals"]]
+    assert loaded.predict(bare, NO_MEDIA).prob_spam.between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text/model.safetensors",
+        "text/tokenizer.json",
+        "image/metadata.json",
+        "logo/metadata.json",
+        "logo_evaluation.json",
+        "fusion/fusion.json",
+        "calibration/calibration.json",
+    ],
+)
+def test_a_changed_file_is_refused_by_name(bundle, name: str) -> None:
+    path = bundle / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FailedWork, match=f"{name}: not the file that was registered"):
+        pipeline.load(bundle)
+
+
+def test_a_missing_and_an_added_file_are_refused_by_name(bundle) -> None:
+    (bundle / "text/extra.json").write_text("{}")
+    with pytest.raises(FailedWork, match=r"text/extra.json: not the file that was registered"):
+        pipeline.load(bundle)
+    (bundle / "text/extra.json").unlink()
+    (bundle / "membership.parquet").unlink()
+    with pytest.raises(FailedWork, match=r"membership.parquet: missing from the bundle"):
+        pipeline.load(bundle)
+
+
+@pytest.mark.parametrize("content", [None, "{", json.dumps({"format": 99}), json.dumps({"format": 2})])
+def test_a_folder_that_is_no_bundle_is_refused(bundle, content: str | None) -> None:
+    (bundle / "pipeline.json").unlink()
+    if content is not None:
+        (bundle / "pipeline.json").write_text(content)
+    with pytest.raises(FailedWork, match=r"pipeline.json: (not readable|format (99|2), this code reads 3)"):
+        pipeline.load(bundle)
+
+
+def test_an_unfinished_workspace_is_no_bundle(workspace, tmp_path) -> None:
+    (workspace / "data/calibration/thresholds.json").unlink()
+    with pytest.raises(FailedWork, match=r"thresholds.json: missing"):
+        pipeline.assemble(workspace, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+LOADER = """
+import sys
+from pathlib import Path
+from upheld.common.errors import FailedWork
+from upheld.training import pipeline, text_model
+try:
+    (pipeline.load if sys.argv[1] == "bundle" else text_model.load_text)(Path(sys.argv[2]))
+except FailedWork as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.parametrize("what", ["bundle", "bundle/text"])
+def test_code_in_a_bundle_is_never_run_even_where_somebody_says_yes(bundle, tmp_path, what: str) -> None:
+    """transformers asks on standard input whether to import it; a pipe that says yes answers for the person."""
+    config = json.loads((bundle / "text/config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (bundle / "text/config.json").write_text(json.dumps(config))
+    (bundle / "text/evil.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import BertConfig as Config, BertModel as Model"
+    )
+    rehash(bundle)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, what, str(tmp_path / what)],
+        input="y\n" * 9,
+        capture_output=True,
+        text=True,
+    )
+    assert not (tmp_path / "ran").exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    assert "text/config.json: key auto_map: names code to run" in said if what == "bundle" else "not a readable text model" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text/tokenizer.json", '{"a": [{"b": {"auto_map": null}}]}'),
+        ("logo_evaluation.json", '{"\\u0061uto_map": {"AutoConfig": "evil.Config"}}'),
+        ("text/config.json", '{"auto_map": {"AutoConfig": "evil.Config"}, "auto_map": null}'),
+    ],
+)
+def test_a_key_auto_map_is_found_at_any_depth_and_spelling(bundle, name: str, content: str) -> None:
+    (bundle / name).write_text(content)
+    rehash(bundle)
+    with pytest.raises(FailedWork, match=f"{name}: key auto_map"):
+        pipeline.load(bundle)
+
+
+def rehash(bundle: Path) -> None:
+    """Write the digests into pipeline.json, as whoever changed the files would."""
+    described = json.loads((bundle / "pipeline.json").read_text())
+    files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "pipeline.json"]
+    described["files"] = {path.relative_to(bundle).as_posix(): digest.of_file(path) for path in files}
+    (bundle / "pipeline.json").write_text(json.dumps(described))

@@ -1,0 +1,164 @@
+"""Stage `text` on a tiny Hugging Face folder: what it writes, what it starts from, what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
+from upheld.feature_store.contracts import hashing as digest
+from upheld.training.text import stage as text
+from upheld.training.text.model import load_text, predict_text, save_text
+
+
+@pytest.fixture
+def world(tiny: ModuleType, tmp_path: Path) -> Path:
+    """A snapshot with the splits train and val, and a backbone folder in Hugging Face's format."""
+    tiny.save_snapshot(tmp_path / "data/snapshot")
+    for name in ("posts", "examples"):
+        path = tmp_path / f"data/snapshot/{name}.parquet"
+        table = pd.read_parquet(path)
+        table["split"] = table["split"].replace({"fusion": "train", "calib": "val"})
+        table.to_parquet(path)
+    backbone, model = tmp_path / "backbone", tiny.text_model()
+    model.encoder.save_pretrained(backbone)
+    model.tokenizer.save(str(backbone / "tokenizer.json"))
+    (backbone / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}))
+    return tmp_path
+
+
+def params_of(world: Path, **changes: Any) -> parameters.Params:
+    file = Path(__file__).resolve().parents[3] / "params.yaml"
+    values = {
+        "backbone": str(world / "backbone"),
+        "max_tokens": 32,
+        "epochs": 2,
+        "learning_rate": 0.01,
+        "head_learning_rate": 0.02,
+        **changes,
+    }
+    return parameters.load(
+        file, ["policies=[hate_speech, spam]", *(f"text.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
+    )
+
+
+def run(world: Path, out: str = "models/text", **changes: Any) -> text.Result:
+    return text.run(params_of(world, **changes), world / "data/snapshot", world / out, world / "store")
+
+
+def test_stage_writes_a_model_that_loads_and_has_learnt(world: Path) -> None:
+    result = run(world, epochs=4)
+    assert result.val is not None
+    assert result.val["roc_auc"]["spam"] > 0.8
+    model = load_text(world / "models/text")
+    probs = predict_text(model, ["buy cheap now", "hello friend", "buy cheap now"])
+    assert probs.dtype == np.float32
+    assert probs.shape == (3, 2)
+    assert probs[0, 1] > probs[1, 1]
+    assert probs[0].tolist() == probs[2].tolist()
+    files = {path.name for path in (world / "models/text").iterdir()}
+    assert files == {"model.safetensors", "config.json", "tokenizer.json", "metadata.json"}
+    metadata = json.loads((world / "models/text/metadata.json").read_text())
+    assert metadata["synthetic"] is True
+    assert metadata["num_train_posts"] == result.num_train_posts
+    assert metadata["val"]["score"] == pytest.approx(np.mean(list(metadata["val"]["roc_auc"].values())))
+    assert not list((world / "store/checkpoints").iterdir())
+
+
+def test_same_inputs_same_bytes_whatever_was_before(world: Path) -> None:
+    run(world)
+    run(world, out="again")
+    assert digest.of_folder(world / "models/text") == digest.of_folder(world / "again")
+
+
+def test_frozen_word_embeddings_stay_and_are_stored_small(world: Path) -> None:
+    run(world)
+    run(world, out="free", freeze_word_embeddings=False)
+    frozen, free = (load_text(world / name).encoder.get_input_embeddings().weight for name in ("models/text", "free"))  # type: ignore[operator]
+    before = text.prepare(params_of(world)).encoder.get_input_embeddings().weight  # type: ignore[operator]
+    assert frozen.dtype == torch.float16
+    assert torch.equal(frozen.cpu(), before)
+    assert free.dtype == torch.float32
+    assert not torch.equal(free.cpu().half(), before)
+
+
+def make_champion(world: Path, name: str = "c" * 64) -> None:
+    """The model of an earlier run becomes the champion's text model."""
+    shutil.copytree(world / "models/text", world / "store/bundles" / name / "text")
+    manifest = world / "data/snapshot/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "champion": {"version": 1, "digest": name}}))
+
+
+def test_champion_is_where_training_starts(world: Path) -> None:
+    run(world, epochs=4)
+    make_champion(world)
+    result = run(world, epochs=1, learning_rate=1e-9, head_learning_rate=1e-9)
+    assert result.warm_start == {"used": True, "bundle": "c" * 64, "reason": "same backbone"}
+    champion, challenger = (load_text(world / path) for path in (f"store/bundles/{'c' * 64}/text", "models/text"))
+    texts = ["buy cheap now", "hello friend", "hate them"]
+    assert predict_text(challenger, texts) == pytest.approx(predict_text(champion, texts), abs=1e-4)
+
+
+def test_champion_with_other_policies_lends_those_it_shares(world: Path, tiny: ModuleType) -> None:
+    run(world)
+    model = tiny.text_model(("spam", "graphic_violence"))
+    model.setup = type(model.setup)(**{**model.setup.__dict__, "backbone_digest": load_text(world / "models/text").setup.backbone_digest})
+    shutil.rmtree(world / "models/text")
+    (world / "models/text").mkdir()
+    save_text(model, world / "models/text", {})
+    make_champion(world)
+    started = text.prepare(params_of(world))
+    text._start_from_champion(started, {"digest": "c" * 64}, world / "store")
+    assert torch.equal(started.head.weight[1], model.head.weight[0])
+    assert (started.head.weight[0] == 0).all()
+
+
+def test_cold_start_if_told_so_or_if_the_backbone_changed(world: Path) -> None:
+    run(world)
+    make_champion(world)
+    assert run(world, warm_start=False).warm_start["used"] is False
+    config = world / "backbone/config.json"
+    config.write_text(config.read_text() + " ")
+    assert run(world).warm_start == {"used": False, "bundle": "c" * 64, "reason": "the champion has another backbone"}
+
+
+def test_missing_champion_and_missing_labels_are_failed_work(world: Path) -> None:
+    run(world)
+    make_champion(world)
+    shutil.rmtree(world / "store/bundles")
+    with pytest.raises(FailedWork, match=r"champion's text model is not there.*text\.warm_start=false"):
+        run(world)
+    path = world / "data/snapshot/posts.parquet"
+    pd.read_parquet(path).assign(text=" ").to_parquet(path)
+    with pytest.raises(FailedWork, match="no labelled post of split train has a text"):
+        run(world, warm_start=False)
+
+
+def test_commands_say_what_is_wrong_in_one_line(world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(world)
+    file = str(Path(__file__).resolve().parents[3] / "params.yaml")
+    assert text.main(["--params", file, "--set", "text.no_such_key=1"]) == 2
+    assert text.main(["--params", file, "--set", "text.backbone=/no/such/model"]) == 2
+    (world / "data/snapshot/manifest.json").unlink()
+    assert text.main(["--params", file]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["upheld text"] * 3
+    assert "no_such_key" in lines[0]
+    assert "/no/such/model" in lines[1]
+    assert "run the stage snapshot again" in lines[2]
+
+
+def test_damaged_model_is_failed_work(world: Path) -> None:
+    run(world)
+    weights = world / "models/text/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(FailedWork, match="not a readable text model"):
+        load_text(world / "models/text")

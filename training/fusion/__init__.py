@@ -1,0 +1,1 @@
+"""The fusion layer: one score a category from all models."""

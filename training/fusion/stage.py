@@ -1,0 +1,117 @@
+"""Stage `fusion`: one probability per post and policy out of the stage-1 probabilities and the post's context.
+
+usage: python -m upheld.training.fusion.stage     in a workspace that holds data/snapshot and data/stage1.parquet
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing, write_json
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
+from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.contracts.workspace import FUSION, SCORES, SNAPSHOT, STAGE1
+from upheld.training.fusion import model as fusion_model
+from upheld.training.fusion import score_table
+
+CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the stage did: labels fitted on per policy, why a policy was passed through, the brands whose marks each policy heeds, and
+    the size of the score table."""
+
+    num_labels: dict[str, int]
+    passed_through: dict[str, str]
+    brands: dict[str, list[str]]
+    num_scores: int
+    num_labelled_scores: int
+    num_appeal_only_left_out: int
+
+
+def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, scores: Path) -> Result:
+    """Fit the fusion layer on the fusion split and score the calibration and test posts with it.
+
+    Args:
+        params: `fusion` and `policies` are read.
+        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        stage1: stage-1 probabilities and brand marks of the posts of the splits fusion, calib and test.
+        model: fusion.json to write.
+        scores: score table to write, uncalibrated, in the scores contract.
+
+    Returns:
+        what was fitted, and counts.
+
+    Raises:
+        FailedWork: the snapshot or the stage-1 probabilities are missing or unreadable.
+    """
+    data = read_snapshot(snapshot)
+    posts = data.posts[CONTEXT]
+    rows = _read_stage1(stage1).drop(columns="split").merge(posts, on="post_id", validate="1:1")
+    fusion = fit(params, rows[rows["split"] == "fusion"], data.examples)
+    probs = fusion_model.apply(fusion.policies, rows[rows["split"] != "fusion"])
+    table, num_appeal_only = score_table.build(probs, posts, data.examples, bool(data.manifest["synthetic"]))
+    write_json(model, fusion.model_dump())
+    with replacing(scores) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return Result(
+        num_labels={policy: learnt.num_positive + learnt.num_negative for policy, learnt in fusion.policies.items()},
+        passed_through={policy: learnt.reason for policy, learnt in fusion.policies.items() if learnt.reason},
+        brands={policy: fusion_model.brands_of(learnt) for policy, learnt in fusion.policies.items()},
+        num_scores=table.num_rows,
+        num_labelled_scores=table.num_rows - table["label"].null_count,
+        num_appeal_only_left_out=num_appeal_only,
+    )
+
+
+def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -> fusion_model.Fusion:
+    """Fit every policy on the reviewed posts of the fusion split.
+
+    Args:
+        params: `fusion` and `policies` are read.
+        rows: posts of the fusion split with their stage-1 probabilities, brand marks and context.
+        examples: the snapshot's examples; a post without one for a policy teaches nothing of that policy.
+
+    Returns:
+        the fusion layer.
+    """
+    learnt = {}
+    for policy in params.policies:
+        labels = examples.loc[examples["category"] == policy, ["post_id", "label", "weight"]]
+        labelled = rows.merge(labels, on="post_id", validate="1:1").sort_values("post_id")
+        learnt[policy] = fusion_model.fit(labelled, policy, params.fusion.l2, params.fusion.min_labels)
+    return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt)
+
+
+def _read_stage1(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise FailedWork(f"{path}: not readable ({error}); run the stage predict again") from error
+
+
+@command("fusion")
+def main(asked: ParamOptions = PARAM_OPTIONS) -> Output:
+    """Fit the fusion layer and score the calibration and test posts."""
+    result = run(parameters.load(*asked), SNAPSHOT, STAGE1, FUSION, SCORES)
+
+    def show() -> None:
+        for policy, num in result.num_labels.items():
+            marks = f", with the marks of {', '.join(result.brands[policy])}" if result.brands[policy] else ""
+            console().print(f"{policy}: {num} labels; {result.passed_through.get(policy, 'fitted')}{marks}", markup=False)
+        left_out = f"{result.num_appeal_only_left_out} known from appeals alone left out"
+        console().print(f"{result.num_scores} scores, {result.num_labelled_scores} labelled; {left_out}")
+
+    return Output(asdict(result), show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

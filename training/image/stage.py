@@ -1,0 +1,182 @@
+"""Stage `image`: fine-tune the image classifier on the snapshot's labels of posts with images.
+
+usage: python -m upheld.training.image.stage     in a workspace that holds data/snapshot
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import PIL
+import torch
+
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.files import replacing_folder
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
+from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
+from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
+from upheld.feature_store.decoding import images as image_decoding
+from upheld.feature_store.features.decoded import filled
+from upheld.feature_store.features.media import pictures_of
+from upheld.feature_store.features.shards import Shards
+from upheld.training.image.augmentation import augmented
+from upheld.training.image.model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
+from upheld.training.loop import classifier as stage
+from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
+
+ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
+CODE = (
+    "upheld.training.image.stage", "upheld.training.image.augmentation", "upheld.training.image.model", "upheld.feature_store.features.decoded", "upheld.feature_store.decoding.images",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the stage did; `reason` says why there is no model where there is none."""
+
+    trained: bool
+    reason: str | None
+    num_train_posts: int
+    best_epoch: int | None = None
+    val: dict[str, Any] | None = None
+    samples_per_s: float | None = None
+
+
+def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, model: Path, store: Path) -> Result:
+    """Train the image classifier on the posts of split train that have pictures or videos, choose its epoch on split val, and write it.
+
+    Args:
+        params: `image`, `policies` and `seed` are read.
+        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        read_images: gives the bytes of images by digest.
+        model: folder to write; replaced as a whole. Without a labelled image it says so, and holds no weights.
+        store: holds the progress of runs that were killed.
+
+    Raises:
+        FailedWork: an image of the snapshot is not in the store.
+        BadUse: the backbone cannot be loaded.
+    """
+    data = read_snapshot(snapshot)
+    train, val = (_with_images(labelled_posts(data, split, params.policies)) for split in ("train", "val"))
+    if train.empty:
+        reason = "no labelled post of split train has an image"
+        with replacing_folder(model) as unfinished:
+            save_untrained_image(unfinished, reason, params.policies)
+        return Result(trained=False, reason=reason, num_train_posts=0)
+    classifier = prepare(params)
+    parts = [params.image.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
+    folder = stage.checkpoint_folder(store, "image", CODE, *parts)
+    names = {name for digests in (*train.image_digests, *val.image_digests) for name in digests}
+    shards = pictures(store, names, classifier.setup.size, read_images)
+    fitted, samples_per_s = fit_image(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
+    with stage.publishing(model, folder) as unfinished:
+        if unfinished:
+            save_image(classifier, unfinished, {**fitted, "synthetic": bool(data.manifest["synthetic"])})
+    return Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
+
+
+def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImages) -> Shards:
+    """Pictures by digest, uint8 (size, size, 3), decoded now where no run has done so yet.
+
+    Args:
+        store: the store folder.
+        names: digests of the pictures wanted.
+        size: side in pixels.
+        read_images: gives the bytes of pictures by digest.
+
+    Raises:
+        FailedWork: a picture is not in the store.
+    """
+    rule = digest.of_json([digest.of_code([image_decoding.__name__]), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
+    shards = Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8)
+    return filled(
+        shards,
+        "pictures",
+        names,
+        lambda wanted: ((name, image_decoding.decode_square(content, size)) for name, content in read_images(wanted)),
+    )
+
+
+def prepare(params: parameters.Params) -> ImageModel:
+    """An untrained classifier as the params want it."""
+    torch.manual_seed(params.seed)
+    return build_image(params.image.backbone, params.policies, params.image.size, params.image.dropout)
+
+
+def fit_image(
+    model: ImageModel,
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    examples: pd.DataFrame,
+    params: parameters.Params,
+    shards: Shards,
+    checkpoint: Path,
+) -> tuple[dict[str, Any], float | None]:
+    """Train a prepared classifier in place.
+
+    Args:
+        model: from `prepare`.
+        train: posts to learn from: post_id, image_digests (never empty), num_frames.
+        val: posts to choose the epoch on; may be empty.
+        examples: labels: post_id, category, label, weight.
+        params: `image`, `policies` and `seed` are read.
+        shards: the decoded pictures of both.
+        checkpoint: file for progress.
+
+    Returns:
+        the record for metadata.json, and samples/s.
+    """
+    names, num_frames = train.image_digests.map(list).tolist(), train.num_frames.tolist()
+    val_names, val_frames = val.image_digests.map(list).tolist(), val.num_frames.tolist()
+    most = params.image.step_frames
+
+    def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
+        random = np.random.default_rng(seed)
+        drawn = [_drawn(names[row], num_frames[row], most, random) for row in rows]
+        return model.collate(
+            [[augmented(shards[name], random) for name in post] for post in drawn], [min(num_frames[row], most) for row in rows]
+        )
+
+    def predict_val() -> Array:
+        return predict_pictures(model, val_names, shards.__getitem__, val_frames)
+
+    costs = np.array([len(post) - max(0, number - most) for post, number in zip(names, num_frames, strict=True)], np.int64)
+    rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
+    val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
+    on_gpu = best_device().type != "cpu"  # a CPU's convolutions are slower in bfloat16: 7 images/s against 11 (measured)
+    task = stage.Task(model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu)
+    return stage.train(task, checkpoint)
+
+
+def _drawn(names: Sequence[str], num_frames: int, most: int, random: np.random.Generator) -> list[str]:
+    """A post's stills and at most `most` of its frames, the last `num_frames` of its pictures, in their order."""
+    if num_frames <= most:
+        return list(names)
+    first = len(names) - num_frames
+    return [*names[:first], *(names[first + place] for place in sorted(random.choice(num_frames, most, replace=False)))]
+
+
+def _with_images(posts: pd.DataFrame) -> pd.DataFrame:
+    return posts[posts.image_digests.map(lambda digests: digests is not None and len(digests) > 0)].reset_index(drop=True)
+
+
+@command("image")
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
+    """Fine-tune the image classifier on the snapshot's labels."""
+    data = read_snapshot(SNAPSHOT)
+    read_images = pictures_of(store, data.posts, pins_of(data.manifest))
+    result = run(parameters.load(*asked), SNAPSHOT, read_images, IMAGE_MODEL, store)
+    speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
+    trained = f"image: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
+    return Output(asdict(result), lambda: console().print(trained if result.trained else f"image: untrained, {result.reason}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

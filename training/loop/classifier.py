@@ -1,0 +1,147 @@
+"""What the stages `text`, `image` and `audio` share: from labelled posts to a trained model and its record."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from upheld.common.files import replacing_folder
+from upheld.common.params.training import Training
+from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
+from upheld.feature_store.contracts import hashing as digest
+from upheld.training.loop.examples import Array, Examples, Rows
+from upheld.training.loop.loop import Batches, Fitted, Forward, fit
+from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
+from upheld.training.loop.metrics import validation_figures
+
+# (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
+Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# What every training depends on, whatever its model; a stage adds its own modules.
+CODE = (
+    "upheld.training.loop.checkpoint", "upheld.training.loop.examples", "upheld.training.loop.loop", "upheld.training.loop.losses", "upheld.training.loop.metrics", "upheld.training.loop.optimizer", "upheld.training.loop.classifier",
+    "upheld.feature_store.backbones",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classifier to train: the model, its section of the params, the examples, and how it scores its validation rows.
+
+    `val_targets` and `val_weights` are float32 (M, C); `predict_val` gives float32 probabilities (M, C) from the model as it
+    stands. With `use_bfloat16` training runs in bfloat16 where the hardware does so. A `warm` model has been trained before: its
+    bias is kept, and its starting point competes on val.
+    """
+
+    model: nn.Module
+    policies: tuple[str, ...]
+    settings: Training
+    seed: int
+    train: Examples
+    val_targets: Array
+    val_weights: Array
+    predict_val: Callable[[], Array]
+    use_bfloat16: bool
+    warm: bool = False
+
+
+def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
+    """Train the task's model in place.
+
+    Args:
+        task: what to train on what.
+        checkpoint: file for progress.
+
+    Returns:
+        the record for metadata.json (params, counts, each epoch's validation figures, best epoch, machine), and samples/s
+        (None where a finished run was picked up), which is kept out of the record: equal runs give equal files.
+    """
+    settings = task.settings
+    weights = balanced_categories(task.train.weights, settings.category_balance)
+    positive = balanced_positive_weights(task.train.targets, weights)
+    if settings.class_weight == "none":
+        positive = np.ones_like(positive)
+    if not task.warm:
+        with torch.no_grad():
+            task.model.head.bias.copy_(torch.from_numpy(prior_logits(task.train.targets, task.train.weights)))  # type: ignore[union-attr, operator]
+    examples = Examples(task.train.targets, weights, task.train.costs, task.train.inputs)
+    weight_of_violations = torch.from_numpy(positive).to(best_device())
+
+    def objective(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return masked_loss(logits, targets, weights, weight_of_violations, settings.focal_gamma)
+
+    def evaluate() -> dict[str, Any]:
+        return validation_figures(task.predict_val(), task.val_targets, task.val_weights, task.policies)
+
+    fitted = fit(task.model, batches_of(examples, objective), evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.warm)
+    return _record(task, fitted), fitted.samples_per_s
+
+
+def batches_of(examples: Examples, objective: Objective) -> Batches:
+    """Examples as the loop learns from them: the loss of their known labels, divided by the labels' weights."""
+
+    def step(forward: Forward, rows: Rows, seed: int) -> torch.Tensor:
+        outputs = forward(examples.inputs(rows, seed))
+        targets, weights = (torch.from_numpy(part[rows]).to(outputs.device) for part in (examples.targets, examples.weights))
+        return objective(outputs, targets, weights)
+
+    return Batches(examples.costs, step, lambda rows: float(examples.weights[rows].sum()))
+
+
+def _record(task: Task, fitted: Fitted) -> dict[str, Any]:
+    num_labels = {policy: int((task.train.weights[:, c] > 0).sum()) for c, policy in enumerate(task.policies)}
+    best = next((figures for figures in fitted.history if figures["epoch"] == fitted.best_epoch), None)
+    return {
+        "params": task.settings.model_dump(),
+        "seed": task.seed,
+        "num_train_posts": len(task.train.costs),
+        "num_train_labels": num_labels,
+        "val": best,
+        "best_epoch": fitted.best_epoch,
+        "history": fitted.history,
+        "machine": _machine(task.use_bfloat16),
+    }
+
+
+def _machine(use_bfloat16: bool) -> dict[str, Any]:
+    """What the weights depend on besides data and params. Times are left out: equal runs must give equal files."""
+    device = best_device()
+    threads = torch.get_num_threads()
+    return {"device": device.type, "bfloat16": use_bfloat16 and has_fast_bfloat16(device), "threads": threads, "torch": torch.__version__}
+
+
+def checkpoint_folder(store: Path, stage: str, code: Sequence[str], *parts: Any) -> Path:
+    """Folder for a run's progress, named after everything that its result depends on.
+
+    Args:
+        store: the store folder.
+        stage: `text`, `image`, `audio` or `logo`.
+        code: the stage's own modules and packages, by dotted name; CODE is added.
+        parts: JSON values: params, digests of data and of the model started from.
+    """
+    return store / "checkpoints" / digest.of_json([stage, digest.of_code([*CODE, *code]), torch.__version__, *parts])
+
+
+@contextmanager
+def publishing(model: Path, checkpoint: Path) -> Iterator[Path | None]:
+    """Write a trained model's folder once, however many processes trained it, and then remove the run's progress.
+
+    Args:
+        model: folder to write; replaced as a whole.
+        checkpoint: folder of the run's progress, removed when the model is safe.
+
+    Yields:
+        an empty folder to fill, in the main process; None in the others.
+    """
+    if not PartialState().is_main_process:
+        yield None
+        return
+    with replacing_folder(model) as unfinished:
+        yield unfinished
+    shutil.rmtree(checkpoint, ignore_errors=True)

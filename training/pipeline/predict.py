@@ -1,0 +1,139 @@
+"""Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and the champion's scores.
+
+usage: python -m upheld.training.pipeline.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and what the logo detector found
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from upheld.common import post_progress as progress
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.files import replacing
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
+from upheld.feature_store.contracts import workspace as paths
+from upheld.feature_store.contracts.inputs import Inputs, read_inputs
+from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.features import media as contents
+from upheld.feature_store.features.snapshot_media import whole
+from upheld.training.fusion import logo_signals, score_table
+from upheld.training.logos import pictures as logo_pictures
+from upheld.training.pipeline import bundle as pipeline
+from upheld.training.pipeline import stage1
+
+UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
+
+
+@dataclass(frozen=True)
+class Result:
+    """Posts that stage 1 has scored, and rows that the champion has scored (0 without a champion)."""
+
+    num_posts: int
+    num_champion_scores: int
+
+
+def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Path, champion_out: Path) -> Result:
+    """Apply stage 1, and the champion as a whole, to posts that they have not learned from.
+
+    Args:
+        params: `predict` and `policies` are read.
+        store: folder with the ledger's media, the features and the champion's bundle.
+        workspace: folder with inputs.json (which names the ledger's versions and the champion), the snapshot, the models of text, image and
+            audio, the logo scan, and logo.json of the logo evaluation (which says from which confidence on a detection counts).
+        stage1_out: table to write: post_id, split, for text, image and audio has_{modality} and prob_{modality}_{policy}, and
+            the columns of `logo_signals.of_posts`.
+        champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
+            where there is no champion.
+
+    Returns:
+        counts.
+
+    Raises:
+        BadUse: inputs.json is missing or malformed.
+        FailedWork: a model or the champion's bundle cannot be loaded, or a picture or sound of the snapshot has left the store.
+    """
+    pinned = read_inputs(workspace / paths.INPUTS)
+    data = read_snapshot(workspace / paths.SNAPSHOT)
+    posts = data.posts[data.posts["split"].isin(UNSEEN)].sort_values("post_id", ignore_index=True)
+    test = posts[posts["split"] == "test"]
+    media = media_of(store, posts, pinned)
+    champion = load_champion(store, pinned)
+    logos = _logos(posts, workspace)
+    with progress.bars() as bars:
+        classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
+        report = progress.reporter(bars, "stage 1", len(posts))
+        size = params.predict
+        probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
+        scores = score_table.SCORES.empty_table()
+        if champion is not None:
+            of_champion = champion.predict(test, media, progress.reporter(bars, "champion", len(test)))
+            scores, _ = score_table.build(of_champion, test, data.examples, data.manifest["synthetic"])
+    probs.insert(1, "split", posts["split"].to_numpy())
+    rows = probs.merge(logos, on="post_id", validate="1:1")
+    _write(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), stage1_out)
+    _write(scores, champion_out)
+    return Result(len(posts), scores.num_rows)
+
+
+def load_champion(store: Path, pinned: Inputs) -> pipeline.Pipeline | None:
+    """The champion that inputs.json names, out of `store/bundles`; None where it names none.
+
+    Raises:
+        FailedWork: its bundle is missing or damaged.
+    """
+    if pinned.champion is None:
+        return None
+    bundle = store / "bundles" / pinned.champion.digest
+    if not bundle.is_dir():
+        raise FailedWork(f"{bundle}: the champion's bundle is missing; start the run again, its first task exports it")
+    return pipeline.load(bundle)
+
+
+def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
+    """Pictures and sounds of a snapshot's posts out of the store, which is opened when the first is asked for.
+
+    Args:
+        store: folder with ledger and features.
+        posts: of the snapshot.
+        pinned: says which version of each extractor is meant.
+
+    Returns:
+        digests -> content of each; raises FailedWork naming a digest that the store does not hold.
+    """
+    return stage1.Media(
+        whole("image", store, contents.pictures_of(store, posts, pinned)),
+        whole("sound", store, contents.sounds_of(store, pinned)),
+    )
+
+
+def _logos(posts: pd.DataFrame, workspace: Path) -> pd.DataFrame:
+    looked = logo_pictures.read(workspace / paths.LOGO_SCAN)
+    threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if looked.brands else None
+    return logo_signals.of_posts(posts, looked.detections, looked.sizes, looked.brands, threshold)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+@command("predict")
+def main(
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Apply stage 1 and the champion to the posts that they have not learned from."""
+    loaded = parameters.load(*asked)
+    result = run(loaded, store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
+    text = f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion"
+    return Output(asdict(result), lambda: console().print(text))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

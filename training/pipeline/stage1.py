@@ -1,0 +1,140 @@
+"""Stage 1 applied: the classifiers over a table of posts, null where a modality is missing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from upheld.common.post_progress import Report, silent
+from upheld.feature_store.features.media import Spectrogram
+from upheld.training.audio.model import AudioModel, load_audio, predict_audio
+from upheld.training.image.model import ImageModel, batches, load_image, predict_image
+from upheld.training.text.model import TextModel, load_text, predict_text
+
+Array = NDArray[np.float32]
+FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictures -> the bytes of each
+FetchSounds = Callable[[Sequence[str]], Mapping[str, Spectrogram]]  # digests of sounds -> the spectrogram of each
+
+
+@dataclass(frozen=True)
+class Media:
+    """Where the pictures and sounds of posts come from, by digest."""
+
+    images: FetchImages
+    sounds: FetchSounds
+
+
+NO_MEDIA = Media(lambda names: {}, lambda names: {})  # of posts that are nothing but text
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """The classifiers; `image` and `audio` are None where none of their kind had been reviewed when they should have been trained."""
+
+    text: TextModel
+    image: ImageModel | None
+    audio: AudioModel | None
+
+
+def load(text: Path, image: Path, audio: Path) -> Stage1:
+    """Load the classifiers from their folders, ready to predict on the best device here."""
+    return Stage1(load_text(text), load_image(image), load_audio(audio))
+
+
+def predict(
+    models: Stage1,
+    posts: pd.DataFrame,
+    policies: Sequence[str],
+    media: Media,
+    batch_size: int,
+    chunk_size: int,
+    report: Report = silent,
+) -> pd.DataFrame:
+    """Probability of violation per post, policy and modality.
+
+    Args:
+        models: the classifiers.
+        posts: post_id, text (str or null), image_digests and audio_digests (list of str; empty or null: none), num_frames (int, how
+            many of image_digests, the last ones, are frames of videos). Posts that are nothing but text may lack the last two columns.
+        policies: which probabilities to give; one that a classifier does not know is null.
+        media: gives pictures and sounds by digest; asked for those of one batch at a time.
+        batch_size: texts, pictures or posts with sound in one forward pass.
+        chunk_size: posts between two calls of `report`; texts of like length are batched within a chunk.
+        report: is told how many posts have been done since its last call.
+
+    Returns:
+        post_id, has_text, has_image, has_audio (bool), prob_text_{policy}, prob_image_{policy} and prob_audio_{policy} (float32 in
+        [0, 1], null where the modality is missing), in the order of `posts`.
+    """
+    starts = range(0, max(len(posts), 1), chunk_size)
+    parts = []
+    for chunk in (posts.iloc[start : start + chunk_size] for start in starts):
+        text, has_text = _of_texts(models.text, chunk["text"].fillna("").tolist(), batch_size)
+        images, sounds = listed(chunk, "image_digests"), listed(chunk, "audio_digests")
+        num_frames = chunk["num_frames"].tolist() if "num_frames" in chunk else [0] * len(chunk)
+        columns = {"post_id": chunk["post_id"].to_numpy(), "has_text": has_text, "has_image": _any(images), "has_audio": _any(sounds)}
+        columns |= _named("text", text, models.text, policies)
+        columns |= _named("image", _of_images(models.image, images, num_frames, media.images, batch_size), models.image, policies)
+        columns |= _named("audio", _of_sounds(models.audio, sounds, media.sounds, batch_size), models.audio, policies)
+        parts.append(pd.DataFrame(columns))
+        report(len(chunk))
+    return pd.concat(parts, ignore_index=True)
+
+
+def listed(posts: pd.DataFrame, column: str) -> list[list[str]]:
+    """Digests of each post's media of a kind; none where the column, or what it should hold, is missing."""
+    if column not in posts:
+        return [[] for _ in range(len(posts))]
+    return [[] if names is None else list(names) for names in posts[column]]
+
+
+def _any(lists: list[list[str]]) -> NDArray[np.bool_]:
+    return np.array([bool(names) for names in lists], bool)
+
+
+def _of_texts(model: TextModel, texts: list[str], batch_size: int) -> tuple[Array, NDArray[np.bool_]]:
+    has_text = np.array([bool(text.strip()) for text in texts], bool)
+    probs = np.full((len(texts), len(model.setup.policies)), np.nan, np.float32)
+    if has_text.any():
+        probs[has_text] = predict_text(model, [text for text in texts if text.strip()], batch_size)
+    return probs, has_text
+
+
+def _of_images(model: ImageModel | None, posts: list[list[str]], num_frames: list[int], fetch: FetchImages, batch_size: int) -> Array:
+    if model is None:
+        return np.empty((len(posts), 0), np.float32)
+    probs = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
+    shown = [row for row, names in enumerate(posts) if names]
+    for part in batches([len(posts[row]) for row in shown], batch_size):
+        rows = [shown[place] for place in part]
+        wanted = [posts[row] for row in rows]
+        content = fetch(_distinct(wanted))
+        probs[rows] = predict_image(model, wanted, content.__getitem__, [num_frames[row] for row in rows], batch_size)
+    return probs
+
+
+def _of_sounds(model: AudioModel | None, posts: list[list[str]], fetch: FetchSounds, batch_size: int) -> Array:
+    if model is None:
+        return np.empty((len(posts), 0), np.float32)
+    probs = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
+    heard = [row for row, names in enumerate(posts) if names]
+    for start in range(0, len(heard), batch_size):
+        rows = heard[start : start + batch_size]
+        wanted = [posts[row] for row in rows]
+        content = fetch(_distinct(wanted))
+        probs[rows] = predict_audio(model, wanted, content.__getitem__, batch_size)
+    return probs
+
+
+def _distinct(lists: list[list[str]]) -> list[str]:
+    return sorted({name for names in lists for name in names})
+
+
+def _named(modality: str, probs: Array, model: TextModel | ImageModel | AudioModel | None, policies: Sequence[str]) -> dict[str, Array]:
+    """Columns by policy name, so that a classifier's order never matters; NaN for a policy that it does not know."""
+    unknown = np.full(len(probs), np.nan, np.float32)
+    by_policy = {policy: probs[:, column] for column, policy in enumerate(model.setup.policies if model else ())}
+    return {f"prob_{modality}_{policy}": by_policy.get(policy, unknown) for policy in policies}

@@ -1,0 +1,1 @@
+"""One post or many through a bundle."""

@@ -1,0 +1,134 @@
+"""Posts at hand as models read them: their media looked at within bounds, features extracted from what can be used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from upheld.common.errors import FailedWork
+from upheld.common.params.data import Ingest
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.features.media import Spectrogram, spectrogram
+from upheld.feature_store.ingest.delivery import Delivery
+from upheld.feature_store.ingest.media import MediaFile, Pair, check_all
+from upheld.feature_store.posts import post_features
+from upheld.feature_store.posts.enrichment import enriched
+from upheld.feature_store.sandbox.pool import DecodePool
+from upheld.training.pipeline.stage1 import Media
+from upheld.training.scoring.features import FeaturesAtHand, Tools
+
+COLUMNS = ["post_id", "language", "text", "num_hashtags", "has_link", "image_digests", "num_frames", "audio_digests", "prior_removals"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some posts, ready for `Pipeline.predict`.
+
+    `posts` has its columns, `media` gives their pictures and sounds; `notes` say what could not be used.
+    """
+
+    posts: pd.DataFrame
+    media: Media
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Media files of posts at hand, read again when they are wanted: `uris` says where the content of each digest lies, and its kind;
+    `decoders` look at images."""
+
+    folder: Delivery
+    uris: Mapping[str, Pair]
+    bounds: Ingest
+    decoders: DecodePool
+
+    def fetch(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Bytes of files by digest.
+
+        Raises:
+            FailedWork: a file has changed since the batch was read.
+        """
+        found = dict(check_all(self.folder, [self.uris[name] for name in digests], self.bounds, self.decoders))
+        content = {file.digest: file.content for file in found.values() if isinstance(file, MediaFile)}
+        for name in digests:
+            if name not in content:
+                raise FailedWork(f"{self.folder.path(self.uris[name][1])}: changed while it was being scored; score the posts again")
+        return content
+
+
+def featured(
+    posts: pa.Table, folder: Delivery, bounds: Ingest, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool
+) -> Batch:
+    """What the snapshot would say of posts; media that cannot be used are not there.
+
+    Args:
+        posts: rows in the contract, judged.
+        folder: where their media lie.
+        bounds: of media files.
+        prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        tools: the extractors that the model learned from.
+        decoders: of images, as `ingest_media.image_decoders` makes them; they must last as long as the batch is used.
+    """
+    rows: list[dict[str, Any]] = posts.to_pylist()
+    kinds = ("image", "video", "audio") if tools.versions else ("image",)
+    digests, refused = _looked_at([item for row in rows for item in row["media"] if item["kind"] in kinds], folder, bounds, decoders)
+    files = Files(folder, {name: pair for pair, name in digests.items()}, bounds, decoders)
+    features = [_features(row, digests, prior_removals) for row in rows]
+    captions = {digest.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
+    found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else files.fetch([name])[name] for name in names})
+    plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", "prior_removals"])
+    table = enriched(plain, found, tools.params.snapshot)[COLUMNS]
+    uses = [(row["post_id"], item) for row in rows for item in row["media"]]
+    notes = [
+        f"post {post_id}: {item['kind']} counted as missing: {why}"
+        for post_id, item in uses
+        for why in _reasons(_pair(item), digests, refused, found)
+    ]
+    return Batch(table, Media(lambda names: _pictures(found, files, names), lambda names: _sounds(found, names)), tuple(notes))
+
+
+def _looked_at(
+    media: list[dict[str, Any]], folder: Delivery, bounds: Ingest, decoders: DecodePool
+) -> tuple[dict[Pair, str], dict[Pair, str]]:
+    """Digest of every file that can be used, and why not of every other."""
+    digests: dict[Pair, str] = {}
+    refused: dict[Pair, str] = {}
+    for pair, found in check_all(folder, dict.fromkeys(map(_pair, media)), bounds, decoders):
+        if isinstance(found, MediaFile):
+            digests[pair] = found.digest
+        else:
+            refused[pair] = f"{found.detail} ({found.reason})"
+    return digests, refused
+
+
+def _pair(item: Mapping[str, str]) -> Pair:
+    return item["kind"], item["uri"]
+
+
+def _reasons(pair: Pair, digests: Mapping[Pair, str], refused: Mapping[Pair, str], found: FeaturesAtHand) -> list[str]:
+    """Why a file, or what an extractor should have made of it, is missing."""
+    if pair not in digests:
+        return [refused[pair]] if pair in refused else []
+    return [f"{name}: {why.detail} ({why.reason})" for (name, content), why in found.refused.items() if content == digests[pair]]
+
+
+def _features(row: dict[str, Any], digests: Mapping[Pair, str], prior_removals: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "post_id": row["post_id"],
+        "language": row["language"],
+        "caption": post_features.merged_text(row["text"], row["hashtags"]),
+        "num_hashtags": post_features.num_hashtags(row["text"], row["hashtags"]),
+        "has_link": post_features.has_link(row["text"]),
+        "media": [item | {"digest": digests[_pair(item)]} for item in row["media"] if _pair(item) in digests],
+        "prior_removals": prior_removals.get(row["author_id"], 0),
+    }
+
+
+def _pictures(found: FeaturesAtHand, files: Files, names: Sequence[str]) -> dict[str, bytes]:
+    return {name: found.frames[name] for name in names if name in found.frames} | files.fetch([n for n in names if n not in found.frames])
+
+
+def _sounds(found: FeaturesAtHand, names: Sequence[str]) -> dict[str, Spectrogram]:
+    return {name: spectrogram(row["log_mel"]) for name, row in found.rows("spectrogram", names, ["log_mel"]).items()}

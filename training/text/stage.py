@@ -1,0 +1,165 @@
+"""Stage `text`: fine-tune the multilingual text classifier on the snapshot's labels.
+
+usage: python -m upheld.training.text.stage     in a workspace that holds data/snapshot
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.params import params as parameters
+from upheld.common.terminal import console
+from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.contracts.workspace import SNAPSHOT, TEXT_MODEL
+from upheld.training.loop import classifier as stage
+from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
+from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text
+
+CODE = ("upheld.training.text.stage", "upheld.training.text.model")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the stage did: posts trained on, validation figures of the kept epoch, speed, and what it started from."""
+
+    num_train_posts: int
+    best_epoch: int | None
+    val: dict[str, Any] | None
+    samples_per_s: float | None
+    warm_start: dict[str, Any]
+
+
+def run(params: parameters.Params, snapshot: Path, model: Path, store: Path) -> Result:
+    """Train the text classifier on the posts of split train, choose its epoch on split val, and write it.
+
+    Args:
+        params: `text`, `policies` and `seed` are read.
+        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        model: folder to write; replaced as a whole.
+        store: holds the champion's bundle and the progress of runs that were killed.
+
+    Raises:
+        FailedWork: no labelled post of split train has a text, or the champion's bundle is missing.
+        BadUse: the backbone cannot be loaded.
+    """
+    data = read_snapshot(snapshot)
+    train, val = (_with_text(labelled_posts(data, split, params.policies)) for split in ("train", "val"))
+    if train.empty:
+        raise FailedWork(f"{snapshot}: no labelled post of split train has a text; ingest more review outcomes")
+    classifier = prepare(params)
+    warm_start = _start_from_champion(classifier, data.manifest.get("champion"), store) if params.text.warm_start else {"used": False}
+    parts = [params.text.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
+    folder = stage.checkpoint_folder(store, "text", CODE, *parts, warm_start)
+    progress = folder / "progress.safetensors"
+    fitted, samples_per_s = fit_text(classifier, train, val, data.examples, params, progress, warm_start["used"])
+    with stage.publishing(model, folder) as unfinished:
+        if unfinished:
+            save_text(classifier, unfinished, {**fitted, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])})
+    return Result(len(train), fitted["best_epoch"], fitted["val"], samples_per_s, warm_start)
+
+
+def prepare(params: parameters.Params) -> TextModel:
+    """An untrained classifier as the params want it, its head drawn from the seed and its word embeddings frozen or not."""
+    torch.manual_seed(params.seed)
+    text = params.text
+    model = build_text(text.backbone, params.policies, text.max_tokens, text.prefix, text.dropout)
+    embeddings = model.encoder.get_input_embeddings()  # type: ignore[operator]
+    # Frozen ones are trained upon in the format in which they are saved, so that the saved model is the validated one.
+    embeddings.to(torch.float16 if text.freeze_word_embeddings else torch.float32)
+    embeddings.requires_grad_(not text.freeze_word_embeddings)
+    if best_device().type == "cpu":  # in bfloat16 torch's fused attention takes 1.6 times as long there as plain matrix products
+        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    return model
+
+
+def fit_text(
+    model: TextModel,
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    examples: pd.DataFrame,
+    params: parameters.Params,
+    checkpoint: Path,
+    warm: bool = False,
+) -> tuple[dict[str, Any], float | None]:
+    """Train a prepared classifier in place.
+
+    Args:
+        model: from `prepare`.
+        train: posts to learn from: post_id, text.
+        val: posts to choose the epoch on: post_id, text; may be empty.
+        examples: labels: post_id, category, label, weight.
+        params: `text`, `policies` and `seed` are read.
+        checkpoint: file for progress.
+        warm: whether the model has been trained before.
+
+    Returns:
+        the record for metadata.json, and samples/s.
+    """
+    token_ids = model.encode(train.text.tolist())
+
+    def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
+        return model.collate([token_ids[row] for row in rows])
+
+    costs = np.array([len(tokens) for tokens in token_ids], np.int64)
+    rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
+    val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
+    val_texts = val.text.tolist()
+
+    def predict_val() -> Array:
+        return predict_text(model, val_texts)
+
+    task = stage.Task(
+        model, params.policies, params.text, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=True, warm=warm
+    )
+    return stage.train(task, checkpoint)
+
+
+def _with_text(posts: pd.DataFrame) -> pd.DataFrame:
+    return posts[posts.text.fillna("").str.strip() != ""].reset_index(drop=True)
+
+
+def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, store: Path) -> dict[str, Any]:
+    """Take over the champion's weights where it has the same encoder; the head's rows go by policy name.
+
+    Returns:
+        {"used", "bundle", "reason"} for metadata.json.
+    """
+    if champion is None:
+        return {"used": False, "bundle": None, "reason": "no champion yet"}
+    bundle = str(champion["digest"])
+    folder = store / "bundles" / bundle / "text"
+    if not folder.is_dir():
+        raise FailedWork(f"{folder}: the champion's text model is not there; run the task pin again, or set text.warm_start=false")
+    other = load_text(folder).cpu()
+    if other.setup.backbone_digest != model.setup.backbone_digest:
+        return {"used": False, "bundle": bundle, "reason": "the champion has another backbone"}
+    model.encoder.load_state_dict(other.encoder.state_dict())
+    model.norm.load_state_dict(other.norm.state_dict())
+    with torch.no_grad():
+        for row, policy in enumerate(model.setup.policies):
+            if policy in other.setup.policies:
+                model.head.weight[row] = other.head.weight[other.setup.policies.index(policy)]
+                model.head.bias[row] = other.head.bias[other.setup.policies.index(policy)]
+    return {"used": True, "bundle": bundle, "reason": "same backbone"}
+
+
+@command("text")
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
+    """Fine-tune the text classifier on the snapshot's labels."""
+    result = run(parameters.load(*asked), SNAPSHOT, TEXT_MODEL, store)
+    speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
+    text = f"text: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
+    return Output(asdict(result), lambda: console().print(text))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
