@@ -25,12 +25,14 @@ FORM = {
     "thresholds": Param(None, type=["null", "string"], description="Version of the thresholds; empty: those of the model"),
 }
 NOTE = Param(None, type=["null", "string"], title="Why do you decide so?", description="May stay empty. It is kept on record.")
-REASON = Param(  # a field that is required and empty keeps the page's buttons grey; that it is long enough, registry/answer.py checks
-    None,
-    type="string",
-    minLength=10,
-    title="Why do you decide so, although or because the gate holds this?",
-    description="Required for either answer: at least 10 characters. It is kept on record.",
+REASON = (
+    Param(  # a field that is required and empty keeps the page's buttons grey; that it is long enough, registry/approvals/answer.py checks
+        None,
+        type="string",
+        minLength=10,
+        title="Why do you decide so, although or because the gate holds this?",
+        description="Required for either answer: at least 10 characters. It is kept on record.",
+    )
 )
 
 
@@ -53,7 +55,9 @@ def promote() -> None:
         """What would change and what speaks for it; which question to put. Nothing to ask where it is in production already."""
         context = get_current_context()
         asked = {key: context["params"][key] for key in FORM}
-        told = registry("upheld.registry.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)])
+        told = registry(
+            "upheld.registry.production.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)]
+        )
         if told["status"] == "nothing":
             raise AirflowSkipException(told["body"])
         context["ti"].xcom_push(key="told", value=told)
@@ -87,7 +91,7 @@ def promote() -> None:
         reason = "despite-hold" if told["held"] and kind == "approve" else "note"
         why = said.get("reason" if told["held"] else "note") or ""
         done = registry(
-            "upheld.registry.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"]
+            "upheld.registry.approvals.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"]
         )
         print(f"{done['status']} {done['why']}")
         return told if done["status"] == "refused" else {}

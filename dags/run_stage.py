@@ -103,7 +103,7 @@ def pin(folder: Path, store: Path) -> dict[str, Any]:
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
     with workspace.logged(folder, "pin") as tell:
-        workspace.call(["upheld.registry.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
+        workspace.call(["upheld.registry.runs.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -203,7 +203,7 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
     """Push the run's outs to the DVC remote and register what it made; doing it twice registers once.
 
     Returns:
-        what `upheld.registry.register` answered.
+        what `upheld.registry.runs.register` answered.
 
     Raises:
         Refused: the push or the registration failed.
@@ -220,7 +220,7 @@ def register(folder: Path, store: Path) -> dict[str, Any]:
         if _dvc(["push"], folder, store, tell):
             raise Refused("dvc push failed, so the version could not be rebuilt from its lineage; nothing was registered", 1)
         arguments = ["--workspace", str(folder), "--store", str(store), "--result", str(answer)]
-        workspace.call(["upheld.registry.register", *arguments], folder, store, tell)
+        workspace.call(["upheld.registry.runs.register", *arguments], folder, store, tell)
     registered: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return registered
 

@@ -50,7 +50,7 @@ def weekly_calibration() -> None:
         reports = store_of(ROOT) / "weekly"
         before, in_force, out = state_before(reports, week), reports / "in_force" / f"{week}.json", reports / week
         champion = in_force.with_suffix(".champion.json")
-        upheld("upheld.registry.in_force", ["--week", week, "--out", str(in_force), "--champion", str(champion)])
+        upheld("upheld.registry.production.in_force", ["--week", week, "--out", str(in_force), "--champion", str(champion)])
         now = json.loads(champion.read_text(encoding="utf-8"))["model_version"] or "none" if champion.exists() else None
         carried = [] if before is None else ["--state", str(before)]
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
@@ -65,7 +65,7 @@ def weekly_calibration() -> None:
         ti = get_current_context()["ti"]
         with tempfile.TemporaryDirectory(prefix="upheld-propose-") as scratch:
             result = Path(scratch) / "result.json"
-            upheld("upheld.registry.propose", ["--report", ti.xcom_pull(task_ids="report")["out"], "--result", str(result)])
+            upheld("upheld.registry.production.weekly", ["--report", ti.xcom_pull(task_ids="report")["out"], "--result", str(result)])
             told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         if told["status"] == "nothing":
             ti.xcom_push(key="return_value", value=told)

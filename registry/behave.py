@@ -28,7 +28,9 @@ from upheld.evaluation.thresholds.operating_point import OperatingPoint, operati
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.posts import post_features
-from upheld.registry import mlflow_store, serve, verified
+from upheld.registry import score
+from upheld.registry.approvals import verified
+from upheld.registry.tracking import mlflow_store
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline import stage1
 
@@ -49,7 +51,7 @@ class Model:
 def appoint(store: Path, reference: str) -> Model:
     """Load a registered version with the thresholds pinned to it. Raises as `serve.resolve`, `verified.bundle` and `pipeline.load`."""
     registry = mlflow_store.connect(store, create=False)
-    version, thresholds = serve.resolve(store, registry, reference)
+    version, thresholds = score.resolve(store, registry, reference)
     content = Thresholds.read(verified.thresholds(store, registry, thresholds))
     return Model(pipeline.load(verified.bundle(store, registry, version)), version.label, thresholds.label, content)
 

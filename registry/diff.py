@@ -13,8 +13,8 @@ from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.params.params import flatten
 from upheld.common.terminal import console
 from upheld.feature_store.decisions.thresholds import BOUNDED, Thresholds
-from upheld.registry import mlflow_store
-from upheld.registry.mlflow_store import Registry, Version
+from upheld.registry.tracking import mlflow_store
+from upheld.registry.tracking.mlflow_store import Registry, Version
 
 Change = dict[str, Any]
 

@@ -98,7 +98,7 @@ def free_port() -> int:
 def start(root: Path, store: Path) -> subprocess.Popen[str]:
     ports = ["--airflow-port", str(free_port()), "--mlflow-port", str(free_port())]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "UPHELD"))}
-    command = [sys.executable, "-m", "upheld.registry.up", *ports, "--store", str(store), "--json"]
+    command = [sys.executable, "-m", "upheld.registry.servers.up", *ports, "--store", str(store), "--json"]
     return subprocess.Popen(command, cwd=root, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from upheld.registry import register
+from upheld.registry.runs import register
 from upheld.training.pipeline import bundle as pipeline
 
 

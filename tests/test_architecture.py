@@ -28,7 +28,7 @@ AIRFLOW_FILES = {
 SET_BY_TORCH = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR")
 SET_BY_OPENCV = ("LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH")
 SET_BY_LIBRARIES = (*SET_BY_TORCH, *SET_BY_OPENCV)
-LOADED_BY_MLFLOW = "upheld.registry.pyfunc_pipeline"  # a script in the form of a module: MLflow runs it to load a registered model
+LOADED_BY_MLFLOW = "upheld.registry.tracking.pyfunc_pipeline"  # a script in the form of a module: MLflow runs it to load a registered model
 
 
 def module_name(path: Path) -> str:

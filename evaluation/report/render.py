@@ -39,7 +39,7 @@ def markdown(story: Mapping[str, Any]) -> str:
 
 
 def first_screen(story: Mapping[str, Any]) -> str:
-    """The report's first screen as a part of a question to a person (registry/proposal.py), with headings from the third level on. Failed
+    """The report's first screen as a part of a question to a person (registry/production/proposal.py), with headings from the third level on. Failed
     checks are not in it: the question's own part on the gate lists each with what the labels say of it."""
     page = _environment().get_template("first_screen.md.j2")
     return visible(page.render(story=story, heading="###", with_stops=False), KEPT)

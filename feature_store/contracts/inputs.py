@@ -96,12 +96,12 @@ def read_inputs(path: Path) -> Inputs:
     try:
         return Inputs.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise BadUse(f"{path}: cannot be read ({error.strerror}); `python -m upheld.registry.pin` writes it") from error
+        raise BadUse(f"{path}: cannot be read ({error.strerror}); `python -m upheld.registry.runs.pin` writes it") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise BadUse(
-            f"{path}: key {key}: {first['msg']}, got {first['input']!r}; `python -m upheld.registry.pin` writes it anew"
+            f"{path}: key {key}: {first['msg']}, got {first['input']!r}; `python -m upheld.registry.runs.pin` writes it anew"
         ) from error
     except ValueError as error:
-        raise BadUse(f"{path}: not valid JSON ({error}); `python -m upheld.registry.pin` writes it anew") from error
+        raise BadUse(f"{path}: not valid JSON ({error}); `python -m upheld.registry.runs.pin` writes it anew") from error

@@ -1,6 +1,6 @@
 """Where the stages of the graph leave their files in a workspace: one constant for each output in dvc.yaml, relative to its folder.
 
-What a stage reads is another stage's output, or INPUTS, which `python -m upheld.registry.pin` writes before the graph runs.
+What a stage reads is another stage's output, or INPUTS, which `python -m upheld.registry.runs.pin` writes before the graph runs.
 """
 
 from pathlib import Path

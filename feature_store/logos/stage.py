@@ -116,7 +116,7 @@ def _summary(report: dict[str, Any]) -> str:
 
 @command("logo_data")
 def main(
-    inputs: Annotated[Path, typer.Option(help="JSON that `python -m upheld.registry.pin` wrote.")] = INPUTS,
+    inputs: Annotated[Path, typer.Option(help="JSON that `python -m upheld.registry.runs.pin` wrote.")] = INPUTS,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = LOGO_DATASET,
     about: Annotated[Path, typer.Option(help="Folder to write: what the dataset was made of.")] = LOGO_DATASET_REPORT,
     asked: ParamOptions = PARAM_OPTIONS,

@@ -94,7 +94,7 @@ def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
     try:
         rows = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
     except (OSError, pa.ArrowInvalid) as error:
-        raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.pin` exports the champion's bundle") from error
+        raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.runs.pin` exports the champion's bundle") from error
     return rows
 
 
@@ -125,7 +125,7 @@ def _positive(cells: list[dict[str, int]]) -> str:
 
 @command("snapshot")
 def main(
-    inputs: Annotated[Path, typer.Option(help="JSON that `python -m upheld.registry.pin` wrote.")] = INPUTS,
+    inputs: Annotated[Path, typer.Option(help="JSON that `python -m upheld.registry.runs.pin` wrote.")] = INPUTS,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = SNAPSHOT,
     features: Annotated[Path | None, typer.Option(help="JSON to write: coverage and drift [features.json beside --out].")] = None,
     asked: ParamOptions = PARAM_OPTIONS,

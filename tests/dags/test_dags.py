@@ -93,7 +93,7 @@ def features_read() -> set[str]:
     """`section.key`, or `section` where it is passed on as a whole: all that feature extraction and pinning name of the parameters."""
     modules = [
         "upheld.feature_store.extraction.command",
-        "upheld.registry.pin",
+        "upheld.registry.runs.pin",
         *(path.partition(":")[0] for path in catalogue.EXTRACTORS.values()),
     ]
     raw = yaml.safe_load((REPOSITORY / "params.yaml").read_text())

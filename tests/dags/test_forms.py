@@ -55,7 +55,7 @@ def submitted(page: Page, airflow: Airflow, dag: str) -> dict[str, Any]:
 def test_the_task_log_of_a_command_line_run_is_on_its_page(airflow: Airflow) -> None:
     """Without values to pin the toy's run fails after its first tasks, which is enough to be read."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "UPHELD"))}
-    command = [sys.executable, "-m", "upheld.registry.retrain", "--store", str(airflow.store)]
+    command = [sys.executable, "-m", "upheld.registry.runs.retrain", "--store", str(airflow.store)]
     done = subprocess.run(command, cwd=airflow.store.parent / "repository", env=inherited, capture_output=True, text=True)
     assert "pin: the ledger holds nothing yet" in done.stderr
     (run,) = runs_of(airflow, "retrain")

@@ -13,7 +13,8 @@ import pytest
 from airflow_servers import CHROMIUM, Airflow, page_of, run_path, wait_for
 from playwright.sync_api import Page, expect
 
-from upheld.registry import mlflow_store, promote
+from upheld.registry.production import promote
+from upheld.registry.tracking import mlflow_store
 
 MOVED = {"describe": "success", "approve": "success", "approve_held": "skipped", "record": "success", "ask_again": "skipped"}
 MOVED_HELD = MOVED | {"approve": "skipped", "approve_held": "success"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from upheld.registry import airflow_home
+from upheld.registry.servers import airflow_home
 
 
 def run(toy: Any, minute: int, conf: dict[str, str]) -> dict[str, Any]:

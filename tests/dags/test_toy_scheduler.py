@@ -24,13 +24,13 @@ def ask(address: str, method: str, body: object, token: str = "") -> Any:
 @pytest.mark.timeout(1200)
 def test_a_live_scheduler_takes_the_run(toy: Any) -> None:
     ports = ["--airflow-port", str(free_port()), "--mlflow-port", str(free_port())]
-    with toy.start("upheld.registry.up", *ports, "--store", str(toy.store), "--json") as up:
+    with toy.start("upheld.registry.servers.up", *ports, "--store", str(toy.store), "--json") as up:
         try:
             told = json.loads(up.stdout.readline())
             login = {"username": told["username"], "password": told["password"]}
             token = ask(f"{told['airflow']}/auth/token", "POST", login)["access_token"]
             ask(f"{told['airflow']}/api/v2/dags/retrain", "PATCH", {"is_paused": False}, token)
-            done = toy.call("upheld.registry.retrain", "--store", str(toy.store), "--set", "seed=11", "--json")
+            done = toy.call("upheld.registry.runs.retrain", "--store", str(toy.store), "--set", "seed=11", "--json")
             assert done.returncode == 0, done.stderr
             finished = json.loads(done.stdout)
             assert {name: result["status"] for name, result in finished["tasks"].items()} == {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from upheld.registry import airflow_home
+from upheld.registry.servers import airflow_home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from upheld.registry import runs
+from upheld.registry.runs import history as runs
 
 ROOT = Path(__file__).resolve().parents[2]
 # Each is read on its own, after `make demo`; in this order the fewest stages run again.
@@ -19,7 +19,7 @@ NOT_RUN = {
     "make demo": "the store is what it made",
     "make test": "this runs within the tests",
     "make setup": "the tests run in what it installed",
-    ".venv/bin/upheld up": "serves until it is stopped; tests/registry/test_up.py starts and stops it",
+    ".venv/bin/upheld up": "serves until it is stopped; tests/registry/servers/test_up.py starts and stops it",
 }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from upheld.registry import mlflow_store
+from upheld.registry.tracking import mlflow_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

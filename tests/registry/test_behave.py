@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from upheld.evaluation import behaviour_files
-from upheld.registry import behave, register
+from upheld.registry import behave
+from upheld.registry.runs import register
 from upheld.training.pipeline import bundle as pipeline
 
 PARAMS = str(Path(__file__).resolve().parents[2] / "params.yaml")

@@ -1,4 +1,4 @@
-"""Stands in for registry/pin.py: the store's `values.json`, or a refusal without it."""
+"""Stands in for registry/runs/pin.py: the store's `values.json`, or a refusal without it."""
 
 import argparse
 import sys

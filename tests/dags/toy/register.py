@@ -1,4 +1,4 @@
-"""Stands in for registry/register.py: answers with the total and the digest of the lock."""
+"""Stands in for registry/runs/register.py: answers with the total and the digest of the lock."""
 
 import argparse
 import hashlib

@@ -1,0 +1,1 @@
+"""Who approved what: the log of answers, and what it vouches for."""

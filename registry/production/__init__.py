@@ -1,0 +1,1 @@
+"""What is in production, and every way to change it."""

@@ -1,0 +1,142 @@
+"""A change of what is in production, as the person who approves it must see it before."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from upheld.common.errors import BadUse
+from upheld.evaluation import behaviour_files
+from upheld.evaluation.report import files
+from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions.thresholds import Thresholds
+from upheld.registry.approvals import log as approval_log
+from upheld.registry.approvals import verified
+from upheld.registry.approvals.log import Pair
+from upheld.registry.production import champion, proposal_text, volumes
+from upheld.registry.tracking import mlflow_store
+from upheld.registry.tracking.mlflow_store import Registry, Version
+
+FIRST_SCREEN = f"evaluation/{files.FIRST_SCREEN}"
+
+
+def choose(store: Path, registry: Registry, model: str | None, thresholds: str | None) -> tuple[Version, Version]:
+    """The model and thresholds that are asked for.
+
+    Args:
+        store: folder with the record of approvals.
+        registry: open registry.
+        model: version or alias; None takes the champion where thresholds are named, else the challenger.
+        thresholds: version; None takes those of the model.
+
+    Returns:
+        (model, thresholds pinned to it).
+
+    Raises:
+        BadUse: no such version, or the thresholds belong to another model.
+        FailedWork: the champion is meant, and nobody approved what its alias names.
+    """
+    if model is None and thresholds:
+        champion.in_production(store, registry)
+    chosen = mlflow_store.resolve(registry, mlflow_store.MODEL, model or (champion.ALIAS if thresholds else champion.CHALLENGER))
+    if thresholds is None:
+        return chosen, champion.thresholds_of(store, registry, chosen)
+    bounds = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, thresholds)
+    pinned_to = bounds.tags.get("upheld.model_version")
+    if pinned_to != chosen.label:
+        raise BadUse(f"{bounds.label} belongs to {pinned_to}, not to {chosen.label}; a threshold never passes to another model's scale")
+    return chosen, bounds
+
+
+def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any]:
+    """Describe a change.
+
+    Args:
+        store: folder with the registry.
+        model, thresholds: as `choose` takes them.
+
+    Returns:
+        {"status": "ask" or "nothing", "model", "thresholds", "instead_of", "held", "subject", "body"}: the two numbers as text, what
+        is in production, whether the gate holds it, and Markdown; "nothing" where this is in production already.
+
+    Raises:
+        BadUse: as `choose`.
+        FailedWork: as `choose`, or files are not those that were registered.
+    """
+    registry = mlflow_store.connect(store, create=False)
+    champion.settle(store, registry)
+    chosen, bounds = choose(store, registry, model, thresholds)
+    now = champion.current(registry)
+    answer = {"model": str(chosen.number), "thresholds": str(bounds.number), "instead_of": str(now), "held": False}
+    if now == champion.approved(store) == Pair(chosen.number, bounds.number):
+        return answer | {
+            "status": "nothing",
+            "subject": "Nothing to approve",
+            "body": f"{chosen.label} with {bounds.label} is in production.",
+        }
+    verified.bundle(store, registry, chosen)
+    why_held = champion.held(store, chosen, bounds)
+    told = bounds if chosen.number == now.model else chosen  # whose report to read
+    behaviour = behaviour_files.load(behaviour_files.folder_of(store, chosen.label))
+    body = [
+        *proposal_text.unexplained(now, champion.approved(store)),
+        *_body(store, registry, chosen, told, bounds, now, bool(why_held)),
+        *proposal_text.frozen(freeze_log.frozen(store)),
+        *proposal_text.behaviour(chosen.number, behaviour),
+        *proposal_text.answers(approval_log.read(store)),
+        *_where(registry, told),
+    ]
+    subject = _subject(chosen, bounds, now, why_held)
+    return answer | {"status": "ask", "held": bool(why_held), "subject": subject, "body": "\n".join(body)}
+
+
+def _subject(model: Version, thresholds: Version, now: Pair, why_held: list[str]) -> str:
+    what = f"{model.label} with {thresholds.label}" if model.number != now.model else f"{thresholds.label} for the champion {model.label}"
+    warning = "HELD by the gate" if why_held else "The gate agrees"
+    synthetic = " Synthetic data." if thresholds.tags.get("upheld.synthetic") == "true" else ""
+    return f"Put {what} into production in place of {now}? {warning}.{synthetic}"
+
+
+def _body(store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, held: bool) -> Iterator[str]:
+    there = mlflow_store.run_files(registry, told.run_id, "evaluation")
+    in_force = _in_force(store, registry, now)
+    proposed = Thresholds.read(verified.thresholds(store, registry, bounds))
+    metrics = None
+    if "evaluation/metrics.parquet" in there:
+        metrics = pd.read_parquet(mlflow_store.run_artifact(registry, told.run_id, "evaluation/metrics.parquet"))
+    if held:
+        yield "**The gate holds this.** Approving it needs a reason of at least 10 characters; it stays on record.\n"
+    yield from proposal_text.volumes(volumes.of_change(store, registry, model, told, bounds, now, in_force))
+    if "evaluation/gate.json" in there:
+        gate = json.loads(mlflow_store.run_artifact(registry, told.run_id, "evaluation/gate.json").read_text(encoding="utf-8"))
+        yield from proposal_text.gate(gate, metrics)
+    if told is model and metrics is not None:
+        yield from proposal_text.comparison(metrics, _compared_with(model), now.model)
+    yield from proposal_text.thresholds(in_force, proposed)
+    yield "## The report\n"
+    if FIRST_SCREEN in there:
+        yield mlflow_store.run_artifact(registry, told.run_id, FIRST_SCREEN).read_text(encoding="utf-8").strip() + "\n"
+    else:
+        yield f"{told.label} was registered before its report had a {files.FIRST_SCREEN} of its own: open the whole report.\n"
+
+
+def _where(registry: Registry, told: Version) -> Iterator[str]:
+    """Where the whole report is."""
+    if "evaluation/report.html" in mlflow_store.run_files(registry, told.run_id, "evaluation"):
+        page = mlflow_store.artifact_page(registry, told.run_id, "evaluation/report.html")
+        yield proposal_text.where(page, mlflow_store.artifact_file(registry, told.run_id, "evaluation/report.html"), told.run_id)
+
+
+def _compared_with(model: Version) -> int | None:
+    """Number of the champion that the model was compared with when it was evaluated."""
+    recorded = json.loads(model.tags.get("upheld.champion", "null"))
+    return None if recorded is None else int(recorded["version"])
+
+
+def _in_force(store: Path, registry: Registry, now: Pair) -> Thresholds | None:
+    if now.thresholds is None:
+        return None
+    version = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(now.thresholds))
+    return Thresholds.read(verified.thresholds(store, registry, version))

@@ -1,0 +1,1 @@
+"""Runs of the graph: pin, retrain, register, history."""

@@ -1,0 +1,153 @@
+"""Register what a retrain made: one MLflow run, one model version, one version of its thresholds, alias `challenger`.
+
+usage: python -m upheld.registry.runs.register --workspace store/runs/RUN --store store --result result.json
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+import yaml
+
+from upheld.common import files as atomic
+from upheld.common.command import STORE_FOLDER, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.common.params.params import flatten
+from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import workspace as paths
+from upheld.feature_store.contracts.snapshot import MANIFEST_FILE, read_manifest
+from upheld.registry.tracking import mlflow_store
+from upheld.registry.tracking.mlflow_store import Registry, Version
+
+ALIAS = "challenger"
+EVIDENCE: tuple[tuple[str | Path, str], ...] = (
+    ("dvc.lock", ""),
+    ("dvc.yaml", ""),
+    ("params.yaml", ""),
+    ("run.json", ""),
+    (paths.INPUTS, ""),
+    (paths.SNAPSHOT / MANIFEST_FILE, ""),
+    (paths.CALIBRATION, "calibration"),
+    (paths.EVALUATION, "evaluation"),
+    *((paths.LOGO_EVALUATION / name, "logo_evaluation") for name in ("logo.json", "metrics.parquet", "confusion.parquet")),
+)
+NEEDED: tuple[str | Path, ...] = (
+    *(name for name, _ in EVIDENCE),
+    paths.THRESHOLDS,
+    paths.GATE,
+    paths.METRICS,
+    paths.LOGO_DATASET / "dataset.json",
+)
+
+
+def run(workspace: Path, store: Path) -> dict[str, Any]:
+    """Register the finished workspace; a second call for the same `dvc.lock` finds what the first one registered.
+
+    Args:
+        workspace: folder in which every stage of the graph has run.
+        store: folder with the registry.
+
+    Returns:
+        {"model", "thresholds", "gate", "run_id", "status"}; status is "registered" or "unchanged".
+
+    Raises:
+        FailedWork: a file that lineage needs is missing, or MLflow refuses; the alias does not move then.
+    """
+    missing = [name for name in NEEDED if not (workspace / name).exists()]
+    if missing:
+        raise FailedWork(f"{workspace}: {missing[0]} is missing, so this run has no full lineage; run the graph to its end first")
+    registry = mlflow_store.connect(store)
+    lock_digest = digest.of_file(workspace / "dvc.lock")
+    known = _find(registry, mlflow_store.MODEL, "upheld.dvc_lock_sha256", lock_digest)
+    thresholds = _find(registry, mlflow_store.THRESHOLDS, "upheld.dvc_lock_sha256", lock_digest)
+    if known and thresholds:
+        model, status = known, "unchanged"
+    else:
+        model, thresholds = _register(registry, workspace, store, lock_digest)
+        status = "registered"
+    mlflow_store.point_alias(registry, ALIAS, thresholds)
+    mlflow_store.point_alias(registry, ALIAS, model)
+    return {
+        "model": model.label,
+        "thresholds": thresholds.label,
+        "gate": model.tags["upheld.gate"],
+        "run_id": model.run_id,
+        "status": status,
+    }
+
+
+def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str) -> tuple[Version, Version]:
+    """Everything is logged before the first version exists, so that no version lacks its evidence."""
+    from upheld.training.pipeline import bundle as pipeline  # brings Torch, which a run that is registered already does not need
+
+    manifest = read_manifest(workspace / paths.SNAPSHOT)
+    with tempfile.TemporaryDirectory(dir=store) as scratch:
+        bundle = pipeline.assemble(workspace, Path(scratch) / "bundle")
+        tags = _lineage(workspace, manifest, lock_digest) | {"upheld.bundle_sha256": digest.of_folder(bundle)}
+        with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
+            files = [(workspace / name, folder) for name, folder in EVIDENCE]
+            params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
+            figures = [metrics(workspace / paths.METRICS), metrics(workspace / paths.LOGO_EVALUATION / "metrics.parquet")]
+            mlflow_store.log_facts(registry, run_id, params, figures[0] | figures[1], files)
+            inputs = _read(workspace / paths.INPUTS)
+            for name, about in (("snapshot", manifest), ("logo", _read(workspace / paths.LOGO_DATASET / "dataset.json"))):
+                mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
+            model = mlflow_store.register_bundle(registry, bundle, tags)
+            pinned = {
+                "upheld.model_version": model.label,
+                "upheld.thresholds_sha256": digest.of_file(workspace / paths.THRESHOLDS),
+            }
+            thresholds = mlflow_store.register_thresholds(registry, run_id, tags | pinned)
+    return model, thresholds
+
+
+def _lineage(workspace: Path, manifest: Mapping[str, Any], lock_digest: str) -> dict[str, str]:
+    origin = _read(workspace / "run.json")
+    return {
+        "upheld.dvc_lock_sha256": lock_digest,
+        "upheld.snapshot_sha256": manifest["digest"],
+        "upheld.logo_dataset_sha256": _read(workspace / paths.LOGO_DATASET / "dataset.json")["digest"],
+        "upheld.as_of": str(manifest["as_of"]),
+        "upheld.gate": _read(workspace / paths.GATE)["decision"],
+        "upheld.synthetic": str(bool(manifest["synthetic"])).lower(),
+        "upheld.champion": json.dumps(manifest.get("champion")),
+        **{f"upheld.{key}": str(value) for key, value in origin.items()},
+    }
+
+
+def metrics(path: Path) -> dict[str, float]:
+    """Defined metrics by name `metric/category/language`, of all-group cells; undefined ones stay out, never 0."""
+    table = pd.read_parquet(path)
+    cells = table[table.value.notna() & (table.group_column == "all")]
+    names = cells.metric + "/" + cells.category + "/" + cells.language
+    return dict(zip(names, cells.value.astype(float), strict=True))
+
+
+def _find(registry: Registry, name: str, tag: str, value: str) -> Version | None:
+    return next((version for version in mlflow_store.versions(registry, name) if version.tags.get(tag) == value), None)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@command("register")
+def main(
+    workspace: Annotated[Path, typer.Option(help="Workspace of a finished run.")],
+    store: StoreFolder = STORE_FOLDER,
+    result: Annotated[Path | None, typer.Option(help="JSON to write with what was registered.")] = None,
+) -> None:
+    """Register a finished workspace."""
+    registered = run(workspace, store)
+    if result:
+        atomic.write_json(result, registered)
+    print(json.dumps(registered))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where a store lies, and moving one."""

@@ -1,0 +1,117 @@
+"""Registration: full lineage or nothing, once per content, and what MLflow itself then says."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+from upheld.common.errors import BadUse, FailedWork
+from upheld.registry import diff
+from upheld.registry.runs import register
+from upheld.registry.tracking import mlflow_store
+
+MakeWorkspace = Callable[..., Path]
+
+
+def test_a_run_becomes_one_model_and_its_thresholds_at_alias_challenger(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    workspace = make_workspace("run-1")
+    result = register.run(workspace, tmp_path)
+    assert result["model"] == "upheld-moderation/1"
+    assert result["thresholds"] == "upheld-thresholds/1"
+    assert result["gate"] == "hold"
+    registry = mlflow_store.connect(tmp_path)
+    model = mlflow_store.by_alias(registry, mlflow_store.MODEL, "challenger")
+    thresholds = mlflow_store.by_alias(registry, mlflow_store.THRESHOLDS, "challenger")
+    assert model is not None
+    assert thresholds is not None
+    assert thresholds.tags["upheld.model_version"] == model.label
+    assert model.tags["upheld.dvc_lock_sha256"] == hashlib.sha256(b"lock-1").hexdigest()
+    assert model.tags["upheld.code_commit"] == "abc123"
+    assert model.tags["upheld.dag_id"] == "retrain"
+    assert model.tags["upheld.synthetic"] == "true"
+    assert model.tags["upheld.logo_dataset_sha256"] == "b" * 64
+    assert len(registry.client.search_runs([registry.experiment_id])) == 1
+    assert (mlflow_store.bundle_path(registry, model) / "pipeline.json").exists()
+    assert mlflow_store.thresholds_path(registry, thresholds).exists()
+
+
+def test_what_a_model_requires_is_pinned_and_never_a_package_of_our_own_name(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    register.run(make_workspace("run-1"), tmp_path)
+    registry = mlflow_store.connect(tmp_path)
+    model = mlflow_store.bundle_path(registry, mlflow_store.resolve(registry, mlflow_store.MODEL, "1")).parents[1]
+    required = (model / "requirements.txt").read_text().splitlines()
+    conda, virtualenv = (yaml.safe_load((model / name).read_text()) for name in ("conda.yaml", "python_env.yaml"))
+    assert sorted(conda["dependencies"][-1]["pip"]) == sorted(required)
+    assert virtualenv["dependencies"] == ["-r requirements.txt"]
+    assert {f"{name}=={metadata.version(name)}" for name in ("numpy", "mlflow", "transformers", "pillow")} <= set(required)
+    assert [line for line in required if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line)] == []
+    assert [file.name for file in model.iterdir() if file.suffix in (".txt", ".yaml") and "upheld" in file.read_text().lower()] == []
+    assert "feature_store, training" in yaml.safe_load((model / "MLmodel").read_text())["metadata"]["code"]
+
+
+def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    run_id = register.run(make_workspace("run-1"), tmp_path)["run_id"]
+    registry = mlflow_store.connect(tmp_path)
+    params, metrics = mlflow_store.run_data(registry, run_id)
+    assert params == {"seed": "1", "text.learning_rate": "0.1"}
+    assert metrics == {"roc_auc/spam/en": 0.75, "map_50/logo/all": 0.5}  # undefined stays out, group cells stay in the tables
+    datasets = [given.dataset for given in registry.client.get_run(run_id).inputs.dataset_inputs]
+    assert {dataset.name: dataset.digest for dataset in datasets} == {"snapshot": "e" * 36, "logo": "b" * 36}
+    for name in ("dvc.lock", "params.yaml", "manifest.json", "inputs.json", "evaluation/gate.json", "logo_evaluation/logo.json"):
+        assert mlflow_store.run_artifact(registry, run_id, name).exists()
+
+
+def test_the_same_content_registers_once(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    first = register.run(make_workspace("run-1"), tmp_path)
+    again = register.run(make_workspace("run-2"), tmp_path)
+    assert (first["status"], again["status"]) == ("registered", "unchanged")
+    assert again["model"] == first["model"]
+    assert len(mlflow_store.versions(mlflow_store.connect(tmp_path), mlflow_store.MODEL)) == 1
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["dvc.lock", "data/evaluation/gate.json", "data/snapshot/manifest.json", "data/logo/dataset.json", "data/logo_evaluation/logo.json"],
+)
+def test_without_its_lineage_nothing_is_registered(tmp_path: Path, make_workspace: MakeWorkspace, lost: str) -> None:
+    workspace = make_workspace("run-1")
+    (workspace / lost).unlink()
+    with pytest.raises(FailedWork):
+        register.run(workspace, tmp_path)
+    assert mlflow_store.versions(mlflow_store.connect(tmp_path), mlflow_store.MODEL) == []
+
+
+def test_a_failed_logging_moves_no_alias_and_marks_the_run_failed(
+    tmp_path: Path, make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(mlflow_store, "log_facts", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        register.run(make_workspace("run-1"), tmp_path)
+    registry = mlflow_store.connect(tmp_path)
+    assert mlflow_store.by_alias(registry, mlflow_store.MODEL, "challenger") is None
+    assert [run.info.status for run in registry.client.search_runs([registry.experiment_id])] == ["FAILED"]
+
+
+def test_diff_shows_what_changed_and_nothing_else(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    register.run(make_workspace("run-1"), tmp_path)
+    register.run(make_workspace("run-2", lock="lock-2", threshold=None, learning_rate=0.2), tmp_path)
+    changes = diff.run(tmp_path, "1", "challenger")
+    assert changes["params"] == [{"key": "text.learning_rate", "first": "0.1", "second": "0.2"}]
+    assert changes["thresholds"] == [{"key": "spam.auto_remove", "first": 0.9, "second": None}]
+    assert changes["metrics"] == []
+    assert changes["data"] == []
+
+
+def test_unknown_version_lists_what_there_is(tmp_path: Path, make_workspace: MakeWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
+    register.run(make_workspace("run-1"), tmp_path)
+    with pytest.raises(BadUse, match="versions here: 1"):
+        diff.run(tmp_path, "1", "7")
+    assert diff.main(["1", "7", "--store", str(tmp_path)]) == 2
+    assert "versions here: 1" in capsys.readouterr().err
