@@ -5,7 +5,7 @@ QUICK ?=
 VENV := .venv
 TASTE := .venv-taste
 BIN := $(VENV)/bin
-# As dags/process.py sets it for stages: threads that wait sleep, and memory once had is kept.
+# As dags/runner/process.py sets it for stages: threads that wait sleep, and memory once had is kept.
 export OMP_WAIT_POLICY := PASSIVE
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 export MALLOC_TRIM_THRESHOLD_ := 8000000000

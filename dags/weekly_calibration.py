@@ -15,9 +15,9 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from upheld.dags.assets import LEDGER
-from upheld.dags.process import interpreter
-from upheld.dags.stages import call, store_of
+from upheld.dags.runner.assets import LEDGER
+from upheld.dags.runner.process import interpreter
+from upheld.dags.runner.tasks import call, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
 WEEK = Param(

@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Failure:
-    """What dags/run_stage.py leaves where a task failed: which one, why, and its exit code (1 failed, 2 bad use, 75 killed)."""
+    """What dags/runner/run_stage.py leaves where a task failed: which one, why, and its exit code (1 failed, 2 bad use, 75 killed)."""
 
     task: str
     message: str

@@ -62,7 +62,7 @@ def _airflow(
     started: datetime, conf: dict[str, Any], environment: dict[str, str], log: Path, scratch: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process that runs the DAG, in a group of its own, so that an interrupt ends it with everything it started."""
-    argv = [sys.executable, "-m", "upheld.dags.run_now", "retrain", "--at", started.isoformat(), "--conf", json.dumps(conf)]
+    argv = [sys.executable, "-m", "upheld.dags.runner.run_now", "retrain", "--at", started.isoformat(), "--conf", json.dumps(conf)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*argv, "--result", str(scratch / "ended.json")],

@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from upheld.common.errors import FailedWork
-from upheld.dags.process import die_with_parent
+from upheld.dags.runner.process import die_with_parent
 
 HOST = "127.0.0.1"
 STOP_TIMEOUT_S = 20.0

@@ -56,7 +56,7 @@ class Toy:
         """Run one task of the runner; its exit code and result."""
         answer = self.store / "answer.json"
         answer.unlink(missing_ok=True)
-        done = self.call("upheld.dags.run_stage", task, *arguments, "--store", str(self.store), "--result", str(answer))
+        done = self.call("upheld.dags.runner.run_stage", task, *arguments, "--store", str(self.store), "--result", str(answer))
         return done.returncode, json.loads(answer.read_text())
 
     def prepare(self, run_id: str, params: dict[str, Any] | None = None, **facts: str) -> tuple[int, dict[str, Any]]:

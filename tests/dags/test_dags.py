@@ -13,7 +13,7 @@ import pytest
 import yaml
 from import_closure import closure, source
 
-from upheld.dags import run_stage
+from upheld.dags.runner import run_stage
 from upheld.feature_store.extractors import catalogue
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from upheld.dags import graph
+from upheld.dags.runner import graph
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from upheld.dags import process, run_stage
-from upheld.dags.workspace import Refused
+from upheld.dags.runner import process, run_stage
+from upheld.dags.runner.workspace import Refused
 
 STAGES = ("copy", "double", "total")
 
@@ -134,7 +134,7 @@ def test_killing_the_runner_kills_the_trainer_and_the_next_try_ends_as_if_nothin
     toy.prepare("one")
     toy.stage("copy", "one")
     arguments = ["--workspace", str(toy.workspace("one")), "--store", str(toy.store), "--result", str(toy.store / "none.json")]
-    with toy.start("upheld.dags.run_stage", "stage", "double", *arguments) as runner:
+    with toy.start("upheld.dags.runner.run_stage", "stage", "double", *arguments) as runner:
         _wait_for((toy.store / "pid").exists)
         trainer = int((toy.store / "pid").read_text())
         runner.send_signal(signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_a_killed_trainer_may_be_tried_again(toy: Any) -> None:
     toy.prepare("one")
     toy.stage("copy", "one")
     arguments = ["--workspace", str(toy.workspace("one")), "--store", str(toy.store), "--result", str(toy.store / "r.json")]
-    with toy.start("upheld.dags.run_stage", "stage", "double", *arguments) as runner:
+    with toy.start("upheld.dags.runner.run_stage", "stage", "double", *arguments) as runner:
         _wait_for((toy.store / "pid").exists)
         os.kill(int((toy.store / "pid").read_text()), signal.SIGKILL)
         runner.communicate()

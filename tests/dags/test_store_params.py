@@ -13,7 +13,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 OWN = "seed: 11\nlogo: {epochs: 4}\n"
 FORM = (
-    "import json, sys; from pathlib import Path; from upheld.dags.stages import form; "
+    "import json, sys; from pathlib import Path; from upheld.dags.runner.tasks import form; "
     "print(json.dumps({key: param.value for key, param in form(Path('.').absolute()).items()}))"
 )
 

@@ -16,7 +16,15 @@ def run(toy: Any, minute: int, conf: dict[str, str]) -> dict[str, Any]:
     environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(toy.root / "dags")
     at = f"2026-10-05T00:{minute:02d}:00+00:00"
     done = toy.call(
-        "upheld.dags.run_now", "ingest_review_outcomes", "--at", at, "--conf", json.dumps(conf), "--result", str(ended), **environment
+        "upheld.dags.runner.run_now",
+        "ingest_review_outcomes",
+        "--at",
+        at,
+        "--conf",
+        json.dumps(conf),
+        "--result",
+        str(ended),
+        **environment,
     )
     return json.loads(ended.read_text()) | {"code": done.returncode, "said": done.stdout + done.stderr}
 

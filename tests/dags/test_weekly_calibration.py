@@ -45,7 +45,7 @@ def test_a_run_calls_the_command_for_its_week(toy: Any) -> None:
     def run(minute: int, week: str) -> dict[str, Any]:
         at = f"2026-10-26T00:{minute:02d}:00+00:00"
         conf = json.dumps({"week": week})
-        toy.call("upheld.dags.run_now", "weekly_calibration", "--at", at, "--conf", conf, "--result", str(ended), **environment)
+        toy.call("upheld.dags.runner.run_now", "weekly_calibration", "--at", at, "--conf", conf, "--result", str(ended), **environment)
         return json.loads(ended.read_text())["tasks"]
 
     nothing_in_production = {"report": "success", "propose": "skipped", "ask": "skipped"}

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from upheld.dags import graph, run_stage, workspace
+from upheld.dags.runner import graph, run_stage, workspace
 
 # JSON schema types of the trigger form. A parameter that is null by default may become any single value.
 FORM_TYPES: dict[type, str | list[str]] = {
@@ -97,7 +97,7 @@ def run_task(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
 
     Args:
         root: repository.
-        arguments: of `dags/run_stage.py`, without store and result.
+        arguments: of `dags/runner/run_stage.py`, without store and result.
 
     Returns:
         the runner's result: paths and digests.
@@ -110,7 +110,9 @@ def run_task(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="upheld-task-") as scratch:
         answer = Path(scratch) / "result.json"
-        code = call(root, ["upheld.dags.run_stage", *arguments, "--store", str(store_of(root)), "--result", str(answer)], sys.executable)
+        code = call(
+            root, ["upheld.dags.runner.run_stage", *arguments, "--store", str(store_of(root)), "--result", str(answer)], sys.executable
+        )
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {"error": f"exit code {code}"}
     if code == -signal.SIGTERM:  # so Airflow ends a task; of an exit it logs one line, of an exception the way there too
         raise SystemExit("stopped: a person ended this run, or the machine is going down")

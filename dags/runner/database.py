@@ -1,6 +1,6 @@
 """Airflow's metadata database as our DAGs need it: its tables, and a pool for every `meta.pool` of `dvc.yaml`.
 
-usage: python -m upheld.dags.database
+usage: python -m upheld.dags.runner.database
 """
 
 import logging
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from upheld import ROOT
-from upheld.dags import graph
+from upheld.dags.runner import graph
 
 SLOTS = 1  # stages of one pool share what it stands for (memory, the accelerator), so they run one after the other
 

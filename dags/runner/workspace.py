@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from upheld.dags import graph, process
+from upheld.dags.runner import graph, process
 
 ROOT_FILES = ("*.py", "*.yaml", "*.toml", "*.lock", ".dvcignore")
 DVC_SETTINGS = """[core]

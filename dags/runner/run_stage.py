@@ -1,9 +1,9 @@
 """The runner behind every task of `retrain`: workspace, one stage through DVC, registration. Knows nothing of Airflow.
 
-usage: python -m upheld.dags.run_stage prepare --root . --store store --run-id ID --params '{"text.epochs": 1}' --result FILE
-       python -m upheld.dags.run_stage features --workspace store/runs/ID --store store --result FILE     then pin, with the same arguments
-       python -m upheld.dags.run_stage stage NAME --workspace store/runs/ID --store store --result FILE
-       python -m upheld.dags.run_stage register --workspace store/runs/ID --store store --result FILE
+usage: python -m upheld.dags.runner.run_stage prepare --root . --store store --run-id ID --params '{"text.epochs": 1}' --result FILE
+       python -m upheld.dags.runner.run_stage features --workspace store/runs/ID --store store --result FILE     then pin, with the same arguments
+       python -m upheld.dags.runner.run_stage stage NAME --workspace store/runs/ID --store store --result FILE
+       python -m upheld.dags.runner.run_stage register --workspace store/runs/ID --store store --result FILE
 """
 
 import argparse
@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from upheld.dags import graph, process, workspace
-from upheld.dags.workspace import Refused
+from upheld.dags.runner import graph, process, workspace
+from upheld.dags.runner.workspace import Refused
 
 # What the task `features` reads of params.yaml, as `params` of dvc.yaml say it of a stage; `pin` reads the same, the other tasks nothing.
 FEATURE_PARAMS = (

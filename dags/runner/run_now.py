@@ -1,6 +1,6 @@
 """Run one DAG from start to end and wait for it, with a run id known beforehand.
 
-usage: python -m upheld.dags.run_now retrain --at 2026-08-31T12:00:00+00:00 --conf '{"text.epochs": 1}' --result FILE
+usage: python -m upheld.dags.runner.run_now retrain --at 2026-08-31T12:00:00+00:00 --conf '{"text.epochs": 1}' --result FILE
 """
 
 import argparse
@@ -14,8 +14,8 @@ from typing import Any
 import pendulum
 
 from upheld import ROOT
-from upheld.dags import database
-from upheld.dags.process import die_with_parent
+from upheld.dags.runner import database
+from upheld.dags.runner.process import die_with_parent
 
 POLL_S = 2.0
 
@@ -39,7 +39,7 @@ def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
     from airflow.dag_processing.dagbag import DagBag
     from airflow.sdk.listener import get_listener_manager
 
-    from upheld.dags.task_logs import TaskLogs
+    from upheld.dags.runner.task_logs import TaskLogs
 
     database.initialise(ROOT)
     moment = pendulum.parse(at)
