@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from upheld.evaluation.cube.bins import bin_of
-from upheld.evaluation.scores import duplicates as score_duplicates
-from upheld.evaluation.scores import selection as score_rows
+from upheld.evaluation.scores import duplicates, selection
 from upheld.evaluation.scores import table as scores
 
 CATEGORIES = ["dangerous_content", "graphic_violence", "hate_speech", "misinformation", "spam"]
@@ -88,14 +87,14 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         table = scores.open_table(path)
         start, cpu_start = time.perf_counter(), time.process_time()
-        cube = score_rows.build_cubes(score_rows.Selection(table, None, {}), (), None, {"none": float(ZONE_PROB.min())})[0][None]
+        cube = selection.build_cubes(selection.Selection(table, None, {}), (), None, {"none": float(ZONE_PROB.min())})[0][None]
         ours, cpu = time.perf_counter() - start, time.process_time() - cpu_start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert cube.num_rows == args.rows
         print(f"ours: {args.rows:,} rows in {ours:.2f} s ({cpu:.2f} s of CPU), {len(cube.keys):,} cells")
         print(f"peak memory {peak / 2**20:.2f} GiB, before counting {before / 2**20:.2f} GiB")
         cpu_start = time.process_time()
-        score_duplicates.refuse(table, None)
+        duplicates.refuse(table, None)
         print(f"no item comes twice: {time.process_time() - cpu_start:.2f} s on the processor")
         peer_rows = min(args.peer_rows, args.rows)
         seconds, cells = count_with_pandas(path, peer_rows)

@@ -30,7 +30,7 @@ from PIL import Image
 from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.decoding.images import decode_square
 from upheld.feature_store.extraction import command as features
@@ -71,7 +71,7 @@ def sentences(count: int) -> list[str]:
 
 def fill_ledger(store: Path, images: Sequence[bytes], texts: Sequence[str]) -> None:
     """A ledger of posts with one picture each, and posts with a text each."""
-    digests = [digest.of_bytes(content) for content in images]
+    digests = [hashing.of_bytes(content) for content in images]
     captions, media = [None] * len(images) + list(texts), [[_medium(name)] for name in digests] + [[]] * len(texts)
     schema = contracts.LEDGER["posts"]
     number = len(captions)

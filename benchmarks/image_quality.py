@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.images import decode_square
 from upheld.training.image.model import ImageModel, predict_image
 from upheld.training.image.stage import fit_image, pictures, prepare
@@ -78,12 +78,12 @@ def read_photos(folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:
         contents = {name: archive.read(name) for name in sorted(archive.namelist())}
     rows = []
     for name, content in contents.items():
-        key = digest.of_bytes(content)
+        key = hashing.of_bytes(content)
         place = int(key[:8], 16) % 18
         split = "test" if place < 6 else "val" if place < 8 else "train"
         present = {group: float(bool(brands[name] & set(members))) for group, members in GROUPS.items()}
         rows.append({"post_id": name, "image_digests": [key], "num_frames": 0, "split": split, **present})
-    return pd.DataFrame(rows), {digest.of_bytes(content): content for content in contents.values()}
+    return pd.DataFrame(rows), {hashing.of_bytes(content): content for content in contents.values()}
 
 
 def features(model: ImageModel, photos: pd.DataFrame, contents: dict[str, bytes]) -> NDArray[np.float32]:

@@ -21,14 +21,14 @@ import pandas as pd
 from PIL import Image
 
 from upheld.common.files import write_json
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.common.params.params import Params
 from upheld.evaluation.logos.metrics import boxes_of, resampled
 from upheld.feature_store.logos.composites import command as logo_compose
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
 from upheld.feature_store.logos.dataset.precision import average_precision
-from upheld.feature_store.logos.sources import merge as logo_merge
+from upheld.feature_store.logos.sources import merge
 from upheld.training.logos import stage as logo
 
 HELD_BACK = ("Apple", "DHL", "Nike", "Starbucks", "Vodafone")
@@ -74,7 +74,7 @@ def dataset_of(arm: str, data: Dataset, marks: Path, out: Path, given: Params) -
         marks = out / "marks"
     num = SHARE * int((base.images["split"] == "train").sum())
     made = logo_compose.run(given, given.seed, marks, str(base.folder), out / "composites", num, out / "store").dataset
-    merged, account = logo_merge.merge([base, made], out / "merged", given.logo_data.max_hash_distance)
+    merged, account = merge.merge([base, made], out / "merged", given.logo_data.max_hash_distance)
     print("merged:", account, logo_dataset.counts(merged)["splits"])
     # Composites do not choose the epoch: all arms are validated on the same kind of photo.
     images = merged.images[~merged.images["composite"] | (merged.images["split"] == "train")].drop(columns="composite")
@@ -96,12 +96,12 @@ def train(arm: str, dataset: Path, marks: Path, out: Path, samples: int, overrid
     """Train one arm and write ARM/result.json: settings, curve on split val, mAP on split test."""
     data, place = logo_dataset.read(dataset), out / arm
     place.mkdir(parents=True, exist_ok=True)
-    given = parameters.load(Path("params.yaml"), overrides)
+    given = params.load(Path("params.yaml"), overrides)
     used = dataset_of(arm, data, marks, place, given)
     num_photos = int((used.images["split"] == "train").sum())
     epochs = max(1, round(samples / num_photos))
     detector = ["logo.detector=yolo"] if arm == "yolo" else []
-    given = parameters.load(Path("params.yaml"), [f"logo.epochs={epochs}", f"logo.patience={epochs}", *detector, *overrides])
+    given = params.load(Path("params.yaml"), [f"logo.epochs={epochs}", f"logo.patience={epochs}", *detector, *overrides])
     logo.run(given, used.folder, place / "model", place / "detections.parquet", place / "store")
     record = json.loads((place / "model" / "metadata.json").read_text(encoding="utf-8"))
     photos, boxes, finds = held_out(data, place)

@@ -15,6 +15,7 @@ RUN uv venv /opt/airflow && \
 COPY docker/mlflow.ini docker/mlflow.ini
 COPY .dvc/config .dvc/config
 COPY .dvcignore dvc.yaml params.yaml ./
+COPY common common
 COPY dags dags
 COPY evaluation evaluation
 COPY feature_store feature_store

@@ -17,6 +17,7 @@ RUN uv venv /opt/ml && \
 
 COPY .dvc/config .dvc/config
 COPY .dvcignore dvc.yaml params.yaml ./
+COPY common common
 COPY dags dags
 COPY evaluation evaluation
 COPY feature_store feature_store

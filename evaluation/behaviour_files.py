@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.evaluation.metrics.rows import ALL
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 TABLE, SUMMARY = "metrics.parquet", "behaviour.json"
 METRICS = ("pass_rate", "flip_rate", "score_shift", "ordered_rate")
@@ -21,7 +21,7 @@ MAX_FAILED = 12  # slices that a report lists; metrics.parquet has them all
 
 def folder_of(store: Path, model_version: str) -> Path:
     """Folder of a model version's results, one folder a suite in it; the name is a digest, since versions may hold any character."""
-    return store / "behaviour" / digest.of_bytes(model_version.encode())[:16]
+    return store / "behaviour" / hashing.of_bytes(model_version.encode())[:16]
 
 
 def write(out: Path, table: pd.DataFrame, told: Mapping[str, Any]) -> None:
@@ -32,9 +32,9 @@ def write(out: Path, table: pd.DataFrame, told: Mapping[str, Any]) -> None:
         table: of `behaviour.measure`.
         told: suite, suite_digest, model_version, thresholds_version, cases, pairs, synthetic and whatever else belongs to it.
     """
-    with atomic.replacing(out / TABLE) as partial:
+    with files.replacing(out / TABLE) as partial:
         table.to_parquet(partial, index=False)
-    atomic.write_json(out / SUMMARY, dict(told))  # last: where it is, everything is
+    files.write_json(out / SUMMARY, dict(told))  # last: where it is, everything is
 
 
 def keep(store: Path, out: Path) -> None:
@@ -42,7 +42,7 @@ def keep(store: Path, out: Path) -> None:
     told = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     kept = folder_of(store, told["model_version"]) / told["suite_digest"][:16]
     for name in (TABLE, SUMMARY):
-        with atomic.replacing(kept / name) as partial:
+        with files.replacing(kept / name) as partial:
             shutil.copyfile(out / name, partial)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.scores import files as score_files
+from upheld.evaluation.scores import files
 from upheld.evaluation.scores.table import Columns
 
 REQUIRED = ("case_id", "text", "language", "functionality", "label", "category")
@@ -31,7 +31,7 @@ def read(path: Path, columns: Columns, violation: str | None = None) -> pd.DataF
     Raises:
         BadUse: a column or a value is missing, a label is neither 0 nor 1, or a case_id comes twice; the message names file and row.
     """
-    cases = pd.concat([_file(file, columns) for file in score_files.find(path)], ignore_index=True)
+    cases = pd.concat([_file(file, columns) for file in files.find(path)], ignore_index=True)
     if cases.empty:
         raise BadUse(f"{path}: no case; expected one row a case")
     cases["language"] = cases["language"].fillna("und")
@@ -43,7 +43,7 @@ def read(path: Path, columns: Columns, violation: str | None = None) -> pd.DataF
 
 
 def _file(file: Path, columns: Columns) -> pd.DataFrame:
-    there = score_files.column_names(file)
+    there = files.column_names(file)
     sources = {name: columns.renames.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     unknown = sorted((columns.renames.keys() | columns.constants.keys()) - sources.keys())
     if unknown:
@@ -53,7 +53,7 @@ def _file(file: Path, columns: Columns) -> pd.DataFrame:
         if wanted and name not in columns.constants and source not in there:
             raise BadUse(f"{file}: no column {source!r} for {name}; it has {', '.join(there[:30])}; map one with --columns {name}=COLUMN")
     found = {name: source for name, source in sources.items() if name not in columns.constants and source in there}
-    parts = [batch.to_pandas() for batch in score_files.batches(file, tuple(dict.fromkeys(found.values())))]
+    parts = [batch.to_pandas() for batch in files.batches(file, tuple(dict.fromkeys(found.values())))]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(found.values()))
     content: dict[str, Any] = {name: _texts(file, rows[source], name) for name, source in found.items()}
     content |= columns.constants

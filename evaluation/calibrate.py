@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, ChampionScores, ColumnNames, Output, ParamOptions, ScoreFile, command
 from upheld.common.params import params
 from upheld.common.terminal import console
@@ -15,8 +15,7 @@ from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
 from upheld.evaluation.thresholds import calibration
 from upheld.evaluation.thresholds import decide as thresholds
-from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.contracts import keyed_hash
+from upheld.feature_store.contracts import hashing, keyed_hash
 from upheld.feature_store.contracts.workspace import CALIBRATION, SCORES
 from upheld.feature_store.decisions.thresholds import Thresholds
 
@@ -77,13 +76,13 @@ def run(
     certified = Thresholds.parse(
         {
             **about,
-            "calibration_digest": digest.of_json(fitted),
+            "calibration_digest": hashing.of_json(fitted),
             "num_labels": len(labelled) - len(fitting),
             "unknown_language": settings.thresholds.unknown_language,  # routing needs it for languages that these labels did not meet
             "categories": decided,
         }
     )
-    atomic.write_json(out / "calibration.json", layer)
+    files.write_json(out / "calibration.json", layer)
     certified.write(out / "thresholds.json")
     return Result(layer, certified)
 

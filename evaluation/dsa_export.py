@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -91,7 +91,7 @@ def run(settings: DsaExport, metrics_file: Path, report_file: Path, out: Path, r
         for metric in INDICATORS
         for said in [_said(cells, (category, language, metric), settings.max_interval, notes[0], notes[1:] if story["synthetic"] else [])]
     ]
-    atomic.write_text(out, _csv(rows))
+    files.write_text(out, _csv(rows))
     return rows
 
 

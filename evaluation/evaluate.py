@@ -35,7 +35,7 @@ from upheld.evaluation.scores import table as scores
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.feature_store.contracts.workspace import EVALUATION, SCORES
 from upheld.feature_store.decisions import calibration as calibration_map
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 
 
@@ -107,7 +107,7 @@ def main(
     """Metrics per category and language, verdicts, gate and report."""
     settings = params.load(*asked)
     given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
-    inputs = replace(given, frozen=tuple(freeze_log.frozen(store).values())) if score_file else of_the_stage(given)
+    inputs = replace(given, frozen=tuple(freezes.frozen(store).values())) if score_file else of_the_stage(given)
     with console().status("Evaluating"):
         result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
     headline = result.report["headline"]

@@ -13,7 +13,7 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import command
 from upheld.common.errors import FailedWork
 from upheld.evaluation import calibrate, evaluate
@@ -80,7 +80,7 @@ def _category(name: str, language: NDArray[np.str_], noise: float, world: np.ran
 def main(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/taste")) -> None:
     """Show what calibrate and evaluate do, on synthetic scores."""
     for name, noise in (("scores", 0.3), ("champion_scores", CHAMPION_NOISE)):
-        with atomic.replacing(out / f"{name}.parquet") as partial:
+        with files.replacing(out / f"{name}.parquet") as partial:
             sample_scores(NUM_POSTS, SEED, noise).to_parquet(partial, index=False)
     table, layer = ["--scores", str(out / "scores.parquet")], out / "calibration"
     thresholds = ["--thresholds", str(layer / "thresholds.json"), "--calibration", str(layer / "calibration.json")]

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from upheld.common import files as atomic
-from upheld.common import post_progress as progress
+from upheld.common import files, post_progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -25,7 +24,7 @@ from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
 from upheld.evaluation.scores import table as scores
 from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.posts import post_features
 from upheld.registry import score
@@ -89,7 +88,7 @@ def run(
         "thresholds_version": model.thresholds_version,
         "synthetic": model.pipeline.synthetic,
         "suite": suite.name,
-        "suite_digest": digest.of_json(cases.where(cases.notna(), None).to_dict("records")),
+        "suite_digest": hashing.of_json(cases.where(cases.notna(), None).to_dict("records")),
         "cases": len(cases),
         "pairs": len(behaviour.paired(judged)),
         "unpaired": len(lost),
@@ -109,8 +108,8 @@ def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
     posts["has_link"] = [post_features.has_link(text) for text in cases["text"]]
     posts["image_digests"] = [[] for _ in range(len(cases))]
     posts["prior_removals"] = 0
-    with progress.bars() as shown:
-        probs = model.predict(posts, stage1.NO_MEDIA, progress.reporter(shown, "score", len(posts)))
+    with post_progress.bars() as shown:
+        probs = model.predict(posts, stage1.NO_MEDIA, post_progress.reporter(shown, "score", len(posts)))
     return probs.set_index("post_id")
 
 
@@ -130,9 +129,9 @@ def _flagged_from(point: OperatingPoint) -> dict[str, Any]:
 
 
 def _write(out: Path, table: pd.DataFrame, judged: pd.DataFrame, told: dict[str, Any]) -> None:
-    with atomic.replacing(out / "cases.parquet") as partial:
+    with files.replacing(out / "cases.parquet") as partial:
         judged[CASE_COLUMNS].to_parquet(partial, index=False)
-    atomic.write_text(out / "behaviour.md", markdown(table, told))
+    files.write_text(out / "behaviour.md", markdown(table, told))
     behaviour_files.write(out, table, told)
 
 

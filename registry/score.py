@@ -15,7 +15,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.posts import author_history
@@ -59,7 +59,7 @@ def appoint(store: Path, reference: str | None) -> score.Judge:
     registry = mlflow_store.connect(store, create=False)
     model, thresholds = resolve(store, registry, reference)
     content = Thresholds.read(verified.thresholds(store, registry, thresholds))
-    frozen = sorted(set(freeze_log.frozen(store)) & set(content.categories))  # a model removes nothing of what it does not predict
+    frozen = sorted(set(freezes.frozen(store)) & set(content.categories))  # a model removes nothing of what it does not predict
     return score.appoint(verified.bundle(store, registry, model), content, model.label, thresholds.label, frozen)
 
 

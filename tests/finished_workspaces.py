@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from upheld.registry.runs import register
-from upheld.training.pipeline import bundle as pipeline
+from upheld.training.pipeline import bundle
 
 
 def thresholds_json(threshold: float | None, outcome: str = "certified", calibration: str | None = "c" * 64) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def assemble(workspace: Path, out: Path) -> Path:
 def register_two_that_pass_and_one_that_is_held(store: Path) -> None:
     """Models 1 and 2 pass the gate; it holds model 3, which removes nothing automatically."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "assemble", assemble)
+        patch.setattr(bundle, "assemble", assemble)
         register.run(write_workspace(store / "runs/run-1", lock="1", gate="promote"), store)
         register.run(write_workspace(store / "runs/run-2", lock="2", gate="promote", champion=1, threshold=0.8), store)
         register.run(write_workspace(store / "runs/run-3", lock="3", champion=1, threshold=None), store)

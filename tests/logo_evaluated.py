@@ -11,9 +11,9 @@ from score_worlds import settings
 
 from upheld.evaluation.logos import inputs as logo_inputs
 from upheld.evaluation.logos import metrics as logo_metrics
-from upheld.evaluation.logos import one_shot as logo_one_shot
+from upheld.evaluation.logos import one_shot
 from upheld.evaluation.logos import stage as logo_evaluate
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 
 COLOURS = ((220, 40, 40), (40, 60, 220), (30, 150, 60))
@@ -23,9 +23,9 @@ DETECTIONS = ["image", "brand", "confidence", *CORNERS]
 
 def few_resamples(patch: pytest.MonkeyPatch) -> None:
     """Intervals of a tenth of the resamples, where their width is not what a test is about."""
-    for module in (logo_metrics, logo_one_shot):
+    for module in (logo_metrics, one_shot):
         patch.setattr(module, "NUM_RESAMPLES", 20)
-    patch.setattr(logo_one_shot, "NUM_PERMUTATIONS", 40)
+    patch.setattr(one_shot, "NUM_PERMUTATIONS", 40)
 
 
 def dataset(folder: Path, brands=("acorn", "birch", "cedar"), num_photos: int = 150, synthetic: bool = False) -> logo_dataset.Dataset:
@@ -43,7 +43,7 @@ def dataset(folder: Path, brands=("acorn", "birch", "cedar"), num_photos: int = 
             pixels[y : y + side, x : x + side] = COLOURS[place % len(COLOURS)]
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
-        name = digest.of_bytes(buffer.getvalue())
+        name = hashing.of_bytes(buffer.getvalue())
         (folder / f"{number}.png").write_bytes(buffer.getvalue())
         images.append((name, f"{number}.png", 96, 72, split, f"g{number}", "composite" if pasted else "import", None))
         if with_mark:

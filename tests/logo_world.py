@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 
 BRANDS = {"redsquare": (230, 20, 20), "bluesquare": (20, 20, 230)}
@@ -26,7 +26,7 @@ def make(folder: Path, num_photos: int = 24, with_marks: bool = True) -> logo_da
             pixels[y : y + 40, x : x + 40] = BRANDS[brand]
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
-        name = digest.of_bytes(buffer.getvalue())
+        name = hashing.of_bytes(buffer.getvalue())
         (folder / f"{number}.png").write_bytes(buffer.getvalue())
         split = "val" if number % 4 == 1 else "test" if number % 4 == 2 else "train"
         images.append((name, f"{number}.png", 128, 96, split, f"g{number}", "import", None))

@@ -139,7 +139,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch)
     assert ingest.main([deliver(tmp_path / "1", posts=[post()], review_outcomes=[outcome()]), *rest]) == 0
     large = deliver(tmp_path / "2", posts=[post(f"q{n}", text="x" * 1000 + str(n)) for n in range(2000)])
     limit = "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)); "
-    limit += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from upheld.feature_store import ingest; sys.exit(ingest.main())"
+    limit += (
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from upheld.feature_store.ingest import command as ingest; sys.exit(ingest.main())"
+    )
     full = subprocess.run([sys.executable, "-c", limit, large, *rest], cwd=ROOT, capture_output=True, text=True)
     assert (full.returncode, len(full.stderr.splitlines())) == (1, 1), full.stderr
     assert "File too large" in full.stderr and "make room" in full.stderr

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
 from upheld.common.params import params
 
@@ -31,7 +31,7 @@ def run(path: Path, overrides: list[str], out: Path, store: Path) -> dict[str, A
         BadUse: a key is unknown, or a value has the wrong type or range.
     """
     merged = params.load(path, overrides, store).model_dump(mode="json")
-    atomic.write_text(out, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
+    files.write_text(out, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
     return merged
 
 

@@ -1,7 +1,8 @@
 """The runner behind every task of `retrain`: workspace, one stage through DVC, registration. Knows nothing of Airflow.
 
 usage: python -m upheld.dags.runner.run_stage prepare --root . --store store --run-id ID --params '{"text.epochs": 1}' --result FILE
-       python -m upheld.dags.runner.run_stage features --workspace store/runs/ID --store store --result FILE     then pin, with the same arguments
+       python -m upheld.dags.runner.run_stage features --workspace store/runs/ID --store store --result FILE
+       (pin takes the same arguments)
        python -m upheld.dags.runner.run_stage stage NAME --workspace store/runs/ID --store store --result FILE
        python -m upheld.dags.runner.run_stage register --workspace store/runs/ID --store store --result FILE
 """

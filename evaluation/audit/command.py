@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
@@ -148,7 +148,7 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
     if drawn_at in audit_plan.times(store):
         raise BadUse(f"--as-of {drawn_at.isoformat()}: a draw of that time is recorded; the time names a draw, so give another")
     draws = audit_plan.table(result.plan)
-    with atomic.replacing(out) as partial:
+    with files.replacing(out) as partial:
         audit_plan.write(draws, partial, out.suffix)
         audit_plan.record(store, draws)  # the plan takes its name only once the ledger knows the draw
     told = audit_told.describe(result.plan) | {"allocation": audit_told.allocated(result.plan, result.parts)}
@@ -159,7 +159,7 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
 def _again(store: Path, draw: str, out: Path) -> dict[str, Any]:
     """Write an earlier draw again; returns what `audit_told.show` shows."""
     draws = audit_plan.recorded(store, draw)
-    with atomic.replacing(out) as partial:
+    with files.replacing(out) as partial:
         audit_plan.write(draws, partial, out.suffix)
     return audit_told.describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.ledger import tables as contracts
 
@@ -48,7 +48,7 @@ def write(draws: pa.Table, path: Path, suffix: str) -> None:
         ordered.to_pandas().to_csv(path, index=False)
     else:
         lines = (json.dumps(row | {"drawn_at": row["drawn_at"].isoformat()}, ensure_ascii=False) for row in ordered.to_pylist())
-        atomic.write_text(path, "".join(f"{line}\n" for line in lines))
+        files.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def recorded(store: Path, draw: str) -> pa.Table:

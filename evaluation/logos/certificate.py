@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.logos import matches
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import decide as thresholds
+from upheld.evaluation.thresholds import decide
 
 
 def certify(
@@ -33,13 +33,13 @@ def certify(
         threshold (None: abstained), outcome, target, delta, bound, n, need_n, reason and what else `thresholds.decide` tells.
     """
     rows = matches.scores(matches.match(marks, finds), photos.set_index("image")["split"], synthetic)
-    with atomic.replacing(table) as partial:
+    with files.replacing(table) as partial:
         pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial)
     if not (rows["split"] == "calib").any():
         return abstained(settings.thresholds, "no detection on a photo of split val")
     selection = score_rows.select(table, scores.Columns(), (), wanted="calib", other="test")
     cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
-    decided = thresholds.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
+    decided = decide.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
     certificate: dict[str, Any] = decided[matches.CATEGORY]["auto_remove"]
     return {name: value for name, value in certificate.items() if name != "languages"}
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -79,10 +79,10 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
     result = _judge(settings, data, finds, out)
     for name, table in (("metrics", result.metrics), ("confusion", result.confusion), ("exposure", _exposure(inputs, data, result))):
         if table is not None:
-            with atomic.replacing(out / f"{name}.parquet") as partial:
+            with files.replacing(out / f"{name}.parquet") as partial:
                 table.to_parquet(partial, index=False)
     _draw(out, data, result.tiles, settings, store)
-    atomic.write_json(out / "logo.json", _told(data, result))  # last: where it is, everything is
+    files.write_json(out / "logo.json", _told(data, result))  # last: where it is, everything is
     return result
 
 
@@ -140,7 +140,7 @@ def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Para
         return
     wanted = {tile.image for tile in tiles}
     photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in logo_dataset.contents(data, wanted, store)}
-    with atomic.replacing(out / "sheet.jpg") as partial:
+    with files.replacing(out / "sheet.jpg") as partial:
         sheet.draw(tiles, photos).save(partial, "JPEG", quality=80)
 
 

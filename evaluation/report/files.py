@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.evaluation.report import render
 
 FIRST_SCREEN = "first_screen.md"  # what a question about a version shows of its report
@@ -25,10 +25,10 @@ def write(out: Path, result: Result) -> None:
     """Write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json."""
     table, decision, story = result.metrics, result.gate, result.report
     page, mail, screen = render.html(story), render.markdown(story), render.first_screen(story)
-    with atomic.replacing(out / "metrics.parquet") as partial:
+    with files.replacing(out / "metrics.parquet") as partial:
         table.to_parquet(partial, index=False)
-    atomic.write_json(out / "report.json", story)
-    atomic.write_text(out / "report.html", page)
-    atomic.write_text(out / "report.md", mail)
-    atomic.write_text(out / FIRST_SCREEN, screen)
-    atomic.write_json(out / "gate.json", decision)  # last: where it is, everything is
+    files.write_json(out / "report.json", story)
+    files.write_text(out / "report.html", page)
+    files.write_text(out / "report.md", mail)
+    files.write_text(out / FIRST_SCREEN, screen)
+    files.write_json(out / "gate.json", decision)  # last: where it is, everything is

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from upheld.common.terminal import visible
 from upheld.evaluation.report import charts, logo_sentences, sentences, svg, week_story, words
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).with_name("templates")
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji
 FORMATS = {
     **dict.fromkeys(("rows", "labelled"), "{:,.0f}"),
@@ -39,8 +39,10 @@ def markdown(story: Mapping[str, Any]) -> str:
 
 
 def first_screen(story: Mapping[str, Any]) -> str:
-    """The report's first screen as a part of a question to a person (registry/production/proposal.py), with headings from the third level on. Failed
-    checks are not in it: the question's own part on the gate lists each with what the labels say of it."""
+    """The report's first screen as a part of a question to a person (registry/production/proposal.py), with headings from the third level on.
+
+    Failed checks are not in it: the question's own part on the gate lists each with what the labels say of it.
+    """
     page = _environment().get_template("first_screen.md.j2")
     return visible(page.render(story=story, heading="###", with_stops=False), KEPT)
 

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.cube import build as cube_build
-from upheld.evaluation.cube import cube
+from upheld.evaluation.cube import build, cube
 from upheld.evaluation.scores import duplicates
 from upheld.evaluation.scores import table as scores
 from upheld.feature_store.contracts import hashing as digest
@@ -125,9 +124,7 @@ def build_cubes(
             if group and "*" in group:
                 crossed = pc.binary_join_element_wise(*(_plain(chunk[part]) for part in group.split("*")), " * ")
                 table = counted.append_column(group, crossed)
-            cubes.append(
-                cube_build.build(table, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob)
-            )
+            cubes.append(build.build(table, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob))
             if len(cubes) == MAX_CUBES:  # memory is that of a few cubes, however long the table
                 cubes[:] = [cube.merge(cubes)]
     return {name: cube.merge(cubes) for name, cubes in parts.items() if cubes}, _facts(selection, seen)

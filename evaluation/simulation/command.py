@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -83,8 +83,8 @@ def run(
         "rules": RULES,
         "worlds": [_simulate(name, truth, settings, budget, num_weeks) for name, truth in truths.items()],
     }
-    atomic.write_text(out / "simulation.md", text.markdown(told))
-    atomic.write_json(out / "simulation.json", told)
+    files.write_text(out / "simulation.md", text.markdown(told))
+    files.write_json(out / "simulation.json", told)
     return told
 
 

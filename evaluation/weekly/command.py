@@ -20,7 +20,7 @@ from upheld.evaluation.weekly import gold as week_gold
 from upheld.evaluation.weekly.report import Week
 from upheld.evaluation.weekly.source import Source
 from upheld.feature_store.contracts.inputs import Event
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 
 
@@ -149,7 +149,7 @@ def main(
     """Thresholds, audits, appeals, drift, fairness and reviewers of one week, for every model that served."""
     settings = params.load(*asked, store)
     moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
-    frozen, now = freeze_log.frozen(store), "" if champion == "none" else champion
+    frozen, now = freezes.frozen(store), "" if champion == "none" else champion
     inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
     with console().status(f"Reporting on {week}"):
         results = run(settings, week, inputs, out, as_of=moment, groups=group)

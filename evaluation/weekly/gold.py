@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.scores import files as score_files
+from upheld.evaluation.scores import files
 
 GOLD = ("post_id", "category", "label")
 
@@ -19,11 +19,11 @@ def read(path: Path | None) -> pd.DataFrame:
     if path is None:
         return pd.DataFrame({"post_id": pd.Series(dtype=str), "category": pd.Series(dtype=str), "label": pd.Series(dtype=float)})
     parts = []
-    for file in score_files.find(path):
-        absent = [name for name in GOLD if name not in score_files.column_names(file)]
+    for file in files.find(path):
+        absent = [name for name in GOLD if name not in files.column_names(file)]
         if absent:
             raise BadUse(f"{file}: no column {absent[0]!r}; expected {', '.join(GOLD)}")
-        parts += [batch.to_pandas().astype(str) for batch in score_files.batches(file, GOLD)]
+        parts += [batch.to_pandas().astype(str) for batch in files.batches(file, GOLD)]
     gold: pd.DataFrame = pd.concat(parts, ignore_index=True)
     label = pd.to_numeric(gold.label, errors="coerce")
     wrong = ~label.isin([0, 1]) | gold.duplicated(["post_id", "category"])

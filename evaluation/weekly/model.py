@@ -8,17 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.params import params
 from upheld.evaluation.cube.cube import Cube
 from upheld.evaluation.metrics import measures
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import decide as thresholds
+from upheld.evaluation.thresholds import decide
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly import drift
 from upheld.evaluation.weekly import scores as week_scores
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
 
 FORMAT = 1
@@ -41,7 +41,7 @@ class Served:
 def folder_name(model: str) -> str:
     """A model version as the name of a folder: what a path would act on is replaced, and a digest keeps two such names apart."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", model)[:80].lstrip(".")
-    return plain if plain == model else f"{plain}-{digest.of_bytes(model.encode())[:8]}"
+    return plain if plain == model else f"{plain}-{hashing.of_bytes(model.encode())[:8]}"
 
 
 def in_order(decisions: pd.DataFrame) -> list[str]:
@@ -66,7 +66,7 @@ def serve(
     Raises:
         BadUse: a row breaks the scores contract.
     """
-    with atomic.replacing(folder / "scores.parquet") as partial:
+    with files.replacing(folder / "scores.parquet") as partial:
         rows[week_scores.COLUMNS].to_parquet(partial, index=False)
     selection = score_rows.select(folder / "scores.parquet", scores.Columns(), groups, wanted="test", other="calib")
     cubes, facts = score_rows.build_cubes(selection, groups, None, settings.thresholds.frame_min_inclusion_prob)
@@ -82,7 +82,7 @@ def serve(
             "model_version": model,
             "num_labels": facts.num_labelled,
             "unknown_language": settings.thresholds.unknown_language,
-            "categories": thresholds.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
+            "categories": decide.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
         }
     )
     return Served(model, rows, cubes, facts, in_force, points, measures.measure(cubes, points, settings), proposed)

@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds as Section
-from upheld.evaluation.cube import build as cube_build
-from upheld.evaluation.cube import cube
+from upheld.evaluation.cube import build, cube
 from upheld.evaluation.cube.cube import Cube
 from upheld.evaluation.thresholds import review as review_decision
 from upheld.evaluation.thresholds.tails import tails
@@ -117,7 +116,7 @@ def _earlier(weeks: Sequence[str], one: Served, read_rows: ReadRows, settings: p
         rows = rows.assign(label=rows.label.where(~again))
         seen = seen.union(_labelled(rows))
         table = pa.Table.from_pandas(rows[COUNTED], preserve_index=False)
-        cubes[week] = cube_build.build(table, frame_min_inclusion_prob=settings.thresholds.frame_min_inclusion_prob)
+        cubes[week] = build.build(table, frame_min_inclusion_prob=settings.thresholds.frame_min_inclusion_prob)
     return cubes
 
 

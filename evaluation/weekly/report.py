@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.params import params
 from upheld.evaluation import behaviour_files, gate
 from upheld.evaluation.metrics import examples, measures
@@ -78,9 +78,9 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
 def write_together(out: Path, week: str, results: Mapping[str, Result], entries: Sequence[drift.Entry]) -> None:
     """Write metrics.parquet of all models, state.json for the next week, and weekly.json, which names the reports."""
     table = pd.concat([result.metrics.assign(model_version=name) for name, result in results.items()], ignore_index=True)
-    with atomic.replacing(out / "metrics.parquet") as partial:
+    with files.replacing(out / "metrics.parquet") as partial:
         table.to_parquet(partial, index=False)
-    atomic.write_json(out / "state.json", {"format": drift.FORMAT, "entries": list(entries)})
+    files.write_json(out / "state.json", {"format": drift.FORMAT, "entries": list(entries)})
     models = [
         ModelSummary(
             model_version=name,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.scores import files as score_files
+from upheld.evaluation.scores import files
 from upheld.evaluation.scores.values import MIN_INCLUSION_PROB
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger import verdicts
@@ -122,13 +122,13 @@ def _ledger(store: Path) -> tuple[Scan, bool, str]:
 def _delivery(folder: Path) -> tuple[Scan, bool, str]:
     def scan(table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Those columns of a table, part by part."""
-        for file in score_files.find(folder / table):
-            there = score_files.column_names(file)
+        for file in files.find(folder / table):
+            there = files.column_names(file)
             absent = [name for name in columns if name not in there]
             wrong = [name for name in absent if name not in OPTIONAL]
             if wrong:
                 raise BadUse(f"{file}: no column {wrong[0]!r}; expected a table of {table}, it has {', '.join(there[:30])}")
-            for batch in score_files.batches(file, [name for name in columns if name in there]):
+            for batch in files.batches(file, [name for name in columns if name in there]):
                 rows = _plain(pa.Table.from_batches([batch]), file)
                 for name in absent:
                     rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.errors import BadUse
 
 FILE = "weekly.json"
@@ -50,4 +50,4 @@ class WeeklySummary(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write the summary, whole or not at all."""
-        atomic.write_json(folder / FILE, self.model_dump())
+        files.write_json(folder / FILE, self.model_dump())

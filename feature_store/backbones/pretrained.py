@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 if TYPE_CHECKING:
     import torch
@@ -57,16 +57,16 @@ def lite0_weights() -> Path:
 def text_origin(name: str) -> str:
     """Digest of a text backbone's weights, or of the name and revision that they come by; see `text.load_text_backbone`."""
     if name == E5_SMALL:
-        return digest.of_file(e5_small_weights())
+        return hashing.of_file(e5_small_weights())
     if Path(name).is_dir():
-        return digest.of_folder(Path(name))
+        return hashing.of_folder(Path(name))
     from transformers import AutoConfig  # slow, and needed for names on the hub alone
 
     try:
         revision = getattr(AutoConfig.from_pretrained(name, trust_remote_code=False), "_commit_hash", None)
     except (OSError, ValueError) as error:
         raise BadUse(no_such_text_backbone(name, error)) from error
-    return digest.of_json([name, revision])
+    return hashing.of_json([name, revision])
 
 
 def no_such_text_backbone(name: str, error: Exception) -> str:
@@ -76,7 +76,7 @@ def no_such_text_backbone(name: str, error: Exception) -> str:
 
 def image_origin(name: str) -> str:
     """Digest of an image backbone's weights, or of the name that they come by; see `image.load_image_backbone`."""
-    return digest.of_file(lite0_weights()) if name == LITE0 else digest.of_json(name)
+    return hashing.of_file(lite0_weights()) if name == LITE0 else hashing.of_json(name)
 
 
 def converted(name: str, source: Path, convert: Callable[[Path], Mapping[str, "torch.Tensor"]]) -> Path:
@@ -92,7 +92,7 @@ def converted(name: str, source: Path, convert: Callable[[Path], Mapping[str, "t
     """
     from safetensors.torch import save_file
 
-    path = cache_folder() / f"{name}-{digest.of_file(source)[:16]}.safetensors"
+    path = cache_folder() / f"{name}-{hashing.of_file(source)[:16]}.safetensors"
     if not path.exists():
         with replacing(path) as partial:
             save_file(dict(convert(source)), partial)

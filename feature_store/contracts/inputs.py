@@ -8,6 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from upheld.common.errors import BadUse
 
+NUM_BANDS = 64  # of the spectrograms that are kept and that the audio classifier reads
+
 
 class Champion(BaseModel):
     """The model in production, and the digest of its bundle in the store."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts.inputs import Event
 
@@ -60,5 +60,5 @@ def append(store: Path, event: Event) -> bool:
         if (event.category in frozen(store)) == (event.event == "freeze"):
             return False
         events = [*read(store), event]
-        atomic.write_json(path_of(store), {"events": [json.loads(item.model_dump_json()) for item in events]})
+        files.write_json(path_of(store), {"events": [json.loads(item.model_dump_json()) for item in events]})
         return True

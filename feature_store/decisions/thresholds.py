@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.ledger.tables import ACTIONS
 
@@ -141,7 +141,7 @@ class Thresholds(Entry):
 
     def write(self, path: Path) -> None:
         """Write thresholds.json with the keys that were given, whole or not at all."""
-        atomic.write_json(path, self.model_dump(exclude_unset=True))
+        files.write_json(path, self.model_dump(exclude_unset=True))
 
     def threshold(self, category: str, action: Bounded) -> float | None:
         """The threshold of an action; None where it never happens, or the category is not known."""

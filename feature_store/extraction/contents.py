@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.extractors.contract import Kind
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
@@ -71,7 +71,7 @@ def _texts(posts: Iterable[pa.RecordBatch]) -> pa.Table:
     for batch in posts:
         for caption, hashtags in zip(batch["text"].to_pylist(), batch["hashtags"].to_pylist(), strict=True):
             if text := merged_text(caption, hashtags):
-                found[digest.of_bytes(text.encode())] = text
+                found[hashing.of_bytes(text.encode())] = text
     nothing = pa.nulls(len(found), pa.string())
     return pa.table([pa.array(found.keys(), pa.string()), pa.array(found.values(), pa.string()), nothing], schema=CONTENTS)
 

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from upheld.common.params.extractors import Clip
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 
 def lacking(settings: Clip) -> str | None:
@@ -24,5 +24,5 @@ def lacking(settings: Clip) -> str | None:
 def settings_and_weights(settings: Clip) -> dict[str, str]:
     """What CLIP's results depend on: architecture, and digest of the weights or the name that they come by."""
     path = Path(str(settings.pretrained))
-    weights = digest.of_folder(path) if path.is_dir() else digest.of_file(path) if path.is_file() else str(settings.pretrained)
+    weights = hashing.of_folder(path) if path.is_dir() else hashing.of_file(path) if path.is_file() else str(settings.pretrained)
     return {"model": settings.model, "weights": weights}

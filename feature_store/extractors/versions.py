@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 
 def version(number: int, settings: Mapping[str, Any], weights: Iterable[Path] = ()) -> str:
@@ -19,7 +19,7 @@ def version(number: int, settings: Mapping[str, Any], weights: Iterable[Path] = 
     Returns:
         the number, and 12 hexadecimal digits of the digest of settings and weights.
     """
-    return f"{number}-{digest.of_json([dict(settings), [digest.of_file(path) for path in weights]])[:12]}"
+    return f"{number}-{hashing.of_json([dict(settings), [hashing.of_file(path) for path in weights]])[:12]}"
 
 
 def packaged_folder(package: str) -> Path | None:

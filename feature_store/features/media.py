@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from upheld.feature_store.contracts.inputs import FeaturePins
-from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
+from upheld.feature_store.contracts.inputs import NUM_BANDS, FeaturePins
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
 

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 SHARD_BYTES = 64 << 20  # held in memory until a shard is written
 
@@ -87,7 +87,7 @@ class Shards:
             self._write(waiting)
 
     def _write(self, arrays: Sequence[tuple[str, NDArray[Any]]]) -> None:
-        path = self._folder / f"{digest.of_json([name for name, _ in arrays])[:32]}.bin"
+        path = self._folder / f"{hashing.of_json([name for name, _ in arrays])[:32]}.bin"
         items, offset = [], 0
         with replacing(path) as partial, partial.open("wb") as file:
             for name, array in arrays:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from upheld.common import foreign_files
 from upheld.common.errors import BadUse
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.ingest.batches import Bounds, FileRejected, RawBatch
 from upheld.feature_store.ingest.readers import READERS
 from upheld.feature_store.ledger import tables as contracts
@@ -96,7 +96,7 @@ def table_files(delivery: Delivery) -> list[DeliveredFile]:
 
 def delivery_digest(delivery: Delivery, files: list[DeliveredFile]) -> str:
     """Digest of names and bytes of the delivered tables; media are digested one by one when they are checked."""
-    return digest.of_json([[file.path, _file_digest(delivery, file)] for file in files])
+    return hashing.of_json([[file.path, _file_digest(delivery, file)] for file in files])
 
 
 def _file_digest(delivery: Delivery, file: DeliveredFile) -> str | None:
@@ -104,7 +104,7 @@ def _file_digest(delivery: Delivery, file: DeliveredFile) -> str | None:
         return None
     try:
         with delivery.files.open(delivery.path(file.path), "rb") as stream:
-            return digest.of_stream(stream)
+            return hashing.of_stream(stream)
     except OSError:
         return None
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from upheld.common import files as atomic
+from upheld.common import files
 
 MARKER = "commit.json"
 
@@ -38,4 +38,4 @@ def read_marker(folder: Path) -> Commit:
 
 def write_marker(folder: Path, commit: Commit) -> None:
     """Make a commit the last one, whole or not at all."""
-    atomic.write_json(folder / MARKER, asdict(commit))
+    files.write_json(folder / MARKER, asdict(commit))

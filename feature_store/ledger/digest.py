@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 # The tables that make up the ledger's content, each with the columns that say what a row states.
 _CONTENT = {
@@ -32,10 +32,10 @@ def content_digest(read: Callable[[str, list[str]], pa.Table]) -> str:
     # A post that a tombstone names is refused anyway; whether its author was known when they were forgotten depends on the order.
     named = read("tombstones", ["post_id"])["post_id"]
     told["refused_posts"] = told["refused_posts"].filter(pc.invert(pc.is_in(told["refused_posts"]["post_id"], named.combine_chunks())))
-    return digest.of_json({table: _table_digest(rows) for table, rows in told.items()})
+    return hashing.of_json({table: _table_digest(rows) for table, rows in told.items()})
 
 
 def _table_digest(rows: pa.Table) -> str:
     joined = pc.binary_join_element_wise(*[column.cast(pa.string()) for column in rows.columns], "\x1f")
     ordered = joined.combine_chunks().sort() if len(rows) else pa.array([], pa.string())
-    return digest.of_bytes("\n".join(ordered.to_pylist()).encode())
+    return hashing.of_bytes("\n".join(ordered.to_pylist()).encode())

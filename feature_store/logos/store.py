@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import LogoPins
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
@@ -74,4 +74,4 @@ def _marks_digest(store: Path) -> str | None:
     """Digest of the marks; None where there is no file that could be one."""
     folder = store / MARKS
     seen = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
-    return digest.of_folder(folder) if seen else None
+    return hashing.of_folder(folder) if seen else None

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from upheld.common.params.data import Snapshot
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features.pinned import Features
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.ocr_scripts import readable
@@ -40,7 +40,7 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
     written = features.rows("ocr", _all(pictures), ["text"])
     spectrograms = features.rows("spectrogram", _all(media["audio"]), ["num_frames"])
     found = posts.assign(
-        caption_digest=posts["caption"].map(lambda caption: digest.of_bytes(caption.encode()) if caption else None).astype(object),
+        caption_digest=posts["caption"].map(lambda caption: hashing.of_bytes(caption.encode()) if caption else None).astype(object),
         image_digests=pictures,
         num_frames=[len(of_post) - len(stills) for of_post, stills in zip(pictures, media["image"], strict=True)],
         video_digests=media["video"],

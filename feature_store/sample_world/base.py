@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 
@@ -15,7 +15,7 @@ from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 def write_mark(folder: Path, seed: int, as_of: datetime) -> None:
     """Say at a delivery's root that all of it is synthetic, from which seed, and at what moment (UTC) it ends."""
     content = {"synthetic": True, "made_by": "upheld sample-data", "seed": seed, "as_of": f"{as_of:%Y-%m-%dT%H:%M:%SZ}"}
-    atomic.write_json(folder / SYNTHETIC_MARK, content)
+    files.write_json(folder / SYNTHETIC_MARK, content)
 
 
 def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:

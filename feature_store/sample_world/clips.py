@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from upheld.feature_store.sample_world import pictures as images
+from upheld.feature_store.sample_world import pictures
 
 # What is heard -> the policy it breaks; steps are as sudden as shots, but deep and soft.
 SOUNDS: dict[str, str | None] = {"shots": "dangerous_content", "steps": None, "melody": None}
@@ -86,5 +86,5 @@ def clip(kind: str, samples: Samples, rng: random.Random) -> bytes:
 
 
 def _picture(kind: str, rng: random.Random) -> Image.Image:
-    with Image.open(io.BytesIO(images.draw(kind, rng))) as image:
+    with Image.open(io.BytesIO(pictures.draw(kind, rng))) as image:
         return image.resize(_SIZE)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import typer
 from rich.progress import track
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -64,7 +64,7 @@ def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts
     counts: dict[str, int] = {}
     before = _before(weeks[0])
     late = _reviews(before, settings, write(before, settings, posts_per_week), reviewers)[1] if before.number else None
-    with atomic.replacing_folder(out) as folder:
+    with files.replacing_folder(out) as folder:
         for week in track(weeks, "sample world", console=console()):
             made = write(week, settings, posts_per_week)
             decisions, reviewed = _reviews(week, settings, made, reviewers)
@@ -125,7 +125,7 @@ def _deliver(folder: Path, week: Week, tables: dict[str, pd.DataFrame], made: Po
         fields = [field for field in schema if field.name != "draw_id"]
         write_table(folder / table / name, frame, pa.schema(fields))
     write_table(folder / "truth" / name, made.truth, pa.Schema.from_pandas(made.truth, preserve_index=False))
-    atomic.write_text(folder / "truth" / "logos" / f"week={week.number:02d}.csv", made.pictures.to_csv(index=False))
+    files.write_text(folder / "truth" / "logos" / f"week={week.number:02d}.csv", made.pictures.to_csv(index=False))
     for uri, content in made.media.items():
         (folder / uri).parent.mkdir(parents=True, exist_ok=True)
         (folder / uri).write_bytes(content)

@@ -15,12 +15,12 @@ from rich.progress import track
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.composites.marks import OURS, load
 from upheld.feature_store.logos.composites.paste import compose
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset import photos as logo_image
-from upheld.feature_store.logos.sources import grouping as logo_groups
+from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.sample_world import pictures
 from upheld.feature_store.sample_world.rng import stream
 
@@ -58,7 +58,7 @@ def sample(out: Path, num_photos: int, given: Params, seed: int) -> logo_dataset
         file = f"images/{number:05d}.jpg"
         with replacing(out / file) as partial:
             partial.write_bytes(made.jpeg)
-        name = digest.of_bytes(made.jpeg)
+        name = hashing.of_bytes(made.jpeg)
         rows.append({"digest": name, "file": file, "width": made.width, "height": made.height, "pdq": logo_image.pdq(ground)})
         boxes += [(name, brand, *box) for brand, box in zip(made.brands, made.boxes, strict=True)]
     dataset = _dataset(out, rows, boxes, [mark.brand for mark in marks], given, seed)
@@ -84,6 +84,6 @@ def _dataset(
 ) -> logo_dataset.Dataset:
     images = pd.DataFrame(rows).assign(source="import").drop_duplicates("digest", ignore_index=True)
     marks = pd.DataFrame(boxes, columns=["digest", "brand", *logo_dataset.CORNERS])
-    images["group_id"] = logo_groups.groups(images, given.logo_data.max_hash_distance)
-    images["split"] = logo_groups.spread(images, marks, given.logo_data.shares, f"{seed}/logo")
+    images["group_id"] = grouping.groups(images, given.logo_data.max_hash_distance)
+    images["split"] = grouping.spread(images, marks, given.logo_data.shares, f"{seed}/logo")
     return logo_dataset.assemble(out, brands, images, marks, marks.iloc[:0], synthetic=True)

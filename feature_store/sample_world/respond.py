@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import Output, command
 from upheld.common.errors import BadUse
 from upheld.common.terminal import console
@@ -55,7 +55,7 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> Result:
     outcomes = answer(plan, truth, pd.read_parquet(world / "truth" / "reviewers.parquet"), seed)
     last = outcomes.reviewed_at.max() if len(outcomes) else plan.drawn_at.max() if len(plan) else pd.Timestamp.now(UTC)
     as_of = (last + timedelta(minutes=1)).floor("min")
-    with atomic.replacing_folder(out) as folder:
+    with files.replacing_folder(out) as folder:
         schema = pa.schema(list(contracts.DELIVERED["review_outcomes"].schema))
         write_table(folder / "review_outcomes" / "answers.parquet", outcomes, schema)
         write_mark(folder, seed, as_of)

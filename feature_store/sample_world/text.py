@@ -100,6 +100,6 @@ _MADE: dict[str, Callable[[Writer], str]] = {
 
 @cache
 def _grammar(language: str) -> dict[str, Any]:
-    text = resources.files("upheld.feature_store").joinpath("sample_texts", f"{language}.yaml").read_text(encoding="utf-8")
+    text = resources.files("upheld.feature_store.sample_world").joinpath("texts", f"{language}.yaml").read_text(encoding="utf-8")
     grammar: dict[str, Any] = yaml.safe_load(text)
     return grammar

@@ -51,7 +51,8 @@ def restrict_files() -> bool:
 def _readable() -> set[str]:
     libraries = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if Path(path).is_absolute()]
     packages = [path for path in sys.path if Path(path).name in _INSTALLED]
-    ours = {str(ROOT / "upheld"), str((ROOT / "upheld" / "feature_store").resolve())}  # decoders import more of it as they need it
+    # decoders import more of our code as they need it
+    ours = {str(ROOT / "upheld"), *(str((ROOT / "upheld" / package).resolve()) for package in ("common", "feature_store"))}
     named = {*_SYSTEM, *_SETTINGS, *ours, *packages, sys.prefix, sys.base_prefix, *libraries}
     return {path for path in named if Path(path).exists()}
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from upheld.common.params.data import Snapshot
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.keyed_hash import uniform
 from upheld.feature_store.features.pinned import PinnedFeatures
 from upheld.feature_store.ledger.tables import week_of
@@ -112,7 +112,7 @@ def _vectors(sample: pd.DataFrame, contents_of: Callable[["pd.Series[str]"], pd.
     """Post -> embedding of its caption; posts without one are left out."""
     posts = contents_of(sample["post_id"]).sort_values("post_id", ignore_index=True)
     texts = [post_features.merged_text(*pair) for pair in captions(posts)]
-    digests = {post: digest.of_bytes(text.encode()) for post, text in zip(posts["post_id"], texts, strict=True) if text}
+    digests = {post: hashing.of_bytes(text.encode()) for post, text in zip(posts["post_id"], texts, strict=True) if text}
     table = features.read(EMBEDDING, digests.values(), ["embedding"])
     assert table is not None  # the caller has looked
     known = table.filter(table["embedding"].is_valid()).combine_chunks()

@@ -19,7 +19,7 @@ from upheld.common.errors import BadUse
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import Inputs, LogoPins, read_inputs
 from upheld.feature_store.contracts.snapshot import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
 from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT
@@ -100,7 +100,7 @@ def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
 
 def _digest(tables: Tables) -> str:
     """Digest of what the examples and posts say, free of how Parquet stores it."""
-    return digest.of_json([tables.examples.to_pylist(), tables.posts.to_pylist()])
+    return hashing.of_json([tables.examples.to_pylist(), tables.posts.to_pylist()])
 
 
 def _summary(manifest: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Carry out what a person answered to a question about production, and write the answer down, whatever it was.
 
-usage: python -m upheld.registry.approvals.answer --answer approve --model 4 --thresholds 4 --instead-of "model 3 with thresholds 3" --by NAME
+usage: python -m upheld.registry.approvals.answer --answer approve --model 4 --thresholds 4 --instead-of "model 3 …" --by NAME
 """
 
 import sys
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.approvals.log import ANSWERS
@@ -74,7 +74,7 @@ def main(
     """Carry out an answer and write it down."""
     told = run(store, answer, model, thresholds, instead_of, by, note, despite_hold)
     if result:
-        atomic.write_json(result, told)
+        files.write_json(result, told)
     return Output(told, f"{told['status']}{': ' if told['why'] else ''}{told['why']}")
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.errors import BadUse
 
 Action = Literal["promote", "rollback", "reject", "timeout", "refused"]
@@ -81,7 +81,7 @@ def append(store: Path, approval: Approval) -> None:
     while True:
         number += 1
         try:
-            atomic.create_json(folder / f"{number:06d}.json", approval.model_dump(mode="json"))
+            files.create_json(folder / f"{number:06d}.json", approval.model_dump(mode="json"))
         except FileExistsError:  # another process was faster
             continue
         return

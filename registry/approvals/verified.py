@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.registry.approvals import log
 from upheld.registry.tracking import mlflow_store
 from upheld.registry.tracking.mlflow_store import Registry, Version
@@ -19,14 +19,14 @@ def bundle(store: Path, registry: Registry, model: Version) -> Path:
         FailedWork: its files are others.
     """
     folder = mlflow_store.bundle_path(registry, model)
-    _compare(store, model, digest.of_folder(folder), folder)
+    _compare(store, model, hashing.of_folder(folder), folder)
     return folder
 
 
 def thresholds(store: Path, registry: Registry, version: Version) -> Path:
     """Local thresholds.json of a thresholds version, as it was registered. Raises as `bundle`."""
     path = mlflow_store.thresholds_path(registry, version)
-    _compare(store, version, digest.of_file(path), path)
+    _compare(store, version, hashing.of_file(path), path)
     return path
 
 

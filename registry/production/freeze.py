@@ -18,7 +18,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.inputs import Event
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 
 MAX_REASON = 500  # characters; it stands on the first screen of every report
 
@@ -47,14 +47,14 @@ def run(
     Raises:
         BadUse: an unknown category, a missing name or reason, one that is too long, or a damaged log.
     """
-    known = [*policies, *(freeze_log.frozen(store) if event == "unfreeze" else ())]
+    known = [*policies, *(freezes.frozen(store) if event == "unfreeze" else ())]
     if category not in known:
         raise BadUse(f"category {category!r}: unknown; expected one of {', '.join(known)}")
     for name, text in (("--who", who), ("--reason", reason)):
         if not text.strip() or len(text) > MAX_REASON:
             raise BadUse(f"{name}: expected 1 to {MAX_REASON} characters, found {len(text.strip())}")
     said = Event(category=category, event=event, who=" ".join(who.split()), at=at, reason=" ".join(reason.split()))
-    return freeze_log.append(store, said)
+    return freezes.append(store, said)
 
 
 def changing(event: Literal["freeze", "unfreeze"]) -> Main:
@@ -69,7 +69,7 @@ def changing(event: Literal["freeze", "unfreeze"]) -> Main:
         except (OSError, KeyError) as error:
             raise BadUse("--who: this system does not say who is calling; name the person") from error
         changed = run(store, params.load(*asked, store).policies, category, event, user, reason, datetime.now(UTC))
-        standing = {name: json.loads(item.model_dump_json()) for name, item in freeze_log.frozen(store).items()}
+        standing = {name: json.loads(item.model_dump_json()) for name, item in freezes.frozen(store).items()}
         done = "done" if changed else "it was so already; nothing changed"
         text = f"{event} {category}: {done}. Frozen now: {', '.join(standing) or 'nothing'}."
         content = {"category": category, "event": event, "changed": changed, "frozen": standing}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.evaluation.weekly import source as week_source
@@ -43,7 +43,7 @@ def run(store: Path, week: str, out: Path, label: Path) -> str:
     out.unlink(missing_ok=True)
     label.unlink(missing_ok=True)
     if not mlflow_store.exists(store):
-        atomic.write_json(label, {"model_version": None})
+        files.write_json(label, {"model_version": None})
         return "nothing is registered yet; the week's own decisions show the thresholds"
     registry = mlflow_store.connect(store)
     champion.settle(store, registry)
@@ -52,7 +52,7 @@ def run(store: Path, week: str, out: Path, label: Path) -> str:
     except FailedWork as error:  # the report does not wait for whoever mends it
         return f"{error}; the week's own decisions show the thresholds"
     model = None if now.model is None else mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
-    atomic.write_json(label, {"model_version": model and model.label})
+    files.write_json(label, {"model_version": model and model.label})
     if model is None:
         return "nothing is in production; the week's own decisions show the thresholds"
     if model.label not in _served(store, week):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.approvals import log as approval_log
@@ -91,7 +91,7 @@ def main(
         answer = run(store, model, thresholds, approver=approver, note=note, despite_hold=despite_hold, instead_of=instead_of)
         text = f"{answer['status']}: {answer['model']} with {answer['thresholds']} at alias champion"
     if result:
-        atomic.write_json(result, answer)
+        files.write_json(result, answer)
     return Output(answer, text)
 
 

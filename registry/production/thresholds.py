@@ -17,7 +17,7 @@ from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.evaluation.report.files import FIRST_SCREEN
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry.approvals import verified
 from upheld.registry.tracking import mlflow_store
@@ -52,7 +52,7 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     _refuse_other_scale(store, registry, pinned_to, path, content)
     tags = {
         "upheld.model_version": pinned_to.label,
-        "upheld.thresholds_sha256": digest.of_file(path),
+        "upheld.thresholds_sha256": hashing.of_file(path),
         "upheld.gate": "hold" if content.unproven() or _held(report / "gate.json") else "promote",
         "upheld.synthetic": str(content.synthetic).lower(),
         "upheld.origin": origin,

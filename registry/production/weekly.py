@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.evaluation.weekly.summary import WeeklySummary
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -95,7 +95,7 @@ def main(
     """Register a week's proposed thresholds."""
     told = run(store, report)
     if result:
-        atomic.write_json(result, told)
+        files.write_json(result, told)
     return Output(told, f"{told['status']}: {told['why']}")
 
 

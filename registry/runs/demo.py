@@ -13,7 +13,7 @@ import typer
 import yaml
 from rich.table import Table
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
@@ -53,7 +53,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
     """
     from upheld.feature_store.ingest import command as ingest
     from upheld.feature_store.sample_world import command as sample_data
-    from upheld.feature_store.sample_world import logo_dataset as logo_sample
+    from upheld.feature_store.sample_world import logo_dataset
 
     _refuse_mixture(store, data is None or (data / SYNTHETIC_MARK).is_file())
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
@@ -67,7 +67,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         photos = store / "logos" / "sample"  # the world's own posts show few logos: larger pictures stand in for labelled photos
         if not (photos / "dataset.json").exists():
             given = params.load(params_file, overrides, store)
-            logo_sample.sample(photos, QUICK_LOGO_PHOTOS if quick else NUM_LOGO_PHOTOS, given, given.seed)
+            logo_dataset.sample(photos, QUICK_LOGO_PHOTOS if quick else NUM_LOGO_PHOTOS, given, given.seed)
     else:
         _say(f"1/3 Data: {data}")
     _say("2/3 Ingest: every row accepted, duplicate, pending or quarantined")
@@ -93,7 +93,7 @@ def _keep(store: Path, settings: Settings) -> None:
     """Write the store's own params file, unless it has one: then this demo goes on from it."""
     if settings and not params.own_file(store).exists():
         head = "# Parameters that hold in this store instead of those of params.yaml; `upheld demo` wrote them. Options of a command win.\n"
-        atomic.write_text(params.own_file(store), head + yaml.safe_dump(settings, sort_keys=False))
+        files.write_text(params.own_file(store), head + yaml.safe_dump(settings, sort_keys=False))
 
 
 def _say(line: str) -> None:

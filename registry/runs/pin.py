@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import FeaturePins, PinnedTable
 from upheld.feature_store.contracts.workspace import INPUTS
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
@@ -59,9 +59,9 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
         "ledger_digest": ledger.content_digest(),
         "champion": export_champion(store),
         "synthetic": ledger.synthetic,
-        "frozen": [event.model_dump(mode="json") for event in freeze_log.frozen(store).values()],
+        "frozen": [event.model_dump(mode="json") for event in freezes.frozen(store).values()],
     }
-    atomic.write_json(out, inputs)
+    files.write_json(out, inputs)
     return inputs
 
 
@@ -104,9 +104,9 @@ def export_champion(store: Path) -> dict[str, Any] | None:
     bundle_digest = verified.expected(store, model)
     exported = store / "bundles" / str(bundle_digest)
     if not exported.exists():
-        with atomic.replacing_folder(exported) as folder:
+        with files.replacing_folder(exported) as folder:
             shutil.copytree(verified.bundle(store, registry, model), folder, dirs_exist_ok=True)
-            if digest.of_folder(folder) != bundle_digest:
+            if hashing.of_folder(folder) != bundle_digest:
                 raise FailedWork(f"{model.label}: its files changed while they were copied; do not train from it")
     return {"version": number, "digest": bundle_digest}
 

@@ -18,7 +18,7 @@ from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.params.params import flatten
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MANIFEST_FILE, read_manifest
 from upheld.registry.tracking import mlflow_store
@@ -62,7 +62,7 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
     if missing:
         raise FailedWork(f"{workspace}: {missing[0]} is missing, so this run has no full lineage; run the graph to its end first")
     registry = mlflow_store.connect(store)
-    lock_digest = digest.of_file(workspace / "dvc.lock")
+    lock_digest = hashing.of_file(workspace / "dvc.lock")
     known = _find(registry, mlflow_store.MODEL, "upheld.dvc_lock_sha256", lock_digest)
     thresholds = _find(registry, mlflow_store.THRESHOLDS, "upheld.dvc_lock_sha256", lock_digest)
     if known and thresholds:
@@ -88,7 +88,7 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
     manifest = read_manifest(workspace / paths.SNAPSHOT)
     with tempfile.TemporaryDirectory(dir=store) as scratch:
         bundle = pipeline.assemble(workspace, Path(scratch) / "bundle")
-        tags = _lineage(workspace, manifest, lock_digest) | {"upheld.bundle_sha256": digest.of_folder(bundle)}
+        tags = _lineage(workspace, manifest, lock_digest) | {"upheld.bundle_sha256": hashing.of_folder(bundle)}
         with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
             files = [(workspace / name, folder) for name, folder in EVIDENCE]
             params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
@@ -100,7 +100,7 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
             model = mlflow_store.register_bundle(registry, bundle, tags)
             pinned = {
                 "upheld.model_version": model.label,
-                "upheld.thresholds_sha256": digest.of_file(workspace / paths.THRESHOLDS),
+                "upheld.thresholds_sha256": hashing.of_file(workspace / paths.THRESHOLDS),
             }
             thresholds = mlflow_store.register_thresholds(registry, run_id, tags | pinned)
     return model, thresholds

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from upheld import ROOT
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.registry.storage import place as store_place
 
 SECRETS = "secrets.json"
@@ -63,6 +63,6 @@ def _secrets(path: Path) -> dict[str, str]:
             "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         }
         with suppress(FileExistsError):  # another process has just made it
-            atomic.create_text(path, json.dumps(made), 0o600)
+            files.create_text(path, json.dumps(made), 0o600)
     kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return kept

@@ -21,7 +21,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from upheld import ROOT
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import STORE_FOLDER, AsJson, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.terminal import console
@@ -81,7 +81,7 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
         with _interruptible(), ExitStack() as stack:
             started = _start(store, mlflow_port, environment, login, stack)
             _wait_until_ready(started, airflow_port, mlflow_port, login)
-            atomic.write_json(home / "up.json", addresses | {"pid": os.getpid()})
+            files.write_json(home / "up.json", addresses | {"pid": os.getpid()})
             _tell(addresses | login | {"dags": _dags(airflow_port, login, on)}, as_json)
             while True:
                 processes.refuse_ended(started)
@@ -119,7 +119,7 @@ def _mlflow_login(pages: Path, login: Mapping[str, str]) -> dict[str, str]:
     for path in pages.glob(f"{users.name}*"):
         path.unlink()
     settings = MLFLOW_SETTINGS.format(database=str(users).replace("%", "%%"), username=login["username"])
-    atomic.write_text(pages / "login.ini", settings)
+    files.write_text(pages / "login.ini", settings)
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(pages / "login.ini"),
         "MLFLOW_AUTH_ADMIN_USERNAME": login["username"],
@@ -176,7 +176,7 @@ def _login(path: Path) -> dict[str, str]:
     """Airflow's only user and a password made once for this store, in the file where Airflow looks it up."""
     if not path.exists():
         with suppress(FileExistsError):  # another process has just made it
-            atomic.create_text(path, json.dumps({USER: secrets.token_urlsafe(12)}), 0o600)
+            files.create_text(path, json.dumps({USER: secrets.token_urlsafe(12)}), 0o600)
     return {"username": USER, "password": json.loads(path.read_text(encoding="utf-8"))[USER]}
 
 

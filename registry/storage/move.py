@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from upheld.common import files as atomic
+from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.servers import airflow_home
@@ -112,7 +112,7 @@ def _rewrite_file(path: Path, names: Names) -> int:
     if after == before:
         return 0
     mode = path.stat().st_mode & 0o777
-    atomic.write_text(path, after)
+    files.write_text(path, after)
     path.chmod(mode)
     return sum(one != other for one, other in zip(before.splitlines(), after.splitlines(), strict=True))
 

@@ -7,8 +7,7 @@ import mlflow
 from mlflow.models import set_model
 
 from upheld.common.errors import BadUse
-from upheld.training.pipeline import bundle as pipeline
-from upheld.training.pipeline import stage1
+from upheld.training.pipeline import bundle, stage1
 
 
 class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is not typed
@@ -16,7 +15,7 @@ class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
 
     def load_context(self, context: Any) -> None:
         """Load and verify the bundle."""
-        self.pipeline = pipeline.load(Path(context.artifacts["bundle"]))
+        self.pipeline = bundle.load(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
         """Predict probabilities.

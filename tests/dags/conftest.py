@@ -19,6 +19,13 @@ from upheld.feature_store.ingest import command as ingest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).parent / "toy"
+STANDS_IN_FOR = {
+    "pin.py": "registry/runs/pin.py",
+    "register.py": "registry/runs/register.py",
+    "ingest.py": "feature_store/ingest/command.py",
+    "features.py": "feature_store/extraction/command.py",
+    "weekly.py": "evaluation/weekly/command.py",
+}
 RESPONSE_TIMEOUT_H = 120 / 3600
 
 
@@ -82,15 +89,12 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy of what the runner needs; pin, register, ingest and features are replaced by stand-ins."""
     root = tmp_path_factory.mktemp("toy_repository")
     without_caches = shutil.ignore_patterns("__pycache__")
-    for package in ("dags", "evaluation", "feature_store", "registry", "upheld"):
+    for package in ("dags", "evaluation", "feature_store", "registry", "upheld", "common"):
         shutil.copytree(REPOSITORY / package, root / package, symlinks=True, ignore=without_caches)
     shutil.copytree(TOY, root / "toy", ignore=without_caches)
     (root / "toy" / "dvc.yaml").rename(root / "dvc.yaml")
-    for name in ("pin.py", "register.py"):
-        (root / "toy" / name).replace(root / "registry" / name)
-    for name in ("ingest.py", "features.py"):
-        (root / "toy" / name).replace(root / "feature_store" / name)
-    (root / "toy" / "weekly.py").replace(root / "evaluation" / "weekly.py")
+    for name, place in STANDS_IN_FOR.items():
+        (root / "toy" / name).replace(root / place)
     shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
     shutil.copy(REPOSITORY / ".dvcignore", root / ".dvcignore")
     (root / ".dvc").mkdir()
@@ -112,10 +116,10 @@ def airflow(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """
     folder = tmp_path_factory.mktemp("approval")
     root, store = folder / "repository", folder / "store"
-    shutil.copytree(toy_root, root)
+    shutil.copytree(toy_root, root, symlinks=True)
     params = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(params.replace("response_timeout_h: 72.0", f"response_timeout_h: {RESPONSE_TIMEOUT_H}"))
-    shutil.copy(REPOSITORY / "evaluation" / "weekly.py", root / "evaluation" / "weekly.py")  # the real one again
+    shutil.copy(REPOSITORY / STANDS_IN_FOR["weekly.py"], root / STANDS_IN_FOR["weekly.py"])  # the real one again
     register_two_that_pass_and_one_that_is_held(store)
     delivery = deliver(folder / "delivery", tables(models=("upheld-moderation/1",)))
     assert ingest.main([str(delivery), "--store", str(store), "--params", str(PARAMS), "--as-of", "2026-10-30T00:00:00Z"]) == 0

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from upheld.feature_store.decoding.contract import Undecodable
-from upheld.feature_store.sandbox import landlock
-from upheld.feature_store.sandbox import protocol as decode_protocol
+from upheld.feature_store.sandbox import landlock, protocol
 from upheld.feature_store.sandbox.system_calls import FORBIDDEN, OPENING, SIGNALLING
 
 
@@ -94,7 +93,7 @@ def answers(header, payload=b""):
     """Write a frame of our own in place of the worker's answer; `NUMBER` is the number that was asked for."""
     if isinstance(header, str):
         header = header.replace("NUMBER", str(number_asked())).encode()
-    os.write(3, decode_protocol.LENGTHS.pack(len(header), len(payload)) + header + payload)
+    os.write(3, protocol.LENGTHS.pack(len(header), len(payload)) + header + payload)
     endless()
 
 
@@ -113,14 +112,14 @@ def frames():
 def twice():
     """Answer for this content and, in advance, for the one that comes next."""
     header = json.dumps({"number": number_asked(), "arrays": [["sum", "<i8", []]]}).encode()
-    os.write(3, (decode_protocol.LENGTHS.pack(len(header), 8) + header + (666).to_bytes(8, "little")) * 2)
+    os.write(3, (protocol.LENGTHS.pack(len(header), 8) + header + (666).to_bytes(8, "little")) * 2)
     os._exit(0)
 
 
 def slips():
     """Answer, and then let the worker answer, too."""
     header = json.dumps({"number": number_asked(), "arrays": []}).encode()
-    os.write(3, decode_protocol.LENGTHS.pack(len(header), 0) + header)
+    os.write(3, protocol.LENGTHS.pack(len(header), 0) + header)
     return {"sum": np.array(666)}
 
 

@@ -15,13 +15,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from upheld.feature_store.backbones.image import empty_image_backbone
+from upheld.feature_store.contracts.inputs import NUM_BANDS
 from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
-from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio.model import AudioModel, AudioSetup, save_audio
 from upheld.training.fusion.model import FEATURES
 from upheld.training.image.model import ImageModel, ImageSetup, save_image, save_untrained_image
-from upheld.training.logos import detector as logo_detector
+from upheld.training.logos import detector
 from upheld.training.logos import photos as logo_photos
 from upheld.training.logos import pictures as logo_pictures
 from upheld.training.text.model import TextModel, TextSetup, save_text
@@ -87,13 +87,13 @@ class Colours:
 
 def patch_detector(patch: pytest.MonkeyPatch) -> None:
     """Folders that `save_colours` wrote load as `Colours`, all others as before."""
-    load = logo_detector.load
+    load = detector.load
 
     def loaded(folder):
         about = json.loads((folder / "metadata.json").read_text())
-        return logo_detector.Detector(Colours(), tuple(BRANDS), SIDE) if about.get("kind") == "colours" else load(folder)
+        return detector.Detector(Colours(), tuple(BRANDS), SIDE) if about.get("kind") == "colours" else load(folder)
 
-    patch.setattr(logo_detector, "load", loaded)
+    patch.setattr(detector, "load", loaded)
 
 
 def save_colours(workspace: Path, threshold: float | None = 0.3) -> None:
@@ -106,7 +106,7 @@ def save_no_logos(workspace: Path) -> None:
     """The same where there was nothing to learn from."""
     for name in ("models/logo", "data/logo_evaluation"):
         (workspace / name).mkdir(parents=True)
-    logo_detector.save_untrained(workspace / "models/logo", "no box of split train among 0 photos")
+    detector.save_untrained(workspace / "models/logo", "no box of split train among 0 photos")
     logo_pictures.save(logo_pictures.NOTHING, workspace / "data/logo_scan")
     (workspace / "data/logo_evaluation/logo.json").write_text(json.dumps({"threshold": 0.5, "untrained": "no box"}))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused, Undecodable
 from upheld.feature_store.extractors.contract import Extractor
 
@@ -43,7 +43,7 @@ class Keyframes(Medium):
 
     def row(self, part: Any) -> dict[str, Any]:
         files = [picture(colour) for colour in part]
-        frames = [{"digest": digest.of_bytes(file), "time_s": float(place), "jpeg": file} for place, file in enumerate(files)]
+        frames = [{"digest": hashing.of_bytes(file), "time_s": float(place), "jpeg": file} for place, file in enumerate(files)]
         return {"frames": frames, "frame_digests": [frame["digest"] for frame in frames], "num_frames": len(frames)}
 
 

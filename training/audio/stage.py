@@ -17,7 +17,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read_snapshot
 from upheld.feature_store.contracts.workspace import AUDIO_MODEL, SNAPSHOT
 from upheld.feature_store.features.decoded import filled
@@ -30,7 +30,15 @@ from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts,
 ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
 MAX_SCALED = 2000  # sounds, evenly picked, from which the scale of the bands is taken
 
-CODE = ("upheld.training.audio.stage", "upheld.training.audio.model", "upheld.feature_store.features.decoded")
+# What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
+CODE = (
+    "upheld.feature_store.backbones",
+    "upheld.feature_store.contracts",
+    "upheld.feature_store.features",
+    "upheld.feature_store.ledger",
+    "upheld.training.audio",
+    "upheld.training.loop",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, mode
     names = {name for digests in (*train.audio_digests, *val.audio_digests) for name in digests}
     shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
     classifier = prepare(params, train, shards)
-    parts = [params.audio.model_dump(), params.policies, params.seed, digest.of_folder(snapshot)]
+    parts = [params.audio.model_dump(), params.policies, params.seed, hashing.of_folder(snapshot)]
     folder = stage.checkpoint_folder(store, "audio", CODE, *parts)
     fitted, samples_per_s = fit_audio(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
     with stage.publishing(model, folder) as unfinished:

@@ -19,10 +19,10 @@ from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
-from upheld.feature_store.decoding import images as image_decoding
+from upheld.feature_store.decoding import images
 from upheld.feature_store.features.decoded import filled
 from upheld.feature_store.features.media import pictures_of
 from upheld.feature_store.features.shards import Shards
@@ -32,9 +32,16 @@ from upheld.training.loop import classifier as stage
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
+# What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
 CODE = (
-    "upheld.training.image.stage", "upheld.training.image.augmentation", "upheld.training.image.model", "upheld.feature_store.features.decoded", "upheld.feature_store.decoding.images",
-)  # fmt: skip
+    "upheld.feature_store.backbones",
+    "upheld.feature_store.contracts",
+    "upheld.feature_store.decoding",
+    "upheld.feature_store.features",
+    "upheld.feature_store.ledger",
+    "upheld.training.image",
+    "upheld.training.loop",
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
             save_untrained_image(unfinished, reason, params.policies)
         return Result(trained=False, reason=reason, num_train_posts=0)
     classifier = prepare(params)
-    parts = [params.image.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
+    parts = [params.image.model_dump(), params.policies, params.seed, hashing.of_folder(snapshot), classifier.setup.backbone_digest]
     folder = stage.checkpoint_folder(store, "image", CODE, *parts)
     names = {name for digests in (*train.image_digests, *val.image_digests) for name in digests}
     shards = pictures(store, names, classifier.setup.size, read_images)
@@ -94,13 +101,13 @@ def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImag
     Raises:
         FailedWork: a picture is not in the store.
     """
-    rule = digest.of_json([digest.of_code([image_decoding.__name__]), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
+    rule = hashing.of_json([hashing.of_code([images.__name__]), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
     shards = Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8)
     return filled(
         shards,
         "pictures",
         names,
-        lambda wanted: ((name, image_decoding.decode_square(content, size)) for name, content in read_images(wanted)),
+        lambda wanted: ((name, images.decode_square(content, size)) for name, content in read_images(wanted)),
     )
 
 

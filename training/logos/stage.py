@@ -25,13 +25,18 @@ from upheld.feature_store.logos.dataset.dataset import CORNERS, Dataset
 from upheld.training.logos import detector as logo_detector
 from upheld.training.logos.detector import Detector
 from upheld.training.logos.photos import DETECTIONS, STORED, Backend, Photo, PhotoMap, photo_map
-from upheld.training.loop import classifier as stage
+from upheld.training.loop import classifier
 
+# What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
 CODE = (
-    "upheld.training.logos.stage", "upheld.training.logos.detector", "upheld.training.logos.faster_rcnn", "upheld.training.logos.fit", "upheld.training.logos.network",
-    "upheld.training.logos.photos", "upheld.training.logos.yolo", "upheld.feature_store.logos.dataset.photos", "upheld.feature_store.logos.dataset.precision",
-    "upheld.feature_store.decoding.images",
-)  # fmt: skip
+    "upheld.feature_store.backbones",
+    "upheld.feature_store.contracts",
+    "upheld.feature_store.decoding",
+    "upheld.feature_store.ledger",
+    "upheld.feature_store.logos.dataset",
+    "upheld.training.logos",
+    "upheld.training.loop",
+)
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,12 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
         _publish_untrained(model, detections, reason)
         return Result(False, reason, num_photos, 0)
     settings = params.logo
-    folder = stage.checkpoint_folder(store, "logo", CODE, settings.model_dump(), params.seed, data.digest)
+    folder = classifier.checkpoint_folder(store, "logo", CODE, settings.model_dump(), params.seed, data.digest)
     backend, history = _fit(data, params, store, folder)
     detector = Detector(backend, data.brands, settings.size)
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
     found = logo_detector.detect(detector, logo_dataset.contents(data, held_out, store), params.logo_data.max_pixels).detections
-    with stage.publishing(model, folder) as unfinished:
+    with classifier.publishing(model, folder) as unfinished:
         if unfinished:
             record = {"params": settings.model_dump(), "seed": params.seed, "history": history, "dataset": data.digest}
             counts = {"num_train_photos": num_photos, "num_train_boxes": num_boxes, "synthetic": data.synthetic}

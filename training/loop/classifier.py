@@ -15,7 +15,7 @@ from torch import nn
 from upheld.common.files import replacing_folder
 from upheld.common.params.training import Training
 from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.training.loop.examples import Array, Examples, Rows
 from upheld.training.loop.loop import Batches, Fitted, Forward, fit
 from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
@@ -23,11 +23,6 @@ from upheld.training.loop.metrics import validation_figures
 
 # (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-# What every training depends on, whatever its model; a stage adds its own modules.
-CODE = (
-    "upheld.training.loop.checkpoint", "upheld.training.loop.examples", "upheld.training.loop.loop", "upheld.training.loop.losses", "upheld.training.loop.metrics", "upheld.training.loop.optimizer", "upheld.training.loop.classifier",
-    "upheld.feature_store.backbones",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,10 +117,10 @@ def checkpoint_folder(store: Path, stage: str, code: Sequence[str], *parts: Any)
     Args:
         store: the store folder.
         stage: `text`, `image`, `audio` or `logo`.
-        code: the stage's own modules and packages, by dotted name; CODE is added.
+        code: modules and packages that the result depends on, by dotted name.
         parts: JSON values: params, digests of data and of the model started from.
     """
-    return store / "checkpoints" / digest.of_json([stage, digest.of_code([*CODE, *code]), torch.__version__, *parts])
+    return store / "checkpoints" / hashing.of_json([stage, hashing.of_code(code), torch.__version__, *parts])
 
 
 @contextmanager

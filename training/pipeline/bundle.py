@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.post_progress import Report, silent
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MEMBERSHIP_FILE, read_manifest
 from upheld.feature_store.decisions import calibration as calibration_map
@@ -54,10 +54,10 @@ class Logos:
 
     def of_posts(self, posts: pd.DataFrame, fetch: stage1.FetchImages) -> pd.DataFrame:
         """What `logo_signals.of_posts` says of posts, from their pictures, which `fetch` gives by digest."""
-        from upheld.training.logos import pictures as logo_pictures  # OpenCV: only where there are pictures to look at
+        from upheld.training.logos import pictures  # OpenCV: only where there are pictures to look at
 
         shown = pd.DataFrame({"post_id": posts["post_id"].to_numpy(), "image_digests": stage1.listed(posts, "image_digests")})
-        found = logo_pictures.look(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
+        found = pictures.look(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
         return logo_signals.of_posts(shown, found.detections, found.sizes, found.brands, self.threshold)
 
 
@@ -211,7 +211,7 @@ def _fusion(bundle: Path) -> fusion_model.Fusion:
 
 def _digests(bundle: Path) -> dict[str, str]:
     files = (path for path in sorted(bundle.rglob("*")) if path.is_file() and path != bundle / DESCRIPTION)
-    return {path.relative_to(bundle).as_posix(): digest.of_file(path) for path in files}
+    return {path.relative_to(bundle).as_posix(): hashing.of_file(path) for path in files}
 
 
 def _copy(source: Path, target: Path) -> None:

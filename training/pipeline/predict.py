@@ -1,6 +1,6 @@
 """Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and the champion's scores.
 
-usage: python -m upheld.training.pipeline.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and what the logo detector found
+usage: python -m upheld.training.pipeline.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and the detections
 """
 
 import sys
@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.common import post_progress as progress
+from upheld.common import post_progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing
@@ -23,7 +23,7 @@ from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.features import media as contents
 from upheld.feature_store.features.snapshot_media import whole
 from upheld.training.fusion import logo_signals, score_table
-from upheld.training.logos import pictures as logo_pictures
+from upheld.training.logos import pictures
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline import stage1
 
@@ -65,14 +65,14 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
     media = media_of(store, posts, pinned)
     champion = load_champion(store, pinned)
     logos = _logos(posts, workspace)
-    with progress.bars() as bars:
+    with post_progress.bars() as bars:
         classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
-        report = progress.reporter(bars, "stage 1", len(posts))
+        report = post_progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
         probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
         scores = score_table.SCORES.empty_table()
         if champion is not None:
-            of_champion = champion.predict(test, media, progress.reporter(bars, "champion", len(test)))
+            of_champion = champion.predict(test, media, post_progress.reporter(bars, "champion", len(test)))
             scores, _ = score_table.build(of_champion, test, data.examples, data.manifest["synthetic"])
     probs.insert(1, "split", posts["split"].to_numpy())
     rows = probs.merge(logos, on="post_id", validate="1:1")
@@ -113,7 +113,7 @@ def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
 
 
 def _logos(posts: pd.DataFrame, workspace: Path) -> pd.DataFrame:
-    looked = logo_pictures.read(workspace / paths.LOGO_SCAN)
+    looked = pictures.read(workspace / paths.LOGO_SCAN)
     threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if looked.brands else None
     return logo_signals.of_posts(posts, looked.detections, looked.sizes, looked.brands, threshold)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from upheld.common.errors import FailedWork
 from upheld.common.params.data import Ingest
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features.media import Spectrogram, spectrogram
 from upheld.feature_store.ingest.delivery import Delivery
 from upheld.feature_store.ingest.media import MediaFile, Pair, check_all
@@ -76,7 +76,7 @@ def featured(
     digests, refused = _looked_at([item for row in rows for item in row["media"] if item["kind"] in kinds], folder, bounds, decoders)
     files = Files(folder, {name: pair for pair, name in digests.items()}, bounds, decoders)
     features = [_features(row, digests, prior_removals) for row in rows]
-    captions = {digest.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
+    captions = {hashing.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
     found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else files.fetch([name])[name] for name in names})
     plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", "prior_removals"])
     table = enriched(plain, found, tools.params.snapshot)[COLUMNS]

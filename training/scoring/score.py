@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.common import post_progress as progress
+from upheld.common import post_progress
 from upheld.common.errors import BadUse
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.ingest.findings import Rules
 from upheld.feature_store.ingest.media import image_decoders
@@ -123,9 +123,9 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
         image_decoders(params) as decoders,
         replacing(out) as partial,
         pq.ParquetWriter(partial, contracts.DECISIONS, compression="zstd") as writer,
-        progress.bars() as bars,
+        post_progress.bars() as bars,
     ):
-        report = progress.reporter(bars, "score", _num_rows(posts))
+        report = post_progress.reporter(bars, "score", _num_rows(posts))
         for batch in post_reader.read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
             rows = decide(judge, batch, report)
             writer.write_table(_decisions(judge, rows, decided_at))
@@ -134,7 +134,7 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
     return Result(actions.total(), dict(actions), (*tools.notes, *notes))
 
 
-def decide(judge: Judge, batch: Batch, report: progress.Report = progress.silent) -> pd.DataFrame:
+def decide(judge: Judge, batch: Batch, report: post_progress.Report = post_progress.silent) -> pd.DataFrame:
     """Score a batch and route it.
 
     Returns:
@@ -153,7 +153,7 @@ def decide(judge: Judge, batch: Batch, report: progress.Report = progress.silent
 def decision_id(post_id: str, category: str, model_version: str, thresholds_version: str, frozen: bool = False) -> str:
     """Name of a decision: the same model and thresholds on the same post decide the same, and under others, or while the category is
     frozen, it is another decision."""
-    return digest.of_json([post_id, category, model_version, thresholds_version, *(["frozen"] if frozen else [])])[:32]
+    return hashing.of_json([post_id, category, model_version, thresholds_version, *(["frozen"] if frozen else [])])[:32]
 
 
 def _decisions(judge: Judge, rows: pd.DataFrame, decided_at: datetime) -> pa.Table:

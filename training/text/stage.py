@@ -17,14 +17,21 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.contracts.workspace import SNAPSHOT, TEXT_MODEL
 from upheld.training.loop import classifier as stage
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text
 
-CODE = ("upheld.training.text.stage", "upheld.training.text.model")
+# What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
+CODE = (
+    "upheld.feature_store.backbones",
+    "upheld.feature_store.contracts",
+    "upheld.feature_store.ledger",
+    "upheld.training.loop",
+    "upheld.training.text",
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def run(params: parameters.Params, snapshot: Path, model: Path, store: Path) -> 
         raise FailedWork(f"{snapshot}: no labelled post of split train has a text; ingest more review outcomes")
     classifier = prepare(params)
     warm_start = _start_from_champion(classifier, data.manifest.get("champion"), store) if params.text.warm_start else {"used": False}
-    parts = [params.text.model_dump(), params.policies, params.seed, digest.of_folder(snapshot), classifier.setup.backbone_digest]
+    parts = [params.text.model_dump(), params.policies, params.seed, hashing.of_folder(snapshot), classifier.setup.backbone_digest]
     folder = stage.checkpoint_folder(store, "text", CODE, *parts, warm_start)
     progress = folder / "progress.safetensors"
     fitted, samples_per_s = fit_text(classifier, train, val, data.examples, params, progress, warm_start["used"])

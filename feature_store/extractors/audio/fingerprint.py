@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from upheld.common.params import media as params_media
-from upheld.feature_store.contracts import hashing as digest
+from upheld.common.params import media
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.audio.log_mel import power_spectrum
@@ -40,7 +40,7 @@ class AudioFingerprint(Extractor):
     def version(self) -> str:
         """Number of the code's version, digest of the params that shape the landmarks."""
         settings = self.params.audio_fingerprint
-        return "1-" + digest.of_json([settings.peaks_per_s, settings.fan_out, self.params.audio_bounds.model_dump()])[:12]
+        return "1-" + hashing.of_json([settings.peaks_per_s, settings.fan_out, self.params.audio_bounds.model_dump()])[:12]
 
     def decode(self, content: bytes) -> Arrays:
         """`samples`, int16 at 16 kHz.
@@ -139,7 +139,7 @@ def compare(first: Fingerprint, second: Fingerprint) -> SoundMatch:
     return SoundMatch(num_aligned, share, float(best + together.min()) * HOP / RATE_HZ)
 
 
-def is_same(match: SoundMatch, settings: params_media.AudioFingerprint) -> bool:
+def is_same(match: SoundMatch, settings: media.AudioFingerprint) -> bool:
     """Whether a match is a re-upload: enough landmarks in line, in number and in share."""
     return match.num_aligned >= settings.min_aligned and match.share >= settings.thr_share
 

@@ -10,7 +10,6 @@ from scipy.signal.windows import hann
 
 Floats = NDArray[np.float32]
 
-NUM_BANDS = 64  # of the spectrograms that are kept and that the audio classifier reads
 _FLOOR = 1e-6  # added to the power in a band; silence is ln(1e-6) = -13.8
 _LOW_HZ = 60.0  # below is hum
 

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts.inputs import NUM_BANDS
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.audio.log_mel import NUM_BANDS, log_mel, mfcc
+from upheld.feature_store.extractors.audio.log_mel import log_mel, mfcc
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 NUM_COEFFICIENTS = 20
@@ -31,7 +32,7 @@ class Spectrogram(Extractor):
     @property
     def version(self) -> str:
         """Number of the code's version, digest of the params."""
-        return "1-" + digest.of_json([self.params.spectrogram.model_dump(), self.params.audio_bounds.model_dump()])[:12]
+        return "1-" + hashing.of_json([self.params.spectrogram.model_dump(), self.params.audio_bounds.model_dump()])[:12]
 
     def decode(self, content: bytes) -> Arrays:
         """`samples`, int16: the sound's beginning.

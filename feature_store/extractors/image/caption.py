@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.extractors import versions
@@ -34,7 +34,7 @@ class Caption(Extractor):
         """Number of the code's version, digest of the folder or the hub id with its commit, and of the longest caption."""
         settings = self.params.caption
         folder = Path(settings.model)
-        origin = digest.of_folder(folder) if settings.model and folder.is_dir() else f"{settings.model}@{settings.revision}"
+        origin = hashing.of_folder(folder) if settings.model and folder.is_dir() else f"{settings.model}@{settings.revision}"
         return versions.version(1, {"model": origin, "max_tokens": settings.max_tokens})
 
     def unavailable(self) -> str | None:

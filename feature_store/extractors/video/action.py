@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.common.errors import BadUse
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, upright
 from upheld.feature_store.extractors.contract import Extractor, Kind
@@ -38,8 +38,8 @@ class Action(Extractor):
     def version(self) -> str:
         """Number of the code's version, digest of the params and of the weights' file, or their name."""
         file = Path(self.params.action.pretrained)
-        origin = digest.of_file(file) if file.is_file() else self.params.action.pretrained
-        return "1-" + digest.of_json([self.params.action.max_clips, self.params.video_bounds.model_dump(), origin])[:12]
+        origin = hashing.of_file(file) if file.is_file() else self.params.action.pretrained
+        return "1-" + hashing.of_json([self.params.action.max_clips, self.params.video_bounds.model_dump(), origin])[:12]
 
     def unavailable(self) -> str | None:
         """That no weights are named, or that the file is missing."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from upheld.common.params.media import Keyframes as Settings
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, rgb
 from upheld.feature_store.extractors.contract import Extractor, Kind
@@ -41,7 +41,7 @@ class Keyframes(Extractor):
     @property
     def version(self) -> str:
         """Number of the code's version, digest of the params."""
-        return "2-" + digest.of_json([self.params.keyframes.model_dump(), self.params.video_bounds.model_dump()])[:12]
+        return "2-" + hashing.of_json([self.params.keyframes.model_dump(), self.params.video_bounds.model_dump()])[:12]
 
     def decode(self, content: bytes) -> Arrays:
         """Pick the frames and encode them.
@@ -111,7 +111,7 @@ def _jpeg(pixels: Picture, quality: int) -> bytes:
 
 def _row(arrays: Arrays) -> dict[str, Any]:
     files = [part.tobytes() for part in np.split(arrays["jpeg"], arrays["ends"][:-1])]
-    digests = [digest.of_bytes(file) for file in files]
+    digests = [hashing.of_bytes(file) for file in files]
     return {
         "duration_s": float(arrays["duration_s"]),
         "width": int(arrays["width"]),

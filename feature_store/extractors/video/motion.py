@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, shrunk
 from upheld.feature_store.extractors.contract import Extractor, Kind
@@ -37,7 +37,7 @@ class Motion(Extractor):
     def version(self) -> str:
         """Number of the code's version, digest of the params."""
         threshold = self.params.keyframes.cut_threshold
-        return "1-" + digest.of_json([self.params.motion.model_dump(), self.params.video_bounds.model_dump(), threshold])[:12]
+        return "1-" + hashing.of_json([self.params.motion.model_dump(), self.params.video_bounds.model_dump(), threshold])[:12]
 
     def decode(self, content: bytes) -> Arrays:
         """Pairs of frames in a row, at even steps of time, shrunk and grey.

@@ -18,7 +18,7 @@ from upheld.common.files import write_json
 from upheld.common.params import params
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.composites.backgrounds import Backgrounds, backgrounds
 from upheld.feature_store.logos.composites.composites import dataset_of, one
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
@@ -63,7 +63,7 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
 def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], grounds: Backgrounds, out: Path, num: int) -> Result:
     """As `run`, of marks and photos at hand; what was refused of either is in the report. `out` is a logo dataset, or not there yet."""
     brands, refused_marks = marks
-    made_of = digest.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])
+    made_of = hashing.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])
     making = made_of[:16]
     write_json(out / "making.json", {"made_of": made_of})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -86,7 +86,7 @@ def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], g
 
 
 def _said_of(marks: list[Mark]) -> list[list[str]]:
-    return [[mark.brand, digest.of_bytes(mark.rgba.tobytes())] for mark in marks]
+    return [[mark.brand, hashing.of_bytes(mark.rgba.tobytes())] for mark in marks]
 
 
 def _remove_others(out: Path, making: str) -> None:

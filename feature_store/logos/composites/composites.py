@@ -9,12 +9,12 @@ import pandas as pd
 
 from upheld.common.files import replacing, write_json
 from upheld.common.params.params import Params
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.composites.backgrounds import Background
 from upheld.feature_store.logos.composites.marks import Mark
 from upheld.feature_store.logos.composites.paste import compose
-from upheld.feature_store.logos.dataset import dataset as logo_dataset
-from upheld.feature_store.logos.sources import grouping as logo_groups
+from upheld.feature_store.logos.dataset import dataset
+from upheld.feature_store.logos.sources import grouping
 
 
 def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, making: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[B
     with replacing(out / file) as partial:
         partial.write_bytes(made.jpeg)
     row = {
-        "digest": digest.of_bytes(made.jpeg),
+        "digest": hashing.of_bytes(made.jpeg),
         "file": file,
         "width": made.width,
         "height": made.height,
@@ -68,7 +68,7 @@ def _chosen(number: int, marks: list[Mark], rng: np.random.Generator, given: Par
     return [some[rng.integers(len(some))] for some in of_brand]
 
 
-def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: Params, synthetic: bool) -> logo_dataset.Dataset:
+def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: Params, synthetic: bool) -> dataset.Dataset:
     """Tables of composites; all on near-duplicate photos are in one split, and none is in the test split.
 
     Args:
@@ -80,9 +80,9 @@ def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: P
     """
     images = pd.DataFrame(rows).drop(columns="boxes").assign(source="composite")
     photos = images[["photo", "pdq"]].drop_duplicates("photo").rename(columns={"photo": "digest"})
-    group_of = photos.assign(group_id=logo_groups.groups(photos, given.logo_data.max_hash_distance)).set_index("digest")["group_id"]
+    group_of = photos.assign(group_id=grouping.groups(photos, given.logo_data.max_hash_distance)).set_index("digest")["group_id"]
     images["group_id"] = images["photo"].map(group_of)
     marks = [(row["digest"], *box[:5]) for row in rows for box in row["boxes"]]
-    boxes = pd.DataFrame(marks, columns=["digest", "brand", *logo_dataset.CORNERS])
-    images["split"] = logo_groups.spread(images, boxes, {"val": given.logo_data.val_share, "test": 0.0}, f"{given.seed}/logo")
-    return logo_dataset.assemble(out, brands, images.drop_duplicates("digest"), boxes, boxes.iloc[:0], synthetic)
+    boxes = pd.DataFrame(marks, columns=["digest", "brand", *dataset.CORNERS])
+    images["split"] = grouping.spread(images, boxes, {"val": given.logo_data.val_share, "test": 0.0}, f"{given.seed}/logo")
+    return dataset.assemble(out, brands, images.drop_duplicates("digest"), boxes, boxes.iloc[:0], synthetic)

@@ -20,7 +20,7 @@ from upheld.feature_store.logos.composites.svg_checks import MAX_RATIO
 from upheld.feature_store.logos.sources.source import Refusal, is_brand
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
-OURS: Final = Path(__file__).with_name("logo_marks")  # fictitious brands, drawn by us
+OURS: Final = Path(__file__).with_name("fictitious")  # fictitious brands, drawn by us
 SIDE_PX: Final = 320  # longer side of a mark as it is kept: as large as any is pasted
 MAX_PIXELS: Final = 16_000_000  # of a picture file
 MAX_BYTES: Final = 8 << 20

@@ -11,25 +11,31 @@ from rich.progress import track
 
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.keyed_hash import uniform
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logos.composites import command
 from upheld.feature_store.logos.composites.backgrounds import of_dataset
 from upheld.feature_store.logos.composites.marks import load
-from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.logos.dataset import photos as logo_image
 from upheld.feature_store.logos.dataset.dataset import Dataset
 from upheld.feature_store.logos.sources.source import Refusal
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
-CODE: Final = tuple(
-    f"feature_store.logo_{name}"
-    for name in (
-        "backgrounds", "blend", "compose", "composites", "dataset", "distractor", "drawing", "groups", "image", "look", "mark", "paste",
-        "run_composites", "source", "style", "svg", "svg_checks", "warp",
-    )
-)  # fmt: skip
+# What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
+CODE: Final = (
+    "upheld.feature_store.contracts",
+    "upheld.feature_store.decoding",
+    "upheld.feature_store.ledger",
+    "upheld.feature_store.logos.composites",
+    "upheld.feature_store.logos.dataset",
+    "upheld.feature_store.logos.sources",
+    "upheld.feature_store.logos.stage",
+    "upheld.feature_store.logos.store",
+    "upheld.feature_store.sandbox",
+    "upheld.feature_store.splits",
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def located(made: Dataset, folder: Path) -> Dataset:
 def publish(made: Dataset, wanted: "pd.Series[str]", folder: Path) -> None:
     """Write the pictures of some composites, by digest, to where `located` names them."""
     (folder / FOLDER).mkdir()
-    for name, content in logo_dataset.contents(made, wanted):
+    for name, content in dataset.contents(made, wanted):
         (folder / FOLDER / f"{name}.jpg").write_bytes(content)
 
 
@@ -82,7 +88,7 @@ def _photos(params: Params, real: Dataset, ground: Ground) -> tuple[Dataset, lis
     """Photos as a dataset, all of split train, and photos of the ledger that do not decode."""
     known = real.images[(real.images["split"] == "train") & ~real.images["composite"]]
     names = known["digest"]
-    for _ in track(logo_dataset.contents(real, names, ground.store), "photos", len(names), console=console(), transient=True):
+    for _ in track(dataset.contents(real, names, ground.store), "photos", len(names), console=console(), transient=True):
         pass  # each is still the photo that its boxes were drawn on, or this says which is not
     rows: list[dict[str, Any]] = []
     refused: list[Refusal] = []
@@ -93,7 +99,7 @@ def _photos(params: Params, real: Dataset, ground: Ground) -> tuple[Dataset, lis
     images = pd.concat([known[filled.columns], filled], ignore_index=True) if rows else known
     boxes = real.boxes[real.boxes["digest"].isin(names)]
     synthetic = real.synthetic or (bool(rows) and ground.synthetic)
-    return logo_dataset.assemble(real.folder, real.brands, images, boxes, boxes.iloc[:0], synthetic), refused
+    return dataset.assemble(real.folder, real.brands, images, boxes, boxes.iloc[:0], synthetic), refused
 
 
 def _of_ledger(params: Params, known: set[str], num: int, ground: Ground) -> Iterator[dict[str, Any] | Refusal]:
@@ -116,4 +122,4 @@ def _of_ledger(params: Params, known: set[str], num: int, ground: Ground) -> Ite
 def _checkpoint(params: Params, photos: Dataset, marks: Path, store: Path) -> Path:
     """Folder named after everything that composites depend on, however many of them are asked for."""
     settings = [params.logo_compose.model_dump(), params.logo_data.model_dump(exclude={"num_composites"}), params.seed]
-    return store / "checkpoints" / digest.of_json(["logo_data", digest.of_code(CODE), digest.of_folder(marks), photos.digest, settings])
+    return store / "checkpoints" / hashing.of_json(["logo_data", hashing.of_code(CODE), hashing.of_folder(marks), photos.digest, settings])

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing, write_json
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 
 SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
 SOURCES: Final = ("import", "outcome", "composite")
@@ -73,7 +73,7 @@ class Dataset:
     def digest(self) -> str:
         """Digest of what the dataset says, free of where its photos lie and of how Parquet stores it."""
         said = [table.drop(columns="file", errors="ignore").to_csv(index=False) for table in (self.images, self.boxes, self.negatives)]
-        return digest.of_json([self.brands, said, self.synthetic])
+        return hashing.of_json([self.brands, said, self.synthetic])
 
 
 def assemble(
@@ -189,7 +189,7 @@ def checked_bytes(path: Path, name: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise FailedWork(f"{path}: cannot be read ({error.strerror}); the logo dataset refers to it, put it back or import anew") from error
-    if digest.of_bytes(content) != name:
+    if hashing.of_bytes(content) != name:
         raise FailedWork(f"{path}: is not the photo that the logo dataset was made with; put that back or import anew")
     return content
 

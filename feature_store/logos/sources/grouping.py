@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from upheld.feature_store.contracts.keyed_hash import uniform
 from upheld.feature_store.logos.dataset.dataset import SPLITS
-from upheld.feature_store.splits import assignment as splits
+from upheld.feature_store.splits import assignment
 from upheld.feature_store.splits.disjoint_sets import DisjointSets
 
 _BLOCK_ROWS: Final = 1024  # hashes compared with all others at once: memory stays bounded
@@ -81,7 +81,7 @@ def spread(images: pd.DataFrame, boxes: pd.DataFrame, shares: dict[str, float], 
     rows = pd.DataFrame({"group_id": images["group_id"], "stratum": stratum, "num": stratum.map(num_photos).fillna(np.inf)})
     sets = rows.sort_values(["num", "stratum"]).groupby("group_id").agg(stratum=("stratum", "first"), size=("stratum", "size"))
     sets["rank"] = uniform(f"{key}/rank", sets.index)
-    return images["group_id"].map(splits.spread(sets, {name: shares[name] for name in ("test", "val")}, key))
+    return images["group_id"].map(assignment.spread(sets, {name: shares[name] for name in ("test", "val")}, key))
 
 
 def by_hash(images: pd.DataFrame, shares: dict[str, float], key: str) -> "pd.Series[str]":

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from upheld.evaluation.simulation import worlds as simulation
+from upheld.evaluation.simulation import worlds
 from upheld.evaluation.simulation.worlds import Course, World
 from upheld.evaluation.thresholds import removal, tails
 
@@ -22,8 +22,8 @@ class Weeks(NamedTuple):
 
 def oracle_course(name: str) -> tuple[World, Course]:
     """The incumbent removes the largest volume whose true precision meets the target."""
-    truth = simulation.world(name)
-    return truth, simulation.course(truth, float(truth.volume_above[truth.oracle_bin(TARGET)]), START_SHARES)
+    truth = worlds.world(name)
+    return truth, worlds.course(truth, float(truth.volume_above[truth.oracle_bin(TARGET)]), START_SHARES)
 
 
 def uniform_audit(path: Course, num_labels: float) -> np.ndarray:
@@ -33,8 +33,8 @@ def uniform_audit(path: Course, num_labels: float) -> np.ndarray:
 
 def audited_evenly(name: str, num_labels: int, num_weeks: int, seed: int) -> Weeks:
     truth, path = oracle_course(name)
-    drawn = simulation.draw_audits(truth, path, uniform_audit(path, num_labels), num_weeks, np.random.default_rng(seed))
-    return Weeks(truth, path, simulation.evidence(*drawn, np.ones(len(path.bins))))
+    drawn = worlds.draw_audits(truth, path, uniform_audit(path, num_labels), num_weeks, np.random.default_rng(seed))
+    return Weeks(truth, path, worlds.evidence(*drawn, np.ones(len(path.bins))))
 
 
 def audited_by_zone(name: str, num_labels: int, prob_queue: float, num_weeks: int, seed: int) -> Weeks:
@@ -42,8 +42,8 @@ def audited_by_zone(name: str, num_labels: int, prob_queue: float, num_weeks: in
     truth, path = oracle_course(name)
     removed = path.volumes <= path.start_volume * (1 + 1e-9)
     prob = np.where(removed, num_labels / path.start_volume, prob_queue)
-    drawn = simulation.draw_audits(truth, path, prob * np.diff(path.volumes, prepend=0.0), num_weeks, np.random.default_rng(seed))
-    return Weeks(truth, path, simulation.evidence(*drawn, 1 / prob))
+    drawn = worlds.draw_audits(truth, path, prob * np.diff(path.volumes, prepend=0.0), num_weeks, np.random.default_rng(seed))
+    return Weeks(truth, path, worlds.evidence(*drawn, 1 / prob))
 
 
 def fallback(weeks: Weeks) -> Array:
@@ -68,12 +68,12 @@ def automated(weeks: Weeks, chosen: Array) -> float:
 
 
 def test_worlds_are_as_described() -> None:
-    prevalence = {name: simulation.world(name).violating.sum() for name in "ABCDE"}
+    prevalence = {name: worlds.world(name).violating.sum() for name in "ABCDE"}
     assert prevalence == pytest.approx({"A": 0.01, "B": 0.003, "C": 0.05, "D": 0.01, "E": 0.01}, abs=1e-6)
     for name in "ABCDE":
-        truth = simulation.world(name)
+        truth = worlds.world(name)
         assert truth.violating.sum() + truth.benign.sum() == pytest.approx(1)
-    flat = simulation.world("E")
+    flat = worlds.world("E")
     rate = flat.violating / (flat.violating + flat.benign)
     assert rate[int(0.95 * 4096)] == pytest.approx(0.955, abs=1e-6)
     assert rate[int(0.7 * 4096)] == pytest.approx(0.942, abs=1e-6)
@@ -81,7 +81,7 @@ def test_worlds_are_as_described() -> None:
 
 def test_unknown_world_is_refused() -> None:
     with pytest.raises(ValueError, match="no world 'Z'"):
-        simulation.world("Z")
+        worlds.world("Z")
 
 
 LONG = pytest.mark.slow
@@ -92,7 +92,7 @@ LONG = pytest.mark.slow
 def test_flat_precision_is_rarely_certified_wrongly_and_the_naive_rule_mostly_is(num_labels: int, num_weeks: int) -> None:
     weeks = audited_evenly("E", num_labels, num_weeks, seed=30)
     assert violations(weeks, fallback(weeks)) <= 0.128
-    assert violations(weeks, simulation.naive_rule(weeks.found, TARGET)) >= 0.5
+    assert violations(weeks, worlds.naive_rule(weeks.found, TARGET)) >= 0.5
 
 
 def test_a_thousand_audits_automate_nearly_what_the_oracle_does() -> None:
@@ -120,10 +120,10 @@ def test_an_empty_top_gives_decisions_not_nan() -> None:
     truth, path = oracle_course("A")
     expected = uniform_audit(path, 400)
     expected[:20] = 0
-    drawn = simulation.draw_audits(truth, path, expected, 500, np.random.default_rng(60))
+    drawn = worlds.draw_audits(truth, path, expected, 500, np.random.default_rng(60))
     drawn[0][:5] = drawn[1][:5] = 0
     weights = removal.start_weights(path.volumes, path.start_volume * np.array(START_SHARES), DELTA)
-    tested = removal.certify(simulation.evidence(*drawn, np.ones(len(path.bins))), weights, TARGET)
+    tested = removal.certify(worlds.evidence(*drawn, np.ones(len(path.bins))), weights, TARGET)
     assert all(np.isfinite(part).all() for part in tested)
     assert (removal.last_passed(tested.passed)[:5] == -1).all()
     assert not tested.tested[:, :20].any()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from upheld.evaluation.simulation import worlds as simulation
+from upheld.evaluation.simulation import worlds
 from upheld.evaluation.thresholds import recall
 
 TARGET, DELTA = 0.90, 0.10
@@ -23,8 +23,8 @@ class Below(NamedTuple):
 
 def below_threshold(true_recall: float, deep: float) -> Below:
     """World A cut at the score where recall is true_recall; `deep` of all violations score like benign posts."""
-    truth = simulation.world("A")
-    posts = simulation.POSTS_A_WEEK
+    truth = worlds.world("A")
+    posts = worlds.POSTS_A_WEEK
     total = truth.violating.sum()
     violating = (1 - deep) * truth.violating + deep * total * truth.benign / truth.benign.sum()
     at = int(np.searchsorted(violating.cumsum() / total, 1 - true_recall))

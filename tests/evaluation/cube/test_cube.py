@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.cube import bins
+from upheld.evaluation.cube import bins, cube
 from upheld.evaluation.cube import build as cube_build
-from upheld.evaluation.cube import cube as cubes
 from upheld.evaluation.cube.cube import LABELS, ZONES, Cube
 
 
@@ -52,7 +51,7 @@ def test_snap_up_gives_the_next_edge() -> None:
 
 def test_every_cell_is_what_masks_give(score_table) -> None:
     rows = score_table(4000, 1, regions=True)
-    full = cubes.dense(build(rows, group_column="region"), ("category", "language", "group", "zone", "label"))
+    full = cube.dense(build(rows, group_column="region"), ("category", "language", "group", "zone", "label"))
     assert full.shape == (2, 4, 3, 4, 3, 4)
     weight = np.where(rows.label.isna(), 1.0, 1 / rows.inclusion_prob)
     for c, category in enumerate(["hate_speech", "spam"]):
@@ -69,7 +68,7 @@ def test_cuts_differ_by_category(score_table) -> None:
     rows = score_table(3000, 2)
     thresholds = {"hate_speech": (0.3, 0.9), "spam": (0.5, None)}
     cuts = [[bins.snap_up(low), bins.NUM_BINS if high is None else bins.snap_up(high)] for low, high in thresholds.values()]
-    counted = cubes.cut(build(rows), cuts, ("category", "label"))[..., 0]
+    counted = cube.cut(build(rows), cuts, ("category", "label"))[..., 0]
     for c, (category, (low, high)) in enumerate(thresholds.items()):
         edges = [bins.edges()[bins.snap_up(low)], np.inf if high is None else bins.edges()[bins.snap_up(high)]]
         own = rows[(rows.category == category) & (rows.label == 1)].score
@@ -83,7 +82,7 @@ def test_frame_weights_count_rows_that_were_never_drawn(score_table) -> None:
     built = build(rows)
     assert built.frame_max_weight[0].tolist() == [1 / 0.3, 1 / 0.6, 1000.0, 0.0]
     high = [[bins.snap_up(0.86)]]
-    assert cubes.cut_max_weight(built, high).tolist() == [[1000.0, 1 / 0.3]]
+    assert cube.cut_max_weight(built, high).tolist() == [[1000.0, 1 / 0.3]]
 
 
 def test_unlabelled_rows_without_inclusion_prob_take_the_zones_smallest(score_table) -> None:
@@ -99,7 +98,7 @@ def test_a_table_without_optional_columns_weighs_all_alike(score_table) -> None:
     rows = score_table(500, 5).drop(columns=["inclusion_prob", "zone"])
     built = build(rows)
     assert set(built.frame_max_weight[:, ZONES.index("unknown")]) == {1.0}
-    assert cubes.dense(built, ("zone",))[:, 0].tolist() == [0, 0, 0, 500]
+    assert cube.dense(built, ("zone",))[:, 0].tolist() == [0, 0, 0, 500]
     assert built.num_rows == 500
 
 
@@ -110,9 +109,9 @@ def test_calibrated_scores_are_what_is_binned(score_table) -> None:
     prob = 0.1 + 0.7 * rows.score
     prob = np.where(rows.language == "de", 1 / (1 + np.exp(-(1 + np.log(prob / (1 - prob))))), prob)
     expected = np.bincount(bins.bin_of(prob)[rows.category == "spam"], minlength=bins.NUM_BINS)
-    assert cubes.dense(cubes.one_category(built, "spam"), ("bin",))[:, 0].tolist() == expected.tolist()
+    assert cube.dense(cube.one_category(built, "spam"), ("bin",))[:, 0].tolist() == expected.tolist()
     untouched = np.bincount(bins.bin_of(rows.score)[rows.category == "hate_speech"], minlength=bins.NUM_BINS)
-    assert cubes.dense(cubes.one_category(built, "hate_speech"), ("bin",))[:, 0].tolist() == untouched.tolist()
+    assert cube.dense(cube.one_category(built, "hate_speech"), ("bin",))[:, 0].tolist() == untouched.tolist()
 
 
 @given(seeds=st.lists(st.integers(0, 5), min_size=3, max_size=3), order=st.permutations([0, 1, 2]))
@@ -122,15 +121,15 @@ def test_merge_is_associative_and_order_does_not_matter(seeds: list[int], order:
     tables = [score_table(60 * (k + 1), seed, categories=names[k]) for k, seed in enumerate(seeds)]
     a, b, c = (build(table) for table in tables)
     whole = build(pd.concat(tables))
-    assert same(cubes.merge([cubes.merge([a, b]), c]), whole)
-    assert same(cubes.merge([a, cubes.merge([b, c])]), whole)
-    assert same(cubes.merge([(a, b, c)[k] for k in order]), whole)
+    assert same(cube.merge([cube.merge([a, b]), c]), whole)
+    assert same(cube.merge([a, cube.merge([b, c])]), whole)
+    assert same(cube.merge([(a, b, c)[k] for k in order]), whole)
 
 
 def test_cubes_of_different_group_columns_do_not_merge(score_table) -> None:
     rows = score_table(50, 7, regions=True)
     with pytest.raises(ValueError, match="one group column"):
-        cubes.merge([build(rows), build(rows, group_column="region")])
+        cube.merge([build(rows), build(rows, group_column="region")])
 
 
 def test_batches_equal_one_table(score_table, monkeypatch) -> None:
@@ -151,15 +150,15 @@ def test_a_dictionary_may_hold_values_that_no_row_has(score_table) -> None:
 
 def test_saved_and_loaded_cubes_are_equal(tmp_path: Path, score_table) -> None:
     built = build(score_table(400, 9, regions=True), group_column="region")
-    cubes.save(built, tmp_path / "cube.parquet")
-    assert same(cubes.load(tmp_path / "cube.parquet"), built)
+    cube.save(built, tmp_path / "cube.parquet")
+    assert same(cube.load(tmp_path / "cube.parquet"), built)
 
 
 def test_what_is_no_cube_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     for name in ("other.parquet", "missing.parquet"):
         with pytest.raises(BadUse, match="not a score cube"):
-            cubes.load(tmp_path / name)
+            cube.load(tmp_path / name)
 
 
 def test_an_empty_table_is_an_empty_cube(score_table) -> None:
@@ -172,11 +171,11 @@ def test_an_empty_table_is_an_empty_cube(score_table) -> None:
 def test_one_category_is_the_cube_of_its_rows(score_table) -> None:
     rows = score_table(500, 13)
     alone = build(rows[rows.category == "spam"])
-    taken = cubes.one_category(build(rows), "spam")
+    taken = cube.one_category(build(rows), "spam")
     assert same(replace(taken, languages=alone.languages), alone)
 
 
 def test_twelve_weekly_cubes_are_one_pass(score_table) -> None:
     weeks = [score_table(200, seed, regions=True) for seed in range(30, 42)]
-    merged = cubes.merge([build(week, group_column="region") for week in weeks])
+    merged = cube.merge([build(week, group_column="region") for week in weeks])
     assert same(merged, build(pd.concat(weeks), group_column="region"))

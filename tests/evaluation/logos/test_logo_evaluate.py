@@ -11,14 +11,12 @@ from scipy.stats import beta
 from score_worlds import PARAMS, settings
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.logos import certificate as logo_certificate
-from upheld.evaluation.logos import exposure
+from upheld.evaluation.logos import certificate, exposure, one_shot
 from upheld.evaluation.logos import inputs as logo_inputs
-from upheld.evaluation.logos import one_shot as logo_one_shot
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.evaluation.logos.inputs import Inputs
 from upheld.evaluation.metrics.rows import COLUMNS
-from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset import dataset
 
 FILES = {"metrics.parquet", "confusion.parquet", "scores.parquet", "exposure.parquet", "logo.json", "sheet.jpg"}
 
@@ -92,7 +90,7 @@ def test_where_there_is_no_detector_the_files_are_empty_and_say_why(tmp_path: Pa
     else:
         data = world.dataset(tmp_path / "logo", num_photos=30)
         held_out = data.boxes[data.boxes["split"] != "train"]
-        logo_dataset.write(logo_dataset.Dataset(data.folder, data.brands, data.images, held_out, data.negatives, False))
+        dataset.write(dataset.Dataset(data.folder, data.brands, data.images, held_out, data.negatives, False))
     nothing = pd.DataFrame(columns=world.DETECTIONS)
     nothing.to_parquet(tmp_path / "detections.parquet")
     scan, snapshot = world.scanned(tmp_path)
@@ -141,7 +139,7 @@ def certified(num_right: int, num_wrong: int, tmp_path: Path) -> dict:
     finds = pd.DataFrame({"image": images, "brand": "a", "confidence": confidence, **box})
     photos = pd.DataFrame({"image": images, "split": "val"})
     marks = finds.head(num_right).drop(columns="confidence")
-    return logo_certificate.certify(settings(), photos, marks, finds, False, tmp_path / "scores.parquet")
+    return certificate.certify(settings(), photos, marks, finds, False, tmp_path / "scores.parquet")
 
 
 def test_a_threshold_is_certified_where_the_detections_above_it_are_enough_and_right(tmp_path: Path) -> None:
@@ -178,7 +176,7 @@ BOXES = pd.DataFrame(
 
 
 def test_one_shot_brands_have_composites_to_learn_from_and_real_boxes_to_test_with() -> None:
-    assert logo_one_shot.brands_of(BOXES) == ("pasted",)
+    assert one_shot.brands_of(BOXES) == ("pasted",)
 
 
 def scene(told_apart: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -205,7 +203,7 @@ def area(hits: np.ndarray, total: int) -> float:
 @pytest.mark.parametrize(("told_apart", "beaten"), [(True, True), (False, False)])
 def test_luck_is_the_area_of_shuffled_brands(told_apart: bool, beaten: bool) -> None:
     photos, marks, finds = scene(told_apart)
-    table = logo_one_shot.compute(photos, marks, finds, ("a",), 0.1, 3).set_index("metric")
+    table = one_shot.compute(photos, marks, finds, ("a",), 0.1, 3).set_index("metric")
     real = np.arange(40)
     is_a, said_a = (marks["brand"] == "a").to_numpy()[real], (finds["brand"] == "a").to_numpy()[real]
     random = np.random.default_rng(99)
@@ -220,4 +218,4 @@ def test_luck_is_the_area_of_shuffled_brands(told_apart: bool, beaten: bool) -> 
 
 def test_without_such_brands_there_are_no_rows() -> None:
     photos, marks, finds = scene(True)
-    assert logo_one_shot.compute(photos, marks, finds, (), 0.1, 3).empty
+    assert one_shot.compute(photos, marks, finds, (), 0.1, 3).empty

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from upheld.evaluation.logos import matches as logo_matches
+from upheld.evaluation.logos import matches
 from upheld.feature_store.logos.dataset.boxes import overlaps
 
 BOX = ["x1", "y1", "x2", "y2"]
@@ -34,7 +34,7 @@ def test_overlap_is_that_of_counted_pixels() -> None:
 
 def test_a_mark_is_taken_once_by_the_surest_detection() -> None:
     there = marks(("p", "a", 0, 0, 10, 10))
-    found = logo_matches.match(there, finds(("p", "a", 0.5, 0, 0, 10, 10), ("p", "a", 0.9, 1, 0, 10, 10)))
+    found = matches.match(there, finds(("p", "a", 0.5, 0, 0, 10, 10), ("p", "a", 0.9, 1, 0, 10, 10)))
     assert found["confidence"].tolist() == [0.9, 0.5]
     assert found["mark"].tolist() == [0, -1]
 
@@ -50,13 +50,13 @@ def test_a_mark_is_taken_once_by_the_surest_detection() -> None:
     ],
 )
 def test_brand_photo_and_overlap_must_all_fit(find, hit, over) -> None:
-    found = logo_matches.match(marks(("p", "a", 0, 0, 10, 10)), finds(find))
+    found = matches.match(marks(("p", "a", 0, 0, 10, 10)), finds(find))
     assert (found["mark"][0], found["over"][0]) == (hit, over)
 
 
 def test_no_marks_and_no_detections() -> None:
-    assert logo_matches.match(marks(), finds(("p", "a", 0.9, 0, 0, 1, 1)))["mark"].tolist() == [-1]
-    assert logo_matches.match(marks(("p", "a", 0, 0, 1, 1)), finds()).empty
+    assert matches.match(marks(), finds(("p", "a", 0.9, 0, 0, 1, 1)))["mark"].tolist() == [-1]
+    assert matches.match(marks(("p", "a", 0, 0, 1, 1)), finds()).empty
 
 
 def test_confusion_counts_every_detection_and_every_missed_mark() -> None:
@@ -64,13 +64,13 @@ def test_confusion_counts_every_detection_and_every_missed_mark() -> None:
     found = finds(
         ("p", "a", 0.9, 0, 0, 10, 10), ("p", "a", 0.8, 20, 0, 30, 10), ("q", "b", 0.9, 50, 50, 60, 60), ("q", "a", 0.1, 0, 0, 10, 10)
     )
-    table = logo_matches.confusion(there, logo_matches.match(there, found), 0.5)
+    table = matches.confusion(there, matches.match(there, found), 0.5)
     rows = {tuple(row[:2]): row[2] for row in table.fillna("-").itertuples(index=False)}
     assert rows == {("a", "a"): 1, ("b", "a"): 1, ("-", "b"): 1, ("a", "-"): 1, ("b", "-"): 1}
 
 
 def test_scores_are_rows_of_the_contract() -> None:
-    matched = logo_matches.match(marks(("p", "a", 0, 0, 10, 10)), finds(("p", "a", 0.9, 0, 0, 10, 10), ("q", "a", 0.4, 0, 0, 10, 10)))
-    rows = logo_matches.scores(matched, pd.Series({"p": "val", "q": "test"}), synthetic=False)
+    matched = matches.match(marks(("p", "a", 0, 0, 10, 10)), finds(("p", "a", 0.9, 0, 0, 10, 10), ("q", "a", 0.4, 0, 0, 10, 10)))
+    rows = matches.scores(matched, pd.Series({"p": "val", "q": "test"}), synthetic=False)
     assert rows[["item_id", "score", "label", "split"]].values.tolist() == [["p/0", 0.9, 1.0, "calib"], ["q/0", 0.4, 0.0, "test"]]
     assert rows["item_id"].is_unique

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from upheld.evaluation.logos import sheet as logo_sheet
+from upheld.evaluation.logos import sheet
 from upheld.evaluation.logos.sheet import GAP, LINE, SIDE, Tile
 
 GREY = (120, 120, 120)
@@ -13,7 +13,7 @@ PHOTO = Image.new("RGB", (400, 200), GREY)
 
 
 def drawn(*tiles: Tile) -> np.ndarray:
-    return np.asarray(logo_sheet.draw(tiles, {"p": PHOTO})).astype(int)
+    return np.asarray(sheet.draw(tiles, {"p": PHOTO})).astype(int)
 
 
 @pytest.mark.parametrize("num_tiles", [1, 5, 6, 15])
@@ -46,7 +46,7 @@ def test_the_surest_false_alarms_are_chosen_and_some_of_the_others() -> None:
     wrong = pd.DataFrame(
         [(f"q{k}", "a", k / 10, 0.0, 0.0, 9.0, 9.0) for k in range(10)], columns=["image", "brand", "confidence", *corners]
     )
-    tiles = logo_sheet.choose(marks, pd.concat([right, wrong], ignore_index=True), 0.5, 3, 1)
+    tiles = sheet.choose(marks, pd.concat([right, wrong], ignore_index=True), 0.5, 3, 1)
     assert [tile.kind for tile in tiles] == ["found"] * 3 + ["missed"] * 3 + ["false alarm"] * 3
     assert {tile.image for tile in tiles[:3]} <= {"p0", "p1", "p2", "p3"}
     assert {tile.image for tile in tiles[3:6]} <= {"p4", "p5", "p6", "p7"}

@@ -16,7 +16,7 @@ from upheld.evaluation import behaviour, behaviour_files, evaluate
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.evaluation.weekly import command as weekly
 from upheld.feature_store.contracts.inputs import Event
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 
 EVENT = Event(category="spam", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="news <b>quotes</b>")
 SHOWN = ("Frozen:", "spam is not removed automatically since 2026-10-20 08:00 UTC, by", "&lt;b&gt;quotes&lt;/b&gt;")
@@ -52,14 +52,14 @@ def report(delivery: Path, folder: Path, *options: str) -> tuple[str, str, dict[
 def test_a_freeze_is_on_the_first_screen_of_both_reports_until_it_is_lifted(week: Path, tmp_path: Path) -> None:
     table(400).to_parquet(tmp_path / "scores.parquet")
     arguments = ["--scores", str(tmp_path / "scores.parquet"), "--out", str(tmp_path / "evaluated"), "--params", str(PARAMS)]
-    freeze_log.append(tmp_path / "store", EVENT)
+    freezes.append(tmp_path / "store", EVENT)
     assert evaluate.main([*arguments, "--store", str(tmp_path / "store")]) == 0
     page, mail = ((tmp_path / "evaluated" / name).read_text() for name in ("report.html", "report.md"))
     for frozen_page, frozen_mail in ((page, mail), report(week, tmp_path)[:2]):
         first_screen = frozen_page.partition("<main>")[0]
         assert all(part in first_screen for part in SHOWN)
         assert all(part in frozen_mail.partition("## What changed")[0].replace("**", "") for part in SHOWN)
-    freeze_log.append(tmp_path / "store", EVENT.model_copy(update={"event": "unfreeze"}))
+    freezes.append(tmp_path / "store", EVENT.model_copy(update={"event": "unfreeze"}))
     assert evaluate.main([*arguments, "--store", str(tmp_path / "store")]) == 0
     lifted = ((tmp_path / "evaluated" / name).read_text() for name in ("report.html", "report.md"))
     assert not any("Frozen" in text for text in (*lifted, *report(week, tmp_path)[:2]))

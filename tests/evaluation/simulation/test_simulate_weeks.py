@@ -13,36 +13,35 @@ from upheld.common.errors import BadUse
 from upheld.evaluation.audit import command as audit_sample
 from upheld.evaluation.audit import sampling
 from upheld.evaluation.simulation import command as simulate_weeks
-from upheld.evaluation.simulation import rules as simulation_rules
-from upheld.evaluation.simulation import worlds as simulation
+from upheld.evaluation.simulation import rules, worlds
 from upheld.evaluation.thresholds import removal
 
 SECTION = settings().thresholds
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 
 
-def small_audits(num_labels, num_errors, weight=None) -> simulation_rules.Audits:
+def small_audits(num_labels, num_errors, weight=None) -> rules.Audits:
     num_labels = np.array(num_labels, float)
     volumes = np.arange(1, num_labels.shape[1] + 1) * 1000.0
-    path = simulation.Course(np.arange(num_labels.shape[1])[::-1], volumes, float(volumes[-1]))
-    return simulation_rules.Audits(path, num_labels, np.array(num_errors, float), np.ones(len(volumes)) if weight is None else weight)
+    path = worlds.Course(np.arange(num_labels.shape[1])[::-1], volumes, float(volumes[-1]))
+    return rules.Audits(path, num_labels, np.array(num_errors, float), np.ones(len(volumes)) if weight is None else weight)
 
 
 def test_labels_are_spread_as_the_audit_command_spreads_them() -> None:
     """A world of whole posts per bin, turned into rows and given to `sampling.inclusion_probs`."""
     rng = np.random.default_rng(1)
-    posts = rng.poisson(60 * np.exp(-np.arange(simulation.NUM_BINS) / 500)).astype(float)
-    violating = np.where(np.arange(simulation.NUM_BINS) > 2500, 0.97, 0.01) * posts
-    truth = simulation.World(violating / posts.sum(), (posts - violating) / posts.sum(), float(posts.sum()))
-    start = simulation_rules.incumbent_bin(truth, SECTION)
+    posts = rng.poisson(60 * np.exp(-np.arange(worlds.NUM_BINS) / 500)).astype(float)
+    violating = np.where(np.arange(worlds.NUM_BINS) > 2500, 0.97, 0.01) * posts
+    truth = worlds.World(violating / posts.sum(), (posts - violating) / posts.sum(), float(posts.sum()))
+    start = rules.incumbent_bin(truth, SECTION)
     queued = np.flatnonzero(truth.recall_above >= SECTION.recall_target)[-1]
-    place = np.repeat(np.arange(simulation.NUM_BINS), posts.astype(int))
+    place = np.repeat(np.arange(worlds.NUM_BINS), posts.astype(int))
     action = np.select([place >= start, place >= queued], ["auto_remove", "review"], "none")
     score = (violating / np.maximum(posts, 1))[place]
     frame = pd.DataFrame({"post_id": range(len(place)), "category": "spam", "language": "en", "score": score, "action": action})
     parts = audit_sample.run(settings(), frame.assign(drawn_before=False), 1500, b"0123456789abcdef", NOW).parts
     prob = sampling.inclusion_probs(frame, {(part.category, part.zone): part.labels for part in parts}, settings().audit_sample)
-    audits = simulation_rules.audit(truth, simulation_rules.design(truth, settings()), settings(), 1500, 2000, seed=3)
+    audits = rules.audit(truth, rules.design(truth, settings()), settings(), 1500, 2000, seed=3)
     for j, at in enumerate(audits.path.bins):
         wanted = prob[place >= at].sum()
         assert audits.num_labels[:, : j + 1].sum(1).mean() == pytest.approx(wanted, abs=5 * np.sqrt(wanted / 2000) + 1e-6)
@@ -51,7 +50,7 @@ def test_labels_are_spread_as_the_audit_command_spreads_them() -> None:
 
 def test_kish_with_equal_weights_is_the_binomial_test() -> None:
     audits = small_audits([[200, 300, 400]], [[3, 9, 40]])
-    chosen = simulation_rules.choose("kish", audits, SECTION)
+    chosen = rules.choose("kish", audits, SECTION)
     num, errors = np.cumsum([200, 300, 400]), np.cumsum([3, 9, 40])
     weights = removal.start_weights(audits.path.volumes, audits.path.start_volume * np.array(SECTION.start_shares), SECTION.delta)
     level, last = 0.0, -1
@@ -62,13 +61,13 @@ def test_kish_with_equal_weights_is_the_binomial_test() -> None:
         else:
             level = 0.0
     assert last >= 0
-    assert chosen.tolist() == [last] == simulation_rules.choose("ours", audits, SECTION).tolist()
+    assert chosen.tolist() == [last] == rules.choose("ours", audits, SECTION).tolist()
 
 
 def test_the_normal_approximation_is_certain_without_an_error_and_silent_without_a_label() -> None:
     audits = small_audits([[5, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]])
-    assert simulation_rules.choose("ht_normal", audits, SECTION).tolist() == [2, -1]
-    assert simulation_rules.choose("ours", audits, SECTION).tolist() == [-1, -1]
+    assert rules.choose("ht_normal", audits, SECTION).tolist() == [2, -1]
+    assert rules.choose("ours", audits, SECTION).tolist() == [-1, -1]
 
 
 def test_kish_is_wrong_where_errors_gather_in_what_is_seldom_drawn() -> None:
@@ -78,7 +77,7 @@ def test_kish_is_wrong_where_errors_gather_in_what_is_seldom_drawn() -> None:
     num = np.broadcast_to([100.0, 2000.0], found.shape)
     whole = SECTION.model_copy(update={"start_shares": (1.0,)})
     audits = small_audits(num, found, np.array([20.0, 1.0]))
-    wrong = {rule: float((simulation_rules.choose(rule, audits, whole) == 1).mean()) for rule in ("ours", "kish", "ht_normal")}
+    wrong = {rule: float((rules.choose(rule, audits, whole) == 1).mean()) for rule in ("ours", "kish", "ht_normal")}
     assert wrong["ours"] <= 0.105
     assert min(wrong["kish"], wrong["ht_normal"]) >= 0.12
 
@@ -92,12 +91,12 @@ def test_in_the_flat_world_the_naive_rule_is_mostly_wrong_and_ours_keeps_its_err
 
 
 def test_the_budget_found_certifies_in_weeks_of_another_seed() -> None:
-    truth = simulation.world("C", 0.05, 200_000)
-    design = simulation_rules.design(truth, settings())
+    truth = worlds.world("C", 0.05, 200_000)
+    design = rules.design(truth, settings())
     need = simulate_weeks._needed(truth, design, settings(), lambda shares: float((shares > 0).mean()) >= 0.8)
     for factor, low, high in ((1.0, 0.75, 0.9), (0.6, 0.0, 0.78)):
-        audits = simulation_rules.audit(truth, design, settings(), round(need * factor), 3000, seed=99)
-        assert low <= (simulation_rules.choose("ours", audits, SECTION) >= 0).mean() <= high
+        audits = rules.audit(truth, design, settings(), round(need * factor), 3000, seed=99)
+        assert low <= (rules.choose("ours", audits, SECTION) >= 0).mean() <= high
 
 
 @pytest.mark.parametrize(("prevalence", "posts"), [(1e-4, 2000), (0.5, 100), (0.97, 50_000)])
@@ -140,10 +139,10 @@ def test_bad_use_is_one_line(tmp_path, capsys, arguments, message) -> None:
 
 
 def test_worlds_without_a_good_threshold_start_from_the_start_score() -> None:
-    flat = np.full(simulation.NUM_BINS, 1 / simulation.NUM_BINS)
-    truth = simulation.World(0.1 * flat, 0.9 * flat)
-    assert truth.oracle_bin(0.95) == simulation.NUM_BINS
-    assert simulation_rules.incumbent_bin(truth, SECTION) == simulation.NUM_BINS / 2
+    flat = np.full(worlds.NUM_BINS, 1 / worlds.NUM_BINS)
+    truth = worlds.World(0.1 * flat, 0.9 * flat)
+    assert truth.oracle_bin(0.95) == worlds.NUM_BINS
+    assert rules.incumbent_bin(truth, SECTION) == worlds.NUM_BINS / 2
 
 
 def test_where_nothing_meets_the_target_it_says_so(tmp_path) -> None:

@@ -10,7 +10,7 @@ from weeks import MONDAY, deliver, tables
 
 from upheld.evaluation.statistics import drift
 from upheld.evaluation.weekly import command as weekly
-from upheld.evaluation.weekly import recall_window as week_window
+from upheld.evaluation.weekly import recall_window
 
 NAMES = [f"2026-W{number}" for number in range(43, 48)]
 QUIET, LOUD = 0.0, 1e9
@@ -23,7 +23,7 @@ def entry(week: str, model: str = "m", category: str = "spam", statistic: float 
 
 
 def chosen(now: dict, before: list[dict], most: int = 13) -> tuple[tuple[str, ...], str | None]:
-    window = week_window.choose("spam", now, before, settings(f"thresholds.recall_window_weeks={most}"))
+    window = recall_window.choose("spam", now, before, settings(f"thresholds.recall_window_weeks={most}"))
     return window.weeks, window.reason
 
 

@@ -10,7 +10,7 @@ from weeks import appeals, deliver, tables
 
 from upheld.evaluation.weekly import command as weekly
 from upheld.feature_store.contracts.inputs import Event
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 
 HOSTILE = '"><img src=x onerror=alert(2)>'
 
@@ -78,7 +78,7 @@ def hostile(tmp_path_factory) -> Path:
     of = tables(models=("m-1", HOSTILE))
     of["review_outcomes"] = pd.concat([of["review_outcomes"], appeals(of, 5, "restore")]).assign(reviewer_id=HOSTILE)
     event = Event(category="spam", event="freeze", who=HOSTILE, at="2026-10-20T08:00:00Z", reason="<script>alert(1)</script>")
-    assert freeze_log.append(folder / "store", event)
+    assert freezes.append(folder / "store", event)
     return report(deliver(folder / "in", of), folder, ["2026-W43"])
 
 

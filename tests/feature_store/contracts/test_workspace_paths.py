@@ -5,10 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from upheld.feature_store.contracts import workspace as workspace_paths
+from upheld.feature_store.contracts import workspace
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-NAMED = {name: path for name, path in vars(workspace_paths).items() if name.isupper()}
+NAMED = {name: path for name, path in vars(workspace).items() if name.isupper()}
 
 
 def test_each_output_of_the_graph_and_what_it_starts_from_has_one_constant_and_no_constant_lies_elsewhere() -> None:

@@ -11,13 +11,13 @@ import time
 
 import pyarrow as pa
 import pytest
+from tests.feature_store.test_ingest_media import picture
 
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
-from tests.feature_store.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
 from upheld.common import progress
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.extraction import command as features
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.features.table import KEYS, FeatureStore
@@ -56,7 +56,7 @@ def lengths(store):
 
 
 def of(*texts):
-    return {digest.of_bytes(text.encode()): len(text) for text in texts}
+    return {hashing.of_bytes(text.encode()): len(text) for text in texts}
 
 
 def test_each_content_once_and_then_nothing(tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_one_bad_content_never_stops_the_others(tmp_path):
     ran = run(store, "letters")["extractors"]["letters"]
     assert ran["computed"] == len(good)
     assert ran["refused"] == {"toy_undecodable": 1, "decode_crashed": 1, "extract_failed": 4, "toy_refused": 1, "toy_passing": 1}
-    assert lengths(store) == of(*good) | {digest.of_bytes(text.encode()): reason for text, reason in BAD.items()}
+    assert lengths(store) == of(*good) | {hashing.of_bytes(text.encode()): reason for text, reason in BAD.items()}
     again = run(store, "letters")["extractors"]["letters"]
     assert (again["known"], again["refused"]) == (14, {"toy_passing": 1})  # what may pass is tried again; the others are not
 
@@ -123,8 +123,8 @@ def test_pictures_videos_and_what_is_in_them(tmp_path):
     }  # fmt: skip
     tables = FeatureStore(store / "features")
     sizes = {row["digest"]: row["num_bytes"] for row in tables.read("brightness").to_pylist()}
-    assert sizes == {digest.of_bytes(content): len(content) for content in (image, video[:8], video[8:])}
-    assert set(tables.digests("loudness").to_pylist()) == {digest.of_bytes(video), digest.of_bytes(sound)}
+    assert sizes == {hashing.of_bytes(content): len(content) for content in (image, video[:8], video[8:])}
+    assert set(tables.digests("loudness").to_pylist()) == {hashing.of_bytes(video), hashing.of_bytes(sound)}
 
 
 def test_what_cannot_run_is_an_error_only_where_it_is_named(tmp_path):
@@ -156,7 +156,7 @@ def test_the_forgotten_leave_the_feature_store(tmp_path):
     assert lengths(store) == of("same")
     for content in (own, *halves, b"of the forgotten"):
         assert content not in left
-        assert digest.of_bytes(content).encode() not in left
+        assert hashing.of_bytes(content).encode() not in left
     assert shared[:8] in left
     assert run(store)["erased"] == {}
 
@@ -176,7 +176,7 @@ SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
 from pathlib import Path
-from upheld.feature_store import features
+from upheld.feature_store.extraction import command as features
 from upheld.feature_store.extractors import catalogue
 from tests.feature_store.toy_extractors import CATALOGUE
 catalogue.EXTRACTORS.update(CATALOGUE)
@@ -201,7 +201,7 @@ def test_killed_and_run_again_it_loses_one_batch_at_most(tmp_path):
         assert process.returncode == -signal.SIGKILL
     extracted = {line for call in calls.iterdir() for line in call.read_text().split("\n")}
     kept = lengths(store) if FeatureStore(store / "features").versions else {}
-    lost = extracted - {text for text in extracted if digest.of_bytes(text.encode()) in kept}
+    lost = extracted - {text for text in extracted if hashing.of_bytes(text.encode()) in kept}
     assert len(lost) <= 4
     assert "kill" in lost
     take(deliver(tmp_path / "2", tombstones=[{"post_id": "kill", "deleted_at": "2026-10-30T00:00:00Z"}]), store)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from tests.feature_store.extractors.pictures import blobs, encoded
 from upheld.common.errors import BadUse
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.extractors.clip import ClipImage
 from upheld.feature_store.extractors.clip_text import ClipText
 
@@ -35,13 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def settings(pretrained: object) -> parameters.Params:
-    return parameters.load(Path("params.yaml"), [f"clip.pretrained={pretrained}"])
+def settings(pretrained: object) -> params.Params:
+    return params.load(Path("params.yaml"), [f"clip.pretrained={pretrained}"])
 
 
 def test_without_weights_it_says_what_to_do() -> None:
     for kind in (ClipImage, ClipText):
-        said = kind(parameters.load(Path("params.yaml"))).unavailable()
+        said = kind(params.load(Path("params.yaml"))).unavailable()
         assert said is not None
         assert "set clip.pretrained" in said
 

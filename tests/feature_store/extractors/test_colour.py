@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.feature_store.extractors.pictures import as_numbers, blobs, encoded
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.extractors.image.colour import CHANNELS, Colour
 
 
 @pytest.fixture(scope="module")
 def colour() -> Colour:
-    return Colour(parameters.load(Path("params.yaml")))
+    return Colour(params.load(Path("params.yaml")))
 
 
 def features(colour: Colour, image: Image.Image) -> dict[str, float]:

@@ -15,7 +15,7 @@ from upheld.feature_store.extractors.image.faces import Faces
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PARAMS = params.load(REPOSITORY / "params.yaml")
-PACKAGES = ("dags", "evaluation", "feature_store", "registry", "training", "benchmarks")
+PACKAGES = ("common", "dags", "evaluation", "feature_store", "registry", "training", "upheld", "benchmarks")
 RECOGNITION = (
     "inceptionresnet",
     "inception_resnet",
@@ -58,7 +58,7 @@ def named(path: Path) -> set[str]:
 
 
 def test_no_code_of_ours_names_anything_that_recognises_faces() -> None:
-    sources = [*(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")), REPOSITORY / "cli.py"]
+    sources = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
     found = {(path.name, bad) for path in sources for word in named(path) for bad in RECOGNITION if bad in word}
     assert found == set()
 

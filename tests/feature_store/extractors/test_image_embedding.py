@@ -10,14 +10,14 @@ from PIL import Image
 
 from tests.feature_store.extractors.pictures import blobs, encoded
 from upheld.common.errors import BadUse
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.backbones.pretrained import lite0_weights
 from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.image.embedding import WIDTH, ImageEmbedding
 
 
 def embedder(*overrides: str) -> ImageEmbedding:
-    return ImageEmbedding(parameters.load(Path("params.yaml"), list(overrides)))
+    return ImageEmbedding(params.load(Path("params.yaml"), list(overrides)))
 
 
 def vectors(extractor: ImageEmbedding, contents: list[bytes]) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from tests.feature_store.extractors.pictures import blobs, encoded
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.extractors.image.hashes import ImageHash
 
 # Meta's reference bounds for PDQ; for pHash what its author calls similar.
@@ -16,7 +16,7 @@ COPY = {"phash": 10, "pdq": 31}
 
 @pytest.fixture(scope="module")
 def hasher() -> ImageHash:
-    return ImageHash(parameters.load(Path("params.yaml")))
+    return ImageHash(params.load(Path("params.yaml")))
 
 
 def hashes(hasher: ImageHash, content: bytes) -> dict[str, str]:

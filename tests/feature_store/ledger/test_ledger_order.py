@@ -1,6 +1,6 @@
 """The ledger is a function of what was delivered and of each ingest's "now": not of the order, of repeats, or of when corrections came.
 
-Ingests of the same "now" are told apart by their order alone (tests/feature_store/ingest/test_ingest_evidence.py); here each delivery has its own.
+Ingests of the same "now" are told apart by their order alone (test_ingest_evidence.py); here each delivery has its own.
 
 The oracle below is written over sets of rows and shares nothing with the code under test.
 """

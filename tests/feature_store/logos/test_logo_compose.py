@@ -17,12 +17,11 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoCompose
 from upheld.common.params.params import Params
 from upheld.feature_store.logos.composites import command as logo_compose
-from upheld.feature_store.logos.composites import composites as logo_composites
-from upheld.feature_store.logos.composites import paste as logo_paste
+from upheld.feature_store.logos.composites import composites, paste
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
-from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.logos.dataset.boxes import overlaps
-from upheld.feature_store.logos.sources import grouping as logo_groups
+from upheld.feature_store.logos.sources import grouping
 
 MARKS = load(OURS)[0]
 
@@ -57,7 +56,7 @@ def test_boxes_are_those_of_what_is_seen(shape, change):
     distances, hidden = [], 0
     for seed in range(25):
         black = Image.new("RGB", (320, 240))
-        made = logo_paste.compose(black, [], [white(120, 90, shape)], np.random.default_rng(seed), options)
+        made = paste.compose(black, [], [white(120, 90, shape)], np.random.default_rng(seed), options)
         if not made.boxes:  # at every place tried too much was hidden
             continue
         distances.append(np.abs(np.subtract(seen(made.jpeg), made.boxes[0])).max())
@@ -71,7 +70,7 @@ def test_the_visible_share_is_that_of_the_mark(tmp_path):
     """A white rectangle, cut by the border alone: what is left of its area on the picture is the share."""
     options = plain(cropped_share=1.0, occluded_share=0.0, rotation_deg=0.0, perspective=0.0, mark_share=(0.5, 0.5))
     for seed in range(10):
-        made = logo_paste.compose(Image.new("RGB", (300, 300)), [], [white(100, 100, "rectangle")], np.random.default_rng(seed), options)
+        made = paste.compose(Image.new("RGB", (300, 300)), [], [white(100, 100, "rectangle")], np.random.default_rng(seed), options)
         for box, share in zip(made.boxes, made.visible, strict=True):
             assert (box[2] - box[0]) * (box[3] - box[1]) / 150**2 == pytest.approx(share, abs=0.03)
 
@@ -82,8 +81,8 @@ def test_what_holds_for_any_composite(seed, width, height, num_marks):
     options = parameters().logo_compose.model_copy(update={"max_side_px": 160})
     photo = picture(seed, (width, height))
     some = [MARKS[(seed + place) % len(MARKS)] for place in range(num_marks)]
-    made = logo_paste.compose(photo, [], some, np.random.default_rng(seed), options)
-    again = logo_paste.compose(photo, [], some, np.random.default_rng(seed), options)
+    made = paste.compose(photo, [], some, np.random.default_rng(seed), options)
+    again = paste.compose(photo, [], some, np.random.default_rng(seed), options)
     assert made == again
     assert Image.open(io.BytesIO(made.jpeg)).size == (made.width, made.height) and max(made.width, made.height) <= 160
     assert len(made.boxes) == len(made.brands) == len(made.visible) <= num_marks
@@ -99,7 +98,7 @@ def test_marks_on_the_photo_are_kept_scaled_and_never_covered():
     kept = [("old", (100.0, 50.0, 300.0, 250.0))]
     options = parameters().logo_compose.model_copy(update={"max_side_px": 320, "distractor_share": 1.0})
     for seed in range(10):
-        made = logo_paste.compose(picture(seed, (640, 480)), kept, MARKS[:3], np.random.default_rng(seed), options)
+        made = paste.compose(picture(seed, (640, 480)), kept, MARKS[:3], np.random.default_rng(seed), options)
         assert (made.brands[0], made.boxes[0]) == ("old", (50.0, 25.0, 150.0, 125.0))
         assert (overlaps(made.boxes[:1], made.boxes[1:]) == 0).all()
 
@@ -120,8 +119,8 @@ def test_the_same_seed_gives_the_same_dataset_and_more_composites_keep_the_first
     assert one.digest == other.digest
     assert set(one.images["digest"]) < set(longer.images["digest"])
     assert make(tmp_path, "d", seed=4).dataset.digest != one.digest
-    assert logo_dataset.read(tmp_path / "a").digest == one.digest
-    assert dict(logo_dataset.contents(one, one.images["digest"])).keys() == set(one.images["digest"])
+    assert dataset.read(tmp_path / "a").digest == one.digest
+    assert dict(dataset.contents(one, one.images["digest"])).keys() == set(one.images["digest"])
     assert (one.images["composite"]).all() and set(one.images["split"]) <= {"train", "val"}
 
 
@@ -134,14 +133,14 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
         if len(done) >= 5:
             raise OSError(28, "No space left on device", "disk")
         done.append(0)
-        return logo_paste.compose(*args)
+        return paste.compose(*args)
 
-    monkeypatch.setattr(logo_composites, "compose", tired)
+    monkeypatch.setattr(composites, "compose", tired)
     with pytest.raises(OSError, match="No space"):
         make(tmp_path)
     assert not (tmp_path / "out" / "dataset.json").exists()
     num_before = len(list((tmp_path / "out" / "parts").glob("*/*.json")))
-    monkeypatch.setattr(logo_composites, "compose", lambda *args: done.append(1) or logo_paste.compose(*args))
+    monkeypatch.setattr(composites, "compose", lambda *args: done.append(1) or paste.compose(*args))
     assert make(tmp_path).dataset.digest == whole.digest
     assert 0 < num_before < 12 and done.count(1) == 12 - num_before  # threads: some more than five may have been at work
 
@@ -158,8 +157,8 @@ def test_two_runs_at_a_time_do_not_disturb_each_other(tmp_path):
     world(tmp_path / "photos")
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: make(tmp_path).dataset, range(2))
-    assert one.digest == other.digest == logo_dataset.read(tmp_path / "out").digest
-    assert dict(logo_dataset.contents(one, one.images["digest"])).keys() == set(one.images["digest"])
+    assert one.digest == other.digest == dataset.read(tmp_path / "out").digest
+    assert dict(dataset.contents(one, one.images["digest"])).keys() == set(one.images["digest"])
 
 
 def test_composites_on_one_photo_and_its_near_duplicates_are_one_group(tmp_path):
@@ -171,18 +170,18 @@ def test_composites_on_one_photo_and_its_near_duplicates_are_one_group(tmp_path)
 
 
 def test_photos_of_a_logo_dataset_keep_their_boxes_and_held_out_ones_are_not_used(tmp_path):
-    from upheld.feature_store.logos.sources import import_command as logo_import
+    from upheld.feature_store.logos.sources import import_command
 
     box = [{"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 25]}]
     folder = coco(tmp_path / "d", "train", {"a.jpg": jpeg(picture(1))}, box)
     coco(folder, "test", {"b.jpg": jpeg(picture(2))}, box)
-    real = logo_import.run(parameters().logo_data, 1, folder, "coco", tmp_path / "real").dataset
+    real = import_command.run(parameters().logo_data, 1, folder, "coco", tmp_path / "real").dataset
     made = make(tmp_path, photos=str(tmp_path / "real"), num=8).dataset
     train = real.images.loc[real.images["split"] == "train", "digest"].tolist()
     assert set(made.images["group_id"]) == set(train)
     old = made.boxes[made.boxes["brand"] == "ant"]
     assert len(old) == 8 and (old[["x1", "y1", "x2", "y2"]] == [10, 20, 40, 45]).all(axis=None)
-    assert logo_groups.groups(real.images, 60).nunique() == 2
+    assert grouping.groups(real.images, 60).nunique() == 2
 
 
 @pytest.mark.usefixtures("without_expectations")

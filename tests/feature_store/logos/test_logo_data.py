@@ -18,7 +18,7 @@ from upheld.feature_store.logos import stage as logo_data
 from upheld.feature_store.logos import store as logo_store
 from upheld.feature_store.logos.composites.backgrounds import Background
 from upheld.feature_store.logos.composites.marks import OURS
-from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset import dataset
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 NUM = 6
@@ -66,10 +66,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_nothing_to_learn_from_is_an_empty_dataset(tmp_path: Path) -> None:
     result = run(ledger(tmp_path), tmp_path / "w")
-    found = logo_dataset.read(tmp_path / "w" / "data" / "logo")
+    found = dataset.read(tmp_path / "w" / "data" / "logo")
     assert (found.brands, len(found.images), len(found.boxes), len(found.negatives), found.synthetic) == ((), 0, 0, 0, False)
-    assert found.digest == result.dataset.digest == logo_dataset.read(result.dataset.folder).digest
-    assert list(logo_dataset.contents(found, [])) == []
+    assert found.digest == result.dataset.digest == dataset.read(result.dataset.folder).digest
+    assert list(dataset.contents(found, [])) == []
     assert contents(tmp_path / "w" / "data" / "logo").keys() == {"images.parquet", "boxes.parquet", "negatives.parquet", "dataset.json"}
     assert result.report["outcomes"] == {"rows": 0}
     assert json.loads((tmp_path / "w" / "data" / "logo_data" / "report.json").read_text()) == result.report
@@ -79,10 +79,10 @@ def test_outcomes_alone(tmp_path: Path) -> None:
     outcomes = [said("1", "media/0.jpg"), said("2", "media/1.jpg", "wrong"), said("3", "media/none.jpg")]
     store = ledger(tmp_path, outcomes=outcomes)
     result = run(store, tmp_path / "w")
-    found = logo_dataset.read(tmp_path / "w" / "data" / "logo")
+    found = dataset.read(tmp_path / "w" / "data" / "logo")
     assert found.boxes[["brand", "x1", "y2", "source"]].to_numpy().tolist() == [["ant", 10, 40, "outcome"]]
     assert found.negatives["brand"].tolist() == ["ant"] and found.images["file"].isna().all()
-    assert dict(logo_dataset.contents(found, found.images["digest"], store)).keys() == set(found.images["digest"])
+    assert dict(dataset.contents(found, found.images["digest"], store)).keys() == set(found.images["digest"])
     assert result.report["outcomes"]["by_reason"] == {"media_unknown": 1}
     refused = pd.read_parquet(tmp_path / "w" / "data" / "logo_data" / "quarantine.parquet")
     assert refused["outcome_id"].tolist() == ["3"]
@@ -116,8 +116,8 @@ def test_datasets_of_the_store_are_merged(tmp_path: Path) -> None:
     assert set(result.dataset.brands) == {"ant", "bluesquare", "redsquare"}
     assert len(result.dataset.images) == 13 and result.dataset.synthetic
     assert result.report["datasets"] == {"squares": squares.digest}
-    found = logo_dataset.read(tmp_path / "w" / "data" / "logo")
-    assert dict(logo_dataset.contents(found, found.images["digest"], store)).keys() == set(found.images["digest"])
+    found = dataset.read(tmp_path / "w" / "data" / "logo")
+    assert dict(dataset.contents(found, found.images["digest"], store)).keys() == set(found.images["digest"])
 
 
 def test_marks_alone_are_pasted_onto_photos_of_the_ledger(tmp_path: Path) -> None:
@@ -125,14 +125,14 @@ def test_marks_alone_are_pasted_onto_photos_of_the_ledger(tmp_path: Path) -> Non
     add_marks(store)
     put(store / "marks" / "broken.svg", b"<svg")
     result = run(store, tmp_path / "w")
-    found = logo_dataset.read(tmp_path / "w" / "data" / "logo")
+    found = dataset.read(tmp_path / "w" / "data" / "logo")
     assert found.images["composite"].all() and set(found.brands) == {"tamsik", "okkano"} and len(found.images) == NUM
     assert set(found.images["split"]) <= {"train", "val"}
     assert [refusal["file"] for refusal in result.report["composites"]["refused"]] == [str(store / "marks" / "broken.svg")]
     files = [f"composites/{name}.jpg" for name in found.images["digest"]]
     assert found.images["file"].tolist() == files
     assert {path for path in contents(found.folder) if path.startswith("composites")} == set(files)
-    assert dict(logo_dataset.contents(found, found.images["digest"])).keys() == set(found.images["digest"])
+    assert dict(dataset.contents(found, found.images["digest"])).keys() == set(found.images["digest"])
     assert list((store / "checkpoints").iterdir()) == []
 
 
@@ -144,7 +144,7 @@ def test_photos_of_the_ledger_only_fill_up_labelled_ones(tmp_path: Path) -> None
     few, many = parameters(f"logo_data.num_composites={num_train}"), parameters(f"logo_data.num_composites={num_train + 3}")
     assert run(store, tmp_path / "a", few).report["composites"]["photos"]["used"] == num_train
     assert run(store, tmp_path / "b", many).report["composites"]["photos"]["used"] == num_train + 3
-    found = logo_dataset.read(tmp_path / "a" / "data" / "logo")
+    found = dataset.read(tmp_path / "a" / "data" / "logo")
     of_composites = found.boxes[found.boxes["source"] == "composite"]
     assert {"redsquare", "bluesquare"} & set(of_composites["brand"])  # marks that were on the photo are kept
     held_out = set(squares.images.loc[squares.images["split"] != "train", "group_id"])

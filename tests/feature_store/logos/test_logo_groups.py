@@ -14,8 +14,7 @@ from tests.feature_store.logo_folders import jpeg, picture
 from upheld.common.errors import BadUse
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset import photos as logo_image
-from upheld.feature_store.logos.sources import grouping as logo_groups
-from upheld.feature_store.logos.sources import merge as logo_merge
+from upheld.feature_store.logos.sources import grouping, merge
 
 
 def named(number: int) -> str:
@@ -37,7 +36,7 @@ def bits(*places: int) -> str:
 @given(st.lists(st.binary(min_size=2, max_size=2), min_size=1, max_size=25), st.integers(0, 12))
 def test_groups_are_the_components_of_the_distance_graph(prefixes, max_distance):
     images = pd.DataFrame({"digest": [named(n) for n in range(len(prefixes))], "pdq": [(prefix + bytes(30)).hex() for prefix in prefixes]})
-    found = logo_groups.groups(images, max_distance)
+    found = grouping.groups(images, max_distance)
     group = list(range(len(prefixes)))
     for _ in prefixes:  # the oracle: spread the smallest name until nothing changes
         for one, a in enumerate(prefixes):
@@ -50,13 +49,13 @@ def test_groups_are_the_components_of_the_distance_graph(prefixes, max_distance)
 
 def test_a_photo_without_a_hash_is_alone():
     images = pd.DataFrame({"digest": [named(n) for n in range(3)], "pdq": [None, None, bits()]})
-    assert logo_groups.groups(images, 256).tolist() == images["digest"].tolist()
+    assert grouping.groups(images, 256).tolist() == images["digest"].tolist()
 
 
 def test_a_resized_recompressed_photo_is_a_near_duplicate_and_another_one_is_not():
     again = logo_image.upright(jpeg(picture(1).resize((300, 200)), 40), 10**6)
     images = pd.DataFrame({"digest": ["a", "b", "c"], "pdq": [logo_image.pdq(image) for image in (picture(1), again, picture(2))]})
-    assert logo_groups.groups(images, parameters().logo_data.max_hash_distance).tolist() == ["a", "a", "c"]
+    assert grouping.groups(images, parameters().logo_data.max_hash_distance).tolist() == ["a", "a", "c"]
 
 
 def test_a_flat_picture_has_no_hash():
@@ -69,9 +68,9 @@ def test_spread_keeps_groups_whole_and_brands_near_their_shares(num_groups, seed
     names = [named(n) for n in range(3 * num_groups)]
     images = pd.DataFrame({"digest": names, "group_id": [names[n - n % 3] for n in range(len(names))]})
     boxes = pd.DataFrame({"digest": names, "brand": [f"b{n // 3 % 2}" for n in range(len(names))]})
-    split = logo_groups.spread(images, boxes, {"val": 0.2, "test": 0.3}, str(seed))
+    split = grouping.spread(images, boxes, {"val": 0.2, "test": 0.3}, str(seed))
     assert split.groupby(images["group_id"]).nunique().max() == 1
-    assert split.tolist() == logo_groups.spread(images, boxes, {"val": 0.2, "test": 0.3}, str(seed)).tolist()
+    assert split.tolist() == grouping.spread(images, boxes, {"val": 0.2, "test": 0.3}, str(seed)).tolist()
     for _, members in boxes.groupby("brand"):
         assert abs((split[members.index] == "test").sum() - 0.3 * len(members)) <= 3 + 1e-9
         assert abs((split[members.index] == "val").sum() - 0.2 * len(members)) <= 3 + 1e-9
@@ -79,8 +78,8 @@ def test_spread_keeps_groups_whole_and_brands_near_their_shares(num_groups, seed
 
 def test_a_split_by_hash_stays_when_photos_come():
     images = pd.DataFrame({"group_id": [named(n) for n in range(2000)]})
-    whole = logo_groups.by_hash(images, {"val": 0.15, "test": 0.2}, "k")
-    part = logo_groups.by_hash(images.iloc[::7], {"val": 0.15, "test": 0.2}, "k")
+    whole = grouping.by_hash(images, {"val": 0.15, "test": 0.2}, "k")
+    part = grouping.by_hash(images.iloc[::7], {"val": 0.15, "test": 0.2}, "k")
     assert part.equals(whole.iloc[::7])
     assert whole.value_counts(normalize=True)["test"] == pytest.approx(0.2, abs=0.03)
 
@@ -98,7 +97,7 @@ def test_merging_holds_out_whole_groups_and_drops_composites_on_held_out_photos(
     later = dataset(photos(digest=[near], pdq=[bits(0)], file=["near.jpg"], source="outcome"), {near: "ant"}, Path("later"))
     pasted = photos(digest=[fake, free], pdq=[bits(1), bits(*range(200))], source="composite", split=["train", "val"])
     composites = dataset(pasted, {fake: "cat", free: "cat"}, synthetic=True)
-    merged, account = logo_merge.merge([real, later, composites], Path("y"), 10)
+    merged, account = merge.merge([real, later, composites], Path("y"), 10)
     assert account == {"duplicate": 0, "moved": 2, "background_held_out": 1}
     images = merged.images.set_index("digest")
     assert images["split"].to_dict() == {test: "test", near: "test", train: "train", free: "train"}
@@ -112,10 +111,10 @@ def test_what_a_reviewer_said_of_a_photo_counts_before_what_was_imported():
     name = named(1)
     imported = dataset(photos(digest=[name]), {name: "ant"})
     reviewed = dataset(photos(digest=[name], source="outcome"), {name: "bee"})
-    merged, account = logo_merge.merge([imported, reviewed], Path("y"), 10)
+    merged, account = merge.merge([imported, reviewed], Path("y"), 10)
     assert merged.boxes["brand"].tolist() == ["bee"] and account["duplicate"] == 1
 
 
 def test_merging_nothing_is_bad_use():
     with pytest.raises(BadUse, match="no logo dataset"):
-        logo_merge.merge([], Path("y"), 10)
+        merge.merge([], Path("y"), 10)

@@ -16,11 +16,10 @@ from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoData
-from upheld.feature_store.logos.composites import backgrounds as logo_backgrounds
+from upheld.feature_store.logos.composites import backgrounds
 from upheld.feature_store.logos.composites.marks import load
 from upheld.feature_store.logos.dataset.photos import Unreadable, upright
-from upheld.feature_store.logos.sources import import_command as logo_import
-from upheld.feature_store.logos.sources import inspection as logo_look
+from upheld.feature_store.logos.sources import import_command, inspection
 from upheld.feature_store.logos.sources.inspection import Seen, look
 
 pytestmark = pytest.mark.timeout(60)
@@ -29,11 +28,11 @@ SOME = "0 .5 .5 .25 .5\n"
 BOX = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 25]}
 
 
-def take(folder, layout: str, rules: LogoData = RULES) -> logo_import.Result:
-    return logo_import.run(rules, 7, folder, layout, folder.with_name(f"{folder.name}.out"))
+def take(folder, layout: str, rules: LogoData = RULES) -> import_command.Result:
+    return import_command.run(rules, 7, folder, layout, folder.with_name(f"{folder.name}.out"))
 
 
-def reasons(result: logo_import.Result, kind: str = "photos") -> dict[str, int]:
+def reasons(result: import_command.Result, kind: str = "photos") -> dict[str, int]:
     kept = pd.read_parquet(result.dataset.folder / "quarantine.parquet")
     row = result.report[kind]
     assert row["rows"] == row["accepted"] + row["duplicate"] + row["quarantined"]
@@ -113,7 +112,7 @@ def test_photos_that_could_not_be_read_keep_their_place():
 
 
 def test_a_decoder_that_was_taken_over_is_not_believed(monkeypatch):
-    monkeypatch.setattr(logo_look, "_DECODER", "tests.feature_store.hostile_decoders:LyingDecoder")
+    monkeypatch.setattr(inspection, "_DECODER", "tests.feature_store.hostile_decoders:LyingDecoder")
     ((_, seen),) = look([("a", jpeg(PHOTO))], RULES)
     assert isinstance(seen, Unreadable) and seen.reason == "image_corrupt"
 
@@ -282,7 +281,7 @@ def test_backgrounds_that_are_no_photos_are_named_and_a_changed_one_is_noticed(t
     put(folder / "notes.txt", "no photo")
     os.mkfifo(folder / "pipe.jpg")
     (folder / "device.png").symlink_to("/dev/zero")
-    found = logo_backgrounds.backgrounds(str(folder), tmp_path, RULES)
+    found = backgrounds.backgrounds(str(folder), tmp_path, RULES)
     assert {refusal.reason for refusal in found.refused} == {"image_corrupt", "photo_missing"} and len(found.refused) == 3
     good.write_bytes(jpeg(picture(2)))
     with pytest.raises(FailedWork, match=r"good\.jpg"):

@@ -10,19 +10,19 @@ import pytest
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
-from upheld.feature_store.logos.sources import import_command as logo_import
+from upheld.feature_store.logos.sources import import_command
 
 SOME = "0 0.5 0.5 0.25 0.5\n"  # x 30 to 50, y 15 to 45 of SIZE
 
 
-def take(folder: Path, layout: str, *overrides: str) -> logo_import.Result:
+def take(folder: Path, layout: str, *overrides: str) -> import_command.Result:
     given = parameters(*overrides)
-    return logo_import.run(given.logo_data, given.seed, folder, layout, folder.with_name(f"{folder.name}.out"))
+    return import_command.run(given.logo_data, given.seed, folder, layout, folder.with_name(f"{folder.name}.out"))
 
 
-def reasons(result: logo_import.Result, kind: str) -> dict[str, int]:
+def reasons(result: import_command.Result, kind: str) -> dict[str, int]:
     row = result.report[kind]
     assert row["rows"] == row["accepted"] + row["duplicate"] + row["quarantined"]
     assert row["quarantined"] == sum(row["by_reason"].values())
@@ -36,7 +36,7 @@ def test_yolo_boxes_become_pixels_and_an_empty_label_file_is_a_photo_without_log
     assert dataset.brands == ("ant", "bee")
     assert result.report["photos_without_logos"] == 1
     by_photo = dataset.boxes.set_index("digest")
-    a, b, c = (digest.of_bytes(photos[name][0]) for name in photos)
+    a, b, c = (hashing.of_bytes(photos[name][0]) for name in photos)
     assert by_photo.loc[a, ["brand", "x1", "y1", "x2", "y2", "split"]].tolist() == ["ant", 30, 15, 50, 45, "train"]
     assert by_photo.loc[c, ["brand", "x1", "y1", "x2", "y2", "split"]].tolist() == ["bee", 0, 0, *SIZE, "val"]
     assert set(dataset.images["digest"]) == {a, b, c}

@@ -9,7 +9,7 @@ import pytest
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
 from upheld.common.errors import FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.sources import outcomes as logo_outcomes
 from upheld.feature_store.logos.sources.verdicts import agreed
@@ -48,7 +48,7 @@ def test_verdicts_become_boxes_and_hard_negatives(tmp_path):
         said("4", "confirmed", "media/c.jpg", revision=1),
     ]
     result = make(tmp_path, outcomes)
-    a, b, c = (digest.of_bytes(content) for content in PHOTOS.values())
+    a, b, c = (hashing.of_bytes(content) for content in PHOTOS.values())
     dataset = logo_dataset.read(tmp_path / "out")
     assert set(zip(dataset.boxes["digest"], dataset.boxes["brand"], strict=True)) == {(a, "ant"), (a, "bee"), (c, "ant")}
     assert dataset.negatives[["digest", "brand", "x1", "y2"]].to_numpy().tolist() == [[b, "ant", 10, 30]]

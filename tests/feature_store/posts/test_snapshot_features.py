@@ -8,15 +8,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
+from upheld.common.params import params
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import PinnedTable
 from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.feature_store.posts.enrichment import enriched
 from upheld.feature_store.snapshot.coverage import coverage
 
-SETTINGS = parameters.load(Path(__file__).resolve().parents[3] / "params.yaml").snapshot
+SETTINGS = params.load(Path(__file__).resolve().parents[3] / "params.yaml").snapshot
 TABLES = {
     "language": ("text", [("language", pa.string()), ("prob", pa.float32())]),
     "keyframes": ("video", [("frame_digests", pa.list_(pa.string()))]),
@@ -43,7 +43,7 @@ def frames(*names: str) -> dict[str, Any]:
 def store(tmp_path: Path) -> Path:
     sure, unsure = ({"language": "fr", "prob": 0.9}, {"language": "ga", "prob": 0.2})
     said = {"text": "good evening", "language": "en", "language_prob": 0.99}
-    write(tmp_path, "language", {digest.of_bytes(b"bonjour"): sure, digest.of_bytes(b"xyz"): unsure})
+    write(tmp_path, "language", {hashing.of_bytes(b"bonjour"): sure, hashing.of_bytes(b"xyz"): unsure})
     write(tmp_path, "keyframes", {"v1": frames("f1", "f2", "f3"), "v2": {"reason": "video_truncated", "detail": "x"}})
     write(tmp_path, "ocr", {name: {"text": text} for name, text in (("i1", "SALE 50%"), ("f1", "News"), ("f2", "News"), ("f3", ""))})
     write(tmp_path, "transcript", {"v1": said, "a1": {"text": "", "language": "nn"}})
@@ -135,7 +135,7 @@ def test_words_in_pictures_count_where_their_script_can_be_read(store: Path) -> 
 
 
 def test_a_recognised_language_decides_whether_words_in_pictures_count(store: Path) -> None:
-    write(store, "language", {digest.of_bytes(b"privet"): {"language": "ru", "prob": 0.9}})
+    write(store, "language", {hashing.of_bytes(b"privet"): {"language": "ru", "prob": 0.9}})
     posts = pd.DataFrame([("p", "und", "privet", [{"kind": "image", "digest": "i1"}])], columns=list(POSTS))
     assert rows(enriched(posts, pinned(store), SETTINGS))["p"]["text"] == "privet"
 

@@ -14,7 +14,7 @@ from tests.feature_store.deliveries import ROOT, parameters, take
 from upheld.common.params import params
 from upheld.feature_store.logos.composites.marks import OURS
 from upheld.feature_store.logos.dataset.boxes import overlaps
-from upheld.feature_store.logos.sources import outcomes as logo_outcomes
+from upheld.feature_store.logos.sources import outcomes
 from upheld.feature_store.sample_world import command as sample_data
 
 CORNERS = ["x1", "y1", "x2", "y2"]
@@ -111,7 +111,7 @@ def test_ingest_takes_them_and_they_become_training_data(world: Path, tmp_path: 
     counts = summary["tables"]["logo_outcomes"]
     assert counts["accepted"] == counts["rows"] == len(read(world, "logo_outcomes"))
     given = parameters()
-    made = logo_outcomes.run(given.logo_data, given.seed, tmp_path / "store", tmp_path / "out")
+    made = outcomes.run(given.logo_data, given.seed, tmp_path / "store", tmp_path / "out")
     assert made.report["quarantined"] == made.report["by_reason"].get("reviewers_disagree", 0)
     assert made.report["merged"] > 0 and made.report["superseded"] > 0
     assert made.dataset.synthetic and set(made.dataset.brands) <= BRANDS

@@ -166,7 +166,7 @@ def test_a_worker_reads_neither_project_nor_store_nor_accounts(tmp_path):
     secret.write_text("canary")
     for name in ("params.yaml", "dvc.yaml"):
         (project / name).write_text("canary")
-    for package in ("feature_store", "upheld"):  # as a run's workspace has them
+    for package in ("common", "feature_store", "upheld"):  # as a run's workspace has them
         shutil.copytree(ROOT / package, project / package, symlinks=True)
     (project / "tests").symlink_to(ROOT / "tests")
     paths = ["store/airflow/passwords.json", "params.yaml", ".", "..", "store", "/etc/passwd", "/etc/shadow", "/etc", str(Path.home()), "/"]

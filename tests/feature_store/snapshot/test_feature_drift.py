@@ -8,14 +8,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
+from upheld.common.params import params
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import PinnedTable
 from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.feature_store.snapshot.monitoring import drift, mmd2
 
-SETTINGS = parameters.load(Path(__file__).resolve().parents[3] / "params.yaml", ["snapshot.drift_posts=60", "snapshot.drift_min_posts=40"])
+SETTINGS = params.load(Path(__file__).resolve().parents[3] / "params.yaml", ["snapshot.drift_posts=60", "snapshot.drift_min_posts=40"])
 
 
 def by_hand(x: np.ndarray, y: np.ndarray) -> float:
@@ -57,7 +57,7 @@ def world(tmp_path: Path) -> tuple[pd.DataFrame, PinnedFeatures]:
     vectors = random.normal(size=(len(posts), 4)) + 2.0 * ((posts["language"] == "de") & (posts["week"] == 2)).to_numpy()[:, None]
     schema = pa.schema([*KEYS, ("embedding", pa.list_(pa.float32(), 4))])
     keys = {"extractor_version": "1-a", "extracted_at": datetime(2026, 11, 1, tzinfo=UTC), "reason": None, "detail": None}
-    rows = [keys | {"digest": digest.of_bytes(t.encode()), "embedding": v.tolist()} for t, v in zip(posts["text"], vectors, strict=True)]
+    rows = [keys | {"digest": hashing.of_bytes(t.encode()), "embedding": v.tolist()} for t, v in zip(posts["text"], vectors, strict=True)]
     FeatureStore(tmp_path).write("text_embedding", pa.Table.from_pylist(rows, schema))
     version = FeatureStore(tmp_path).versions["text_embedding"]
     return posts, PinnedFeatures(tmp_path, {"text_embedding": PinnedTable(lance_version=version, extractor_version="1-a", kind="text")})

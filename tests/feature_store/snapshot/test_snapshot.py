@@ -13,7 +13,7 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger.ledger import Ledger, writing
 from upheld.feature_store.snapshot import stage as snapshot
@@ -197,7 +197,7 @@ def test_the_stage_writes_the_same_bytes_twice(store: Path, tmp_path: Path, para
     first = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json")
     with_logos = write_inputs(tmp_path / "logos.json", store, logo_datasets={"sample": "d"}, logo_marks="m")  # nothing that it reads
     snapshot.run(params, with_logos, store, tmp_path / "two", tmp_path / "features.json")
-    assert digest.of_folder(tmp_path / "one") == digest.of_folder(tmp_path / "two")
+    assert hashing.of_folder(tmp_path / "one") == hashing.of_folder(tmp_path / "two")
     files = {path.name for path in first.folder.iterdir()}
     assert files == {"examples.parquet", "posts.parquet", "membership.parquet", "manifest.json"}
     manifest = json.loads((first.folder / "manifest.json").read_text())

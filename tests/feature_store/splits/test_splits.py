@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upheld.common.params.data import Splits
-from upheld.feature_store.splits import assignment as splits
+from upheld.feature_store.splits import assignment
 
 PARAMS = Splits(
     calib_share=0.2,
@@ -79,11 +79,11 @@ ROWS = st.lists(
 @given(ROWS, st.integers(0, 1000))
 def test_no_leak_in_any_world_nor_order(rows: list, seed: int) -> None:
     posts = world(rows)
-    assigned = splits.assign(posts, PARAMS, "key")
+    assigned = assignment.assign(posts, PARAMS, "key")
     assert leaks(posts, assigned) == []
     expected = posts.loc[posts["is_labelled"] | posts["learned_as"].isna(), "post_id"]
     assert assigned["post_id"].tolist() == expected.tolist()
-    shuffled = splits.assign(posts.sample(frac=1, random_state=seed), PARAMS, "key")
+    shuffled = assignment.assign(posts.sample(frac=1, random_state=seed), PARAMS, "key")
     pd.testing.assert_frame_equal(assigned, shuffled)
 
 
@@ -99,13 +99,13 @@ def big_world(num_posts: int = 3000) -> pd.DataFrame:
 def test_a_guard_taken_away_is_noticed(blind_to: str) -> None:
     """The same code, kept from seeing one of the things it guards against, leaks; and `leaks` sees it."""
     posts = big_world()
-    assert leaks(posts, splits.assign(posts, PARAMS, "key")) == []
+    assert leaks(posts, assignment.assign(posts, PARAMS, "key")) == []
     blinded = {
         "groups": posts.assign(group_id=posts["post_id"]),
         "copies": posts.assign(content_id=posts["post_id"]),
         "membership": posts.assign(learned_as=None),
     }[blind_to]
-    assert leaks(posts, splits.assign(blinded, PARAMS, "key")) != []
+    assert leaks(posts, assignment.assign(blinded, PARAMS, "key")) != []
 
 
 def test_strata_get_their_shares_to_within_one_post() -> None:
@@ -113,7 +113,7 @@ def test_strata_get_their_shares_to_within_one_post() -> None:
     rng = np.random.default_rng(1)
     posts = world([("development", n, n, None, True) for n in range(1000)])
     posts["stratum"] = rng.choice([f"s{n}" for n in range(12)], 1000)
-    assigned = posts.merge(splits.assign(posts, PARAMS, "key"), on="post_id")
+    assigned = posts.merge(assignment.assign(posts, PARAMS, "key"), on="post_id")
     for _, rows in assigned.groupby("stratum"):
         for split, share in (("train", 0.7), ("val", 0.15), ("fusion", 0.15)):
             assert abs((rows["split"] == split).sum() - share * len(rows)) <= 1 + 1e-9
@@ -121,14 +121,14 @@ def test_strata_get_their_shares_to_within_one_post() -> None:
 
 def test_tiny_strata_do_not_all_go_to_training() -> None:
     posts = world([("development", n, n, None, True) for n in range(600)]).assign(stratum=[f"s{n}" for n in range(600)])
-    found = splits.assign(posts, PARAMS, "key")["split"].value_counts(normalize=True)
+    found = assignment.assign(posts, PARAMS, "key")["split"].value_counts(normalize=True)
     assert found["train"] == pytest.approx(0.7, abs=0.06)
     assert found["fusion"] == pytest.approx(0.15, abs=0.05)
 
 
 def test_windows_keep_like_shares_of_the_groups_that_span_them() -> None:
     rows = [(window, author, 3 * author + n, None, True) for author in range(900) for n, window in enumerate(WINDOWS)]
-    kept = splits.assign(world(rows), PARAMS, "key").merge(world(rows), on="post_id")
+    kept = assignment.assign(world(rows), PARAMS, "key").merge(world(rows), on="post_id")
     share = kept.groupby("window")["split"].count() / 900
     assert share.to_dict() == pytest.approx({"development": 1 / 3, "calib": 1 / 3, "test": 1 / 3}, abs=0.05)
     assert set(kept.loc[kept["split"].isna(), "reason"]) == {"other_window"}
@@ -139,7 +139,7 @@ def test_a_group_on_the_later_side_stays_there() -> None:
     whole = world([(window, author, 3 * author + n, None, True) for author in range(300) for n, window in enumerate(WINDOWS)])
 
     def kept(posts: pd.DataFrame) -> pd.Series:
-        rows = splits.assign(posts, PARAMS, "key").merge(posts, on="post_id").dropna(subset="split")
+        rows = assignment.assign(posts, PARAMS, "key").merge(posts, on="post_id").dropna(subset="split")
         return rows.set_index("group_id")["window"]
 
     first = kept(whole[whole["window"] != "test"])
@@ -150,14 +150,14 @@ def test_a_group_on_the_later_side_stays_there() -> None:
 
 def test_unlabelled_posts_do_not_decide_for_labelled_ones() -> None:
     rows = [("development", a, 2 * a, None, True) for a in range(100)] + [("test", a, 2 * a + 1, None, False) for a in range(100)]
-    assigned = splits.assign(world(rows), PARAMS, "key")
+    assigned = assignment.assign(world(rows), PARAMS, "key")
     assert assigned["split"].notna().tolist() == [True] * 100 + [False] * 100
 
 
 def test_a_known_group_keeps_its_split_and_takes_new_posts_along() -> None:
     rows = [("development", 1, 1, "fusion", True), ("development", 1, 2, None, True), ("development", 1, 3, "train", True)]
     rows += [("development", 1, 4, "fusion", False)]
-    assigned = splits.assign(world(rows), PARAMS, "key")
+    assigned = assignment.assign(world(rows), PARAMS, "key")
     assert assigned["split"].tolist()[:2] == ["fusion", "fusion"]
     assert assigned["reason"].tolist()[2] == "other_split"
     assert len(assigned) == 3
@@ -166,8 +166,8 @@ def test_a_known_group_keeps_its_split_and_takes_new_posts_along() -> None:
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=80))
 def test_windows_are_in_order_of_time(minutes: list[int]) -> None:
     times = pd.Series(pd.Timestamp("2026-09-01", tz="UTC") + pd.to_timedelta(minutes, unit="min"))
-    starts = splits.boundaries(times, PARAMS)
-    found = splits.windows(times, starts)
+    starts = assignment.boundaries(times, PARAMS)
+    found = assignment.windows(times, starts)
     order = [times[found == window] for window in WINDOWS]
     present = [here for here in order if len(here)]
     assert all(early.max() < late.min() for early, late in itertools.pairwise(present))
@@ -176,5 +176,5 @@ def test_windows_are_in_order_of_time(minutes: list[int]) -> None:
 
 def test_boundaries_cut_at_the_shares() -> None:
     times = pd.Series(pd.date_range("2026-09-01", periods=1000, freq="min", tz="UTC"))
-    found = splits.windows(times, splits.boundaries(times, PARAMS)).value_counts()
+    found = assignment.windows(times, assignment.boundaries(times, PARAMS)).value_counts()
     assert found.to_dict() == {"development": 650, "calib": 200, "test": 150}

@@ -12,7 +12,7 @@ import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held, thresholds_json
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.registry import behave
 from upheld.registry import score as serve
 from upheld.registry.approvals import answer
@@ -91,8 +91,8 @@ def test_an_approval_lies_in_the_store_with_all_that_was_known(store: Path) -> N
         None,
     )
     assert (first["before"], first["after"]) == ({"model": None, "thresholds": None}, {"model": 1, "thresholds": 1})
-    assert first["bundle_sha256"] == digest.of_folder(bundle_of(store, 1))
-    assert first["thresholds_sha256"] == digest.of_file(store / "runs/run-1/data/calibration/thresholds.json")
+    assert first["bundle_sha256"] == hashing.of_folder(bundle_of(store, 1))
+    assert first["thresholds_sha256"] == hashing.of_file(store / "runs/run-1/data/calibration/thresholds.json")
     assert first["at"].endswith("Z")
     assert (second["gate"], second["despite_hold"], second["before"]["model"]) == ("hold", "the old one is down", 1)
 
@@ -132,7 +132,7 @@ def test_score_refuses_what_nobody_approved_although_mlflow_says_so(store: Path,
     assert taken(score(store, capsys)[1])
     swapped = bundle_of(store, 2) / "pipeline.json"
     swapped.write_text('{"lock": "another"}')
-    forged = {"upheld.bundle_sha256": digest.of_folder(swapped.parent), "upheld.approved_by": "Ada", "upheld.gate": "promote"}
+    forged = {"upheld.bundle_sha256": hashing.of_folder(swapped.parent), "upheld.approved_by": "Ada", "upheld.gate": "promote"}
     in_mlflow(store, 2, 2, **forged)
     registry = mlflow_store.connect(store)
     said = {"action": "promote", "after": {"model": 2, "thresholds": 2}, "before": {"model": 1, "thresholds": 1}, "approver": "Ada"}
@@ -199,11 +199,11 @@ def test_swapped_files_of_the_approved_version_are_refused_whatever_its_tags_say
     if what == "bundle":
         path = bundle_of(store, 1) / "pipeline.json"
         path.write_text('{"lock": "another"}')
-        forged = {"upheld.bundle_sha256": digest.of_folder(path.parent)}
+        forged = {"upheld.bundle_sha256": hashing.of_folder(path.parent)}
     else:
         path = mlflow_store.thresholds_path(registry, mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, "1"))
         path.write_text(json.dumps(thresholds_json(0.01)))
-        forged = {"upheld.thresholds_sha256": digest.of_file(path)}
+        forged = {"upheld.thresholds_sha256": hashing.of_file(path)}
     in_mlflow(store, 1, 1, **forged)
     code, error = score(store, capsys, *(["--model", chosen] if chosen else []))
     assert (code, len(error.splitlines())) == (1, 1)
@@ -246,7 +246,7 @@ def test_an_answer_that_moves_nothing_is_recorded_and_shown(
     (record,) = records(store)
     assert (record["action"], record["approver"], record["gate"]) == (action, approver, "hold")
     assert record["after"] == {"model": 3, "thresholds": 3}
-    assert record["bundle_sha256"] == digest.of_folder(bundle_of(store, 3))
+    assert record["bundle_sha256"] == hashing.of_folder(bundle_of(store, 3))
     assert mlflow_store.by_alias(mlflow_store.connect(store), mlflow_store.MODEL, "champion") is None
     body = proposal.run(store, "2", None)["body"]
     assert approval_log.ANSWERS[record["action"]] in body.partition("## The last answers")[2]

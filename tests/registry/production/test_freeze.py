@@ -8,7 +8,7 @@ import pytest
 from score_worlds import PARAMS
 
 from upheld.feature_store.contracts.inputs import Event
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 from upheld.registry import score as serve
 from upheld.registry.production import freeze, unfreeze
 from upheld.registry.runs import register
@@ -24,10 +24,10 @@ def test_freeze_and_unfreeze_are_logged_with_who_when_and_why(tmp_path, capsys) 
     told = json.loads(capsys.readouterr().out)
     assert told["changed"]
     assert told["frozen"]["spam"]["who"] == "Ada"
-    assert list(freeze_log.frozen(tmp_path)) == ["spam"]
+    assert list(freezes.frozen(tmp_path)) == ["spam"]
     assert call(unfreeze, tmp_path, "spam", "--reason", "fixed", "--who", "Bo") == 0
-    assert freeze_log.frozen(tmp_path) == {}
-    events = freeze_log.read(tmp_path)
+    assert freezes.frozen(tmp_path) == {}
+    events = freezes.read(tmp_path)
     assert [(event.event, event.who, event.reason) for event in events] == [
         ("freeze", "Ada", "adverts of a shelter are removed"),
         ("unfreeze", "Bo", "fixed"),
@@ -39,7 +39,7 @@ def test_doing_it_twice_changes_nothing(tmp_path, capsys) -> None:
     for expected in (True, False):
         assert call(freeze, tmp_path, "spam", "--reason", "x", "--json") == 0
         assert json.loads(capsys.readouterr().out)["changed"] is expected
-    assert len(freeze_log.read(tmp_path)) == 1
+    assert len(freezes.read(tmp_path)) == 1
     assert call(unfreeze, tmp_path, "hate_speech", "--reason", "x", "--json") == 0
     assert json.loads(capsys.readouterr().out)["changed"] is False
 
@@ -56,11 +56,11 @@ def test_doing_it_twice_changes_nothing(tmp_path, capsys) -> None:
 def test_bad_use_freezes_nothing(tmp_path, capsys, arguments, said) -> None:
     assert call(freeze, tmp_path, *arguments) == 2
     assert said in capsys.readouterr().err
-    assert freeze_log.read(tmp_path) == []
+    assert freezes.read(tmp_path) == []
 
 
 def test_a_damaged_log_is_never_taken_for_an_empty_one(tmp_path, capsys) -> None:
-    freeze_log.path_of(tmp_path).write_text('{"events": [{"category": "spam"')
+    freezes.path_of(tmp_path).write_text('{"events": [{"category": "spam"')
     assert call(freeze, tmp_path, "spam", "--reason", "x") == 2
     assert "restore it by hand" in capsys.readouterr().err
 
@@ -69,12 +69,12 @@ def test_freezes_at_the_same_time_are_all_kept(tmp_path) -> None:
     names = [f"c{number}" for number in range(12)]
     moment = "2026-10-20T08:00:00Z"
     events = [Event(category=name, event="freeze", who="x", at=moment, reason="y") for name in names]
-    threads = [threading.Thread(target=freeze_log.append, args=(tmp_path, event)) for event in events]
+    threads = [threading.Thread(target=freezes.append, args=(tmp_path, event)) for event in events]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(freeze_log.frozen(tmp_path)) == set(names)
+    assert set(freezes.frozen(tmp_path)) == set(names)
 
 
 def test_scoring_is_told_what_is_frozen(make_workspace, tmp_path, monkeypatch) -> None:

@@ -17,7 +17,7 @@ from upheld.evaluation.weekly import command as weekly
 from upheld.evaluation.weekly.summary import ModelSummary, WeeklySummary
 from upheld.feature_store.contracts import inputs
 from upheld.feature_store.contracts.inputs import Event
-from upheld.feature_store.decisions import freezes as freeze_log
+from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ingest import command as ingest
 from upheld.registry.production import champion, in_force, promote, proposal
@@ -144,7 +144,7 @@ def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: 
     before = proposal.run(store, "2", None)["body"]
     assert "**Frozen:**" not in before
     assert "Not run for this model: `upheld behave 2" in before
-    freeze_log.append(store, Event(category="spam", event="freeze", who="Ana|", at="2026-10-20T08:00:00Z", reason="`quotes`"))
+    freezes.append(store, Event(category="spam", event="freeze", who="Ana|", at="2026-10-20T08:00:00Z", reason="`quotes`"))
     found = ("all", "all", "pass_rate", 0.5, 0.3, 0.7, 20.0, "FAIL", None, "expected: at least 0.8")
     rows = [("spam", language, *found) for language in ("all", "en")]
     columns = ["category", "language", "group_column", "group_value", "metric", *behaviour_files.FIGURES]
@@ -160,9 +160,9 @@ def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: 
 
 def test_a_retrain_pins_what_is_frozen(store: Path, tmp_path: Path) -> None:
     event = Event(category="hate_speech", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="quotes")
-    freeze_log.append(store, event)
+    freezes.append(store, event)
     pin.run(store, tmp_path / "inputs.json", params.load(PARAMS))
     assert event in inputs.read_inputs(tmp_path / "inputs.json").frozen
-    freeze_log.append(store, event.model_copy(update={"event": "unfreeze"}))
+    freezes.append(store, event.model_copy(update={"event": "unfreeze"}))
     pin.run(store, tmp_path / "inputs.json", params.load(PARAMS))
     assert event not in inputs.read_inputs(tmp_path / "inputs.json").frozen

@@ -11,7 +11,7 @@ from weeks import deliver, tables
 from upheld.common.errors import BadUse
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.logos import store as logo_store
-from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.sample_world import command as sample_data
 from upheld.registry.runs import demo, retrain
 
@@ -38,7 +38,7 @@ def test_the_sample_world_comes_with_a_logo_dataset_and_again_with_the_same(tmp_
         demo.run(None, tmp_path, quick=True, params_file=PARAMS, overrides=[])
     (first, _), (again, _) = retrained
     assert first == again and list(first) == ["sample"]
-    made = logo_dataset.read(tmp_path / "logos" / "sample")
+    made = dataset.read(tmp_path / "logos" / "sample")
     assert made.synthetic and len(made.images) == demo.QUICK_LOGO_PHOTOS < demo.NUM_LOGO_PHOTOS
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests import logo_world
 from tests.feature_store.deliveries import deliver, post, take
 from upheld.common.errors import FailedWork
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.contracts.inputs import FeaturePins, LogoPins, read_inputs
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import catalogue
@@ -22,7 +22,7 @@ from upheld.feature_store.ingest import expectations
 from upheld.feature_store.logos import store as logo_store
 from upheld.registry.runs import pin
 
-PARAMS = parameters.load(Path(__file__).resolve().parents[3] / "params.yaml")
+PARAMS = params.load(Path(__file__).resolve().parents[3] / "params.yaml")
 
 
 class Words(Extractor):

@@ -19,7 +19,7 @@ from upheld.registry.runs import register
 from upheld.registry.servers import airflow_home
 from upheld.registry.storage import move as store_move
 from upheld.registry.tracking import mlflow_store
-from upheld.training.pipeline import bundle as pipeline
+from upheld.training.pipeline import bundle
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_moved_copy_reads_and_writes_its_own_files_alone(store: Path, monkeypa
     assert (
         json.loads(mlflow_store.thresholds_path(registry, thresholds).read_text())["categories"]["spam"]["auto_remove"]["threshold"] == 0.8
     )
-    monkeypatch.setattr(pipeline, "assemble", assemble)
+    monkeypatch.setattr(bundle, "assemble", assemble)
     registered = register.run(write_workspace(copied / "runs/run-4", lock="4"), copied)
     assert registered["model"] == "upheld-moderation/4"
     assert contents(store) == original

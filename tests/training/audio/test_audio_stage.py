@@ -17,14 +17,14 @@ import torch
 import yaml
 
 from upheld.common.errors import FailedWork
-from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
+from upheld.common.params import params
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio import stage as audio
 from upheld.training.audio.model import AudioModel, AudioSetup, load_audio, predict_audio
-from upheld.training.loop import classifier as stage
+from upheld.training.loop import classifier
 
-GOLDEN = Path(__file__).parent / "golden" / "audio_losses.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "audio_losses.json"
 SHRILL, DEEP = 50, 8  # bands: of the sounds of spam, and of the others
 
 
@@ -60,7 +60,7 @@ def run(world: Path, tiny: ModuleType, out: str = "audio", **changes: Any) -> au
             if band != "gone":
                 yield name, tiny.sound(int(band), int(length), int(seed.split("-")[0]))
 
-    return audio.run(parameters.load(file, overrides), world / "snapshot", read, world / out, world / "store")
+    return audio.run(params.load(file, overrides), world / "snapshot", read, world / out, world / "store")
 
 
 def test_stage_learns_the_planted_tone(world: Path, tiny: ModuleType) -> None:
@@ -86,8 +86,8 @@ def test_losses_are_those_recorded(world: Path, tiny: ModuleType, monkeypatch: p
         seen.append(masked_loss(*arguments))
         return seen[-1]
 
-    masked_loss = stage.masked_loss
-    monkeypatch.setattr(stage, "masked_loss", watched)
+    masked_loss = classifier.masked_loss
+    monkeypatch.setattr(classifier, "masked_loss", watched)
     run(world, tiny)
     assert [loss.item() for loss in seen] == pytest.approx(json.loads(GOLDEN.read_text()), abs=1e-4)
 
@@ -95,7 +95,7 @@ def test_losses_are_those_recorded(world: Path, tiny: ModuleType, monkeypatch: p
 def test_same_inputs_same_bytes(world: Path, tiny: ModuleType) -> None:
     run(world, tiny)
     run(world, tiny, out="again")
-    assert digest.of_folder(world / "audio") == digest.of_folder(world / "again")
+    assert hashing.of_folder(world / "audio") == hashing.of_folder(world / "again")
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_a_killed_trainer_leaves_what_another_needs(world: Path) -> None:
     """SIGKILL in the middle of a step; the second process ends with the same bytes as one that was left alone."""
     script = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import conftest, test_audio_stage
 from pathlib import Path
 import upheld.training.loop.loop as loop
@@ -121,7 +121,7 @@ test_audio_stage.run(Path(sys.argv[2]), conftest, out=sys.argv[3])
         command = [sys.executable, "-c", script, str(kill_at), str(world), out]
         codes.append(subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode)
     assert codes == [-signal.SIGKILL, 0, 0]
-    assert digest.of_folder(world / "audio") == digest.of_folder(world / "whole")
+    assert hashing.of_folder(world / "audio") == hashing.of_folder(world / "whole")
 
 
 def test_no_sound_no_model_and_says_so(world: Path, tiny: ModuleType) -> None:

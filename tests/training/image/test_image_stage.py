@@ -12,10 +12,10 @@ import torch
 import yaml
 
 from upheld.common.errors import FailedWork
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.backbones.image import empty_image_backbone
-from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding import images as image_decoding
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import decode_square
 from upheld.training.image import model as image_model
 from upheld.training.image import stage as image
@@ -53,7 +53,7 @@ def run(world: Path, tiny: ModuleType, out: str = "image", **changes: Any) -> im
     def read_images(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         return ((name, tiny.picture(COLOURS[name])) for name in reversed(names) if name in COLOURS)
 
-    return image.run(parameters.load(file, overrides), world / "snapshot", read_images, world / out, world / "store")
+    return image.run(params.load(file, overrides), world / "snapshot", read_images, world / out, world / "store")
 
 
 def test_stage_learns_red_from_blue(world: Path, tiny: ModuleType) -> None:
@@ -72,7 +72,7 @@ def test_stage_learns_red_from_blue(world: Path, tiny: ModuleType) -> None:
 def test_same_inputs_same_bytes(world: Path, tiny: ModuleType) -> None:
     run(world, tiny)
     run(world, tiny, out="again")
-    assert digest.of_folder(world / "image") == digest.of_folder(world / "again")
+    assert hashing.of_folder(world / "image") == hashing.of_folder(world / "again")
 
 
 def test_a_second_run_decodes_nothing_and_a_killed_one_goes_on_with_the_same_batches(
@@ -86,13 +86,13 @@ def test_a_second_run_decodes_nothing_and_a_killed_one_goes_on_with_the_same_bat
         if model.training:
             if len(batches[run_now]) == stop_at:
                 raise KeyboardInterrupt
-            batches[run_now].append(digest.of_bytes(b"".join(picture.tobytes() for post in pictures for picture in post)))
+            batches[run_now].append(hashing.of_bytes(b"".join(picture.tobytes() for post in pictures for picture in post)))
         return collate(model, pictures, num_frames)
 
     monkeypatch.setattr(image_model.ImageModel, "collate", watched)
     run_now = "whole"
     run(world, tiny, checkpoint_steps=3)
-    monkeypatch.setattr(image_decoding, "decode_square", lambda content, size: 1 / 0)  # from now on everything comes out of the shards
+    monkeypatch.setattr(images, "decode_square", lambda content, size: 1 / 0)  # from now on everything comes out of the shards
     run_now, stop_at = "part", 8
     with pytest.raises(KeyboardInterrupt):
         run(world, tiny, out="again", checkpoint_steps=3)
@@ -100,7 +100,7 @@ def test_a_second_run_decodes_nothing_and_a_killed_one_goes_on_with_the_same_bat
     run(world, tiny, out="again", checkpoint_steps=3)
     assert batches["part"][:8] == batches["whole"][:8]
     assert batches["part"][8:] == batches["whole"][6:]  # from the last checkpoint, after the sixth
-    assert digest.of_folder(world / "again") == digest.of_folder(world / "image")
+    assert hashing.of_folder(world / "again") == hashing.of_folder(world / "image")
 
 
 def test_frames_of_a_video_count_as_one_picture_the_worst(tiny: ModuleType) -> None:

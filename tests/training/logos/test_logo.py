@@ -14,11 +14,11 @@ import pytest
 
 from upheld.common.errors import BadUse
 from upheld.common.params.params import Params, load
-from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.logos.dataset import dataset
 from upheld.training.logos import detect as logo_detect
 from upheld.training.logos import detector as logo_detector
-from upheld.training.logos import fit as logo_fit
+from upheld.training.logos import fit
 from upheld.training.logos import photos as logo_photos
 from upheld.training.logos import stage as logo
 
@@ -54,7 +54,7 @@ def trained(world, params) -> logo.Result:
 
 
 def test_detections_are_of_the_photos_held_out(world, trained) -> None:
-    data = logo_dataset.read(world / "data")
+    data = dataset.read(world / "data")
     found = pd.read_parquet(world / "a" / "detections.parquet")
     assert trained.trained and trained.num_train_boxes == (data.boxes["split"] == "train").sum()
     assert set(found["image"]) <= set(data.images.loc[data.images["split"] != "train", "digest"])
@@ -64,10 +64,10 @@ def test_detections_are_of_the_photos_held_out(world, trained) -> None:
 
 
 def test_a_loaded_detector_finds_the_same(world, trained, params) -> None:
-    data = logo_dataset.read(world / "data")
+    data = dataset.read(world / "data")
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
     detector = logo_detector.load(world / "a" / "model")
-    again = logo_detector.detect(detector, logo_dataset.contents(data, held_out), params.logo_data.max_pixels).detections
+    again = logo_detector.detect(detector, dataset.contents(data, held_out), params.logo_data.max_pixels).detections
     before = pd.read_parquet(world / "a" / "detections.parquet")
     assert again["confidence"].to_numpy() == pytest.approx(before["confidence"].to_numpy(), abs=1e-5)
     assert not list((world / "a" / "model").glob("*.pt"))
@@ -82,8 +82,8 @@ def test_a_killed_run_goes_on_to_the_same_detector(world, trained, params, monke
             raise KeyboardInterrupt
         return moved(*arguments)
 
-    moved = logo_fit.moved
-    monkeypatch.setattr(logo_fit, "moved", failing)
+    moved = fit.moved
+    monkeypatch.setattr(fit, "moved", failing)
     settings = small(params, checkpoint_steps=1)
     with pytest.raises(KeyboardInterrupt):
         run(settings, world, "b")
@@ -99,7 +99,7 @@ def test_a_detector_whose_trainer_was_killed_has_as_many_epochs_and_the_same_wei
     """SIGKILL in the middle of a step of the second epoch; the next process ends with the same bytes as one that was left alone."""
     script = f"""
 import os, signal, sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
+sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
 import test_logo
 from pathlib import Path
 import upheld.training.loop.loop as loop
@@ -122,16 +122,16 @@ print(count)
     assert 4 + int(done[1].stdout) == int(done[2].stdout)  # no step was done twice
     about = [json.loads((world / name / "model/metadata.json").read_text()) for name in ("killed", "alone")]
     assert [len(one["history"]) for one in about] == [2, 2]
-    assert digest.of_folder(world / "killed" / "model") == digest.of_folder(world / "alone" / "model")
+    assert hashing.of_folder(world / "killed" / "model") == hashing.of_folder(world / "alone" / "model")
     assert (world / "killed/detections.parquet").read_bytes() == (world / "alone/detections.parquet").read_bytes()
     assert not list((world / "store/checkpoints").iterdir())
 
 
 def test_without_a_single_photo_nothing_is_trained_and_the_next_stage_goes_on(tmp_path, params) -> None:
     empty = pd.DataFrame(columns=["digest", "file", "width", "height", "split", "group_id", "source", "pdq"])
-    boxes = pd.DataFrame(columns=["digest", "brand", *logo_dataset.CORNERS])
+    boxes = pd.DataFrame(columns=["digest", "brand", *dataset.CORNERS])
     (tmp_path / "data").mkdir()
-    logo_dataset.write(logo_dataset.assemble(tmp_path / "data", [], empty, boxes, boxes, synthetic=False))
+    dataset.write(dataset.assemble(tmp_path / "data", [], empty, boxes, boxes, synthetic=False))
     result = run(params, tmp_path)
     assert (result.trained, result.reason) == (False, "no box of split train among 0 photos")
     assert logo_detector.load(tmp_path / "a" / "model") is None

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.features import media as contents
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.features import media
 from upheld.training.logos import detector as logo_detector
 from upheld.training.logos import pictures as logo_pictures
 from upheld.training.logos import scan as logo_scan
@@ -49,9 +49,9 @@ def pictured(workspace, tiny, monkeypatch):
     tiny.patch_detector(monkeypatch)
     tiny.save_colours(workspace)
     drawn = (tiny.marked("red"), tiny.marked("green", "blue"), tiny.marked(), on_its_side(tiny))
-    monkeypatch.setattr(Ledger, "pictures", {digest.of_bytes(content): content for content in drawn}, raising=False)
+    monkeypatch.setattr(Ledger, "pictures", {hashing.of_bytes(content): content for content in drawn}, raising=False)
     monkeypatch.setattr(Ledger, "asked", [], raising=False)
-    monkeypatch.setattr(contents, "Ledger", Ledger)
+    monkeypatch.setattr(media, "Ledger", Ledger)
     shutil.rmtree(workspace / "data/snapshot")
     tiny.save_snapshot(workspace / "data/snapshot", digests=tuple(Ledger.pictures))
     return workspace
@@ -86,7 +86,7 @@ def test_the_same_posts_in_any_order_give_the_same_bytes(pictured, tmp_path) -> 
     for name in ("a", "b"):
         run(pictured, tmp_path / name)
         pd.read_parquet(path).sample(frac=1, random_state=2).to_parquet(path)
-    assert digest.of_folder(tmp_path / "a") == digest.of_folder(tmp_path / "b")
+    assert hashing.of_folder(tmp_path / "a") == hashing.of_folder(tmp_path / "b")
 
 
 def test_without_a_detector_no_picture_is_read_and_the_tables_are_empty(pictured, tmp_path) -> None:

@@ -25,7 +25,7 @@ from upheld.training.loop.losses import masked_loss
 from upheld.training.loop.metrics import validation_figures
 
 DROPOUT = 0.1
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 SETTINGS: dict[str, Any] = {
     "batch_size": 8, "epochs": 3, "patience": 3, "learning_rate": 0.01, "head_learning_rate": 0.02,
     "layer_decay": 0.9, "weight_decay": 0.01, "warmup_share": 0.1, "dropout": 0.1, "class_weight": "none",
@@ -165,7 +165,7 @@ def test_a_killed_process_leaves_what_another_needs(tiny: ModuleType, tmp_path: 
     """SIGKILL in the middle of a step, twice; the third run finishes."""
     script = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import conftest, test_loop
 from pathlib import Path
 import upheld.training.loop.loop as loop
@@ -195,7 +195,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(f"""
 import json, os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import conftest, test_loop
 from pathlib import Path
 original = conftest.text_model

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import NO_MEDIA, Media
 
@@ -19,7 +19,7 @@ READER = """
 import json, sys
 from pathlib import Path
 import pandas as pd
-from upheld.training import pipeline
+from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import Media
 folder = Path(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
@@ -99,7 +99,7 @@ def test_a_clean_process_gives_the_same_bits(bundle, tiny, tmp_path) -> None:
     some_posts().to_json(tmp_path / "posts.json", orient="records")
     here = pipeline.load(bundle).predict(some_posts(), media_of(tiny))
     run = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", READER, str(tmp_path), str(Path(__file__).parent)],
+        [sys.executable, "-W", "error::UserWarning", "-c", READER, str(tmp_path), str(Path(__file__).parents[1])],
         capture_output=True,
         text=True,
     )
@@ -117,7 +117,7 @@ def test_no_posts_give_no_probabilities(bundle) -> None:
 
 def test_nothing_in_a_bundle_is_pickled_and_the_same_workspace_gives_the_same_bundle(bundle, workspace, tmp_path) -> None:
     assert {path.suffix for path in bundle.rglob("*") if path.is_file()} == {".json", ".parquet", ".safetensors"}
-    assert digest.of_folder(pipeline.assemble(workspace, tmp_path / "again")) == digest.of_folder(bundle)
+    assert hashing.of_folder(pipeline.assemble(workspace, tmp_path / "again")) == hashing.of_folder(bundle)
 
 
 def test_without_an_image_model_images_are_not_read(workspace, tiny, tmp_path) -> None:
@@ -231,7 +231,8 @@ LOADER = """
 import sys
 from pathlib import Path
 from upheld.common.errors import FailedWork
-from upheld.training import pipeline, text_model
+from upheld.training.pipeline import bundle as pipeline
+from upheld.training.text import model as text_model
 try:
     (pipeline.load if sys.argv[1] == "bundle" else text_model.load_text)(Path(sys.argv[2]))
 except FailedWork as error:
@@ -280,5 +281,5 @@ def rehash(bundle: Path) -> None:
     """Write the digests into pipeline.json, as whoever changed the files would."""
     described = json.loads((bundle / "pipeline.json").read_text())
     files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "pipeline.json"]
-    described["files"] = {path.relative_to(bundle).as_posix(): digest.of_file(path) for path in files}
+    described["files"] = {path.relative_to(bundle).as_posix(): hashing.of_file(path) for path in files}
     (bundle / "pipeline.json").write_text(json.dumps(described))

@@ -9,8 +9,8 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.features import media as contents
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.features import media
 from upheld.feature_store.ledger.tables import SCORES
 from upheld.training.fusion import logo_signals
 from upheld.training.fusion import stage as fusion
@@ -42,9 +42,9 @@ def params():
 @pytest.fixture
 def pictured(workspace, tiny, monkeypatch):
     """The workspace with pictures in its posts, and a ledger that holds them."""
-    pictures = {digest.of_bytes(content): content for content in (tiny.picture("red"), tiny.picture("blue"))}
+    pictures = {hashing.of_bytes(content): content for content in (tiny.picture("red"), tiny.picture("blue"))}
     monkeypatch.setattr(Ledger, "pictures", pictures, raising=False)
-    monkeypatch.setattr(contents, "Ledger", Ledger)
+    monkeypatch.setattr(media, "Ledger", Ledger)
     shutil.rmtree(workspace / "data/snapshot")
     tiny.save_snapshot(workspace / "data/snapshot", digests=tuple(pictures))
     inputs(workspace, None)
@@ -101,7 +101,7 @@ def test_without_a_champion_its_table_is_empty_and_typed(pictured, params, tmp_p
 
 def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, params, tmp_path) -> None:
     bundle = pipeline.assemble(pictured, tmp_path / "bundle")
-    name = digest.of_folder(bundle)
+    name = hashing.of_folder(bundle)
     shutil.copytree(bundle, pictured / "store/bundles" / name)
     inputs(pictured, {"version": 2, "digest": name})
     result = run(pictured, params, tmp_path)
@@ -123,7 +123,7 @@ def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, p
 def marked(pictured, tiny, monkeypatch):
     """Marks on the pictures, and a detector that finds and judges them."""
     drawn = (tiny.marked("red"), tiny.marked("green", "blue"), tiny.marked(), tiny.picture("red"))
-    monkeypatch.setattr(Ledger, "pictures", {digest.of_bytes(content): content for content in drawn})
+    monkeypatch.setattr(Ledger, "pictures", {hashing.of_bytes(content): content for content in drawn})
     shutil.rmtree(pictured / "data/snapshot")
     tiny.save_snapshot(pictured / "data/snapshot", digests=tuple(Ledger.pictures))
     tiny.patch_detector(monkeypatch)
@@ -164,7 +164,7 @@ def heed_red(workspace) -> None:
 
 
 def put_in_force(bundle, workspace) -> None:
-    name = digest.of_folder(bundle)
+    name = hashing.of_folder(bundle)
     shutil.copytree(bundle, workspace / "store/bundles" / name)
     inputs(workspace, {"version": 2, "digest": name})
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.common.params import params as parameters
+from upheld.common.params import params
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger import tables as contracts
 from upheld.training.pipeline import bundle as pipeline
@@ -24,7 +24,7 @@ POST = {
     "hashtags": ["cheap"],
     "author_id": "a1",
 }
-PARAMS = parameters.load(score.Path(__file__).parents[3] / "params.yaml")
+PARAMS = params.load(score.Path(__file__).parents[3] / "params.yaml")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def written(path, content) -> score.Path:
     return path
 
 
-def bounded(limits) -> parameters.Params:
+def bounded(limits) -> params.Params:
     return PARAMS.model_copy(update={"ingest": PARAMS.ingest.model_copy(update=limits)})
 
 

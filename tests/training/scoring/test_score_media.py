@@ -14,7 +14,7 @@ from upheld.common.params import params as parameters
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.ingest.media import image_decoders
-from upheld.feature_store.sandbox import pool as decode_pool
+from upheld.feature_store.sandbox import pool
 from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import Media
@@ -126,7 +126,7 @@ def test_a_picture_that_fells_its_decoder_is_missing_and_the_post_is_decided(jud
 
 
 def test_posts_without_pictures_start_no_decoder(judge, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(decode_pool, "Channel", None)  # which starts a process
+    monkeypatch.setattr(pool, "Channel", None)  # which starts a process
     answer, _ = score_one(judge, tmp_path, written(tmp_path, "p1"))
     assert answer["post_id"] == "p1"
 

@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from upheld.common.errors import FailedWork
-from upheld.common.params import params as parameters
-from upheld.feature_store.contracts import hashing as digest
+from upheld.common.params import params
+from upheld.feature_store.contracts import hashing
 from upheld.training.text import stage as text
 from upheld.training.text.model import load_text, predict_text, save_text
 
@@ -35,7 +35,7 @@ def world(tiny: ModuleType, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def params_of(world: Path, **changes: Any) -> parameters.Params:
+def params_of(world: Path, **changes: Any) -> params.Params:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
     values = {
         "backbone": str(world / "backbone"),
@@ -45,9 +45,7 @@ def params_of(world: Path, **changes: Any) -> parameters.Params:
         "head_learning_rate": 0.02,
         **changes,
     }
-    return parameters.load(
-        file, ["policies=[hate_speech, spam]", *(f"text.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
-    )
+    return params.load(file, ["policies=[hate_speech, spam]", *(f"text.{key}={yaml.safe_dump(value)}" for key, value in values.items())])
 
 
 def run(world: Path, out: str = "models/text", **changes: Any) -> text.Result:
@@ -76,7 +74,7 @@ def test_stage_writes_a_model_that_loads_and_has_learnt(world: Path) -> None:
 def test_same_inputs_same_bytes_whatever_was_before(world: Path) -> None:
     run(world)
     run(world, out="again")
-    assert digest.of_folder(world / "models/text") == digest.of_folder(world / "again")
+    assert hashing.of_folder(world / "models/text") == hashing.of_folder(world / "again")
 
 
 def test_frozen_word_embeddings_stay_and_are_stored_small(world: Path) -> None:
