@@ -3,7 +3,7 @@ PYTHON ?= python3
 DATA ?=
 QUICK ?=
 VENV := .venv
-TASTE := .venv-taste
+QUICKSTART := .venv-quickstart
 BIN := $(VENV)/bin
 # As dags/runner/process.py sets it for stages: threads that wait sleep, and memory once had is kept.
 export OMP_WAIT_POLICY := PASSIVE
@@ -14,12 +14,12 @@ export MALLOC_TOP_PAD_ := 67108864
 unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo taste test slow lint
+.PHONY: help setup demo quickstart test slow lint
 
 help:
 	@echo "make demo [DATA=folder] [QUICK=1]  install, then run the main job from deliveries to a registered model;"
 	@echo "                                   its store is the folder store, or what UPHELD_STORE names"
-	@echo "make taste                         install the core alone and show a report on sample scores"
+	@echo "make quickstart                    install the core alone and show a report on sample scores"
 	@echo "make setup                         install everything, run nothing"
 	@echo "make test | make slow | make lint  the tests, the long tests, ruff + mypy + import contracts"
 
@@ -42,12 +42,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/upheld demo $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
-taste: $(TASTE)/.installed
-	$(TASTE)/bin/python -m upheld.evaluation.quickstart
+quickstart: $(QUICKSTART)/.installed
+	$(QUICKSTART)/bin/python -m upheld.evaluation.quickstart
 
-$(TASTE)/.installed: requirements.lock pyproject.toml
-	$(call environment,$(TASTE))
-	$(TASTE)/bin/uv pip install --python $(TASTE) --constraint requirements.lock --editable .
+$(QUICKSTART)/.installed: requirements.lock pyproject.toml
+	$(call environment,$(QUICKSTART))
+	$(QUICKSTART)/bin/uv pip install --python $(QUICKSTART) --constraint requirements.lock --editable .
 	@touch $@
 
 test: setup

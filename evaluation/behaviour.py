@@ -4,17 +4,103 @@ Intervals take the cases of a functionality as a sample of all that could be wri
 so they are narrower than they should be. Verdicts: PASS or FAIL where the whole interval lies on one side of the bound, else INSUFFICIENT.
 """
 
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from upheld.common import files
+from upheld.common.errors import BadUse
 from upheld.common.params.evaluation import Behave
 from upheld.evaluation.metrics import table as metrics
 from upheld.evaluation.metrics.fairness import FAIL, INSUFFICIENT, PASS
 from upheld.evaluation.metrics.rows import ALL, COLUMNS
+from upheld.evaluation.scores import files as score_files
+from upheld.evaluation.scores.table import Columns
 from upheld.evaluation.statistics import intervals
 from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.thresholds.removal import Bools
+from upheld.feature_store.contracts import hashing
+
+REQUIRED = ("case_id", "text", "language", "functionality", "label", "category")
+# pair_id: cases that should score alike (translations, swapped identities); ref_case_id: the case that this one is a variant of.
+OPTIONAL = ("pair_id", "ref_case_id", "identity")
+LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+
+
+def read_suite(path: Path, columns: Columns, violation: str | None = None) -> pd.DataFrame:
+    """Read a suite.
+
+    Args:
+        path: Parquet, CSV or JSONL file, or a folder of them.
+        columns: other names and constants for the columns above.
+        violation: the value of `label` that expects a violation, where labels are words; the one other value expects none.
+
+    Returns:
+        the columns of REQUIRED and OPTIONAL: texts without nulls (a missing language is `und`), label int 0 or 1, optional ones
+        with None where there is nothing.
+
+    Raises:
+        BadUse: a column or a value is missing, a label is neither 0 nor 1, or a case_id comes twice; the message names file and row.
+    """
+    cases = pd.concat([_file(file, columns) for file in score_files.find(path)], ignore_index=True)
+    if cases.empty:
+        raise BadUse(f"{path}: no case; expected one row a case")
+    cases["language"] = cases["language"].fillna("und")
+    for name in REQUIRED:
+        _refuse(path, cases[name].isna(), name, "is empty")
+    cases["label"] = _labels(path, cases["label"].str.strip(), violation)
+    _refuse(path, cases["case_id"].duplicated(), "case_id", "comes twice")
+    return cases
+
+
+def _file(file: Path, columns: Columns) -> pd.DataFrame:
+    there = score_files.column_names(file)
+    sources = {name: columns.renames.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
+    unknown = sorted((columns.renames.keys() | columns.constants.keys()) - sources.keys())
+    if unknown:
+        raise BadUse(f"--columns {unknown[0]}: no column of a suite; expected one of {', '.join(sources)}")
+    for name, source in sources.items():
+        wanted = name in REQUIRED or name in columns.renames
+        if wanted and name not in columns.constants and source not in there:
+            raise BadUse(f"{file}: no column {source!r} for {name}; it has {', '.join(there[:30])}; map one with --columns {name}=COLUMN")
+    found = {name: source for name, source in sources.items() if name not in columns.constants and source in there}
+    parts = [batch.to_pandas() for batch in score_files.batches(file, tuple(dict.fromkeys(found.values())))]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(found.values()))
+    content: dict[str, Any] = {name: _texts(file, rows[source], name) for name, source in found.items()}
+    content |= columns.constants
+    return pd.DataFrame(content, index=rows.index, columns=[*REQUIRED, *OPTIONAL], dtype=object)
+
+
+def _texts(file: Path, values: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
+    """Values as text; None where there is nothing or only white space."""
+    nested = [value for value in values if isinstance(value, list | dict | np.ndarray)]
+    if nested:
+        raise BadUse(f"{file}: column {name}: expected one value a row, found {type(nested[0]).__name__}")
+    texts = [None if pd.isna(value) or not str(value).strip() else str(value) for value in values]
+    return pd.Series(texts, index=values.index, dtype=object)
+
+
+def _labels(path: Path, labels: "pd.Series[Any]", violation: str | None) -> "pd.Series[Any]":
+    if violation is None:
+        known = labels.str.lower().map(LABELS)
+        _refuse(path, known.isna(), "label", "is neither 0 nor 1; name the word for a violation with --violation")
+        return known.astype(int)
+    words = sorted(labels.unique())
+    if violation not in words or len(words) > 2:
+        raise BadUse(f"{path}: column label: expected {violation!r} and one other word, found {', '.join(map(repr, words[:5]))}")
+    return (labels == violation).astype(int)
+
+
+def _refuse(path: Path, bad: "pd.Series[bool]", name: str, what: str) -> None:
+    if bad.any():
+        raise BadUse(f"{path}: row {int(bad.to_numpy().argmax()) + 1}: column {name}: {what}")
+
 
 SLICE = ["category", "language", "group_column", "group_value"]
 GROUPS = ("functionality", "identity")
@@ -24,7 +110,7 @@ def measure(cases: pd.DataFrame, section: Behave, alpha: float) -> pd.DataFrame:
     """Every metric of every slice.
 
     Args:
-        cases: columns of `behaviour_suite.read`, and prob (calibrated, float64 in [0, 1]) and flagged (bool).
+        cases: columns of `read_suite`, and prob (calibrated, float64 in [0, 1]) and flagged (bool).
         section: the bounds.
         alpha: two-sided error of intervals.
 
@@ -123,3 +209,84 @@ def _decided(name: str, found: pd.DataFrame, good: Bools, bad: Bools, room: Floa
     reach = np.maximum(high - value, value - low)
     needed = np.ceil(found["n"].to_numpy(float) * np.square(reach / np.maximum(np.abs(room), 0.01)))
     return found.assign(metric=name, verdict=verdict, need_n=np.where(verdict == INSUFFICIENT, needed, np.nan), reason=reason)
+
+
+TABLE, SUMMARY = "metrics.parquet", "behaviour.json"
+METRICS = ("pass_rate", "flip_rate", "score_shift", "ordered_rate")
+FIGURES = ("value", "ci_low", "ci_high", "n", "verdict", "need_n", "reason")
+MAX_FAILED = 12  # slices that a report lists; metrics.parquet has them all
+
+
+def folder_of(store: Path, model_version: str) -> Path:
+    """Folder of a model version's results, one folder a suite in it; the name is a digest, since versions may hold any character."""
+    return store / "behaviour" / hashing.of_bytes(model_version.encode())[:16]
+
+
+def write(out: Path, table: pd.DataFrame, told: Mapping[str, Any]) -> None:
+    """Write metrics.parquet and behaviour.json.
+
+    Args:
+        out: folder.
+        table: of `measure`.
+        told: suite, suite_digest, model_version, thresholds_version, cases, pairs, synthetic and whatever else belongs to it.
+    """
+    with files.replacing(out / TABLE) as partial:
+        table.to_parquet(partial, index=False)
+    files.write_json(out / SUMMARY, dict(told))  # last: where it is, everything is
+
+
+def keep(store: Path, out: Path) -> None:
+    """Keep what `write` wrote to `out` with its model version in the store, in place of earlier results of the same suite."""
+    told = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    kept = folder_of(store, told["model_version"]) / told["suite_digest"][:16]
+    for name in (TABLE, SUMMARY):
+        with files.replacing(kept / name) as partial:
+            shutil.copyfile(out / name, partial)
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """What a report shows of every suite in a folder (that of a model version, or the one that `upheld behave` wrote to).
+
+    Args:
+        folder: need not exist.
+
+    Returns:
+        by name of the suite: {suite, model_version, thresholds_version, synthetic, cases, pairs, languages: [{category, language,
+        pass_rate, flip_rate, score_shift, ordered_rate}], failed: [{category, language, group_column, group_value, metric, ...}],
+        num_failed, num_slices}; a metric is {value, ci_low, ci_high, n, verdict, need_n, reason} or None where no pair gives it.
+
+    Raises:
+        BadUse: a file is not what `upheld behave` writes.
+    """
+    return sorted((_suite(path.parent) for path in folder.rglob(SUMMARY)), key=lambda told: (told["suite"], told["suite_digest"]))
+
+
+def _suite(folder: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        table = pd.read_parquet(folder / TABLE)
+        rows = table.astype(object).where(table.notna(), None)
+        facts = {name: told[name] for name in
+                 ("suite", "suite_digest", "model_version", "thresholds_version", "synthetic", "cases", "pairs")}  # fmt: skip
+        return facts | _languages(rows) | _failed(rows)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise BadUse(f"{folder}: cannot be read ({error!r}); expected what `upheld behave` writes; run it again") from error
+
+
+def _languages(rows: pd.DataFrame) -> dict[str, Any]:
+    """Pooled metrics of every category and language, all languages first."""
+    pooled = rows[rows.group_column == ALL]
+    found = {tuple(row[:3]): row[3:] for row in pooled[["category", "language", "metric", *FIGURES]].itertuples(index=False, name=None)}
+    cells = sorted({key[:2] for key in found}, key=lambda cell: (cell[0], cell[1] != ALL, cell[1]))
+    return {"languages": [{"category": category, "language": language} | {
+        name: dict(zip(FIGURES, found[category, language, name], strict=True)) if (category, language, name) in found else None
+        for name in METRICS} for category, language in cells]}  # fmt: skip
+
+
+def _failed(rows: pd.DataFrame) -> dict[str, Any]:
+    """Functionalities and identities whose whole interval misses its bound, those with the lowest rates of passing first."""
+    slices = rows[rows.group_column != ALL]
+    failed = slices[slices.verdict == "FAIL"]
+    order = failed.assign(last=failed.metric != "pass_rate").sort_values(["last", "value", "category", "language"], kind="stable")
+    names = ["category", "language", "group_column", "group_value", "metric", *FIGURES]
+    return {"failed": order[names].head(MAX_FAILED).to_dict("records"), "num_failed": len(failed), "num_slices": len(slices)}

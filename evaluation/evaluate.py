@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,19 +24,70 @@ from upheld.common.command import (
 )
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.evaluation import behaviour_files, gate, logo_gate
-from upheld.evaluation.evaluate_inputs import Inputs, of_the_stage
+from upheld.evaluation import behaviour, gate
 from upheld.evaluation.metrics import examples, paired
 from upheld.evaluation.metrics.measures import limits_of, measure, operating_points
-from upheld.evaluation.report import content, features, logos
-from upheld.evaluation.report.files import Result, write
+from upheld.evaluation.report import content, logos
+from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
-from upheld.feature_store.contracts.workspace import EVALUATION, SCORES
+from upheld.feature_store.contracts.inputs import Event, read_inputs
+from upheld.feature_store.contracts.workspace import (
+    CALIBRATION_MAPS,
+    CHAMPION_SCORES,
+    EVALUATION,
+    FEATURES,
+    INPUTS,
+    LOGO_EVALUATION,
+    SCORES,
+    THRESHOLDS,
+)
 from upheld.feature_store.decisions import calibration as calibration_map
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation reads; only `scores` is needed.
+
+    scores: table in the scores contract.
+    thresholds, calibration: what to apply to them.
+    champion_scores: the champion's scores on the same rows, calibrated already.
+    behaviour: folder that `upheld behave` wrote for the model of the scores.
+    logos: folder that `upheld logo evaluate` wrote for the logo detector.
+    features: coverage and drift of features, as the stage snapshot wrote them.
+    frozen: categories in which a person has stopped automatic removal.
+    show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
+    """
+
+    scores: Path
+    thresholds: Path | None = None
+    calibration: Path | None = None
+    champion_scores: Path | None = None
+    behaviour: Path | None = None
+    logos: Path | None = None
+    features: Path | None = None
+    frozen: tuple[Event, ...] = ()
+    show_text: bool = False
+
+
+def of_the_stage(given: Inputs) -> Inputs:
+    """The stage's own files for whatever was not named, and the freezes that were pinned: a stage reads nothing that DVC does not know.
+
+    Raises:
+        BadUse: data/inputs.json is missing or malformed.
+    """
+    return replace(
+        given,
+        thresholds=given.thresholds or THRESHOLDS,
+        calibration=given.calibration or CALIBRATION_MAPS,
+        champion_scores=given.champion_scores or CHAMPION_SCORES,
+        logos=given.logos or LOGO_EVALUATION,
+        features=FEATURES,
+        frozen=read_inputs(INPUTS).frozen,
+    )
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:
@@ -64,7 +115,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     changes = _against_champion(inputs, selection, calibration, points, limits.alpha)
     table = measure(cubes, points, settings, changes)
     marks = None if inputs.logos is None else logos.read(inputs.logos)
-    checks = logo_gate.checks(marks, settings.gate.logo_min_map_50)
+    checks = gate.logo_checks(marks, settings.gate.logo_min_map_50)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
     evaluation = content.Evaluation(
         facts=facts,
@@ -78,12 +129,12 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         has_champion=changes is not None,
         frozen=[event.model_dump(mode="json") for event in inputs.frozen],
         examples=_examples(inputs, columns or scores.Columns(), facts, calibration, points),
-        behaviour=[] if inputs.behaviour is None else behaviour_files.load(inputs.behaviour),
+        behaviour=[] if inputs.behaviour is None else behaviour.load(inputs.behaviour),
         logos=marks,
     )
     story = content.build(evaluation)
     if inputs.features is not None:
-        story["features"] = features.read(inputs.features)
+        story["features"] = content.read_features(inputs.features)
     result = Result(table, decision, story)
     write(out, result)
     return result

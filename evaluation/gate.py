@@ -1,13 +1,14 @@
 """May this model be promoted? Every bound is checked on an interval, never on a point, and missing evidence fails."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pandas as pd
 
 from upheld.common.params.evaluation import Gate
-from upheld.feature_store.decisions.thresholds import Thresholds
+from upheld.feature_store.decisions.thresholds import PROVEN, Thresholds
 
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
 Check = dict[str, Any]
@@ -171,3 +172,42 @@ def check(name: str, scope: str, value: float | None, bound: float | None, statu
     """One entry of gate.json."""
     value = float(value) if value is not None else None
     return {"name": name, "scope": scope, "value": value, "bound": bound, "status": status, "reason": reason}
+
+
+LOGO_FLOOR, LOGO_CERTIFICATE = "logo_map_50", "logo_certificate"
+LOGO_CELL = ("logo", "all")
+
+
+def logo_checks(logos: Mapping[str, Any] | None, min_map_50: float) -> Iterator[Check]:
+    """The two checks, or none where no detector was evaluated.
+
+    Args:
+        logos: of `report.logos.read`, or None.
+        min_map_50: the floor; a detector fails it only where the whole interval lies below.
+
+    Yields:
+        checks as in gate.json. Without a detector they do not apply; a confidence without a certificate is listed and does not hold, since
+        nothing is removed for a logo alone.
+    """
+    if logos is None:
+        return
+    certificate = logos["certificate"]
+    if logos["untrained"]:
+        yield check(LOGO_FLOOR, "/".join(LOGO_CELL), None, min_map_50, "not_applicable", f"no detector: {logos['untrained']}")
+        yield check(LOGO_CERTIFICATE, LOGO_CELL[0], None, certificate["target"], "not_applicable", f"no detector: {logos['untrained']}")
+        return
+    row = logos["figures"]["map_50"]
+    yield bounded(LOGO_FLOOR, LOGO_CELL, row and SimpleNamespace(**row), min_map_50, at_least=True, must_show=False)
+    yield _certified(certificate)
+
+
+def _certified(certificate: Mapping[str, Any]) -> Check:
+    outcome, threshold, bound, target = (certificate[name] for name in ("outcome", "threshold", "bound", "target"))
+    if threshold is None:
+        need = certificate["need_n"]
+        reason = " · ".join(filter(None, (outcome, certificate["reason"], f"about {need:,.0f} detections would settle it" if need else "")))
+        return check(LOGO_CERTIFICATE, LOGO_CELL[0], None, target, "insufficient", reason)
+    if outcome not in PROVEN:
+        return check(LOGO_CERTIFICATE, LOGO_CELL[0], threshold, target, "fail", f"a threshold whose outcome is {outcome!r}")
+    shown = bound is not None and bound >= target
+    return check(LOGO_CERTIFICATE, LOGO_CELL[0], bound, target, "pass" if shown else "fail", f"{outcome} at {threshold:.4f}")

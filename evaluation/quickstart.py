@@ -1,6 +1,6 @@
 """A first look without any data: make synthetic score tables, calibrate and certify on them, evaluate, show the report.
 
-usage: python -m upheld.evaluation.quickstart --out data/taste
+usage: python -m upheld.evaluation.quickstart --out data/quickstart
 """
 
 import sys
@@ -76,8 +76,8 @@ def _category(name: str, language: NDArray[np.str_], noise: float, world: np.ran
     )
 
 
-@command("taste")
-def main(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/taste")) -> None:
+@command("quickstart")
+def main(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/quickstart")) -> None:
     """Show what calibrate and evaluate do, on synthetic scores."""
     for name, noise in (("scores", 0.3), ("champion_scores", CHAMPION_NOISE)):
         with files.replacing(out / f"{name}.parquet") as partial:

@@ -17,7 +17,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.evaluation import behaviour, behaviour_files, behaviour_suite
+from upheld.evaluation import behaviour
 from upheld.evaluation.cube.bins import bin_of, edges
 from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.report.render import plain
@@ -62,7 +62,7 @@ def run(
 
     Args:
         model: what is tested; a case counts as flagged from its category's lowest threshold in force on (review, or removal).
-        suite: cases, see `behaviour_suite.read`.
+        suite: cases, see `behaviour.read_suite`.
         out: folder for the four files.
         settings: all params; read are behave, thresholds.default_score, fairness.alpha.
         columns: other names of the suite's columns, and constants.
@@ -74,7 +74,7 @@ def run(
     Raises:
         BadUse: the suite breaks its contract, or a category is none of the model's; nothing is written then.
     """
-    cases = behaviour_suite.read(suite, columns or scores.Columns(), violation)
+    cases = behaviour.read_suite(suite, columns or scores.Columns(), violation)
     unknown = sorted(set(cases["category"]) - set(model.pipeline.policies))
     if unknown:
         raise BadUse(f"{suite}: column category: {unknown[0]!r} is none of {model.version}'s: {', '.join(model.pipeline.policies)}")
@@ -132,7 +132,7 @@ def _write(out: Path, table: pd.DataFrame, judged: pd.DataFrame, told: dict[str,
     with files.replacing(out / "cases.parquet") as partial:
         judged[CASE_COLUMNS].to_parquet(partial, index=False)
     files.write_text(out / "behaviour.md", markdown(table, told))
-    behaviour_files.write(out, table, told)
+    behaviour.write(out, table, told)
 
 
 def markdown(table: pd.DataFrame, told: Mapping[str, Any]) -> str:
@@ -173,7 +173,7 @@ def main(
     """Functional and paired suites on a registered model, per language."""
     settings = params.load(*asked, store)
     told = run(appoint(store, model), suite, out, settings, scores.parse_columns(columns), violation)
-    behaviour_files.keep(store, out)  # for the reports on this version
+    behaviour.keep(store, out)  # for the reports on this version
     verdicts = ", ".join(f"{number} {name}" for name, number in told["verdicts"].items())
     text = f"{told['model_version']}: {told['cases']} cases, {told['pairs']} pairs: {verdicts}. {out}/behaviour.md"
     if told["unpaired"]:

@@ -25,7 +25,8 @@ sys.meta_path.insert(0, Refuse())
 
 
 def test_calibrate_and_evaluate_run_where_nothing_but_the_core_can_be_imported(tmp_path) -> None:
-    script = f"{BLOCK}\nfrom upheld.evaluation import audit_sample, taste\nsys.exit(taste.main(['--out', {str(tmp_path)!r}]))"
+    imports = "import upheld.evaluation.audit.command\nfrom upheld.evaluation import quickstart"
+    script = f"{BLOCK}\n{imports}\nsys.exit(quickstart.main(['--out', {str(tmp_path)!r}]))"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Synthetic data" in (tmp_path / "report.html").read_text()
@@ -51,5 +52,5 @@ def test_a_fresh_core_install_makes_the_report(tmp_path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     for name in ("torch", "airflow", "daft", "lancedb", "mlflow"):
         assert subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode != 0
-    subprocess.run([python, "-m", "upheld.evaluation.quickstart", "--out", tmp_path / "taste"], check=True, cwd=REPOSITORY, timeout=60)
-    assert (tmp_path / "taste" / "report.html").stat().st_size > 20_000
+    subprocess.run([python, "-m", "upheld.evaluation.quickstart", "--out", tmp_path / "quickstart"], check=True, cwd=REPOSITORY, timeout=60)
+    assert (tmp_path / "quickstart" / "report.html").stat().st_size > 20_000

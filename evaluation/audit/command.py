@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,18 +12,21 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
 
 from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
-from upheld.common.terminal import console
+from upheld.common.terminal import console, visible
 from upheld.evaluation.audit import design
 from upheld.evaluation.audit import frame as audit_frame
 from upheld.evaluation.audit import plan as audit_plan
-from upheld.evaluation.audit import told as audit_told
-from upheld.evaluation.audit.design import Part, Posts
-from upheld.evaluation.audit.sampling import inclusion_probs, permanent_number
+from upheld.evaluation.audit.design import ZONES, Part, Posts, inclusion_probs, permanent_number
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
 
@@ -125,11 +129,11 @@ def main(
         raise BadUse("a draw needs --decisions and --budget; --again DRAW writes an earlier one again")
     else:
         told = _draw(settings, decisions, budget, out, parse_time(as_of, "--as-of") if as_of else datetime.now(UTC), store)
-    return Output(told, lambda: audit_told.show(told, console()))
+    return Output(told, lambda: show(told, console()))
 
 
 def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, drawn_at: datetime, store: Path) -> dict[str, Any]:
-    """Draw, write the plan and record it; returns what `audit_told.show` shows.
+    """Draw, write the plan and record it; returns what `show` shows.
 
     Raises:
         BadUse: there is no secret, a draw of that time is recorded, or the decisions break their contract.
@@ -151,17 +155,17 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
     with files.replacing(out) as partial:
         audit_plan.write(draws, partial, out.suffix)
         audit_plan.record(store, draws)  # the plan takes its name only once the ledger knows the draw
-    told = audit_told.describe(result.plan) | {"allocation": audit_told.allocated(result.plan, result.parts)}
+    told = describe(result.plan) | {"allocation": allocated(result.plan, result.parts)}
     told |= {"draw": drawn_at.isoformat(), "again": False, "out": str(out), "expected": result.expected}
     return told | {"low": result.low, "high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}
 
 
 def _again(store: Path, draw: str, out: Path) -> dict[str, Any]:
-    """Write an earlier draw again; returns what `audit_told.show` shows."""
+    """Write an earlier draw again; returns what `show` shows."""
     draws = audit_plan.recorded(store, draw)
     with files.replacing(out) as partial:
         audit_plan.write(draws, partial, out.suffix)
-    return audit_told.describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
+    return describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
 
 
 def _nothing(result: Result, budget: int) -> str:
@@ -171,6 +175,58 @@ def _nothing(result: Result, budget: int) -> str:
         return f"{drew}: chance spared them all; draw with a larger --budget than {budget}"
     before = f"{result.num_before:,} {'was' if result.num_before == 1 else 'were'} drawn before, and nothing is drawn twice"
     return f"{drew}: {before}. `upheld audit-sample --again last --out FILE` writes the last draw again; a larger --budget draws more"
+
+
+NAMES = {"auto_remove": "removed", "review": "queued", "none": "passed"}
+
+
+def describe(plan: pd.DataFrame) -> dict[str, Any]:
+    """The plan in numbers.
+
+    Returns:
+        {drawn, zones: {zone: n}, languages: {language: n}}; each language reads as one queue of reviewers of that language.
+    """
+    return {
+        "drawn": len(plan),
+        "zones": {zone: int((plan.zone == zone).sum()) for zone in ZONES},
+        "languages": {str(name): int(num) for name, num in plan.language.value_counts().items()},
+    }
+
+
+def allocated(plan: pd.DataFrame, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """What each zone gets, [{category, zone, posts, wanted, labels, drawn, reason}]; `labels` is an expectation that counts earlier draws,
+    `drawn` is new."""
+    new = plan.groupby(["category", "zone"]).size()
+    return [{**part._asdict(), "drawn": int(new.get((part.category, part.zone), 0))} for part in parts]
+
+
+def show(told: Mapping[str, Any], console: Console) -> None:
+    """Print what the draw was, out of `describe` with draw, again and out; of a new one also allocation, expected, low, high, frame and
+    drawn_before."""
+    if told["again"]:
+        zones = ", ".join(f"{num:,} {NAMES[zone]}" for zone, num in told["zones"].items() if num)
+        console.print(f"The draw of {told['draw']} again: {told['drawn']:,} posts ({zones}).", markup=False, soft_wrap=True)
+    else:
+        _show_new(told, console)
+    queues = ", ".join(f"{visible(name)} {num}" for name, num in told["languages"].items())
+    console.print(f"Reviewers needed by language: {queues}.", markup=False, soft_wrap=True)
+    console.print(f"Draw: {told['draw']}\nPlan: {told['out']}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_new(told: Mapping[str, Any], console: Console) -> None:
+    before = f"; {told['drawn_before']:,} were drawn before and are not drawn again" if told["drawn_before"] else ""
+    expected = f"expected {told['expected']:.0f}, 95 % range {told['low']} to {told['high']}"
+    console.print(f"Drew {told['drawn']:,} of {told['frame']:,} decisions ({expected}{before}).", markup=False, soft_wrap=True)
+    table = Table("category", "zone", *(Column(name, justify="right") for name in ("posts", "needs", "gets", "new")))
+    for part in told["allocation"]:
+        needs = "-" if part["wanted"] is None else f"{part['wanted']:,}"
+        numbers = (f"{part['posts']:,}", needs, f"{part['labels']:.0f}", f"{part['drawn']:,}")
+        table.add_row(escape(visible(part["category"])), NAMES[part["zone"]], *numbers)
+    console.print(table)
+    console.print("posts: decisions in the zone; needs, gets: labels, earlier draws included; new: drawn now. What the labels buy:")
+    for part in told["allocation"]:
+        line = Text(f"{visible(part['category'])}, {NAMES[part['zone']]}: {part['reason']}")
+        console.print(Padding(line, (0, 0, 0, 2), expand=False), highlight=False)
 
 
 if __name__ == "__main__":

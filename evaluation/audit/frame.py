@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.audit.sampling import ZONES
+from upheld.evaluation.audit.design import ZONES
 from upheld.evaluation.scores import files as score_files
 
 DECISION_COLUMNS = ("post_id", "category", "decided_at", "score", "action")

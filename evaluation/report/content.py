@@ -1,16 +1,22 @@
 """What the report shows, as plain data: report.json is this, and the pages are drawn from it."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from upheld.evaluation.cube.bins import NUM_BINS, edges
-from upheld.evaluation.cube.cube import Cube
+from upheld.common.errors import BadUse
+from upheld.evaluation.cube.bins import NUM_BINS, centres, edges
+from upheld.evaluation.cube.cube import Cube, dense
 from upheld.evaluation.metrics.rows import ALL, Settings
-from upheld.evaluation.report import changes, curves, sentences
+from upheld.evaluation.report import sentences
+from upheld.evaluation.report.words import capital, listed, name_of
 from upheld.evaluation.scores.selection import Facts
+from upheld.evaluation.statistics import calibration_error
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.feature_store.decisions.thresholds import Thresholds
 
@@ -35,7 +41,7 @@ class Evaluation:
     calibrated: whether a calibration was applied.
     has_champion: whether a champion was compared with.
     frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
-    behaviour: of `behaviour_files.load`.
+    behaviour: of `behaviour.load`.
     examples: of `examples.pick`.
     logos: of `logos.read`; None where no detector was evaluated.
     """
@@ -59,7 +65,7 @@ def build(of: Evaluation) -> dict[str, Any]:
     """Gather the report: JSON-ready content, in which numbers are numbers or null."""
     lookup = _lookup(of.metrics)
     of_each = (_category(name, lookup, of.metrics, of.thresholds, of.points[name]) for name in of.cube.categories)
-    charts = curves.of_categories(of.cube, of.limits.alpha)
+    charts = chart_points(of.cube, of.limits.alpha)
     drawn = [{**category, "charts": some} for category, some in zip(of_each, charts, strict=True)]
     categories = sorted(drawn, key=lambda category: -(category["metrics"]["labelled"] or {"value": 0})["value"])  # most evidence first
     story: dict[str, Any] = {
@@ -78,7 +84,7 @@ def build(of: Evaluation) -> dict[str, Any]:
         "heat_map": _heat_map(lookup, of.cube.languages, [category["name"] for category in categories]),
     }
     story |= {} if of.logos is None else {"logos": dict(of.logos)}
-    return {"headline": sentences.headline(of.gate), "changed": changes.changed(story), "attention": sentences.attention(story), **story}
+    return {"headline": sentences.headline(of.gate), "changed": changed(story), "attention": sentences.attention(story), **story}
 
 
 def _category(
@@ -136,3 +142,127 @@ def _heat_map(lookup: Mapping[Any, Any], languages: Sequence[str], categories: S
                           "verdict": "WARN" if hidden else gap.get("verdict"), "need_n": gap.get("need_n")})  # fmt: skip
         rows.append({"language": language, "cells": cells})
     return rows
+
+
+Story = Mapping[str, Any]
+
+
+def changed(story: Story) -> list[str]:
+    """What is different from what is in force: thresholds, and the champion's results on the same posts."""
+    together: dict[str, list[str]] = {}
+    for category in story["categories"]:
+        for line in (*_threshold_changes(category), *_model_changes(category)):
+            together.setdefault(line, []).append(name_of(category))
+    lines = [capital(f"{listed(names)}: {line}") for line, names in together.items()]
+    return lines or ["Nothing to compare with: there is no champion, and no thresholds were in force."]
+
+
+def _threshold_changes(category: Story) -> Iterator[str]:
+    for action, name in (("auto_remove", "automatic removal"), ("review", "review")):
+        told = (category["certificates"] or {}).get(action)
+        if told is None:
+            continue
+        old, new = told.get("incumbent"), told["threshold"]
+        if old is None and new is not None:
+            yield f"{name} starts at {new:.3f} ({told['outcome']})."
+        elif old is not None and new is None:
+            yield f"{name} stops; it was at {old:.3f} ({told['outcome']})."
+        elif old is not None and abs(old - new) > 1e-9:
+            yield f"{name} moves from {old:.3f} to {new:.3f} ({told['outcome']})."
+
+
+def _model_changes(category: Story) -> Iterator[str]:
+    row = category["metrics"].get("roc_auc_change")
+    if row is None:
+        return
+    posts = f"on the same {row['n']:,} labelled posts"
+    if row["value"] is None:
+        yield f"ranking cannot be compared with the champion's {posts} ({row['reason']})."
+        return
+    verdict = (
+        "better than the champion's"
+        if row["ci_low"] > 0
+        else "worse than the champion's"
+        if row["ci_high"] < 0
+        else "no different from the champion's"
+    )
+    sure = "" if verdict != "no different from the champion's" else ", as far as can be told"
+    yield f"ranking {verdict} {posts}{sure}: ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})."
+
+
+NUM_STEPS = 32
+MAX_CURVE_POINTS = 120
+LOWEST, HIGHEST = 0.0005, 0.9995
+ROWS_PER_DOT, MIN_ROWS_OF_DOT = 25, 5  # labelled rows that a dot of the reliability curve stands for
+
+
+def chart_points(cube: Cube, alpha: float) -> list[dict[str, Any]]:
+    """Per category: points of the reliability curve, of the precision-recall curve, and the histograms by label."""
+    labelled = dense(cube, ("category", "label", "bin"))[:, :2]
+    charts = []
+    for neg, pos in labelled:
+        num_groups = int(np.clip((pos + neg)[:, 0].sum() // ROWS_PER_DOT, 1, calibration_error.NUM_GROUPS))
+        curve = calibration_error.reliability(pos[None], neg[None], alpha, num_groups)
+        usable = curve.num[0] >= MIN_ROWS_OF_DOT
+        names = ("prob", "rate", "ci_low", "ci_high", "num")
+        reliability = {name: getattr(curve, name)[0][usable].tolist() for name in names}
+        weights = pos[:, 1], neg[:, 1]
+        charts.append({"reliability": reliability, "precision_recall": _curve(*weights), "histogram": _histogram(*weights)})
+    return charts
+
+
+def _curve(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
+    """Recall and precision from the highest score down, at most MAX_CURVE_POINTS points."""
+    true, false = (np.cumsum(side[::-1]) for side in (pos, neg))
+    if true[-1] == 0:
+        return {"recall": [], "precision": []}
+    at = np.flatnonzero((pos + neg)[::-1] > 0)
+    at = at[np.unique(np.linspace(0, len(at) - 1, MAX_CURVE_POINTS).astype(int))]
+    return {"recall": (true[at] / true[-1]).tolist(), "precision": (true[at] / (true[at] + false[at])).tolist()}
+
+
+def _histogram(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
+    """Share of each label's weight in NUM_STEPS steps of equal width on the logit scale."""
+    logits = np.linspace(np.log(LOWEST / (1 - LOWEST)), np.log(HIGHEST / (1 - HIGHEST)), NUM_STEPS + 1)
+    ends = 1 / (1 + np.exp(-logits))
+    step = np.clip(np.searchsorted(ends, centres(), side="right") - 1, 0, NUM_STEPS - 1)
+    shares = {}
+    for name, side in (("violation", pos), ("other", neg)):
+        total = side.sum()
+        shares[name] = (np.bincount(step, side, minlength=NUM_STEPS) / (total or 1.0)).tolist()
+    return {"edges": ends.tolist(), **shares}
+
+
+MIN_POSTS = 20  # of a language that may be named as the least covered
+
+
+def read_features(path: Path) -> dict[str, Any]:
+    """Read what the stage `snapshot` wrote of features.
+
+    Args:
+        path: JSON with coverage and drift, one entry a feature, language (and week).
+
+    Returns:
+        coverage: one entry a feature, all languages together, with `least`, its entry of the language that has it least often (None
+        where no language has MIN_POSTS posts); drift: the latest week's entries, `all` first; moved: languages that have moved.
+
+    Raises:
+        BadUse: the file is missing or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        coverage = [row | {"least": _least(row, content["coverage"])} for row in content["coverage"] if row["language"] == ALL]
+        latest = max((row["period"] for row in content["drift"]), default=None)
+        drift = sorted(
+            (row for row in content["drift"] if row["period"] == latest), key=lambda row: (row["language"] != ALL, row["language"])
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadUse(f"{path}: not readable as features' coverage and drift ({error}); the stage snapshot writes it") from error
+    return {"coverage": coverage, "drift": drift, "moved": [row["language"] for row in drift if row["verdict"] == "moved"]}
+
+
+def _least(pooled: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The language whose posts lack the feature most often, if one lacks it more often than the posts do together."""
+    others = [row for row in rows if row["feature"] == pooled["feature"] and row["language"] != ALL and row["posts"] >= MIN_POSTS]
+    least = min(others, key=lambda row: (row["share"], row["language"]), default=None)
+    return least if least is not None and least["share"] < pooled["share"] else None

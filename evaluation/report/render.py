@@ -1,15 +1,18 @@
-"""report.json to the two pages people read: one self-contained HTML file, and Markdown for mail and chat."""
+"""report.json to the pages that people read, one self-contained HTML file and Markdown for mail and chat, and the files of an evaluation."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from upheld.common import files
 from upheld.common.terminal import visible
-from upheld.evaluation.report import charts, logo_sentences, sentences, svg, week_story, words
+from upheld.evaluation.report import charts, logo_sentences, sentences, week_story, words
 
 FOLDER = Path(__file__).with_name("templates")
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji
@@ -39,7 +42,7 @@ def markdown(story: Mapping[str, Any]) -> str:
 
 
 def first_screen(story: Mapping[str, Any]) -> str:
-    """The report's first screen as a part of a question to a person (registry/production/proposal.py), with headings from the third level on.
+    """The report's first screen as a part of a question to a person (registry/production/proposal.py); headings start at the third level.
 
     Failed checks are not in it: the question's own part on the gate lists each with what the labels say of it.
     """
@@ -119,7 +122,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "charts": charts,
-        "bar": svg.interval_bar,
+        "bar": charts.interval_bar,
         "count": words.count,
         "appeal_gap": week_story.appeal_gap,
         "reviewers_compared": week_story.compared,
@@ -138,3 +141,28 @@ def _environment() -> Environment:
         "statuses": STATUS_WORDS,
     }
     return environment
+
+
+FIRST_SCREEN = "first_screen.md"  # what a question about a version shows of its report
+
+
+@dataclass(frozen=True)
+class Result:
+    """The long metrics table, the gate's decision and checks, and everything the report shows."""
+
+    metrics: pd.DataFrame
+    gate: dict[str, Any]
+    report: dict[str, Any]
+
+
+def write(out: Path, result: Result) -> None:
+    """Write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json."""
+    table, decision, story = result.metrics, result.gate, result.report
+    page, mail, screen = html(story), markdown(story), first_screen(story)
+    with files.replacing(out / "metrics.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    files.write_json(out / "report.json", story)
+    files.write_text(out / "report.html", page)
+    files.write_text(out / "report.md", mail)
+    files.write_text(out / FIRST_SCREEN, screen)
+    files.write_json(out / "gate.json", decision)  # last: where it is, everything is

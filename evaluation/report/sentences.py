@@ -153,7 +153,7 @@ def _evidence(story: Story) -> Iterator[Item]:
 
 
 def behaviour(story: Story) -> Iterator[Item]:
-    """Behaviour suites in which something fails beyond doubt; `behaviour` is of `behaviour_files.load`."""
+    """Behaviour suites in which something fails beyond doubt; `behaviour` is of `behaviour.load`."""
     for suite in story["behaviour"]:
         if suite["num_failed"]:
             worst = suite["failed"][0]

@@ -156,7 +156,7 @@ def compared(reviewers: Story) -> list[str]:
     """How many reviewers could be compared with colleagues, why the others could not, and whether one of those compared disagrees.
 
     Args:
-        reviewers: of `week_people.describe_reviewers`.
+        reviewers: of `people.describe_reviewers`.
     """
     num, total, left_out = reviewers["num_compared"], reviewers["num_reviewers"], reviewers["not_compared"]
     if not total:

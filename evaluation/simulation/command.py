@@ -5,7 +5,7 @@ usage: upheld simulate-weeks --out data/simulation --world A --posts-per-week 20
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,8 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.evaluation.simulation import rules, text
+from upheld.evaluation.report.words import share
+from upheld.evaluation.simulation import rules
 from upheld.evaluation.simulation import worlds as simulation
 from upheld.evaluation.simulation.rules import RULES, Audits, Design
 from upheld.evaluation.simulation.worlds import World
@@ -83,7 +84,7 @@ def run(
         "rules": RULES,
         "worlds": [_simulate(name, truth, settings, budget, num_weeks) for name, truth in truths.items()],
     }
-    files.write_text(out / "simulation.md", text.markdown(told))
+    files.write_text(out / "simulation.md", markdown(told))
     files.write_json(out / "simulation.json", told)
     return told
 
@@ -177,12 +178,78 @@ def main(
 
 def _show(told: dict[str, Any], out: Path) -> None:
     page = console(stderr=False, soft_wrap=True)
-    table = Table(*text.HEADINGS, title=text.title(told), title_justify="left")
-    for row in text.rows(told):
+    table = Table(*HEADINGS, title=title(told), title_justify="left")
+    for row in rows(told):
         table.add_row(*row)
     page.print(table)
-    page.print("\n".join(text.needs(told)), highlight=False)
+    page.print("\n".join(needs(told)), highlight=False)
     console().print(f"Wrote {out}/simulation.json and {out}/simulation.md", soft_wrap=True)
+
+
+HEADINGS = ("world (violations)", "rule", "wrong weeks", "abstains", "removes, of the ideal", "wrongful removals a week")
+NOTE = (
+    "A week is wrong where the threshold's true precision misses the target. The ideal removes the largest volume that truly meets it. "
+    "Within a zone these audits are drawn flat, which is kind to *kish*: where errors gather in posts that are seldom drawn, it exceeds "
+    "its stated error, and *ours* does not."
+)
+
+
+def rows(told: Mapping[str, Any]) -> list[list[str]]:
+    """One row a world and rule, in the order of `HEADINGS`."""
+    return [
+        [
+            f"{world['world']} ({share(world['prevalence'])})",
+            outcome["rule"],
+            share(outcome["wrong"]),
+            share(outcome["abstains"]),
+            "–" if outcome["automated_of_oracle"] is None else share(outcome["automated_of_oracle"]),
+            f"{outcome['wrongful_removals_per_week']:,.0f}",
+        ]
+        for world in told["worlds"]
+        for outcome in world["outcomes"]
+    ]
+
+
+def needs(told: Mapping[str, Any]) -> list[str]:
+    """What budget our rule needs, a sentence a world."""
+    lines = []
+    for world in told["worlds"]:
+        if world["oracle_removals_per_week"] is None:
+            lines.append(f"World {world['world']}, {world['about']}: no threshold truly meets the target, so there is nothing to certify.")
+            continue
+        certify, automate = (_budget(world["need_budget"][kind]) for kind in ("to_certify", "to_automate"))
+        lines.append(f"World {world['world']}, {world['about']}: to certify a threshold in most weeks {certify}; "
+                     f"to remove {share(told['good_share'])} of the ideal {automate}.")  # fmt: skip
+    return lines
+
+
+def _budget(number: int | None) -> str:
+    return "not even a label for every post suffices" if number is None else f"{number:,} labels a week"
+
+
+def title(told: Mapping[str, Any]) -> str:
+    """What was simulated, in one line."""
+    return (
+        f"Simulated, no real data: {told['weeks']:,} weeks of {told['posts_per_week']:,} posts, {told['budget']:,} labels a week, "
+        f"precision target {share(told['target'])}, error {share(told['delta'])}"
+    )
+
+
+def markdown(told: Mapping[str, Any]) -> str:
+    """simulation.md."""
+    table = [HEADINGS, ["---"] * len(HEADINGS), *rows(told)]
+    rules = [f"- *{name}*: {about}." for name, about in told["rules"].items()]
+    lines = [
+        "# How often each rule would have been wrong",
+        "",
+        f"{title(told)}.",
+        "",
+        *("| " + " | ".join(row) + " |" for row in table),
+        "",
+    ]
+    return "\n".join(
+        [*lines, "## Budget that our rule needs", "", *(f"- {line}" for line in needs(told)), "", "## Rules", "", *rules, "", NOTE, ""]
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from scipy.special import betainc, ndtr
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.audit import design as allocation
-from upheld.evaluation.audit.design import Posts, Wanted
-from upheld.evaluation.audit.sampling import ZONES, design_below
+from upheld.evaluation.audit.design import ZONES, Posts, Wanted, design_below
 from upheld.evaluation.simulation import worlds
 from upheld.evaluation.simulation.worlds import Course, World
 from upheld.evaluation.statistics.intervals import Floats

@@ -64,7 +64,7 @@ def missing_evidence(decided: Thresholds, table: pd.DataFrame, corrected: list[d
     Args:
         decided: proposed thresholds.
         table: metrics of the week.
-        corrected: of `week_people.corrected_precision`.
+        corrected: of `people.corrected_precision`.
         section: params.reviewers.
 
     Returns:

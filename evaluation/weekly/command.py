@@ -14,7 +14,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Groups, Output, P
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
-from upheld.evaluation.report.files import Result, write
+from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.weekly import drift, model, people, recall_window, report, scores
 from upheld.evaluation.weekly import gold as week_gold
 from upheld.evaluation.weekly.report import Week

@@ -14,7 +14,7 @@ from upheld.evaluation.cube.cube import Cube, cut_max_weight, one_category
 from upheld.evaluation.metrics.fairness import Cells
 from upheld.evaluation.statistics import intervals
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
-from upheld.evaluation.weekly import reviewer_error, reviewers
+from upheld.evaluation.weekly import reviewers
 from upheld.evaluation.weekly.source import Tables
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger import verdicts
@@ -87,8 +87,8 @@ def corrected_precision(
         sums = (len(removed), weight[right].sum(), (weight[right] ** 2).sum(), weight.sum(), (weight**2).sum(), largest, largest)
         known = counted[(counted.category == category) & counted.gold.notna()]
         true, seen = known.gold == 1, known.verdict == 1
-        gold = reviewer_error.Gold(*(np.float64(mask.sum()) for mask in (true, true & seen, ~true, ~true & ~seen)))
-        found = reviewer_error.correct(Cells(*(np.asarray(value, np.float64) for value in sums)), gold, section)
+        gold = reviewers.Gold(*(np.float64(mask.sum()) for mask in (true, true & seen, ~true, ~true & ~seen)))
+        found = reviewers.correct(Cells(*(np.asarray(value, np.float64) for value in sums)), gold, section)
         refused = found.refused[()]
         told.append(
             {

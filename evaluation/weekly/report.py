@@ -4,20 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from upheld.common import files
+from upheld.common.errors import BadUse
 from upheld.common.params import params
-from upheld.evaluation import behaviour_files, gate
+from upheld.evaluation import behaviour, gate
 from upheld.evaluation.metrics import examples, measures
 from upheld.evaluation.report import content, week_story
-from upheld.evaluation.report.files import Result
+from upheld.evaluation.report.render import Result
 from upheld.evaluation.weekly import changes, drift, model, people, recall_window, scores
 from upheld.evaluation.weekly.model import Served
 from upheld.evaluation.weekly.source import Tables
-from upheld.evaluation.weekly.summary import ModelSummary, WeeklySummary
 from upheld.feature_store.contracts.inputs import Event
 
 
@@ -31,7 +32,7 @@ class Week:
     as_of: what was reviewed or recorded later is unknown.
     served: every model of the week, in order.
     history: drift entries of earlier weeks and this one.
-    counted: every verdict that counts (week_people.votes).
+    counted: every verdict that counts (of `people.votes`).
     frozen: categories in which a person has stopped automatic removal.
     behaviour: store in which `upheld behave` keeps its results.
     texts: of the week's posts by post_id, where the report may show them.
@@ -115,7 +116,7 @@ def _told(week: Week, one: Served, entry: drift.Entry) -> dict[str, Any]:
         "missing": changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
         "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
         "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
-        "behaviour": [] if week.behaviour is None else behaviour_files.load(behaviour_files.folder_of(week.behaviour, one.model)),
+        "behaviour": [] if week.behaviour is None else behaviour.load(behaviour.folder_of(week.behaviour, one.model)),
         "otherwise_decided": scores.num_otherwise(one.rows, one.now),
         "thresholds_from": week.thresholds_from,
     }
@@ -125,3 +126,48 @@ def _until(tables: Tables, as_of: pd.Timestamp) -> str | None:
     """Time of the latest verdict that was known."""
     known = tables.outcomes.reviewed_at[tables.outcomes.reviewed_at <= as_of]
     return None if known.empty else str(known.max().isoformat())
+
+
+SUMMARY_FILE = "weekly.json"
+
+
+class ModelSummary(BaseModel):
+    """One model's report: the folder that holds it, its gate's decision, its headline, and how many changes of thresholds it proposes."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    model_version: str
+    folder: str
+    decision: str
+    headline: str
+    num_changes: int
+
+
+class WeeklySummary(BaseModel):
+    """A week's reports, in the order in which the models began to serve."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    week: str
+    models: list[ModelSummary]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the summary of a folder that `upheld weekly` wrote; it is written last, so that where it is, everything is.
+
+        Raises:
+            BadUse: the file is missing or no such summary; names file and key.
+        """
+        path = folder / SUMMARY_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise BadUse(f"{path}: cannot be read ({error.strerror}); expected a folder that `upheld weekly` wrote") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise BadUse(f"{path}: key {key}: {first['msg']}; write it again with `upheld weekly`") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the summary, whole or not at all."""
+        files.write_json(folder / SUMMARY_FILE, self.model_dump())

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from upheld.common.errors import BadUse
-from upheld.evaluation import behaviour_files
-from upheld.evaluation.report import files
+from upheld.evaluation import behaviour
+from upheld.evaluation.report import render
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry.approvals import log as approval_log
@@ -19,7 +19,7 @@ from upheld.registry.production import champion, proposal_text, volumes
 from upheld.registry.tracking import mlflow_store
 from upheld.registry.tracking.mlflow_store import Registry, Version
 
-FIRST_SCREEN = f"evaluation/{files.FIRST_SCREEN}"
+FIRST_SCREEN = f"evaluation/{render.FIRST_SCREEN}"
 
 
 def choose(store: Path, registry: Registry, model: str | None, thresholds: str | None) -> tuple[Version, Version]:
@@ -79,12 +79,12 @@ def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any
     verified.bundle(store, registry, chosen)
     why_held = champion.held(store, chosen, bounds)
     told = bounds if chosen.number == now.model else chosen  # whose report to read
-    behaviour = behaviour_files.load(behaviour_files.folder_of(store, chosen.label))
+    suites = behaviour.load(behaviour.folder_of(store, chosen.label))
     body = [
         *proposal_text.unexplained(now, champion.approved(store)),
         *_body(store, registry, chosen, told, bounds, now, bool(why_held)),
         *proposal_text.frozen(freezes.frozen(store)),
-        *proposal_text.behaviour(chosen.number, behaviour),
+        *proposal_text.behaviour(chosen.number, suites),
         *proposal_text.answers(approval_log.read(store)),
         *_where(registry, told),
     ]
@@ -119,7 +119,7 @@ def _body(store: Path, registry: Registry, model: Version, told: Version, bounds
     if FIRST_SCREEN in there:
         yield mlflow_store.run_artifact(registry, told.run_id, FIRST_SCREEN).read_text(encoding="utf-8").strip() + "\n"
     else:
-        yield f"{told.label} was registered before its report had a {files.FIRST_SCREEN} of its own: open the whole report.\n"
+        yield f"{told.label} was registered before its report had a {render.FIRST_SCREEN} of its own: open the whole report.\n"
 
 
 def _where(registry: Registry, told: Version) -> Iterator[str]:

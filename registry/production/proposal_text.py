@@ -126,7 +126,7 @@ def behaviour(model: int, suites: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
     Args:
         model: its number.
-        suites: of `behaviour_files.load`.
+        suites: of `behaviour.load`.
     """
     yield "## Behaviour tests\n"
     if not suites:

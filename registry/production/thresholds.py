@@ -16,7 +16,7 @@ import typer
 from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse
-from upheld.evaluation.report.files import FIRST_SCREEN
+from upheld.evaluation.report.render import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry.approvals import verified

@@ -12,7 +12,7 @@ import typer
 
 from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
-from upheld.evaluation.weekly.summary import WeeklySummary
+from upheld.evaluation.weekly.report import WeeklySummary
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry.approvals import verified
 from upheld.registry.approvals.log import Pair

@@ -7,7 +7,7 @@ from scipy.stats import binomtest, ttest_1samp
 from score_worlds import settings
 
 from upheld.common.errors import BadUse
-from upheld.evaluation import behaviour, behaviour_suite
+from upheld.evaluation import behaviour
 from upheld.evaluation.scores.table import Columns, parse_columns
 
 COLUMNS = [
@@ -150,7 +150,7 @@ def test_renames_constants_and_words_for_labels(tmp_path, name) -> None:
     foreign = cases.drop(columns="category").rename(columns={"language": "lang", "label": "gold"})
     foreign["gold"] = foreign["gold"].map({1: "hateful", 0: "fine"})
     foreign.loc[3, "lang"] = None
-    read = behaviour_suite.read(
+    read = behaviour.read_suite(
         written(tmp_path, foreign, name), parse_columns("language=lang,label=gold,category='hate_speech'"), violation="hateful"
     )
     assert read["label"].tolist() == cases["label"].tolist()
@@ -161,7 +161,7 @@ def test_renames_constants_and_words_for_labels(tmp_path, name) -> None:
 
 @pytest.mark.parametrize("values", [[0, 1], [False, True], ["0", "1"], [0.0, 1.0]])
 def test_labels_in_any_form(tmp_path, values) -> None:
-    read = behaviour_suite.read(written(tmp_path, suite(2).assign(label=values)), Columns())
+    read = behaviour.read_suite(written(tmp_path, suite(2).assign(label=values)), Columns())
     assert read["label"].tolist() == [0, 1]
 
 
@@ -180,9 +180,9 @@ def test_labels_in_any_form(tmp_path, values) -> None:
 def test_wrong_suites_are_refused(tmp_path, change, columns, violation, message) -> None:
     path = written(tmp_path, suite(3).assign(**change))
     with pytest.raises(BadUse, match=message):
-        behaviour_suite.read(path, parse_columns(columns), violation)
+        behaviour.read_suite(path, parse_columns(columns), violation)
 
 
 def test_an_empty_suite_is_refused(tmp_path) -> None:
     with pytest.raises(BadUse, match="no case"):
-        behaviour_suite.read(written(tmp_path, suite(3).iloc[:0]), Columns())
+        behaviour.read_suite(written(tmp_path, suite(3).iloc[:0]), Columns())

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from upheld.evaluation import behaviour_files
+from upheld.evaluation import behaviour
 from upheld.registry import behave
 from upheld.registry.runs import register
 from upheld.training.pipeline import bundle as pipeline
@@ -60,7 +60,7 @@ def test_a_registered_version_is_measured(tmp_path: Path, store: Path, capsys: p
     told = json.loads(capsys.readouterr().out)
     assert told["model_version"] == "upheld-moderation/1"
     assert told["thresholds_version"] == "upheld-thresholds/1"
-    (kept,) = behaviour_files.load(behaviour_files.folder_of(store, "upheld-moderation/1"))  # for the reports on this version
+    (kept,) = behaviour.load(behaviour.folder_of(store, "upheld-moderation/1"))  # for the reports on this version
     assert (kept["suite"], kept["cases"]) == ("cases.parquet", told["cases"])
     assert (told["cases"], told["pairs"], told["unpaired"]) == (120, 120, 1)
     assert told["flagged_from"]["spam"]["threshold"] == pytest.approx(0.4, abs=0.002)  # the review threshold of the workspace

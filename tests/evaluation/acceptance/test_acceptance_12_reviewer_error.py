@@ -8,8 +8,8 @@ import pytest
 from upheld.common.params import params
 from upheld.evaluation.metrics.fairness import Cells
 from upheld.evaluation.statistics import intervals
-from upheld.evaluation.weekly import reviewer_error
-from upheld.evaluation.weekly.reviewer_error import Gold
+from upheld.evaluation.weekly import reviewers
+from upheld.evaluation.weekly.reviewers import Gold
 
 SECTION = params.load(Path(__file__).parents[3] / "params.yaml").reviewers
 Array = np.ndarray
@@ -29,7 +29,7 @@ def gold(sensitivity: float, specificity: float, num: int, num_worlds: int, rng:
 def lower_before_refusal(confirmed: Array, num: int, known: Gold) -> Array:
     apparent = intervals.clopper_pearson_lower(confirmed, num, SECTION.delta_apparent)
     specificity = intervals.clopper_pearson_lower(known.num_cleared, known.num_others, SECTION.delta_specificity)
-    return reviewer_error.box_lower(
+    return reviewers.box_lower(
         apparent, specificity, intervals.clopper_pearson_upper(known.num_seen, known.num_violations, SECTION.delta_sensitivity)
     )
 
@@ -53,7 +53,7 @@ def test_uncorrected_precision_is_biased_where_reviewers_miss() -> None:
 
 def test_refused_nearly_always_at_specificity_eighty_percent() -> None:
     rng = np.random.default_rng(122)
-    found = reviewer_error.correct(audits(rng.binomial(1000, 0.9, 500), 1000), gold(0.97, 0.8, 300, 500, rng), SECTION)
+    found = reviewers.correct(audits(rng.binomial(1000, 0.9, 500), 1000), gold(0.97, 0.8, 300, 500, rng), SECTION)
     assert np.mean([reason is not None for reason in found.refused]) >= 0.95
     assert "specificity" in found.refused[0]
     assert np.isnan(found.lower[[reason is not None for reason in found.refused]]).all()
@@ -62,7 +62,7 @@ def test_refused_nearly_always_at_specificity_eighty_percent() -> None:
 def test_given_with_good_reviewers() -> None:
     rng = np.random.default_rng(123)
     confirmed = rng.binomial(2000, 0.95 * 0.97 + 0.05 * 0.05, 300)
-    found = reviewer_error.correct(audits(confirmed, 2000), gold(0.97, 0.95, 400, 300, rng), SECTION)
+    found = reviewers.correct(audits(confirmed, 2000), gold(0.97, 0.95, 400, 300, rng), SECTION)
     given = np.array([reason is None for reason in found.refused])
     assert given.mean() > 0.6
     assert np.mean(found.point[given]) == pytest.approx(0.95, abs=0.01)
@@ -80,11 +80,11 @@ def test_given_with_good_reviewers() -> None:
     ],
 )
 def test_refused_with_the_reason(confirmed: int, known: Gold, said: str) -> None:
-    found = reviewer_error.correct(audits(np.array([confirmed]), 100), Gold(*(np.array([part]) for part in known)), SECTION)
+    found = reviewers.correct(audits(np.array([confirmed]), 100), Gold(*(np.array([part]) for part in known)), SECTION)
     assert said in found.refused[0]
     assert np.isnan([found.lower[0], found.point[0]]).all()
 
 
 def test_no_audit_is_refused() -> None:
-    found = reviewer_error.correct(audits(np.array([0]), 0), Gold(*(np.array([n]) for n in (300, 295, 300, 295))), SECTION)
+    found = reviewers.correct(audits(np.array([0]), 0), Gold(*(np.array([n]) for n in (300, 295, 300, 295))), SECTION)
     assert found.refused[0] == "no audited removal"

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from score_worlds import settings
 
 from upheld.evaluation.audit import design
-from upheld.evaluation.audit.design import Posts
-from upheld.evaluation.audit.sampling import design_below
+from upheld.evaluation.audit.design import Posts, design_below
 from upheld.evaluation.cube import build
 from upheld.evaluation.statistics import weighted
 from upheld.evaluation.thresholds import removal_decision

@@ -12,8 +12,8 @@ from score_worlds import PARAMS, settings
 
 from upheld.common.errors import BadUse
 from upheld.evaluation.audit import command as audit_sample
+from upheld.evaluation.audit import design
 from upheld.evaluation.audit import frame as audit_frame
-from upheld.evaluation.audit import sampling
 
 SECRET = b"0123456789abcdef"
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -37,7 +37,7 @@ def frame(num: int = 4000, seed: int = 0) -> pd.DataFrame:
 def probabilities(rows: pd.DataFrame, budget: int) -> np.ndarray:
     """Of each row, in the rows' own order."""
     parts = audit_sample.run(settings(), rows, budget, SECRET, NOW).parts
-    return sampling.inclusion_probs(rows, {(part.category, part.zone): part.labels for part in parts}, settings().audit_sample)
+    return design.inclusion_probs(rows, {(part.category, part.zone): part.labels for part in parts}, settings().audit_sample)
 
 
 @pytest.mark.parametrize("budget", [5, 100, 1000, 3999, 9000])

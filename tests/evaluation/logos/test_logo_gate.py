@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from score_worlds import settings
 
-from upheld.evaluation import gate, logo_gate
+from upheld.evaluation import gate
 from upheld.evaluation.metrics.rows import COLUMNS
 
 FLOOR = 0.3
@@ -21,7 +21,7 @@ def logos(**changes: Any) -> dict[str, Any]:
 
 
 def statuses(told: dict[str, Any] | None) -> dict[str, str]:
-    return {check["name"]: check["status"] for check in logo_gate.checks(told, FLOOR)}
+    return {check["name"]: check["status"] for check in gate.logo_checks(told, FLOOR)}
 
 
 def test_a_detector_that_meets_both() -> None:
@@ -68,7 +68,7 @@ def test_a_confidence_needs_its_certificate(changes: dict[str, Any], status: str
 
 def test_what_a_certificate_lacks_is_said() -> None:
     told = logos(threshold=None, outcome="abstained", need_n=1340.0, reason="too few labels")
-    (reason,) = [check["reason"] for check in logo_gate.checks(told, FLOOR) if check["name"] == "logo_certificate"]
+    (reason,) = [check["reason"] for check in gate.logo_checks(told, FLOOR) if check["name"] == "logo_certificate"]
     assert reason == "abstained · too few labels · about 1,340 detections would settle it"
 
 
@@ -82,7 +82,7 @@ def test_without_a_detector_nothing_applies() -> None:
 @pytest.mark.parametrize(("told", "held"), [(logos(), False), (logos(map_50=(0.1, 0.0, 0.2)), True), (logos(outcome="abstained"), True)])
 def test_a_failed_check_holds_the_whole_model(told: dict[str, Any], held: bool) -> None:
     params = settings().gate.model_copy(update={"required_cells": (), "fairness": ()})
-    checks = logo_gate.checks(told, FLOOR)
+    checks = gate.logo_checks(told, FLOOR)
     metrics = pd.DataFrame(columns=COLUMNS)
     decision = gate.decide(metrics, params, has_champion=False, thresholds=None, must_show=False, further=checks)
     assert (decision["decision"] == "hold") is held

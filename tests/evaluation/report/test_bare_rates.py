@@ -11,7 +11,7 @@ import pytest
 from score_worlds import PARAMS, settings, table, thresholds
 from weeks import MONDAY, appeals, deliver, tables
 
-from upheld.evaluation import behaviour, behaviour_files, evaluate
+from upheld.evaluation import behaviour, evaluate
 from upheld.evaluation.report import render, words
 from upheld.evaluation.weekly import command as weekly
 
@@ -42,7 +42,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         given = folder / f"{number}.json"
         given.write_text(json.dumps(thresholds(spam=(0.4, 0.9, ()), hate_speech=(0.4, None, ()))))
         suite = folder / f"suite-{number}"
-        behaviour_files.write(suite, *all_right(2 + 30 * number))
+        behaviour.write(suite, *all_right(2 + 30 * number))
         inputs = evaluate.Inputs(folder / f"{number}.parquet", given, behaviour=suite, features=covered(folder))
         evaluate.run(settings(), inputs, folder / f"evaluated-{number}", groups=["region"])
         made.append(folder / f"evaluated-{number}")

@@ -10,7 +10,7 @@ import pytest
 from score_worlds import settings, table, thresholds
 
 from upheld.evaluation import evaluate
-from upheld.evaluation.report import axes, render, svg, words
+from upheld.evaluation.report import charts, render, words
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -120,7 +120,7 @@ def test_shares_never_round_to_none_or_all(value, said) -> None:
 
 
 def test_a_chart_without_a_point_says_so() -> None:
-    drawn = svg.Plot("x", axes.unit_axis("a"), axes.unit_axis("b")).svg()
+    drawn = charts.Plot("x", charts.unit_axis("a"), charts.unit_axis("b")).svg()
     assert 'data-points="0"' in drawn
     assert "too few labelled rows" in drawn
 

@@ -12,7 +12,7 @@ from score_worlds import PARAMS, settings, table, thresholds
 from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
-from upheld.evaluation import behaviour, behaviour_files, evaluate
+from upheld.evaluation import behaviour, evaluate
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.evaluation.weekly import command as weekly
 from upheld.feature_store.contracts.inputs import Event
@@ -104,8 +104,8 @@ def test_behaviour_that_nobody_tested_names_the_command(week: Path, tmp_path: Pa
 
 def test_behaviour_stands_beside_the_languages_of_the_model_it_was_run_on(week: Path, tmp_path: Path) -> None:
     for model, right in (("upheld-moderation/7", 0.5), ("upheld-moderation/8", 1.0)):
-        behaviour_files.write(tmp_path / model, *measured(model, right=right))
-        behaviour_files.keep(tmp_path / "store", tmp_path / model)
+        behaviour.write(tmp_path / model, *measured(model, right=right))
+        behaviour.keep(tmp_path / "store", tmp_path / model)
     page, mail, story = report(week, tmp_path)
     (suite,) = story["behaviour"]
     assert suite["model_version"] == "upheld-moderation/7"
@@ -119,18 +119,18 @@ def test_behaviour_stands_beside_the_languages_of_the_model_it_was_run_on(week: 
 
 def test_a_second_run_of_a_suite_replaces_the_first_and_another_suite_joins_it(tmp_path: Path) -> None:
     for name, right in (("cases.parquet", 0.5), ("cases.parquet", 1.0), ("more.csv", 1.0)):
-        behaviour_files.write(tmp_path / "out", *measured("m/1", name, right))
-        behaviour_files.keep(tmp_path / "store", tmp_path / "out")
-    found = behaviour_files.load(behaviour_files.folder_of(tmp_path / "store", "m/1"))
+        behaviour.write(tmp_path / "out", *measured("m/1", name, right))
+        behaviour.keep(tmp_path / "store", tmp_path / "out")
+    found = behaviour.load(behaviour.folder_of(tmp_path / "store", "m/1"))
     assert [(suite["suite"], suite["num_failed"]) for suite in found] == [("cases.parquet", 0), ("more.csv", 0)]
-    assert behaviour_files.load(behaviour_files.folder_of(tmp_path / "store", "m/2")) == []
+    assert behaviour.load(behaviour.folder_of(tmp_path / "store", "m/2")) == []
 
 
 def test_damaged_behaviour_results_are_named(tmp_path: Path) -> None:
-    behaviour_files.write(tmp_path, *measured("m/1"))
+    behaviour.write(tmp_path, *measured("m/1"))
     (tmp_path / "behaviour.json").write_text("{}")
     with pytest.raises(BadUse, match="expected what `upheld behave` writes"):
-        behaviour_files.load(tmp_path)
+        behaviour.load(tmp_path)
 
 
 def test_the_surest_mistakes_are_listed_by_id_and_their_texts_only_on_request(tmp_path: Path) -> None:

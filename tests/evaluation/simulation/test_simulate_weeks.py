@@ -11,7 +11,7 @@ from score_worlds import PARAMS, settings
 
 from upheld.common.errors import BadUse
 from upheld.evaluation.audit import command as audit_sample
-from upheld.evaluation.audit import sampling
+from upheld.evaluation.audit import design
 from upheld.evaluation.simulation import command as simulate_weeks
 from upheld.evaluation.simulation import rules, worlds
 from upheld.evaluation.thresholds import removal
@@ -28,7 +28,7 @@ def small_audits(num_labels, num_errors, weight=None) -> rules.Audits:
 
 
 def test_labels_are_spread_as_the_audit_command_spreads_them() -> None:
-    """A world of whole posts per bin, turned into rows and given to `sampling.inclusion_probs`."""
+    """A world of whole posts per bin, turned into rows and given to `design.inclusion_probs`."""
     rng = np.random.default_rng(1)
     posts = rng.poisson(60 * np.exp(-np.arange(worlds.NUM_BINS) / 500)).astype(float)
     violating = np.where(np.arange(worlds.NUM_BINS) > 2500, 0.97, 0.01) * posts
@@ -40,7 +40,7 @@ def test_labels_are_spread_as_the_audit_command_spreads_them() -> None:
     score = (violating / np.maximum(posts, 1))[place]
     frame = pd.DataFrame({"post_id": range(len(place)), "category": "spam", "language": "en", "score": score, "action": action})
     parts = audit_sample.run(settings(), frame.assign(drawn_before=False), 1500, b"0123456789abcdef", NOW).parts
-    prob = sampling.inclusion_probs(frame, {(part.category, part.zone): part.labels for part in parts}, settings().audit_sample)
+    prob = design.inclusion_probs(frame, {(part.category, part.zone): part.labels for part in parts}, settings().audit_sample)
     audits = rules.audit(truth, rules.design(truth, settings()), settings(), 1500, 2000, seed=3)
     for j, at in enumerate(audits.path.bins):
         wanted = prob[place >= at].sum()

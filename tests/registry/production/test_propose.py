@@ -12,9 +12,9 @@ from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
 from upheld.common.params import params
-from upheld.evaluation import behaviour_files
+from upheld.evaluation import behaviour
 from upheld.evaluation.weekly import command as weekly
-from upheld.evaluation.weekly.summary import ModelSummary, WeeklySummary
+from upheld.evaluation.weekly.report import ModelSummary, WeeklySummary
 from upheld.feature_store.contracts import inputs
 from upheld.feature_store.contracts.inputs import Event
 from upheld.feature_store.decisions import freezes
@@ -147,11 +147,11 @@ def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: 
     freezes.append(store, Event(category="spam", event="freeze", who="Ana|", at="2026-10-20T08:00:00Z", reason="`quotes`"))
     found = ("all", "all", "pass_rate", 0.5, 0.3, 0.7, 20.0, "FAIL", None, "expected: at least 0.8")
     rows = [("spam", language, *found) for language in ("all", "en")]
-    columns = ["category", "language", "group_column", "group_value", "metric", *behaviour_files.FIGURES]
+    columns = ["category", "language", "group_column", "group_value", "metric", *behaviour.FIGURES]
     told = {"model_version": "upheld-moderation/2", "thresholds_version": "upheld-thresholds/2", "synthetic": True, "suite": "a_b.csv",
             "suite_digest": "d" * 64, "cases": 20, "pairs": 0}  # fmt: skip
-    behaviour_files.write(tmp_path, pd.DataFrame(rows, columns=columns), told)
-    behaviour_files.keep(store, tmp_path)
+    behaviour.write(tmp_path, pd.DataFrame(rows, columns=columns), told)
+    behaviour.keep(store, tmp_path)
     after = proposal.run(store, "2", None)["body"]
     assert r"**Frozen:** spam is not removed automatically since 2026-10-20 08:00 by Ana\| (\`quotes\`)" in after
     assert r"- a\_b.csv: 0 of 0 functionalities and groups fail" in after
