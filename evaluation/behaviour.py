@@ -31,6 +31,12 @@ REQUIRED = ("case_id", "text", "language", "functionality", "label", "category")
 # pair_id: cases that should score alike (translations, swapped identities); ref_case_id: the case that this one is a variant of.
 OPTIONAL = ("pair_id", "ref_case_id", "identity")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+SLICE = ["category", "language", "group_column", "group_value"]
+GROUPS = ("functionality", "identity")
+TABLE, SUMMARY = "metrics.parquet", "behaviour.json"
+METRICS = ("pass_rate", "flip_rate", "score_shift", "ordered_rate")
+FIGURES = ("value", "ci_low", "ci_high", "n", "verdict", "need_n", "reason")
+MAX_FAILED = 12  # slices that a report lists; metrics.parquet has them all
 
 
 def read_suite(path: Path, columns: Columns, violation: str | None = None) -> pd.DataFrame:
@@ -54,7 +60,16 @@ def read_suite(path: Path, columns: Columns, violation: str | None = None) -> pd
     cases["language"] = cases["language"].fillna("und")
     for name in REQUIRED:
         _refuse(path, cases[name].isna(), name, "is empty")
-    cases["label"] = _labels(path, cases["label"].str.strip(), violation)
+    labels = cases["label"].str.strip()
+    if violation is None:
+        known = labels.str.lower().map(LABELS)
+        _refuse(path, known.isna(), "label", "is neither 0 nor 1; name the word for a violation with --violation")
+        cases["label"] = known.astype(int)
+    else:
+        words = sorted(labels.unique())
+        if violation not in words or len(words) > 2:
+            raise BadUse(f"{path}: column label: expected {violation!r} and one other word, found {', '.join(map(repr, words[:5]))}")
+        cases["label"] = (labels == violation).astype(int)
     _refuse(path, cases["case_id"].duplicated(), "case_id", "comes twice")
     return cases
 
@@ -72,38 +87,20 @@ def _file(file: Path, columns: Columns) -> pd.DataFrame:
     found = {name: source for name, source in sources.items() if name not in columns.constants and source in there}
     parts = [batch.to_pandas() for batch in score_files.batches(file, tuple(dict.fromkeys(found.values())))]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(found.values()))
-    content: dict[str, Any] = {name: _texts(file, rows[source], name) for name, source in found.items()}
-    content |= columns.constants
+    content: dict[str, Any] = dict(columns.constants)
+    for name, source in found.items():
+        nested = [value for value in rows[source] if isinstance(value, list | dict | np.ndarray)]
+        if nested:
+            raise BadUse(f"{file}: column {name}: expected one value a row, found {type(nested[0]).__name__}")
+        # Values as text; None where there is nothing or only white space.
+        texts = [None if pd.isna(value) or not str(value).strip() else str(value) for value in rows[source]]
+        content[name] = pd.Series(texts, index=rows.index, dtype=object)
     return pd.DataFrame(content, index=rows.index, columns=[*REQUIRED, *OPTIONAL], dtype=object)
-
-
-def _texts(file: Path, values: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
-    """Values as text; None where there is nothing or only white space."""
-    nested = [value for value in values if isinstance(value, list | dict | np.ndarray)]
-    if nested:
-        raise BadUse(f"{file}: column {name}: expected one value a row, found {type(nested[0]).__name__}")
-    texts = [None if pd.isna(value) or not str(value).strip() else str(value) for value in values]
-    return pd.Series(texts, index=values.index, dtype=object)
-
-
-def _labels(path: Path, labels: "pd.Series[Any]", violation: str | None) -> "pd.Series[Any]":
-    if violation is None:
-        known = labels.str.lower().map(LABELS)
-        _refuse(path, known.isna(), "label", "is neither 0 nor 1; name the word for a violation with --violation")
-        return known.astype(int)
-    words = sorted(labels.unique())
-    if violation not in words or len(words) > 2:
-        raise BadUse(f"{path}: column label: expected {violation!r} and one other word, found {', '.join(map(repr, words[:5]))}")
-    return (labels == violation).astype(int)
 
 
 def _refuse(path: Path, bad: "pd.Series[bool]", name: str, what: str) -> None:
     if bad.any():
         raise BadUse(f"{path}: row {int(bad.to_numpy().argmax()) + 1}: column {name}: {what}")
-
-
-SLICE = ["category", "language", "group_column", "group_value"]
-GROUPS = ("functionality", "identity")
 
 
 def measure(cases: pd.DataFrame, section: Behave, alpha: float) -> pd.DataFrame:
@@ -124,11 +121,19 @@ def measure(cases: pd.DataFrame, section: Behave, alpha: float) -> pd.DataFrame:
     alike, contrasts = pairs[pairs["same"]], pairs[~pairs["same"]]
     passed = _rates(cases.assign(event=cases["flagged"] == (cases["label"] == 1)), alpha)
     bounds = np.array([section.min_pass_rates.get(name, section.min_pass_rate) for name in passed["group_value"]], np.float64)
+    # Mean shift of each slice with Student's interval; one pair alone has none.
+    shifts, largest = _sliced(alike).groupby(SLICE)["shift"].agg(["mean", "std", "size"]).reset_index(), section.max_score_shift
+    mean, spread, n = (shifts.pop(name).to_numpy(float) for name in ("mean", "std", "size"))
+    half = student.ppf(1 - alpha / 2, np.maximum(n - 1, 1)) * spread / np.sqrt(n)
+    shifts = shifts.assign(value=mean, ci_low=mean - half, ci_high=mean + half, n=n, n_eff=n)
+    inside = (mean - half >= -largest) & (mean + half <= largest)
+    outside = (mean - half > largest) | (mean + half < -largest)
+    reasons = [f"tolerated: {largest:g} either way" if num > 1 else "one pair alone has no interval" for num in n]
     parts = [
         _judged("pass_rate", passed, bounds, at_least=True),
         _judged("flip_rate", _rates(alike.assign(event=alike["flips"]), alpha), section.max_flip_rate, at_least=False),
         _judged("ordered_rate", _rates(contrasts.assign(event=contrasts["ordered"]), alpha), section.min_ordered_rate, at_least=True),
-        _shifts(alike, section.max_score_shift, alpha),
+        _decided("score_shift", shifts, inside, outside, largest - np.abs(mean), reasons),
     ]
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
     return metrics.tidy(table.sort_values([*SLICE, "metric"], ignore_index=True)[COLUMNS])
@@ -182,24 +187,12 @@ def _rates(rows: pd.DataFrame, alpha: float) -> pd.DataFrame:
     return counts.assign(value=intervals.rates(events, n), ci_low=low, ci_high=high, n=n, n_eff=n)
 
 
-def _shifts(pairs: pd.DataFrame, largest: float, alpha: float) -> pd.DataFrame:
-    """Mean shift of each slice with Student's interval; one pair alone has none."""
-    found = _sliced(pairs).groupby(SLICE)["shift"].agg(["mean", "std", "size"]).reset_index()
-    value, spread, n = (found.pop(name).to_numpy(float) for name in ("mean", "std", "size"))
-    half = student.ppf(1 - alpha / 2, np.maximum(n - 1, 1)) * spread / np.sqrt(n)
-    found = found.assign(value=value, ci_low=value - half, ci_high=value + half, n=n, n_eff=n)
-    inside = (value - half >= -largest) & (value + half <= largest)
-    outside = (value - half > largest) | (value + half < -largest)
-    told = [f"tolerated: {largest:g} either way" if num > 1 else "one pair alone has no interval" for num in n]
-    return _decided("score_shift", found, inside, outside, largest - np.abs(value), told)
-
-
 def _judged(name: str, found: pd.DataFrame, bound: Floats | float, *, at_least: bool) -> pd.DataFrame:
     """Verdicts of rates against a bound."""
     low, high = found["ci_low"].to_numpy(float), found["ci_high"].to_numpy(float)
     good, bad = (low >= bound, high < bound) if at_least else (high <= bound, low > bound)
-    told = [f"expected: at {'least' if at_least else 'most'} {limit:g}" for limit in np.broadcast_to(bound, len(found))]
-    return _decided(name, found, good, bad, np.abs(found["value"].to_numpy(float) - bound), told)
+    reasons = [f"expected: at {'least' if at_least else 'most'} {limit:g}" for limit in np.broadcast_to(bound, len(found))]
+    return _decided(name, found, good, bad, np.abs(found["value"].to_numpy(float) - bound), reasons)
 
 
 def _decided(name: str, found: pd.DataFrame, good: Bools, bad: Bools, room: Floats, reason: list[str]) -> pd.DataFrame:
@@ -211,34 +204,28 @@ def _decided(name: str, found: pd.DataFrame, good: Bools, bad: Bools, room: Floa
     return found.assign(metric=name, verdict=verdict, need_n=np.where(verdict == INSUFFICIENT, needed, np.nan), reason=reason)
 
 
-TABLE, SUMMARY = "metrics.parquet", "behaviour.json"
-METRICS = ("pass_rate", "flip_rate", "score_shift", "ordered_rate")
-FIGURES = ("value", "ci_low", "ci_high", "n", "verdict", "need_n", "reason")
-MAX_FAILED = 12  # slices that a report lists; metrics.parquet has them all
-
-
 def folder_of(store: Path, model_version: str) -> Path:
     """Folder of a model version's results, one folder a suite in it; the name is a digest, since versions may hold any character."""
     return store / "behaviour" / hashing.of_bytes(model_version.encode())[:16]
 
 
-def write(out: Path, table: pd.DataFrame, told: Mapping[str, Any]) -> None:
+def write(out: Path, table: pd.DataFrame, summary: Mapping[str, Any]) -> None:
     """Write metrics.parquet and behaviour.json.
 
     Args:
         out: folder.
         table: of `measure`.
-        told: suite, suite_digest, model_version, thresholds_version, cases, pairs, synthetic and whatever else belongs to it.
+        summary: suite, suite_digest, model_version, thresholds_version, cases, pairs, synthetic and whatever else belongs to it.
     """
     with files.replacing(out / TABLE) as partial:
         table.to_parquet(partial, index=False)
-    files.write_json(out / SUMMARY, dict(told))  # last: where it is, everything is
+    files.write_json(out / SUMMARY, dict(summary))  # last: where it is, everything is
 
 
 def keep(store: Path, out: Path) -> None:
     """Keep what `write` wrote to `out` with its model version in the store, in place of earlier results of the same suite."""
-    told = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
-    kept = folder_of(store, told["model_version"]) / told["suite_digest"][:16]
+    summary = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    kept = folder_of(store, summary["model_version"]) / summary["suite_digest"][:16]
     for name in (TABLE, SUMMARY):
         with files.replacing(kept / name) as partial:
             shutil.copyfile(out / name, partial)
@@ -258,29 +245,24 @@ def load(folder: Path) -> list[dict[str, Any]]:
     Raises:
         BadUse: a file is not what `upheld behave` writes.
     """
-    return sorted((_suite(path.parent) for path in folder.rglob(SUMMARY)), key=lambda told: (told["suite"], told["suite_digest"]))
-
-
-def _suite(folder: Path) -> dict[str, Any]:
-    try:
-        told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        table = pd.read_parquet(folder / TABLE)
-        rows = table.astype(object).where(table.notna(), None)
-        facts = {name: told[name] for name in
-                 ("suite", "suite_digest", "model_version", "thresholds_version", "synthetic", "cases", "pairs")}  # fmt: skip
-        return facts | _languages(rows) | _failed(rows)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise BadUse(f"{folder}: cannot be read ({error!r}); expected what `upheld behave` writes; run it again") from error
-
-
-def _languages(rows: pd.DataFrame) -> dict[str, Any]:
-    """Pooled metrics of every category and language, all languages first."""
-    pooled = rows[rows.group_column == ALL]
-    found = {tuple(row[:3]): row[3:] for row in pooled[["category", "language", "metric", *FIGURES]].itertuples(index=False, name=None)}
-    cells = sorted({key[:2] for key in found}, key=lambda cell: (cell[0], cell[1] != ALL, cell[1]))
-    return {"languages": [{"category": category, "language": language} | {
-        name: dict(zip(FIGURES, found[category, language, name], strict=True)) if (category, language, name) in found else None
-        for name in METRICS} for category, language in cells]}  # fmt: skip
+    suites = []
+    for path in folder.rglob(SUMMARY):
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            table = pd.read_parquet(path.parent / TABLE)
+            rows = table.astype(object).where(table.notna(), None)
+            facts = {name: summary[name] for name in
+                     ("suite", "suite_digest", "model_version", "thresholds_version", "synthetic", "cases", "pairs")}  # fmt: skip
+            pooled = rows[rows.group_column == ALL]
+            columns = ["category", "language", "metric", *FIGURES]
+            found = {row[:3]: dict(zip(FIGURES, row[3:], strict=True)) for row in pooled[columns].itertuples(index=False, name=None)}
+            cells = sorted({key[:2] for key in found}, key=lambda cell: (cell[0], cell[1] != ALL, cell[1]))  # all languages first
+            languages = [{"category": category, "language": language} | {name: found.get((category, language, name)) for name in METRICS}
+                         for category, language in cells]  # fmt: skip
+            suites.append(facts | {"languages": languages} | _failed(rows))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise BadUse(f"{path.parent}: cannot be read ({error!r}); expected what `upheld behave` writes; run it again") from error
+    return sorted(suites, key=lambda suite: (suite["suite"], suite["suite_digest"]))
 
 
 def _failed(rows: pd.DataFrame) -> dict[str, Any]:

@@ -64,11 +64,15 @@ def run(
     layer_cubes, facts = score_rows.build_cubes(selection, (), None, frame_min)
     fitted = calibration.fit(fitting, layer_cubes[None].categories, settings.calibration)
     cubes, _ = score_rows.build_cubes(selection, (), fitted, frame_min, hidden=frozenset(fitting.item_id))
+    champion = None
+    if champion_scores is not None:
+        selected = score_rows.select(champion_scores, scores.Columns(), (), wanted="calib", other="test")
+        champion = score_rows.build_cubes(selected, (), None, frame_min)[0][None]
     decided = thresholds.decide(
         cubes[None],
         settings.thresholds,
         incumbent=None if incumbent is None else Thresholds.read(incumbent),
-        champion=None if champion_scores is None else _champion_cube(champion_scores, settings),
+        champion=champion,
         seed=settings.seed,
     )
     about = {"format": FORMAT, "synthetic": facts.synthetic, "data_digest": facts.digest, "seed": settings.seed}
@@ -111,18 +115,13 @@ def main(
     return Output({"out": str(out), "categories": categories}, lambda: _tell(result, out))
 
 
-def _champion_cube(path: Path, settings: params.Params) -> Any:
-    selection = score_rows.select(path, scores.Columns(), (), wanted="calib", other="test")
-    return score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)[0][None]
-
-
 def _tell(result: Result, out: Path) -> None:
     lines = []
     for name, category in result.thresholds.categories.items():
-        for action, told in (("auto_remove", category.auto_remove), ("review", category.review)):
-            at = "none" if told.threshold is None else f"{told.threshold:.4f}"
-            need = f", needs {told.need_n:.0f} labels" if told.need_n else ""
-            lines.append(f"  {name} {action}: {told.outcome}, threshold {at}, {told.n} labels{need}")
+        for action, certificate in (("auto_remove", category.auto_remove), ("review", category.review)):
+            at = "none" if certificate.threshold is None else f"{certificate.threshold:.4f}"
+            need = f", needs {certificate.need_n:.0f} labels" if certificate.need_n else ""
+            lines.append(f"  {name} {action}: {certificate.outcome}, threshold {at}, {certificate.n} labels{need}")
     lines.append(f"Wrote {out}/calibration.json and {out}/thresholds.json")
     console().print("\n".join(lines), markup=False, soft_wrap=True)
 

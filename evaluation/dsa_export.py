@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,19 +79,37 @@ def run(settings: DsaExport, metrics_file: Path, report_file: Path, out: Path, r
     Raises:
         BadUse: a file is not what evaluate writes, or no period is known; nothing is written then.
     """
-    table, story = _metrics(metrics_file), _story(report_file)
-    period = report.period or _period(story, report_file)
-    notes = [f"{(1 - story['limits']['interval_error']):.0%} interval", "Synthetic data: no statement on a real service"]
+    table = _metrics(metrics_file)
+    try:
+        story: dict[str, Any] = json.loads(report_file.read_text(encoding="utf-8"))
+        story["limits"]["interval_error"], story["synthetic"], story["data"]["periods"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadUse(f"{report_file}: cannot be read ({error!r}); expected report.json of `upheld evaluate`") from error
+    periods = story["data"]["periods"]
+    if not (report.period or periods):
+        raise BadUse(f"{report_file}: the scores had no column period; state the reporting period with --period")
+    period = report.period or (str(periods[0]) if len(periods) == 1 else f"{periods[0]} to {periods[-1]}")
+    interval = f"{(1 - story['limits']['interval_error']):.0%} interval"
+    notes = ["Synthetic data: no statement on a real service"] if story["synthetic"] else []
     fixed = {"Applicability": report.applicability, "Service": report.service, "Reporting period": period, "Section": SECTION}
     cells = table.set_index(["category", "language", "metric"]).to_dict("index")
-    rows = [
-        {name: safe(text) for name, text in {**fixed, "Indicator": INDICATORS[metric][0], "Scope": scope, **said}.items()}
-        for category in sorted(table.category.unique())
-        for language, scope in _scopes(table, category)
-        for metric in INDICATORS
-        for said in [_said(cells, (category, language, metric), settings.max_interval, notes[0], notes[1:] if story["synthetic"] else [])]
-    ]
-    files.write_text(out, _csv(rows))
+    rows = []
+    for category in sorted(table.category.unique()):
+        # (language of the data, text of the scope): all of them, then each official language or, by its tag, each variety of it.
+        scopes = [(ALL, f"Category {category}; all languages in the data, official or not")]
+        there = sorted(table.language[table.category == category].unique())
+        for code, name in OFFICIAL_LANGUAGES.items():
+            tags = [tag for tag in there if tag.lower().split("-")[0] == code] or [code]
+            scopes += [(tag, f"Category {category}; {name} ({tag})") for tag in tags]
+        for language, scope in scopes:
+            for metric, (indicator, _) in INDICATORS.items():
+                stated = _cell(cells, (category, language, metric), settings.max_interval, interval, notes)
+                rows.append({name: safe(text) for name, text in {**fixed, "Indicator": indicator, "Scope": scope, **stated}.items()})
+    page = io.StringIO(newline="")
+    writer = csv.DictWriter(page, HEADER, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(out, page.getvalue())
     return rows
 
 
@@ -104,7 +122,7 @@ def safe(text: str) -> str:
     return f"'{line}" if unicodedata.normalize("NFKC", line[:1]).startswith(tuple(FORMULA_STARTS)) else line
 
 
-def _said(
+def _cell(
     cells: Mapping[Any, Mapping[Any, Any]], key: tuple[str, str, str], widest: float, interval: str, notes: Sequence[str]
 ) -> dict[str, str]:
     """Value and context of one cell."""
@@ -130,23 +148,6 @@ def _said(
     return {"Value": f"{value:.4f}", "Contextual Information": ". ".join([about, counted, span, *reason, *notes])}
 
 
-def _scopes(table: pd.DataFrame, category: str) -> Iterator[tuple[str, str]]:
-    """(language of the data, text of the scope): all of them, then each official language or, by its tag, each variety of it."""
-    yield ALL, f"Category {category}; all languages in the data, official or not"
-    there = sorted(table.language[table.category == category].unique())
-    for code, name in OFFICIAL_LANGUAGES.items():
-        for tag in [tag for tag in there if tag.lower().split("-")[0] == code] or [code]:
-            yield tag, f"Category {category}; {name} ({tag})"
-
-
-def _csv(rows: Sequence[Mapping[str, str]]) -> str:
-    page = io.StringIO(newline="")
-    writer = csv.DictWriter(page, HEADER, lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return page.getvalue()
-
-
 def _metrics(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
@@ -161,22 +162,6 @@ def _metrics(path: Path) -> pd.DataFrame:
     if "accuracy" not in set(pooled.metric):
         raise BadUse(f"{path}: no metric 'accuracy'; evaluate the scores again with this version")
     return pooled
-
-
-def _story(path: Path) -> dict[str, Any]:
-    try:
-        story: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        story["limits"]["interval_error"], story["synthetic"], story["data"]["periods"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadUse(f"{path}: cannot be read ({error!r}); expected report.json of `upheld evaluate`") from error
-    return story
-
-
-def _period(story: Mapping[str, Any], path: Path) -> str:
-    periods = story["data"]["periods"]
-    if not periods:
-        raise BadUse(f"{path}: the scores had no column period; state the reporting period with --period")
-    return str(periods[0]) if len(periods) == 1 else f"{periods[0]} to {periods[-1]}"
 
 
 @command("dsa-export")

@@ -117,6 +117,13 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     marks = None if inputs.logos is None else logos.read(inputs.logos)
     checks = gate.logo_checks(marks, settings.gate.logo_min_map_50)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
+    picked: dict[str, Any] = {}  # mistakes to look at, where the table is short enough to be read once more
+    if facts.num_rows <= examples.MAX_ROWS:
+        wanted = ["text"] if inputs.show_text else []
+        again = score_rows.select(inputs.scores, columns or scores.Columns(), wanted, wanted="test", other="calib")
+        rows = score_rows.listable(again, calibration)
+        texts = rows.drop_duplicates("item_id").set_index("item_id")["text"] if inputs.show_text else None
+        picked = examples.pick(rows, points, texts)
     evaluation = content.Evaluation(
         facts=facts,
         metrics=table,
@@ -128,7 +135,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         calibrated=calibration is not None,
         has_champion=changes is not None,
         frozen=[event.model_dump(mode="json") for event in inputs.frozen],
-        examples=_examples(inputs, columns or scores.Columns(), facts, calibration, points),
+        examples=picked,
         behaviour=[] if inputs.behaviour is None else behaviour.load(inputs.behaviour),
         logos=marks,
     )
@@ -165,22 +172,6 @@ def main(
     text = f"{headline}\nReport: {out}/report.html"
     content = {"out": str(out), "decision": result.gate["decision"], "headline": headline}
     return Output(content, lambda: console().print(text, markup=False, soft_wrap=True))
-
-
-def _examples(
-    inputs: Inputs,
-    columns: scores.Columns,
-    facts: score_rows.Facts,
-    calibration: Mapping[str, Any] | None,
-    points: Mapping[str, OperatingPoint],
-) -> dict[str, Any]:
-    """Mistakes to look at, where the table is short enough to be read once more."""
-    if facts.num_rows > examples.MAX_ROWS:
-        return {}
-    wanted = ["text"] if inputs.show_text else []
-    rows = score_rows.listable(score_rows.select(inputs.scores, columns, wanted, wanted="test", other="calib"), calibration)
-    texts = rows.drop_duplicates("item_id").set_index("item_id")["text"] if inputs.show_text else None
-    return examples.pick(rows, points, texts)
 
 
 def _against_champion(

@@ -14,6 +14,8 @@ Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
 Check = dict[str, Any]
 Cell = tuple[str, str]
 MAX_MORE = 1000  # times the labels there are: a need beyond that is only noise
+LOGO_FLOOR, LOGO_CERTIFICATE = "logo_map_50", "logo_certificate"
+LOGO_CELL = ("logo", "all")
 
 
 def decide(
@@ -46,42 +48,26 @@ def decide(
     pooled = metrics[metrics.group_column == "all"]
     table = {(row.category, row.language, row.metric): row for row in pooled.itertuples()}
     cells = list(dict.fromkeys([*required, *zip(pooled.category, pooled.language, strict=True)]))
-    checks = [
-        *_absent(metrics),
-        *_absolute(table, cells, required, params),
-        *_against_champion(table, cells, required, params, has_champion),
-        *_fairness(metrics, params),
-        *_certificates(thresholds),
-        *further,
-    ]
+    # Languages that params expect (`fairness.expected_languages`) and the data does not have.
+    absent = metrics[(metrics.metric == "rows") & (metrics.verdict == "INSUFFICIENT")]
+    checks = [check("rows", f"{row.category}/{row.language}", 0.0, None, "fail", _reason(row)) for row in absent.itertuples()]
+    for cell in cells:
+        for metric, bound in params.minimums.items():
+            checks.append(bounded(metric, cell, table.get((*cell, metric)), bound, at_least=True, must_show=cell in required))
+        for metric, bound in params.maximums.items():
+            checks.append(bounded(metric, cell, table.get((*cell, metric)), bound, at_least=False, must_show=cell in required))
+    for metric, loss in params.max_loss.items():
+        name = f"{metric}_change"
+        if not has_champion:
+            checks.append(check(name, "all", None, -loss, "not_applicable", "there is no champion to compare with"))
+            continue
+        for cell in cells:
+            checks.append(bounded(name, cell, table.get((*cell, name)), -loss, at_least=True, must_show=cell in required))
+    checks += [*_fairness(metrics, params), *_certificates(thresholds), *further]
     if must_show and not required:
         checks.append(check("required_cells", "all", None, None, "fail", "gate.required_cells names no cell, so nothing is shown"))
     held = any(one["status"] == "fail" for one in checks)
     return {"decision": "hold" if held else "promote", "checks": checks}
-
-
-def _absent(metrics: pd.DataFrame) -> Iterator[Check]:
-    """Languages that params expect (`fairness.expected_languages`) and the data does not have."""
-    for row in metrics[(metrics.metric == "rows") & (metrics.verdict == "INSUFFICIENT")].itertuples():
-        yield check("rows", f"{row.category}/{row.language}", 0.0, None, "fail", _reason(row))
-
-
-def _absolute(table: dict[Any, Any], cells: list[Cell], required: list[Cell], params: Gate) -> Iterator[Check]:
-    for cell in cells:
-        for metric, bound in params.minimums.items():
-            yield bounded(metric, cell, table.get((*cell, metric)), bound, at_least=True, must_show=cell in required)
-        for metric, bound in params.maximums.items():
-            yield bounded(metric, cell, table.get((*cell, metric)), bound, at_least=False, must_show=cell in required)
-
-
-def _against_champion(table: dict[Any, Any], cells: list[Cell], required: list[Cell], params: Gate, has_champion: bool) -> Iterator[Check]:
-    for metric, loss in params.max_loss.items():
-        name = f"{metric}_change"
-        if not has_champion:
-            yield check(name, "all", None, -loss, "not_applicable", "there is no champion to compare with")
-            continue
-        for cell in cells:
-            yield bounded(name, cell, table.get((*cell, name)), -loss, at_least=True, must_show=cell in required)
 
 
 def bounded(name: str, cell: Cell, row: Any, bound: float, *, at_least: bool, must_show: bool) -> Check:
@@ -174,10 +160,6 @@ def check(name: str, scope: str, value: float | None, bound: float | None, statu
     return {"name": name, "scope": scope, "value": value, "bound": bound, "status": status, "reason": reason}
 
 
-LOGO_FLOOR, LOGO_CERTIFICATE = "logo_map_50", "logo_certificate"
-LOGO_CELL = ("logo", "all")
-
-
 def logo_checks(logos: Mapping[str, Any] | None, min_map_50: float) -> Iterator[Check]:
     """The two checks, or none where no detector was evaluated.
 
@@ -198,16 +180,13 @@ def logo_checks(logos: Mapping[str, Any] | None, min_map_50: float) -> Iterator[
         return
     row = logos["figures"]["map_50"]
     yield bounded(LOGO_FLOOR, LOGO_CELL, row and SimpleNamespace(**row), min_map_50, at_least=True, must_show=False)
-    yield _certified(certificate)
-
-
-def _certified(certificate: Mapping[str, Any]) -> Check:
     outcome, threshold, bound, target = (certificate[name] for name in ("outcome", "threshold", "bound", "target"))
     if threshold is None:
         need = certificate["need_n"]
         reason = " · ".join(filter(None, (outcome, certificate["reason"], f"about {need:,.0f} detections would settle it" if need else "")))
-        return check(LOGO_CERTIFICATE, LOGO_CELL[0], None, target, "insufficient", reason)
-    if outcome not in PROVEN:
-        return check(LOGO_CERTIFICATE, LOGO_CELL[0], threshold, target, "fail", f"a threshold whose outcome is {outcome!r}")
-    shown = bound is not None and bound >= target
-    return check(LOGO_CERTIFICATE, LOGO_CELL[0], bound, target, "pass" if shown else "fail", f"{outcome} at {threshold:.4f}")
+        yield check(LOGO_CERTIFICATE, LOGO_CELL[0], None, target, "insufficient", reason)
+    elif outcome not in PROVEN:
+        yield check(LOGO_CERTIFICATE, LOGO_CELL[0], threshold, target, "fail", f"a threshold whose outcome is {outcome!r}")
+    else:
+        shown: Status = "pass" if bound is not None and bound >= target else "fail"
+        yield check(LOGO_CERTIFICATE, LOGO_CELL[0], bound, target, shown, f"{outcome} at {threshold:.4f}")

@@ -18,7 +18,6 @@ from upheld.common.command import command
 from upheld.common.errors import FailedWork
 from upheld.evaluation import calibrate, evaluate
 
-Floats = NDArray[np.float64]
 NUM_POSTS, SEED = 30_000, 7
 # Category: share of violations, and how far their scores lie above the others' (logits).
 CATEGORIES = {"spam": (0.1, 5.2), "hate_speech": (0.06, 4.2), "misinformation": (0.04, 3.0)}
@@ -66,7 +65,7 @@ def _category(name: str, language: NDArray[np.str_], noise: float, world: np.ran
             "item_id": [f"post-{number:06d}" for number in range(len(language))],
             "category": name,
             "language": language,
-            "score": _sigmoid(1.4 * (logit + own.normal(0.0, noise, len(language)))),
+            "score": 1 / (1 + np.exp(-1.4 * (logit + own.normal(0.0, noise, len(language))))),
             "label": np.where(looked, violation.astype(float), np.nan),
             "inclusion_prob": inclusion,
             "zone": np.select(reached, [zone for zone, _, _ in ZONES], ""),
@@ -95,10 +94,6 @@ def _step(name: str, command: Callable[[Sequence[str]], int], arguments: list[st
     print("$ upheld", name, *arguments, flush=True)
     if command(arguments):
         raise FailedWork(f"upheld {name} failed; what it said stands above")
-
-
-def _sigmoid(logit: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-logit)))
 
 
 if __name__ == "__main__":

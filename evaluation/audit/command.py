@@ -29,6 +29,7 @@ from upheld.evaluation.audit import plan as audit_plan
 from upheld.evaluation.audit.design import ZONES, Part, Posts, inclusion_probs, permanent_number
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
+NAMES = {"auto_remove": "removed", "review": "queued", "none": "passed"}
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,17 @@ def run(settings: params.Params, frame: pd.DataFrame, budget: int, secret: bytes
     if frame.empty:
         raise BadUse("no decision is left to draw from: every post and category of the table is labelled already")
     frame = frame.sort_values(["post_id", "category"])  # sums of floats depend on their order, and draws must not
-    posts = _posts(frame)
+    posts: dict[str, dict[str, Posts]] = {}  # category -> zone
+    for (category, zone), rows in frame.groupby(["category", "action"]):
+        own = Posts(rows.score.to_numpy(dtype=np.float64), np.ones(len(rows)), rows.language.to_numpy(dtype=object))
+        posts.setdefault(str(category), {})[str(zone)] = own
     wants = {category: design.wanted(zones, settings) for category, zones in posts.items()}
     parts = design.allocate(posts, wants, budget, settings.audit_sample)
     prob = inclusion_probs(frame, {(part.category, part.zone): part.labels for part in parts}, settings.audit_sample)
     uniform = np.array([permanent_number(secret, *key) for key in zip(frame.post_id, frame.category, strict=True)])
     drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[(uniform < prob) & ~frame.drawn_before]
-    ids = [_draw_id(*row) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True)]
+    keys = ("\0".join(map(str, row)) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True))
+    ids = [f"a_{hashlib.sha256(key.encode()).hexdigest()[:20]}" for key in keys]
     plan = drawn.assign(draw_id=ids)[audit_plan.COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
     spread = 1.96 * float(np.sqrt((prob * (1 - prob)).sum()))
     return Result(
@@ -89,19 +94,6 @@ def run(settings: params.Params, frame: pd.DataFrame, budget: int, secret: bytes
         int(np.ceil(prob.sum() + spread)),
         parts,
     )
-
-
-def _posts(frame: pd.DataFrame) -> dict[str, dict[str, Posts]]:
-    """The frame's posts by category and zone."""
-    posts: dict[str, dict[str, Posts]] = {}
-    for (category, zone), rows in frame.groupby(["category", "action"]):
-        own = Posts(rows.score.to_numpy(dtype=np.float64), np.ones(len(rows)), rows.language.to_numpy(dtype=object))
-        posts.setdefault(str(category), {})[str(zone)] = own
-    return posts
-
-
-def _draw_id(*parts: Any) -> str:
-    return "a_" + hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:20]
 
 
 @command("audit-sample")
@@ -124,12 +116,15 @@ def main(
     if again is not None:
         if decisions is not None or budget is not None or as_of:
             raise BadUse("--again writes an earlier draw as it is; leave out --decisions, --budget and --as-of")
-        told = _again(store, again, out)
+        draws = audit_plan.recorded(store, again)
+        with files.replacing(out) as partial:
+            audit_plan.write(draws, partial, out.suffix)
+        summary = describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
     elif decisions is None or budget is None:
         raise BadUse("a draw needs --decisions and --budget; --again DRAW writes an earlier one again")
     else:
-        told = _draw(settings, decisions, budget, out, parse_time(as_of, "--as-of") if as_of else datetime.now(UTC), store)
-    return Output(told, lambda: show(told, console()))
+        summary = _draw(settings, decisions, budget, out, parse_time(as_of, "--as-of") if as_of else datetime.now(UTC), store)
+    return Output(summary, lambda: show(summary, console()))
 
 
 def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, drawn_at: datetime, store: Path) -> dict[str, Any]:
@@ -148,36 +143,21 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
         frame = audit_frame.read_frame(*audit_frame.known(decisions, store))
     result = run(settings, frame, budget, secret, drawn_at)
     if result.plan.empty:
-        raise FailedWork(_nothing(result, budget))
+        drew = f"drew 0 of {result.num_frame:,} decisions, though {result.expected:.0f} are expected"
+        if not result.num_before:
+            raise FailedWork(f"{drew}: chance spared them all; draw with a larger --budget than {budget}")
+        before = f"{result.num_before:,} {'was' if result.num_before == 1 else 'were'} drawn before, and nothing is drawn twice"
+        again = "`upheld audit-sample --again last --out FILE` writes the last draw again; a larger --budget draws more"
+        raise FailedWork(f"{drew}: {before}. {again}")
     if drawn_at in audit_plan.times(store):
         raise BadUse(f"--as-of {drawn_at.isoformat()}: a draw of that time is recorded; the time names a draw, so give another")
     draws = audit_plan.table(result.plan)
     with files.replacing(out) as partial:
         audit_plan.write(draws, partial, out.suffix)
         audit_plan.record(store, draws)  # the plan takes its name only once the ledger knows the draw
-    told = describe(result.plan) | {"allocation": allocated(result.plan, result.parts)}
-    told |= {"draw": drawn_at.isoformat(), "again": False, "out": str(out), "expected": result.expected}
-    return told | {"low": result.low, "high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}
-
-
-def _again(store: Path, draw: str, out: Path) -> dict[str, Any]:
-    """Write an earlier draw again; returns what `show` shows."""
-    draws = audit_plan.recorded(store, draw)
-    with files.replacing(out) as partial:
-        audit_plan.write(draws, partial, out.suffix)
-    return describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
-
-
-def _nothing(result: Result, budget: int) -> str:
-    """Why nothing was drawn, and what to do."""
-    drew = f"drew 0 of {result.num_frame:,} decisions, though {result.expected:.0f} are expected"
-    if not result.num_before:
-        return f"{drew}: chance spared them all; draw with a larger --budget than {budget}"
-    before = f"{result.num_before:,} {'was' if result.num_before == 1 else 'were'} drawn before, and nothing is drawn twice"
-    return f"{drew}: {before}. `upheld audit-sample --again last --out FILE` writes the last draw again; a larger --budget draws more"
-
-
-NAMES = {"auto_remove": "removed", "review": "queued", "none": "passed"}
+    summary = describe(result.plan) | {"allocation": allocated(result.plan, result.parts)}
+    summary |= {"draw": drawn_at.isoformat(), "again": False, "out": str(out), "expected": result.expected}
+    return summary | {"low": result.low, "high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}
 
 
 def describe(plan: pd.DataFrame) -> dict[str, Any]:
@@ -200,33 +180,29 @@ def allocated(plan: pd.DataFrame, parts: Sequence[Part]) -> list[dict[str, Any]]
     return [{**part._asdict(), "drawn": int(new.get((part.category, part.zone), 0))} for part in parts]
 
 
-def show(told: Mapping[str, Any], console: Console) -> None:
+def show(summary: Mapping[str, Any], console: Console) -> None:
     """Print what the draw was, out of `describe` with draw, again and out; of a new one also allocation, expected, low, high, frame and
     drawn_before."""
-    if told["again"]:
-        zones = ", ".join(f"{num:,} {NAMES[zone]}" for zone, num in told["zones"].items() if num)
-        console.print(f"The draw of {told['draw']} again: {told['drawn']:,} posts ({zones}).", markup=False, soft_wrap=True)
+    if summary["again"]:
+        zones = ", ".join(f"{num:,} {NAMES[zone]}" for zone, num in summary["zones"].items() if num)
+        console.print(f"The draw of {summary['draw']} again: {summary['drawn']:,} posts ({zones}).", markup=False, soft_wrap=True)
     else:
-        _show_new(told, console)
-    queues = ", ".join(f"{visible(name)} {num}" for name, num in told["languages"].items())
+        before = f"; {summary['drawn_before']:,} were drawn before and are not drawn again" if summary["drawn_before"] else ""
+        expected = f"expected {summary['expected']:.0f}, 95 % range {summary['low']} to {summary['high']}"
+        console.print(f"Drew {summary['drawn']:,} of {summary['frame']:,} decisions ({expected}{before}).", markup=False, soft_wrap=True)
+        table = Table("category", "zone", *(Column(name, justify="right") for name in ("posts", "needs", "gets", "new")))
+        for part in summary["allocation"]:
+            needs = "-" if part["wanted"] is None else f"{part['wanted']:,}"
+            numbers = (f"{part['posts']:,}", needs, f"{part['labels']:.0f}", f"{part['drawn']:,}")
+            table.add_row(escape(visible(part["category"])), NAMES[part["zone"]], *numbers)
+        console.print(table)
+        console.print("posts: decisions in the zone; needs, gets: labels, earlier draws included; new: drawn now. What the labels buy:")
+        for part in summary["allocation"]:
+            line = Text(f"{visible(part['category'])}, {NAMES[part['zone']]}: {part['reason']}")
+            console.print(Padding(line, (0, 0, 0, 2), expand=False), highlight=False)
+    queues = ", ".join(f"{visible(name)} {num}" for name, num in summary["languages"].items())
     console.print(f"Reviewers needed by language: {queues}.", markup=False, soft_wrap=True)
-    console.print(f"Draw: {told['draw']}\nPlan: {told['out']}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _show_new(told: Mapping[str, Any], console: Console) -> None:
-    before = f"; {told['drawn_before']:,} were drawn before and are not drawn again" if told["drawn_before"] else ""
-    expected = f"expected {told['expected']:.0f}, 95 % range {told['low']} to {told['high']}"
-    console.print(f"Drew {told['drawn']:,} of {told['frame']:,} decisions ({expected}{before}).", markup=False, soft_wrap=True)
-    table = Table("category", "zone", *(Column(name, justify="right") for name in ("posts", "needs", "gets", "new")))
-    for part in told["allocation"]:
-        needs = "-" if part["wanted"] is None else f"{part['wanted']:,}"
-        numbers = (f"{part['posts']:,}", needs, f"{part['labels']:.0f}", f"{part['drawn']:,}")
-        table.add_row(escape(visible(part["category"])), NAMES[part["zone"]], *numbers)
-    console.print(table)
-    console.print("posts: decisions in the zone; needs, gets: labels, earlier draws included; new: drawn now. What the labels buy:")
-    for part in told["allocation"]:
-        line = Text(f"{visible(part['category'])}, {NAMES[part['zone']]}: {part['reason']}")
-        console.print(Padding(line, (0, 0, 0, 2), expand=False), highlight=False)
+    console.print(f"Draw: {summary['draw']}\nPlan: {summary['out']}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Divide an audit's budget: how many labels each zone of each category needs to settle its question, and how many it gets.
+"""Divide an audit's budget: how many labels each zone of each category needs to settle its question, how many it gets, and with which
+probability each row is drawn.
 
 The need is predicted from the scores, which are probabilities. No label enters, so that a draw can be repeated
 (docs/statistics.md, Audits).

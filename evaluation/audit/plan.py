@@ -67,7 +67,14 @@ def recorded(store: Path, draw: str) -> pa.Table:
     times = sorted(pc.unique(draws["drawn_at"]).to_pylist())
     if not times:
         raise BadUse(f"--again {draw}: no draw is recorded in {store}; draw with --decisions and --budget")
-    at = times[-1] if draw == LAST else _time_of(draws, draw)
+    if draw == LAST:
+        at = times[-1]
+    elif draw.startswith("a_"):
+        at = next(iter(draws.filter(pc.equal(draws["draw_id"], draw))["drawn_at"].to_pylist()), None)
+    else:
+        from upheld.common.command import parse_time  # Typer, which whoever only reads a plan does not need
+
+        at = parse_time(draw, "--again")
     if at not in times:
         known = ", ".join(f"{time.isoformat()}" for time in times[-3:])
         raise BadUse(f"--again {draw}: no such draw; expected `{LAST}`, a draw_id, or the time of a draw, the latest are {known}")
@@ -89,13 +96,3 @@ def times(store: Path) -> set[datetime]:
     from upheld.feature_store.ledger.ledger import Ledger
 
     return set(Ledger(store).read("audit_draws", ["drawn_at"])["drawn_at"].to_pylist())
-
-
-def _time_of(draws: pa.Table, draw: str) -> datetime | None:
-    """When a draw was made; None where there is none of that id."""
-    if draw.startswith("a_"):
-        found = draws.filter(pc.equal(draws["draw_id"], draw))["drawn_at"].to_pylist()
-        return found[0] if found else None
-    from upheld.common.command import parse_time  # Typer, which whoever only reads a plan does not need
-
-    return parse_time(draw, "--again")

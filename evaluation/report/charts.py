@@ -13,6 +13,13 @@ from upheld.evaluation.report.words import evidence, measured, whole
 
 LOGIT_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Okabe & Ito (2008), "Color Universal Design": told apart under every common kind of colour blindness.
+BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#1d2430"
+WIDTH, HEIGHT = 360, 288
+LEFT, RIGHT, TOP, BOTTOM = 50, 20, 46, 42  # above the plot: a line for the key, a line for the names of rules
+Point = tuple[float, float]
+Story = Mapping[str, Any]
+MAX_WEEKS = 27
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Axis:
     def place(self, value: float) -> float:
         """Where a value lies between the ends, in [0, 1]; values outside are drawn at the end."""
         value = min(max(value, self.low), self.high)
-        low, high, value = (_logit(v) if self.stretched else v for v in (self.low, self.high, value))
+        low, high, value = (math.log(v / (1 - v)) if self.stretched else v for v in (self.low, self.high, value))
         return (value - low) / (high - low)
 
 
@@ -51,17 +58,6 @@ def percent(share: float) -> str:
     """A share in [0, 1] as a percentage with the digits that matter near 0 and near 1."""
     digits = 1 if 0 < share < 0.00995 or 0.99005 < share < 1 else 0
     return f"{100 * share:.{digits}f}%"
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))
-
-
-# Okabe & Ito (2008), "Color Universal Design": told apart under every common kind of colour blindness.
-BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#1d2430"
-WIDTH, HEIGHT = 360, 288
-LEFT, RIGHT, TOP, BOTTOM = 50, 20, 46, 42  # above the plot: a line for the key, a line for the names of rules
-Point = tuple[float, float]
 
 
 class Plot:
@@ -198,10 +194,6 @@ def interval_bar(value: float | None, low: float | None, high: float | None, col
         '<svg viewBox="0 0 100 12" class="bar" aria-hidden="true"><line x1="4" x2="96" y1="6" y2="6" class="grid"/>'
         '<line x1="{:.1f}" x2="{:.1f}" y1="6" y2="6" stroke="{}" stroke-width="3"/><circle cx="{:.1f}" cy="6" r="3.5" fill="{}"/></svg>'
     ).format(x0, x1, colour, x, colour)
-
-
-Story = Mapping[str, Any]
-MAX_WEEKS = 27
 
 
 def reliability(category: Story) -> Markup:

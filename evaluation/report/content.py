@@ -1,7 +1,7 @@
 """What the report shows, as plain data: report.json is this, and the pages are drawn from it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,12 @@ SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", 
 SLICE = ("rows", "labelled", "base_rate", "roc_auc", "precision", "recall", "fpr", "fnr", "fpr_gap", "fnr_gap", "fpr_ratio", "fnr_ratio",
          "wrongful_removal_share", "wrongful_removal_gap", "ce2_debiased", "bpsn_auc", "bnsp_auc")  # fmt: skip
 CHANGES = ("roc_auc_change", "precision_change", "recall_change", "fpr_change")
+Story = Mapping[str, Any]
+NUM_STEPS = 32
+MAX_CURVE_POINTS = 120
+LOWEST, HIGHEST = 0.0005, 0.9995
+ROWS_PER_DOT, MIN_ROWS_OF_DOT = 25, 5  # labelled rows that a dot of the reliability curve stands for
+MIN_POSTS = 20  # of a language that may be named as the least covered
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,10 @@ class Evaluation:
 
 def build(of: Evaluation) -> dict[str, Any]:
     """Gather the report: JSON-ready content, in which numbers are numbers or null."""
-    lookup = _lookup(of.metrics)
+    rows = of.metrics.astype(object).where(of.metrics.notna(), None)
+    figures = ("value", "ci_low", "ci_high", "n", "n_eff", "verdict", "need_n", "reason")
+    # (category, language, group column, group value, metric) -> JSON-ready row
+    lookup = {tuple(row[:5]): dict(zip(figures, row[5:], strict=True)) for row in rows.itertuples(index=False, name=None)}
     of_each = (_category(name, lookup, of.metrics, of.thresholds, of.points[name]) for name in of.cube.categories)
     charts = chart_points(of.cube, of.limits.alpha)
     drawn = [{**category, "charts": some} for category, some in zip(of_each, charts, strict=True)]
@@ -112,15 +121,6 @@ def _category(
     }
 
 
-def _lookup(metrics: pd.DataFrame) -> dict[Any, dict[str, Any]]:
-    """(category, language, group column, group value, metric) -> JSON-ready row."""
-    rows = metrics.astype(object).where(metrics.notna(), None)
-    return {
-        tuple(row[:5]): dict(zip(("value", "ci_low", "ci_high", "n", "n_eff", "verdict", "need_n", "reason"), row[5:], strict=True))
-        for row in rows.itertuples(index=False, name=None)
-    }
-
-
 def _cell(
     lookup: Mapping[Any, Any], names: tuple[str, ...], category: str, language: str, column: str = ALL, value: str = ALL
 ) -> dict[str, Any]:
@@ -144,96 +144,64 @@ def _heat_map(lookup: Mapping[Any, Any], languages: Sequence[str], categories: S
     return rows
 
 
-Story = Mapping[str, Any]
-
-
 def changed(story: Story) -> list[str]:
     """What is different from what is in force: thresholds, and the champion's results on the same posts."""
     together: dict[str, list[str]] = {}
     for category in story["categories"]:
-        for line in (*_threshold_changes(category), *_model_changes(category)):
+        lines = []
+        for action, name in (("auto_remove", "automatic removal"), ("review", "review")):
+            certificate = (category["certificates"] or {}).get(action)
+            if certificate is None:
+                continue
+            old, new, outcome = certificate.get("incumbent"), certificate["threshold"], certificate["outcome"]
+            if old is None and new is not None:
+                lines.append(f"{name} starts at {new:.3f} ({outcome}).")
+            elif old is not None and new is None:
+                lines.append(f"{name} stops; it was at {old:.3f} ({outcome}).")
+            elif old is not None and abs(old - new) > 1e-9:
+                lines.append(f"{name} moves from {old:.3f} to {new:.3f} ({outcome}).")
+        row = category["metrics"].get("roc_auc_change")
+        if row is not None:
+            posts = f"on the same {row['n']:,} labelled posts"
+            if row["value"] is None:
+                lines.append(f"ranking cannot be compared with the champion's {posts} ({row['reason']}).")
+            else:
+                verdict, sure = "no different from", ", as far as can be told"
+                if row["ci_low"] > 0 or row["ci_high"] < 0:
+                    verdict, sure = "better than" if row["ci_low"] > 0 else "worse than", ""
+                figures = f"ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
+                lines.append(f"ranking {verdict} the champion's {posts}{sure}: {figures}.")
+        for line in lines:
             together.setdefault(line, []).append(name_of(category))
     lines = [capital(f"{listed(names)}: {line}") for line, names in together.items()]
     return lines or ["Nothing to compare with: there is no champion, and no thresholds were in force."]
 
 
-def _threshold_changes(category: Story) -> Iterator[str]:
-    for action, name in (("auto_remove", "automatic removal"), ("review", "review")):
-        told = (category["certificates"] or {}).get(action)
-        if told is None:
-            continue
-        old, new = told.get("incumbent"), told["threshold"]
-        if old is None and new is not None:
-            yield f"{name} starts at {new:.3f} ({told['outcome']})."
-        elif old is not None and new is None:
-            yield f"{name} stops; it was at {old:.3f} ({told['outcome']})."
-        elif old is not None and abs(old - new) > 1e-9:
-            yield f"{name} moves from {old:.3f} to {new:.3f} ({told['outcome']})."
-
-
-def _model_changes(category: Story) -> Iterator[str]:
-    row = category["metrics"].get("roc_auc_change")
-    if row is None:
-        return
-    posts = f"on the same {row['n']:,} labelled posts"
-    if row["value"] is None:
-        yield f"ranking cannot be compared with the champion's {posts} ({row['reason']})."
-        return
-    verdict = (
-        "better than the champion's"
-        if row["ci_low"] > 0
-        else "worse than the champion's"
-        if row["ci_high"] < 0
-        else "no different from the champion's"
-    )
-    sure = "" if verdict != "no different from the champion's" else ", as far as can be told"
-    yield f"ranking {verdict} {posts}{sure}: ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})."
-
-
-NUM_STEPS = 32
-MAX_CURVE_POINTS = 120
-LOWEST, HIGHEST = 0.0005, 0.9995
-ROWS_PER_DOT, MIN_ROWS_OF_DOT = 25, 5  # labelled rows that a dot of the reliability curve stands for
-
-
 def chart_points(cube: Cube, alpha: float) -> list[dict[str, Any]]:
-    """Per category: points of the reliability curve, of the precision-recall curve, and the histograms by label."""
-    labelled = dense(cube, ("category", "label", "bin"))[:, :2]
-    charts = []
-    for neg, pos in labelled:
-        num_groups = int(np.clip((pos + neg)[:, 0].sum() // ROWS_PER_DOT, 1, calibration_error.NUM_GROUPS))
-        curve = calibration_error.reliability(pos[None], neg[None], alpha, num_groups)
-        usable = curve.num[0] >= MIN_ROWS_OF_DOT
-        names = ("prob", "rate", "ci_low", "ci_high", "num")
-        reliability = {name: getattr(curve, name)[0][usable].tolist() for name in names}
-        weights = pos[:, 1], neg[:, 1]
-        charts.append({"reliability": reliability, "precision_recall": _curve(*weights), "histogram": _histogram(*weights)})
-    return charts
+    """Per category: points of the reliability curve, of the precision-recall curve, and the histograms by label.
 
-
-def _curve(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
-    """Recall and precision from the highest score down, at most MAX_CURVE_POINTS points."""
-    true, false = (np.cumsum(side[::-1]) for side in (pos, neg))
-    if true[-1] == 0:
-        return {"recall": [], "precision": []}
-    at = np.flatnonzero((pos + neg)[::-1] > 0)
-    at = at[np.unique(np.linspace(0, len(at) - 1, MAX_CURVE_POINTS).astype(int))]
-    return {"recall": (true[at] / true[-1]).tolist(), "precision": (true[at] / (true[at] + false[at])).tolist()}
-
-
-def _histogram(pos: np.ndarray[Any, Any], neg: np.ndarray[Any, Any]) -> dict[str, list[float]]:
-    """Share of each label's weight in NUM_STEPS steps of equal width on the logit scale."""
+    The precision-recall curve runs from the highest score down, in at most MAX_CURVE_POINTS points. The histograms hold the share of each
+    label's weight in NUM_STEPS steps of equal width on the logit scale.
+    """
     logits = np.linspace(np.log(LOWEST / (1 - LOWEST)), np.log(HIGHEST / (1 - HIGHEST)), NUM_STEPS + 1)
     ends = 1 / (1 + np.exp(-logits))
     step = np.clip(np.searchsorted(ends, centres(), side="right") - 1, 0, NUM_STEPS - 1)
-    shares = {}
-    for name, side in (("violation", pos), ("other", neg)):
-        total = side.sum()
-        shares[name] = (np.bincount(step, side, minlength=NUM_STEPS) / (total or 1.0)).tolist()
-    return {"edges": ends.tolist(), **shares}
-
-
-MIN_POSTS = 20  # of a language that may be named as the least covered
+    charts = []
+    for neg, pos in dense(cube, ("category", "label", "bin"))[:, :2]:
+        num_groups = int(np.clip((pos + neg)[:, 0].sum() // ROWS_PER_DOT, 1, calibration_error.NUM_GROUPS))
+        found = calibration_error.reliability(pos[None], neg[None], alpha, num_groups)
+        usable = found.num[0] >= MIN_ROWS_OF_DOT
+        reliability = {name: getattr(found, name)[0][usable].tolist() for name in ("prob", "rate", "ci_low", "ci_high", "num")}
+        weights = {"violation": pos[:, 1], "other": neg[:, 1]}
+        true, false = (np.cumsum(side[::-1]) for side in weights.values())
+        curve: dict[str, list[float]] = {"recall": [], "precision": []}
+        if true[-1] > 0:
+            at = np.flatnonzero((weights["violation"] + weights["other"])[::-1] > 0)
+            at = at[np.unique(np.linspace(0, len(at) - 1, MAX_CURVE_POINTS).astype(int))]
+            curve = {"recall": (true[at] / true[-1]).tolist(), "precision": (true[at] / (true[at] + false[at])).tolist()}
+        shares = {name: (np.bincount(step, side, minlength=NUM_STEPS) / (side.sum() or 1.0)).tolist() for name, side in weights.items()}
+        charts.append({"reliability": reliability, "precision_recall": curve, "histogram": {"edges": ends.tolist(), **shares}})
+    return charts
 
 
 def read_features(path: Path) -> dict[str, Any]:
@@ -251,7 +219,11 @@ def read_features(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        coverage = [row | {"least": _least(row, content["coverage"])} for row in content["coverage"] if row["language"] == ALL]
+        coverage = []
+        for pooled in (row for row in content["coverage"] if row["language"] == ALL):
+            rows = [row for row in content["coverage"] if row["feature"] == pooled["feature"] and row["language"] != ALL]
+            least = min((row for row in rows if row["posts"] >= MIN_POSTS), key=lambda row: (row["share"], row["language"]), default=None)
+            coverage.append(pooled | {"least": least if least is not None and least["share"] < pooled["share"] else None})
         latest = max((row["period"] for row in content["drift"]), default=None)
         drift = sorted(
             (row for row in content["drift"] if row["period"] == latest), key=lambda row: (row["language"] != ALL, row["language"])
@@ -259,10 +231,3 @@ def read_features(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadUse(f"{path}: not readable as features' coverage and drift ({error}); the stage snapshot writes it") from error
     return {"coverage": coverage, "drift": drift, "moved": [row["language"] for row in drift if row["verdict"] == "moved"]}
-
-
-def _least(pooled: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The language whose posts lack the feature most often, if one lacks it more often than the posts do together."""
-    others = [row for row in rows if row["feature"] == pooled["feature"] and row["language"] != ALL and row["posts"] >= MIN_POSTS]
-    least = min(others, key=lambda row: (row["share"], row["language"]), default=None)
-    return least if least is not None and least["share"] < pooled["share"] else None

@@ -13,7 +13,20 @@ def summary(logos: Logos) -> list[str]:
     """The section's first lines, from the detector's figures; of `logos.read`."""
     if logos["untrained"]:
         return [f"There is no logo detector: {logos['untrained']}."]
-    return [*_found(logos), *_alarms(logos), _standing(logos)]
+    recall, precision, alarms = (logos["figures"][name] for name in ("recall", "precision", "false_alarms_per_1000"))
+    lines = []
+    if _known(recall):
+        found = f"{part(recall['value'])} of the {count(recall['n'], 'mark')}"
+        lines.append(f"The detector finds {found} on photos held out ({_between(recall)}).")
+    else:
+        lines.append(f"We do not know how many marks it finds: {(recall or {}).get('reason') or 'no mark'} on photos held out.")
+    if _known(precision):
+        reported = count(precision["n"], "mark")
+        lines.append(f"Of the {reported} that it reports there, {part(precision['value'])} are right ({_between(precision)}).")
+    if _known(alarms):
+        seen = f"{alarms['ci_low']:,.0f} to {alarms['ci_high']:,.0f}; seen on {count(alarms['n'], 'such photo')}"
+        lines.append(f"On 1,000 photos without a logo it reports {alarms['value']:,.0f} ({seen}).")
+    return [*lines, _standing(logos)]
 
 
 def attention(logos: Logos | None) -> Iterator[tuple[str, str]]:
@@ -36,31 +49,13 @@ def beats_luck(brand: Mapping[str, Any]) -> bool:
 
 def picture(logos: Logos) -> str:
     """What the sheet shows, for who does not see it."""
-    told = []
+    kinds = []
     for kind, name in (("found", "mark found"), ("missed", "mark missed"), ("false alarm", "false alarm")):
         captions = [tile["caption"] for tile in logos["tiles"] if tile["kind"] == kind]
         if captions:
             noun = count(len(captions), name) if len(captions) == 1 or kind == "false alarm" else f"{len(captions)} marks {kind}"
-            told.append(f"{noun}: {', '.join(captions)}")
-    return f"{count(len(logos['tiles']), 'photo')} with a frame each. {'. '.join(told)}."
-
-
-def _found(logos: Logos) -> Iterator[str]:
-    recall, precision = logos["figures"]["recall"], logos["figures"]["precision"]
-    if _known(recall):
-        yield f"The detector finds {part(recall['value'])} of the {count(recall['n'], 'mark')} on photos held out ({_between(recall)})."
-    else:
-        yield f"We do not know how many marks it finds: {(recall or {}).get('reason') or 'no mark'} on photos held out."
-    if _known(precision):
-        reported = count(precision["n"], "mark")
-        yield f"Of the {reported} that it reports there, {part(precision['value'])} are right ({_between(precision)})."
-
-
-def _alarms(logos: Logos) -> Iterator[str]:
-    row = logos["figures"]["false_alarms_per_1000"]
-    if _known(row):
-        span = f"{row['ci_low']:,.0f} to {row['ci_high']:,.0f}"
-        yield f"On 1,000 photos without a logo it reports {row['value']:,.0f} ({span}; seen on {count(row['n'], 'such photo')})."
+            kinds.append(f"{noun}: {', '.join(captions)}")
+    return f"{count(len(logos['tiles']), 'photo')} with a frame each. {'. '.join(kinds)}."
 
 
 def _standing(logos: Logos) -> str:

@@ -40,13 +40,26 @@ def read(folder: Path) -> dict[str, Any]:
         BadUse: a file is missing or holds something else.
     """
     try:
-        told = json.loads((folder / "logo.json").read_text(encoding="utf-8"))
+        payload = json.loads((folder / "logo.json").read_text(encoding="utf-8"))
         names = ("untrained", "synthetic", "threshold", "certificate", "tiles")
-        test = told["counts"]["splits"]["test"]
-        cells = _cells(pd.read_parquet(folder / "metrics.parquet"))
-        brands = sorted(_brands(cells, told["one_shot"]), key=_least_found_first)
+        test = payload["counts"]["splits"]["test"]
+        table, figures = pd.read_parquet(folder / "metrics.parquet"), ["value", "ci_low", "ci_high", "n", "reason"]
+        rows = table[["group_column", "group_value", "metric", *figures]].astype(object).where(table.notna(), None)
+        cells = {tuple(row[:3]): dict(zip(figures, row[3:], strict=True)) for row in rows.itertuples(index=False, name=None)}
+        by_ap = [(brand, brand["metrics"]["ap_50"]["value"]) for brand in _brands(cells, payload["one_shot"])]
+        brands = [brand for brand, _ in sorted(by_ap, key=lambda pair: (pair[1] is None, pair[1] or 0.0, pair[0]["name"]))]
+        sheet = (folder / "sheet.jpg").read_bytes() if (folder / "sheet.jpg").exists() else None
+        if sheet is not None and not sheet.startswith(JPEG):
+            raise ValueError("sheet.jpg is no JPEG")
+        exposure = None
+        if (folder / "exposure.parquet").exists():
+            seen = pd.read_parquet(folder / "exposure.parquet")[COLUMNS]
+            keys = ["num_posts", "area_share_shown", "brand", "context_id", "week"]
+            order = seen.sort_values(keys, ascending=[False, False, True, True, False])
+            places = order.head(MAX_PLACES).astype(object).to_dict("records")
+            exposure = {"places": places, "num_places": len(seen), "num_brands": int(seen["brand"].nunique())}
         return {
-            **{name: told[name] for name in names},
+            **{name: payload[name] for name in names},
             "photos": test["photos"],
             "bare_photos": test["photos_without_logos"],
             "marks": test["boxes"],
@@ -54,18 +67,12 @@ def read(folder: Path) -> dict[str, Any]:
             "sizes": [{"name": name, "map_50": cells.get(("size", name, "map_50"))} for name in SIZES],
             "brands": brands,
             **_pairs(pd.read_parquet(folder / "confusion.parquet"), {brand["name"]: brand["marks"] for brand in brands}),
-            "sheet": _sheet(folder / "sheet.jpg"),
-            "exposure": _exposure(folder / "exposure.parquet"),
+            # inside a data URI, for a page that needs no network
+            "sheet": sheet and "data:image/jpeg;base64," + base64.b64encode(sheet).decode("ascii"),
+            "exposure": exposure,
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise BadUse(f"{folder}: cannot be read ({error!r}); expected what `upheld logo evaluate` writes; run it again") from error
-
-
-def _cells(table: pd.DataFrame) -> dict[tuple[str, str, str], Row]:
-    """(group column, group value, metric) -> JSON-ready row."""
-    names = ["value", "ci_low", "ci_high", "n", "reason"]
-    rows = table[["group_column", "group_value", "metric", *names]].astype(object).where(table.notna(), None)
-    return {tuple(row[:3]): dict(zip(names, row[3:], strict=True)) for row in rows.itertuples(index=False, name=None)}
 
 
 def _brands(cells: Mapping[tuple[str, str, str], Row], one_shot: list[str]) -> Iterator[Row]:
@@ -76,11 +83,6 @@ def _brands(cells: Mapping[tuple[str, str, str], Row], one_shot: list[str]) -> I
             yield {"name": brand, "one_shot": known, "marks": cells[column, brand, metric]["n"], "metrics": metrics}
 
 
-def _least_found_first(brand: Row) -> tuple[bool, float, str]:
-    value = brand["metrics"]["ap_50"]["value"]
-    return value is None, value or 0.0, brand["name"]
-
-
 def _pairs(confusion: pd.DataFrame, marks: Mapping[str, int]) -> dict[str, Any]:
     """Detections of a brand that is not there, the most frequent first."""
     rows = confusion.astype(object).where(confusion.notna(), None)
@@ -88,25 +90,3 @@ def _pairs(confusion: pd.DataFrame, marks: Mapping[str, int]) -> dict[str, Any]:
     wrong.sort(key=lambda row: (-row["count"], str(row["mark"]), row["said"]))
     shown = [row | {"marks": marks.get(row["mark"])} for row in wrong[:MAX_PAIRS]]
     return {"pairs": shown, "more_pairs": len(wrong) - len(shown)}
-
-
-def _sheet(path: Path) -> str | None:
-    """The pictures inside a data URI, for a page that needs no network."""
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    if not content.startswith(JPEG):
-        raise ValueError(f"{path.name} is no JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
-
-
-def _exposure(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    table = pd.read_parquet(path)[COLUMNS]
-    order = table.sort_values(["num_posts", "area_share_shown", "brand", "context_id", "week"], ascending=[False, False, True, True, False])
-    return {
-        "places": order.head(MAX_PLACES).astype(object).to_dict("records"),
-        "num_places": len(table),
-        "num_brands": int(table["brand"].nunique()),
-    }

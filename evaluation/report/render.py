@@ -1,4 +1,4 @@
-"""report.json to the pages that people read, one self-contained HTML file and Markdown for mail and chat, and the files of an evaluation."""
+"""report.json to the pages that people read, one self-contained HTML file and Markdown for mail and chat; the files of an evaluation."""
 
 import re
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ FORMATS = {
 VERDICT_WORDS = {"PASS": "✓ within", "WARN": "! stands out", "FAIL": "✕ too far", "INSUFFICIENT": "? not enough"}
 BEHAVIOUR_WORDS = {"PASS": "✓ meets", "FAIL": "✕ misses", "INSUFFICIENT": "? open"}
 STATUS_WORDS = {"pass": "✓ pass", "warn": "! warn", "fail": "✕ fail", "insufficient": "? not enough", "not_applicable": "– none"}
+FIRST_SCREEN = "first_screen.md"  # what a question about a version shows of its report
 
 
 def html(story: Mapping[str, Any]) -> str:
@@ -141,9 +142,6 @@ def _environment() -> Environment:
         "statuses": STATUS_WORDS,
     }
     return environment
-
-
-FIRST_SCREEN = "first_screen.md"  # what a question about a version shows of its report
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def headline(gate: Story) -> str:
 
 def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
-    items = [*_unfair(story), *_failed(story), *_automation(story), *_evidence(story), *behaviour(story), *_logos(story), *_remarks(story)]
+    logos = (item_of(level, text, "logos") for level, text in logo_sentences.attention(story.get("logos")))
+    items = [*_unfair(story), *_failed(story), *_unsettled(story), *behaviour(story), *logos, *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
 
 
@@ -111,45 +112,43 @@ def _gap(title: str, item: Story, rate: str, event: str, rows: list[Any]) -> str
     return f"{title}: {event} in {cases}, against {elsewhere} elsewhere{times} ({span}); {sure}."
 
 
-def _automation(story: Story) -> Iterator[Item]:
-    """Where thresholds are missing, and what they would take; one item for all categories in the same position."""
-    told = [(category, category["certificates"]) for category in story["categories"] if category["certificates"]]
-    for category, certificates in told:
+def _unsettled(story: Story) -> Iterator[Item]:
+    """Where thresholds are missing and what they would take, one item for all categories in the same position; then the languages that
+    cannot be compared with the others yet."""
+    certified = [(category, category["certificates"]) for category in story["categories"] if category["certificates"]]
+    for category, certificates in certified:
         if certificates["auto_remove"]["threshold"] is not None and category["languages_off"]:
             off = [name for name in category["languages_off"] if name in _present(category)]
             if off:
                 yield item_of(
                     LOOK, f"{name_of(category)}: automatic removal is off in {listed(off)}; such posts go to review.", "thresholds"
                 )
-    none = [
-        _need(category, certificates["auto_remove"]) for category, certificates in told if certificates["auto_remove"]["threshold"] is None
-    ]
+    none = [_need(category, of["auto_remove"]) for category, of in certified if of["auto_remove"]["threshold"] is None]
     if none:
-        targets = listed(sorted({percent(certificates["auto_remove"]["target"]) for _, certificates in told}))
+        targets = listed(sorted({percent(certificates["auto_remove"]["target"]) for _, certificates in certified}))
         why = f"because we cannot yet show that {targets} of removals would be right"
         yield item_of(NOTE, f"Automatic removal stays off for these, {why}: {'; '.join(none)}.", "thresholds")
-    thin = [
-        _need(category, certificates["review"]) for category, certificates in told if certificates["review"]["outcome"] == "insufficient"
-    ]
+    thin = [_need(category, of["review"]) for category, of in certified if of["review"]["outcome"] == "insufficient"]
     if thin:
         yield item_of(NOTE, f"We do not yet know how many violations review misses: {'; '.join(thin)}.", "thresholds")
+    apart = []
+    for category in story["categories"]:
+        there = _present(category)
+        names = [
+            language["name"]
+            for language in category["languages"]
+            if language["name"] in there
+            and any((language["metrics"].get(gap) or {}).get("verdict") == "INSUFFICIENT" for gap in ("fpr_gap", "fnr_gap"))
+        ]
+        if names and len(there) > 1:
+            apart.append(f"{name_of(category)} in {listed(names)}")
+    if apart:
+        yield item_of(NOTE, f"Too few labels to compare languages: {'; '.join(apart)}. The tables say how many it would take.", "languages")
 
 
 def _need(category: Story, certificate: Story) -> str:
     need = certificate.get("need_n")
     return name_of(category) + (f" (takes about {count(round(need), 'label')})" if need else "")
-
-
-def _evidence(story: Story) -> Iterator[Item]:
-    """Languages that cannot be compared with the others yet."""
-    thin = []
-    for category in story["categories"]:
-        there = _present(category)
-        names = [language["name"] for language in category["languages"] if language["name"] in there and _insufficient(language)]
-        if names and len(there) > 1:
-            thin.append(f"{name_of(category)} in {listed(names)}")
-    if thin:
-        yield item_of(NOTE, f"Too few labels to compare languages: {'; '.join(thin)}. The tables say how many it would take.", "languages")
 
 
 def behaviour(story: Story) -> Iterator[Item]:
@@ -162,10 +161,6 @@ def behaviour(story: Story) -> Iterator[Item]:
             text = f"Behaviour tests ({suite['suite']}): {suite['num_failed']} of {suite['num_slices']} functionalities and groups "
             text += agree(suite["num_failed"], "fails", "fail")
             yield item_of(LOOK, f"{text}, first of all {where} ({words(worst['metric'])}: {value}).", "behaviour")
-
-
-def _logos(story: Story) -> Iterator[Item]:
-    yield from (item_of(level, text, "logos") for level, text in logo_sentences.attention(story.get("logos")))
 
 
 def _present(category: Story) -> set[str]:
@@ -186,10 +181,6 @@ def _remarks(story: Story) -> Iterator[Item]:
     if left:
         rows = listed([f"{count(num, 'row')} of {name}" for name, num in left.items()])
         yield item_of(NOTE, f"Kept apart for other steps, and not used here: {rows}.", "data")
-
-
-def _insufficient(language: Story) -> list[Any]:
-    return [row for name, row in language["metrics"].items() if name in ("fpr_gap", "fnr_gap") and row and row["verdict"] == "INSUFFICIENT"]
 
 
 def item_of(level: str, text: str, where: str) -> Item:

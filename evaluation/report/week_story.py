@@ -32,11 +32,13 @@ def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     proposal = f"{count(len(moved), 'change')} proposed" if moved else "No change is proposed"
     told["num_changes"] = len(moved)
     told["word"], told["asked"], told["next"] = _banner(told, failed=story["decision"] == "hold")
-    items = [*story["attention"], *behaviour(told), *_drift(told), *_reviewers(told), *_appeals(told), *_recall(told), *_remarks(told)]
+    items = [*story["attention"], *behaviour(told), *_drift(told), *_reviewers(told)]
+    items += [item_of(NOTE, f"{spaced(row['category'])}: {_seen(row)}.", "appeals") for row in told["appeals"] if row["decided"]]
+    items += [*_recall(told), *_remarks(told)]
     return {
         **story,
         "headline": f"{told['word']}: {proposal}. {story['headline'].partition(': ')[2]}",
-        "changed": [*_models(told), *_thresholds(told)],
+        "changed": list(_changed(told)),
         "attention": sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"])),
         "frozen": told["frozen"],
         "behaviour": told["behaviour"],
@@ -65,38 +67,29 @@ def _banner(told: Story, *, failed: bool) -> tuple[str, Asked, str]:
     return word + (FAILED if failed else ""), asked, said
 
 
-def _moves(change: Story, action: str) -> bool:
-    old, new = change["now"][action], change["proposed"][action]
-    if old is None and change["outcome"][action] == "insufficient":
-        return False  # no post shows where review begins, and no evidence moves it
-    return (old is None) != (new is None) or (old is not None and abs(old - new) > 1e-9)
-
-
-def _models(told: Story) -> Iterator[str]:
-    """A switch of models, within the week or since the week before."""
-    if len(told["served"]) > 1:
-        names = [f"{column['model_version']} ({column['decisions']:,} decisions)" for column in told["served"]]
-        yield f"The model changed within the week: {', then '.join(names)}."
-    earlier = [entry["model_version"] for entry in told["history"] if entry["week"] < told["week"]]
-    if earlier and told["model_version"] not in earlier:
-        yield f"{told['model_version']} serves for the first time; before it {earlier[-1]} did. Its drift is counted from here."
-
-
 def _parts(change: Story) -> list[str]:
     """What is proposed for one category."""
-    parts = [
-        f"{ACTIONS[action]} {_at(change['now'][action])} → {_at(change['proposed'][action])} ({change['outcome'][action]})"
-        for action in ACTIONS
-        if _moves(change, action)
-    ]
+    parts = []
+    for action, name in ACTIONS.items():
+        old, new, outcome = (change[key][action] for key in ("now", "proposed", "outcome"))
+        if old is None and outcome == "insufficient":
+            continue  # no post shows where review begins, and no evidence moves it
+        if (old is None) != (new is None) or (old is not None and abs(old - new) > 1e-9):
+            parts.append(f"{name} {_at(old)} → {_at(new)} ({outcome})")
     if change["now"]["auto_remove"] is not None and change["proposed"]["auto_remove"] is not None:
         parts += [f"automatic removal off in {listed(change['stops_in'])}"] if change["stops_in"] else []
         parts += [f"automatic removal on in {listed(change['starts_in'])}"] if change["starts_in"] else []
     return parts
 
 
-def _thresholds(told: Story) -> Iterator[str]:
-    """Every proposed change with what it does to the week's posts; then what stays."""
+def _changed(told: Story) -> Iterator[str]:
+    """A switch of models, within the week or since the week before; every proposed change with its effect on the week; then what stays."""
+    if len(told["served"]) > 1:
+        names = [f"{column['model_version']} ({column['decisions']:,} decisions)" for column in told["served"]]
+        yield f"The model changed within the week: {', then '.join(names)}."
+    earlier = [entry["model_version"] for entry in told["history"] if entry["week"] < told["week"]]
+    if earlier and told["model_version"] not in earlier:
+        yield f"{told['model_version']} serves for the first time; before it {earlier[-1]} did. Its drift is counted from here."
     stays = []
     for change in told["changes"]:
         parts = _parts(change)
@@ -177,12 +170,6 @@ def compared(reviewers: Story) -> list[str]:
     return lines
 
 
-def _appeals(told: Story) -> Iterator[Item]:
-    for row in told["appeals"]:
-        if row["decided"]:
-            yield item_of(NOTE, f"{spaced(row['category'])}: {_seen(row)}.", "appeals")
-
-
 def appeal_gap(row: Story) -> str:
     """Why appeals and audit differ, for one category."""
     if row["audit"] is None:
@@ -213,16 +200,14 @@ def _recall(told: Story) -> Iterator[Item]:
                 f"from {row['threshold']:.3f} on, review and removal find at least {share(row['bound'])} of violations; that is certified."
             )
         else:
-            what = f"we cannot yet say how much review misses. {_missing_recall(row, target)}"
+            labels = count(row["n"], "label")
+            if abs(row["need_threshold"] - row["threshold"]) > 1e-9:
+                missing = f"The {labels} so far {agree(row['n'], 'contains', 'contain')} too many misses for the {target} target."
+            else:
+                there = agree(row["n"], "there is", "there are")
+                missing = f"So far {there} {labels}; the {target} target needs about {row['need_n']:,}."
+            what = f"we cannot yet say how much review misses. {missing}"
         yield item_of(NOTE, f"{category}: {what} {weeks}", "missing")
-
-
-def _missing_recall(row: Story, target: str) -> str:
-    """What the labels lack to certify recall in one category."""
-    if abs(row["need_threshold"] - row["threshold"]) > 1e-9:
-        return f"The {count(row['n'], 'label')} so far {agree(row['n'], 'contains', 'contain')} too many misses for the {target} target."
-    there = f"{agree(row['n'], 'there is', 'there are')} {count(row['n'], 'label')}"
-    return f"So far {there}; the {target} target needs about {row['need_n']:,}."
 
 
 def _remarks(told: Story) -> Iterator[Item]:
@@ -232,13 +217,8 @@ def _remarks(told: Story) -> Iterator[Item]:
         yield item_of(NOTE, f"{differ}: the thresholds changed within the week, or another rule decided.", "data")
     open_ = [row for row in told["missing"] if row["cost"] is not None]
     if open_:
-        cheap = open_[0]
+        cheap, num = open_[0], len(told["missing"])
         where = spaced(cheap["category"]) + ("" if cheap["language"] == "all" else f", {cheap['language']}")
-        num = len(told["missing"])
         still = f"{count(num, 'question')} {agree(num, 'is', 'are')} still open."
-        quickest = (
-            f"The quickest to settle needs {count(cheap['cost'], 'more label')}"
-            if num > 1
-            else f"It needs {count(cheap['cost'], 'more label')}"
-        )
+        quickest = f"{'The quickest to settle' if num > 1 else 'It'} needs {count(cheap['cost'], 'more label')}"
         yield item_of(NOTE, f"{still} {quickest}: {where}, {cheap['purpose']}.", "missing")

@@ -20,9 +20,9 @@ from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation.report.words import share
 from upheld.evaluation.simulation import rules
-from upheld.evaluation.simulation import worlds as simulation
 from upheld.evaluation.simulation.rules import RULES, Audits, Design
-from upheld.evaluation.simulation.worlds import World
+from upheld.evaluation.simulation.worlds import NUM_BINS, World
+from upheld.evaluation.simulation.worlds import world as make_world
 from upheld.evaluation.statistics import intervals
 from upheld.evaluation.statistics.intervals import Floats
 
@@ -36,6 +36,12 @@ WORLDS = {
 POSTS, BUDGET, WEEKS = 500_000, 1000, 4000  # 4000 weeks put the standard error of a rate of .1 at .005
 SEARCH_WEEKS = 500
 GOOD_SHARE = 0.90  # of what an all-knowing lead would automate: what acceptance test 4 asks of our rule in world A
+HEADINGS = ("world (violations)", "rule", "wrong weeks", "abstains", "removes, of the ideal", "wrongful removals a week")
+NOTE = (
+    "A week is wrong where the threshold's true precision misses the target. The ideal removes the largest volume that truly meets it. "
+    "Within a zone these audits are drawn flat, which is kind to *kish*: where errors gather in posts that are seldom drawn, it exceeds "
+    "its stated error, and *ours* does not."
+)
 
 
 def run(
@@ -71,8 +77,31 @@ def run(
             f"--budget {budget}: {posts_per_week} posts at audit_sample.min_inclusion_prob {settings.audit_sample.min_inclusion_prob} need "
             f"{least} labels; raise the budget, or lower the key with --set"
         )
-    truths = {name: _world(name, prevalence, posts_per_week) for name in dict.fromkeys(worlds)}
-    told = {
+    truths = {}
+    for name in dict.fromkeys(worlds):
+        try:
+            truths[name] = make_world(name, prevalence, posts_per_week)
+        except ValueError as error:
+            raise BadUse(f"--world {name}: {error}") from error
+    section, simulated = settings.thresholds, []
+    for name, truth in truths.items():
+        design = rules.design(truth, settings)
+        audits = rules.audit(truth, design, settings, budget, num_weeks, settings.seed)
+        oracle = truth.oracle_bin(section.precision_target)
+        volume = float(truth.volume_above[oracle]) if oracle < NUM_BINS else None
+        certify = _needed(truth, design, settings, lambda shares: float((shares > 0).mean()) >= section.power)
+        automate = None if volume is None else _needed(truth, design, settings, lambda shares: float(shares.mean()) >= GOOD_SHARE)
+        simulated.append(
+            {
+                "world": name,
+                "about": WORLDS[name],
+                "prevalence": float(truth.violating.sum()),
+                "oracle_removals_per_week": volume,
+                "outcomes": [{"rule": rule, **_outcome(rule, truth, audits, volume, settings)} for rule in RULES],
+                "need_budget": {"to_certify": certify, "to_automate": automate},
+            }
+        )
+    results = {
         "synthetic": True,
         "seed": settings.seed,
         "posts_per_week": posts_per_week,
@@ -82,36 +111,11 @@ def run(
         "target": settings.thresholds.precision_target,
         "delta": settings.thresholds.delta,
         "rules": RULES,
-        "worlds": [_simulate(name, truth, settings, budget, num_weeks) for name, truth in truths.items()],
+        "worlds": simulated,
     }
-    files.write_text(out / "simulation.md", markdown(told))
-    files.write_json(out / "simulation.json", told)
-    return told
-
-
-def _world(name: str, prevalence: float | None, posts_per_week: int) -> World:
-    try:
-        return simulation.world(name, prevalence, posts_per_week)
-    except ValueError as error:
-        raise BadUse(f"--world {name}: {error}") from error
-
-
-def _simulate(name: str, truth: World, settings: params.Params, budget: int, num_weeks: int) -> dict[str, Any]:
-    section, design = settings.thresholds, rules.design(truth, settings)
-    audits = rules.audit(truth, design, settings, budget, num_weeks, settings.seed)
-    oracle = truth.oracle_bin(section.precision_target)
-    volume = float(truth.volume_above[oracle]) if oracle < simulation.NUM_BINS else None
-    return {
-        "world": name,
-        "about": WORLDS[name],
-        "prevalence": float(truth.violating.sum()),
-        "oracle_removals_per_week": volume,
-        "outcomes": [{"rule": rule, **_outcome(rule, truth, audits, volume, settings)} for rule in RULES],
-        "need_budget": {
-            "to_certify": _needed(truth, design, settings, lambda shares: float((shares > 0).mean()) >= section.power),
-            "to_automate": None if volume is None else _needed(truth, design, settings, lambda shares: float(shares.mean()) >= GOOD_SHARE),
-        },
-    }
+    files.write_text(out / "simulation.md", markdown(results))
+    files.write_json(out / "simulation.json", results)
+    return results
 
 
 def _outcome(rule: str, truth: World, audits: Audits, oracle: float | None, settings: params.Params) -> dict[str, Any]:
@@ -172,29 +176,21 @@ def main(
     own = [f"thresholds.{name}={value}" for name, value in given.items() if value is not None]
     settings = params.load(asked.file, [*asked.overrides, *own], store)
     with console().status("Simulating"):
-        told = run(settings, out, worlds=world, posts_per_week=posts_per_week, prevalence=prevalence, budget=budget, num_weeks=weeks)
-    return Output(told, lambda: _show(told, out))
+        results = run(settings, out, worlds=world, posts_per_week=posts_per_week, prevalence=prevalence, budget=budget, num_weeks=weeks)
+    return Output(results, lambda: _show(results, out))
 
 
-def _show(told: dict[str, Any], out: Path) -> None:
+def _show(results: dict[str, Any], out: Path) -> None:
     page = console(stderr=False, soft_wrap=True)
-    table = Table(*HEADINGS, title=title(told), title_justify="left")
-    for row in rows(told):
+    table = Table(*HEADINGS, title=title(results), title_justify="left")
+    for row in rows(results):
         table.add_row(*row)
     page.print(table)
-    page.print("\n".join(needs(told)), highlight=False)
+    page.print("\n".join(needs(results)), highlight=False)
     console().print(f"Wrote {out}/simulation.json and {out}/simulation.md", soft_wrap=True)
 
 
-HEADINGS = ("world (violations)", "rule", "wrong weeks", "abstains", "removes, of the ideal", "wrongful removals a week")
-NOTE = (
-    "A week is wrong where the threshold's true precision misses the target. The ideal removes the largest volume that truly meets it. "
-    "Within a zone these audits are drawn flat, which is kind to *kish*: where errors gather in posts that are seldom drawn, it exceeds "
-    "its stated error, and *ours* does not."
-)
-
-
-def rows(told: Mapping[str, Any]) -> list[list[str]]:
+def rows(results: Mapping[str, Any]) -> list[list[str]]:
     """One row a world and rule, in the order of `HEADINGS`."""
     return [
         [
@@ -205,21 +201,21 @@ def rows(told: Mapping[str, Any]) -> list[list[str]]:
             "–" if outcome["automated_of_oracle"] is None else share(outcome["automated_of_oracle"]),
             f"{outcome['wrongful_removals_per_week']:,.0f}",
         ]
-        for world in told["worlds"]
+        for world in results["worlds"]
         for outcome in world["outcomes"]
     ]
 
 
-def needs(told: Mapping[str, Any]) -> list[str]:
+def needs(results: Mapping[str, Any]) -> list[str]:
     """What budget our rule needs, a sentence a world."""
     lines = []
-    for world in told["worlds"]:
+    for world in results["worlds"]:
         if world["oracle_removals_per_week"] is None:
             lines.append(f"World {world['world']}, {world['about']}: no threshold truly meets the target, so there is nothing to certify.")
             continue
         certify, automate = (_budget(world["need_budget"][kind]) for kind in ("to_certify", "to_automate"))
         lines.append(f"World {world['world']}, {world['about']}: to certify a threshold in most weeks {certify}; "
-                     f"to remove {share(told['good_share'])} of the ideal {automate}.")  # fmt: skip
+                     f"to remove {share(results['good_share'])} of the ideal {automate}.")  # fmt: skip
     return lines
 
 
@@ -227,28 +223,28 @@ def _budget(number: int | None) -> str:
     return "not even a label for every post suffices" if number is None else f"{number:,} labels a week"
 
 
-def title(told: Mapping[str, Any]) -> str:
+def title(results: Mapping[str, Any]) -> str:
     """What was simulated, in one line."""
     return (
-        f"Simulated, no real data: {told['weeks']:,} weeks of {told['posts_per_week']:,} posts, {told['budget']:,} labels a week, "
-        f"precision target {share(told['target'])}, error {share(told['delta'])}"
+        f"Simulated, no real data: {results['weeks']:,} weeks of {results['posts_per_week']:,} posts, {results['budget']:,} labels a week, "
+        f"precision target {share(results['target'])}, error {share(results['delta'])}"
     )
 
 
-def markdown(told: Mapping[str, Any]) -> str:
+def markdown(results: Mapping[str, Any]) -> str:
     """simulation.md."""
-    table = [HEADINGS, ["---"] * len(HEADINGS), *rows(told)]
-    rules = [f"- *{name}*: {about}." for name, about in told["rules"].items()]
+    table = [HEADINGS, ["---"] * len(HEADINGS), *rows(results)]
+    rules = [f"- *{name}*: {about}." for name, about in results["rules"].items()]
     lines = [
         "# How often each rule would have been wrong",
         "",
-        f"{title(told)}.",
+        f"{title(results)}.",
         "",
         *("| " + " | ".join(row) + " |" for row in table),
         "",
     ]
     return "\n".join(
-        [*lines, "## Budget that our rule needs", "", *(f"- {line}" for line in needs(told)), "", "## Rules", "", *rules, "", NOTE, ""]
+        [*lines, "## Budget that our rule needs", "", *(f"- {line}" for line in needs(results)), "", "## Rules", "", *rules, "", NOTE, ""]
     )
 
 

@@ -79,18 +79,9 @@ def world(name: str, prevalence: float | None = None, posts_a_week: float = POST
         base = world("A", share, posts_a_week)
         top = (1 - share) * _mixture([(1.0, 400, 1.2)])
         return World(base.violating, (1 - _TOP_SHARE) * base.benign + _TOP_SHARE * top, posts_a_week)
-    if name == "E":
-        return _flat_world(share, posts_a_week)
-    raise ValueError(f"there is no world {name!r}; known: A, B, C, D, E")
-
-
-def _mixture(parts: Mixture) -> Floats:
-    edges = np.linspace(0, 1, NUM_BINS + 1)
-    return np.asarray(sum(weight * np.diff(beta.cdf(edges, a, b)) for weight, a, b in parts), np.float64)
-
-
-def _flat_world(share: float, posts_a_week: float) -> World:
-    """Make world E, whose true precision is flat around the target: there, rules that look at the point estimate go wrong most."""
+    if name != "E":
+        raise ValueError(f"there is no world {name!r}; known: A, B, C, D, E")
+    # Its true precision is flat around the target: there, rules that look at the point estimate go wrong most.
     score = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
     rate = np.select([score > 0.9, score > 0.6], [0.955, 0.942], np.maximum(score**2, LEAST_RATE))
     violating = share * _mixture([(0.6, 6, 1), (0.4, 1.6, 2.2)])
@@ -99,6 +90,11 @@ def _flat_world(share: float, posts_a_week: float) -> World:
     if rest < 0:
         raise ValueError(f"world E has no room for a prevalence of {share}: its precision needs more harmless posts than there are")
     return World(violating, benign + rest * _mixture([(1.0, 0.5, 60)]), posts_a_week)
+
+
+def _mixture(parts: Mixture) -> Floats:
+    edges = np.linspace(0, 1, NUM_BINS + 1)
+    return np.asarray(sum(weight * np.diff(beta.cdf(edges, a, b)) for weight, a, b in parts), np.float64)
 
 
 class Course(NamedTuple):

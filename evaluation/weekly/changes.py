@@ -1,6 +1,6 @@
 """What the proposed thresholds would change in a week's work, and which evidence is missing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,15 @@ PURPOSES = {
 
 def volumes(cube: Cube, points: Mapping[str, OperatingPoint]) -> dict[str, dict[str, int]]:
     """Posts of the week by what the thresholds do with them: category -> {none, review, auto_remove}."""
-    told = {}
+    counts = {}
     for category in cube.categories:
         point = points[category]
         by_language = cut(one_category(cube, category), [point.cuts], ("language",))[..., Moment.N]
         off = np.array([name in point.languages_off for name in cube.languages])
         none, review, removed = by_language.sum(axis=0)
         withheld = by_language[off, 2].sum()
-        told[category] = {"none": int(none), "review": int(review + withheld), "auto_remove": int(removed - withheld)}
-    return told
+        counts[category] = {"none": int(none), "review": int(review + withheld), "auto_remove": int(removed - withheld)}
+    return counts
 
 
 def compare(cube: Cube, now: Mapping[str, OperatingPoint], proposed: Mapping[str, OperatingPoint], decided: Thresholds) -> list[Any]:
@@ -41,9 +41,9 @@ def compare(cube: Cube, now: Mapping[str, OperatingPoint], proposed: Mapping[str
     return [
         {
             "category": category,
-            "now": {action: told.incumbent for action, told in certificates[category].items()},
-            "proposed": {action: told.threshold for action, told in certificates[category].items()},
-            "outcome": {action: told.outcome for action, told in certificates[category].items()},
+            "now": {action: one.incumbent for action, one in certificates[category].items()},
+            "proposed": {action: one.threshold for action, one in certificates[category].items()},
+            "outcome": {action: one.outcome for action, one in certificates[category].items()},
             "stops_in": sorted(_removing(cube, now[category]) - _removing(cube, proposed[category])),
             "starts_in": sorted(_removing(cube, proposed[category]) - _removing(cube, now[category])),
             "volume_now": before[category],
@@ -70,35 +70,26 @@ def missing_evidence(decided: Thresholds, table: pd.DataFrame, corrected: list[d
     Returns:
         [{category, language, purpose, have, need, cost}]; need and cost are None where no number of labels would do.
     """
-    rows = [*_thresholds(decided), *_languages(table), *_gold(corrected, section)]
-    return sorted(rows, key=lambda row: (row["cost"] is None, row["cost"] or 0))
-
-
-def _thresholds(decided: Thresholds) -> Iterator[dict[str, Any]]:
+    rows = []
     for name, category in decided.categories.items():
-        for action, told in (("auto_remove", category.auto_remove), ("review", category.review)):
-            if told.outcome != "certified" and (told.need_n is not None or told.path):
-                num = told.n or 0
-                elsewhere = told.need_n is not None and told.need_n <= num  # the certificate says for which threshold
+        for action, certificate in (("auto_remove", category.auto_remove), ("review", category.review)):
+            if certificate.outcome != "certified" and (certificate.need_n is not None or certificate.path):
+                num = certificate.n or 0
+                elsewhere = certificate.need_n is not None and certificate.need_n <= num  # the certificate says for which threshold
                 purpose = PURPOSES[action] + (" at another threshold" if elsewhere else "")
-                yield _row(name, "all", purpose, 0 if elsewhere else num, told.need_n)
-
-
-def _languages(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+                rows.append(_row(name, "all", purpose, 0 if elsewhere else num, certificate.need_n))
     there = set(table[(table.metric == "rows") & (table.value > 0)][["category", "language"]].itertuples(index=False, name=None))
     open_ = table[(table.verdict == "INSUFFICIENT") & table.metric.isin(list(PURPOSES)) & (table.group_column == "all")]
     for row in open_.itertuples():
-        if (row.category, row.language) not in there:
-            continue  # labels of posts that do not exist cannot be bought
-        need = None if pd.isna(row.need_n) else int(row.need_n)  # type: ignore[arg-type]
-        yield _row(str(row.category), str(row.language), PURPOSES[str(row.metric)], int(row.n), need)  # type: ignore[arg-type]
-
-
-def _gold(corrected: list[dict[str, Any]], section: Reviewers) -> Iterator[dict[str, Any]]:
-    for told in corrected:
+        if (row.category, row.language) in there:  # labels of posts that do not exist cannot be bought
+            need = None if pd.isna(row.need_n) else int(row.need_n)  # type: ignore[arg-type]
+            rows.append(_row(str(row.category), str(row.language), PURPOSES[str(row.metric)], int(row.n), need))  # type: ignore[arg-type]
+    for precision in corrected:
         for kind, name in (("gold_violations", "violations"), ("gold_others", "harmless items")):
-            if told[kind] < section.min_gold and told["refused"] and "no audited" not in told["refused"]:
-                yield _row(told["category"], "all", f"adjudicated {name}, to correct for reviewers' errors", told[kind], section.min_gold)
+            if precision[kind] < section.min_gold and precision["refused"] and "no audited" not in precision["refused"]:
+                purpose = f"adjudicated {name}, to correct for reviewers' errors"
+                rows.append(_row(precision["category"], "all", purpose, precision[kind], section.min_gold))
+    return sorted(rows, key=lambda row: (row["cost"] is None, row["cost"] or 0))
 
 
 def _row(category: str, language: str, purpose: str, have: int, need: int | None) -> dict[str, Any]:

@@ -66,16 +66,28 @@ def run(
         model version -> what was written for it.
 
     Raises:
-        BadUse: no decision of that week, or an input breaks its contract.
+        BadUse: no decision of that week, an input breaks its contract, or the thresholds belong to a model that did not serve.
     """
     gold = week_gold.read(inputs.gold)
     tables = inputs.source.read(week, also=frozenset(gold.post_id))
     before = drift.load(inputs.state, week)
     rows = scores.build(tables, week, as_of)
-    ruled = _ruled(inputs.thresholds, week, model.in_order(tables.decisions))
+    # Each model with the thresholds given for it: a threshold never passes to another model's score scale.
+    given, names = None if inputs.thresholds is None else Thresholds.read(inputs.thresholds), model.in_order(tables.decisions)
+    owner = given and (given.model_version or names[-1])
+    if owner is not None and owner not in names:
+        raise BadUse(f"{inputs.thresholds}: belongs to {owner!r}, which did not serve in {week}; {', '.join(names)} did")
     served = [
-        model.serve(settings, week, name, rows[rows.model_version == name], out / model.folder_name(name), given, groups)
-        for name, given in ruled.items()
+        model.serve(
+            settings,
+            week,
+            name,
+            rows[rows.model_version == name],
+            out / model.folder_name(name),
+            given if name == owner else None,
+            groups,
+        )
+        for name in names
     ]
     entries = [drift.advance(before, week, one.model, one.cubes[None], one.now, one.metrics, settings) for one in served]
 
@@ -99,31 +111,14 @@ def run(
         thresholds_from="the decisions' own actions" if inputs.thresholds is None else inputs.thresholds.name,
         champion=inputs.champion,
     )
-    return _write(shared, entries, out)
-
-
-def _write(week: Week, entries: Sequence[drift.Entry], out: Path) -> dict[str, Result]:
     results = {}
-    for one, entry in zip(week.served, entries, strict=True):
+    for one, entry in zip(served, entries, strict=True):
         folder = out / model.folder_name(one.model)
-        results[one.model] = report.build(week, one, entry)
+        results[one.model] = report.build(shared, one, entry)
         one.proposed.write(folder / "thresholds.json")
         write(folder, results[one.model])
-    report.write_together(out, week.name, results, week.history)
+    report.write_together(out, week, results, shared.history)
     return results
-
-
-def _ruled(path: Path | None, week: str, names: Sequence[str]) -> dict[str, Thresholds | None]:
-    """Each model with the thresholds given for it: a threshold never passes to another model's score scale.
-
-    Raises:
-        BadUse: they belong to a model that did not serve.
-    """
-    given = None if path is None else Thresholds.read(path)
-    owner = given and (given.model_version or names[-1])
-    if owner is not None and owner not in names:
-        raise BadUse(f"{path}: belongs to {owner!r}, which did not serve in {week}; {', '.join(names)} did")
-    return {name: given if name == owner else None for name in names}
 
 
 @command("weekly")

@@ -79,7 +79,15 @@ def advance(
     if last is not None and last["basis"] != basis:
         raise BadUse("--state: was made with other params.drift or another precision target; leave it out to begin anew")
     known = {} if last is None else {(cell["category"], cell["language"]): cell for cell in last["cells"]}
-    fresh = {key: values for category in cube.categories for key, values in _week(one_category(cube, category), points[category]).items()}
+    # Of each category and language: (wrong and all labelled removals), and labelled violations and others per score bin.
+    fresh: dict[tuple[str, str], tuple[Floats, Floats, Floats]] = {}
+    for category in cube.categories:
+        own, point = one_category(cube, category), points[category]
+        removed = cut(own, [point.cuts], ("language", "label"))[:, :, REMOVED, Moment.N]
+        bins = dense(own, ("language", "label", "bin"))[..., Moment.N]
+        for place, language in enumerate(own.languages):
+            wrong, right = (0.0, 0.0) if language in point.languages_off else removed[place, [OTHER, VIOLATION]]
+            fresh[category, language] = (np.array([wrong, wrong + right]), bins[place, VIOLATION], bins[place, OTHER])
     cells = []
     for key in sorted({*known, *(key for key, (_, found, other) in fresh.items() if (found + other).sum() or key in known)}):
         cells.append(_carry(key, known.get(key), fresh.get(key), null_rate, settings.drift))
@@ -111,17 +119,6 @@ def alarms(entry: Entry, before: Sequence[Entry], section: Drift) -> dict[str, A
             share = float(drift.statistic(cell[kind])) / level
             rows.append({"category": key[0], "language": key[1], "kind": kind, "share": share, "alarm": share >= 1, **summed})
     return {"level": level, "since": past[0]["week"], "cells": sorted(rows, key=lambda row: -row["share"])}
-
-
-def _week(cube: Cube, point: OperatingPoint) -> dict[tuple[str, str], tuple[Floats, Floats, Floats]]:
-    """Of each language: (wrong and all labelled removals), and labelled violations and others per score bin."""
-    removed = cut(cube, [point.cuts], ("language", "label"))[:, :, REMOVED, Moment.N]
-    bins = dense(cube, ("language", "label", "bin"))[..., Moment.N]
-    cells = {}
-    for place, language in enumerate(cube.languages):
-        wrong, right = (0.0, 0.0) if language in point.languages_off else removed[place, [OTHER, VIOLATION]]
-        cells[cube.categories[0], language] = (np.array([wrong, wrong + right]), bins[place, VIOLATION], bins[place, OTHER])
-    return cells
 
 
 def _carry(

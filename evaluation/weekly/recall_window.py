@@ -15,7 +15,6 @@ import pyarrow as pa
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds as Section
 from upheld.evaluation.cube import build, cube
-from upheld.evaluation.cube.cube import Cube
 from upheld.evaluation.thresholds import review as review_decision
 from upheld.evaluation.thresholds.tails import tails
 from upheld.evaluation.weekly import drift
@@ -77,8 +76,18 @@ def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRo
         `one` with another "review" for each category, which names its `weeks` and why there are no more (`window_reason`).
     """
     windows = {category: choose(category, entry, before, settings) for category in one.cubes[None].categories}
-    wanted = {week for window in windows.values() for week in window.weeks} - {entry["week"]}
-    cubes = {entry["week"]: one.cubes[None], **_earlier(sorted(wanted, reverse=True), one, read_rows, settings)}
+    earlier = {week for window in windows.values() for week in window.weeks} - {entry["week"]}
+    cubes, seen = {entry["week"]: one.cubes[None]}, _labelled(one.rows)
+    for week in sorted(earlier, reverse=True):  # a label counts once, in the latest week that its post was scored in
+        rows = read_rows(week)
+        rows = rows[rows.model_version == one.model]
+        if rows.empty:
+            continue
+        again = pd.MultiIndex.from_frame(rows[KEY]).isin(seen)
+        rows = rows.assign(label=rows.label.where(~again))
+        seen = seen.union(_labelled(rows))
+        table = pa.Table.from_pandas(rows[COUNTED], preserve_index=False)
+        cubes[week] = build.build(table, frame_min_inclusion_prob=settings.thresholds.frame_min_inclusion_prob)
     categories = {}
     for category, window in windows.items():
         there = [week for week in window.weeks if week in cubes and category in cubes[week].categories]
@@ -92,32 +101,16 @@ def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRo
 
 def describe(proposed: Thresholds, section: Section) -> list[dict[str, Any]]:
     """What the report says of recall: per category the weeks, the bound, the target, and the labels that are missing."""
-    told = []
+    described = []
     for name, category in proposed.categories.items():
         names = ("weeks", "window_reason", "threshold", "outcome", "bound", "target", "n", "need_n", "need_threshold", "reason")
-        told.append({"category": name, "full": section.recall_window_weeks, **{key: getattr(category.review, key) for key in names}})
-    return told
+        described.append({"category": name, "full": section.recall_window_weeks, **{key: getattr(category.review, key) for key in names}})
+    return described
 
 
 def _alarmed(category: str, entry: Entry, settings: params.Params) -> bool:
     cells = drift.alarms(entry, [], settings.drift)["cells"]
     return any(cell["alarm"] for cell in cells if cell["category"] == category)
-
-
-def _earlier(weeks: Sequence[str], one: Served, read_rows: ReadRows, settings: params.Params) -> dict[str, Cube]:
-    """A cube of each earlier week, latest first; a label counts once, in the latest week that its post was scored in."""
-    seen, cubes = _labelled(one.rows), {}
-    for week in weeks:
-        rows = read_rows(week)
-        rows = rows[rows.model_version == one.model]
-        if rows.empty:
-            continue
-        again = pd.MultiIndex.from_frame(rows[KEY]).isin(seen)
-        rows = rows.assign(label=rows.label.where(~again))
-        seen = seen.union(_labelled(rows))
-        table = pa.Table.from_pandas(rows[COUNTED], preserve_index=False)
-        cubes[week] = build.build(table, frame_min_inclusion_prob=settings.thresholds.frame_min_inclusion_prob)
-    return cubes
 
 
 def _labelled(rows: pd.DataFrame) -> pd.MultiIndex:

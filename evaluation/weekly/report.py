@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +20,8 @@ from upheld.evaluation.weekly import changes, drift, model, people, recall_windo
 from upheld.evaluation.weekly.model import Served
 from upheld.evaluation.weekly.source import Tables
 from upheld.feature_store.contracts.inputs import Event
+
+SUMMARY_FILE = "weekly.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,31 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         has_champion=False,
     )
     story = content.build(evaluation)
-    return Result(one.metrics, decision, week_story.extend(story, _told(week, one, entry)))
+    settings, cube = week.settings, one.cubes[None]
+    wrongful = {name: drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
+    corrected = people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
+    proposed = measures.operating_points(cube, one.proposed, settings)
+    known = week.tables.outcomes.reviewed_at[week.tables.outcomes.reviewed_at <= week.as_of]
+    added = {
+        "week": week.name,
+        "model_version": one.model,
+        "production": {"known": week.champion is not None, "model_version": week.champion or None},
+        "labels_until": None if known.empty else str(known.max().isoformat()),
+        "served": [model.column(other) for other in week.served],
+        "changes": changes.compare(cube, one.now, proposed, one.proposed),
+        "recall": recall_window.describe(one.proposed, settings.thresholds),
+        "drift": drift.alarms(entry, [past for past in week.history if past["week"] < week.name], settings.drift),
+        "history": [{name: past[name] for name in ("week", "model_version", "metrics")} for past in week.history],
+        "appeals": people.describe_appeals(week.tables, one.rows, wrongful, week.as_of),
+        "reviewers": people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
+        "missing": changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
+        "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
+        "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
+        "behaviour": [] if week.behaviour is None else behaviour.load(behaviour.folder_of(week.behaviour, one.model)),
+        "otherwise_decided": scores.num_otherwise(one.rows, one.now),
+        "thresholds_from": week.thresholds_from,
+    }
+    return Result(one.metrics, decision, week_story.extend(story, added))
 
 
 def write_together(out: Path, week: str, results: Mapping[str, Result], entries: Sequence[drift.Entry]) -> None:
@@ -93,42 +119,6 @@ def write_together(out: Path, week: str, results: Mapping[str, Result], entries:
         for name, result in results.items()
     ]
     WeeklySummary(week=week, models=models).write(out)  # last: where it is, everything is
-
-
-def _told(week: Week, one: Served, entry: drift.Entry) -> dict[str, Any]:
-    """What the week adds to an evaluation's report."""
-    settings, cube = week.settings, one.cubes[None]
-    wrongful = {name: drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
-    corrected = people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
-    proposed = measures.operating_points(cube, one.proposed, settings)
-    return {
-        "week": week.name,
-        "model_version": one.model,
-        "production": {"known": week.champion is not None, "model_version": week.champion or None},
-        "labels_until": _until(week.tables, week.as_of),
-        "served": [model.column(other) for other in week.served],
-        "changes": changes.compare(cube, one.now, proposed, one.proposed),
-        "recall": recall_window.describe(one.proposed, settings.thresholds),
-        "drift": drift.alarms(entry, [past for past in week.history if past["week"] < week.name], settings.drift),
-        "history": [{name: past[name] for name in ("week", "model_version", "metrics")} for past in week.history],
-        "appeals": people.describe_appeals(week.tables, one.rows, wrongful, week.as_of),
-        "reviewers": people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
-        "missing": changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
-        "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
-        "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
-        "behaviour": [] if week.behaviour is None else behaviour.load(behaviour.folder_of(week.behaviour, one.model)),
-        "otherwise_decided": scores.num_otherwise(one.rows, one.now),
-        "thresholds_from": week.thresholds_from,
-    }
-
-
-def _until(tables: Tables, as_of: pd.Timestamp) -> str | None:
-    """Time of the latest verdict that was known."""
-    known = tables.outcomes.reviewed_at[tables.outcomes.reviewed_at <= as_of]
-    return None if known.empty else str(known.max().isoformat())
-
-
-SUMMARY_FILE = "weekly.json"
 
 
 class ModelSummary(BaseModel):

@@ -60,7 +60,20 @@ def shown_thresholds(rows: pd.DataFrame) -> Thresholds:
         thresholds with the outcome "in force"; one is None where no post got the action. In a language where
         posts above the removal threshold were never removed, automatic removal is off.
     """
-    return Thresholds(categories={str(name): _shown(part) for name, part in rows.groupby("category", sort=True)})
+    categories = {}
+    for category, part in rows.groupby("category", sort=True):
+        on = sorted(set(part.language[part.action == "auto_remove"]))
+        among = part[part.language.isin(on)]
+        removal = _boundary(among.score, among.action == "auto_remove")
+        above = part.score >= (np.inf if removal is None else removal)
+        off = set(part.language[above]) - set(on)
+        languages = {name: LanguageRule(action="review" if name in off else "auto_remove") for name in sorted(set(part.language))}
+        review = _boundary(part.score, part.action != "none")
+        categories[str(category)] = Category(
+            auto_remove=Removal(threshold=removal, outcome="in force", languages=languages),
+            review=Certificate(threshold=review, outcome="unknown, as no post reached it" if review is None else "in force"),
+        )
+    return Thresholds(categories=categories)
 
 
 def num_otherwise(rows: pd.DataFrame, points: Mapping[str, OperatingPoint]) -> int:
@@ -70,26 +83,11 @@ def num_otherwise(rows: pd.DataFrame, points: Mapping[str, OperatingPoint]) -> i
         point, bins = points[str(category)], bin_of(part.score.to_numpy())
         above = bins >= point.auto_remove
         removed = above & ~part.language.isin(point.languages_off).to_numpy()
-        said = np.select([removed, above | (bins >= point.review)], ["auto_remove", "review"], "none")
+        by_rule = np.select([removed, above | (bins >= point.review)], ["auto_remove", "review"], "none")
         # A threshold that is no bin edge divides a bin; and where no post was reviewed, nothing shows from which score on that would be.
         near = np.isin(bins, [edge - step for edge in (point.auto_remove, point.review) for step in (0, 1)])
-        total += int(((said != part.action.to_numpy()) & ~near & ~(bool(point.note) & (said == "review"))).sum())
+        total += int(((by_rule != part.action.to_numpy()) & ~near & ~(bool(point.note) & (by_rule == "review"))).sum())
     return total
-
-
-def _shown(rows: pd.DataFrame) -> Category:
-    removed = rows.action == "auto_remove"
-    on = sorted(set(rows.language[removed]))
-    among = rows[rows.language.isin(on)]
-    removal = _boundary(among.score, among.action == "auto_remove")
-    above = rows.score >= (np.inf if removal is None else removal)
-    off = set(rows.language[above]) - set(on)
-    languages = {name: LanguageRule(action="review" if name in off else "auto_remove") for name in sorted(set(rows.language))}
-    review = _boundary(rows.score, rows.action != "none")
-    return Category(
-        auto_remove=Removal(threshold=removal, outcome="in force", languages=languages),
-        review=Certificate(threshold=review, outcome="unknown, as no post reached it" if review is None else "in force"),
-    )
 
 
 def _boundary(score: pd.Series, hit: pd.Series) -> float | None:
