@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from upheld.evaluation import gate as gates
+from upheld.evaluation.gate import where as scope_of_check
 from upheld.evaluation.report import logo_sentences
 from upheld.evaluation.report.words import (
     GAPS,
@@ -81,9 +81,9 @@ def _unfair(story: Story) -> Iterator[Item]:
     found = []
     failed = {(check["name"], check["scope"]) for check in story["gate"]["checks"] if check["status"] == "fail"}
     for category in story["categories"]:
-        values = [(item, "", gates.where(category["name"], item["name"], "all", "all")) for item in category["languages"]]
+        values = [(item, "", scope_of_check(category["name"], item["name"], "all", "all")) for item in category["languages"]]
         for column, items in category["groups"].items():
-            values += [(item, f"{column} ", gates.where(category["name"], "all", column, item["name"])) for item in items]
+            values += [(item, f"{column} ", scope_of_check(category["name"], "all", column, item["name"])) for item in items]
         for item, kind, place in values:
             for rate, (event, gap, ratio) in GAPS.items():
                 rows = [item["metrics"].get(name) or {} for name in (gap, ratio)]

@@ -18,53 +18,53 @@ Asked = Literal["yes", "no", "unknown"]  # whether a person is asked about what 
 WORDS: dict[Asked, str] = {"yes": "Ready for approval", "no": "For information", "unknown": "Changes proposed"}
 
 
-def extend(story: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+def extend(story: dict[str, Any], week: dict[str, Any]) -> dict[str, Any]:
     """Make an evaluation's report a weekly one.
 
     Args:
         story: of `content.build`, with the proposed thresholds as its certificates.
-        told: what the week adds (see evaluation/weekly/command.py).
+        week: what the week adds to an evaluation's report (see evaluation/weekly/report.py).
 
     Returns:
         the story with `weekly`, and with headline, what changed and what needs attention said of the week.
     """
-    moved = [what for change in told["changes"] for what in _parts(change)]
+    moved = [what for change in week["changes"] for what in _parts(change)]
     proposal = f"{count(len(moved), 'change')} proposed" if moved else "No change is proposed"
-    told["num_changes"] = len(moved)
-    told["word"], told["asked"], told["next"] = _banner(told, failed=story["decision"] == "hold")
-    items = [*story["attention"], *behaviour(told), *_drift(told), *_reviewers(told)]
-    items += [item_of(NOTE, f"{spaced(row['category'])}: {_seen(row)}.", "appeals") for row in told["appeals"] if row["decided"]]
-    items += [*_recall(told), *_remarks(told)]
+    week["num_changes"] = len(moved)
+    week["word"], week["asked"], week["next"] = _banner(week, failed=story["decision"] == "hold")
+    items = [*story["attention"], *behaviour(week), *_drift(week), *_reviewers(week)]
+    items += [item_of(NOTE, f"{spaced(row['category'])}: {_seen(row)}.", "appeals") for row in week["appeals"] if row["decided"]]
+    items += [*_recall(week), *_remarks(week)]
     return {
         **story,
-        "headline": f"{told['word']}: {proposal}. {story['headline'].partition(': ')[2]}",
-        "changed": list(_changed(told)),
+        "headline": f"{week['word']}: {proposal}. {story['headline'].partition(': ')[2]}",
+        "changed": list(_changed(week)),
         "attention": sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"])),
-        "frozen": told["frozen"],
-        "behaviour": told["behaviour"],
-        "examples": told["examples"],
-        "weekly": told,
+        "frozen": week["frozen"],
+        "behaviour": week["behaviour"],
+        "examples": week["examples"],
+        "weekly": week,
     }
 
 
-def _banner(told: Story, *, failed: bool) -> tuple[str, Asked, str]:
+def _banner(week: Story, *, failed: bool) -> tuple[str, Asked, str]:
     """The report's first word, whether a person is asked, and what happens now."""
-    if not told["num_changes"]:
+    if not week["num_changes"]:
         nobody = "The thresholds stay as they are; nobody is asked."
         return ("Checks failed", "no", f"{nobody} The failed checks are named below.") if failed else ("No change", "no", nobody)
-    production, model = told["production"], told["model_version"]
+    production, model = week["production"], week["model_version"]
     if not production["known"]:
         asked: Asked = "unknown"
-        said = f"This report does not know which model is in production. A person is asked only if it is {model}."
+        outlook = f"This report does not know which model is in production. A person is asked only if it is {model}."
     elif production["model_version"] != model:
         asked, serves = "no", production["model_version"]
         why = f"{model} is not the model in production ({serves} is)" if serves else "no model is in production in the registry"
-        said = f"Nobody will be asked: {why}. These changes are for information."
+        outlook = f"Nobody will be asked: {why}. These changes are for information."
     else:
-        asked, said = "yes", "Nothing changes until a person approves it in Airflow (DAG promote)."
-        said += " Some checks failed, so their yes needs a reason." if failed else ""
+        asked, outlook = "yes", "Nothing changes until a person approves it in Airflow (DAG promote)."
+        outlook += " Some checks failed, so their yes needs a reason." if failed else ""
     word = "Changes proposed" if failed and asked == "yes" else WORDS[asked]
-    return word + (FAILED if failed else ""), asked, said
+    return word + (FAILED if failed else ""), asked, outlook
 
 
 def _parts(change: Story) -> list[str]:
@@ -82,16 +82,16 @@ def _parts(change: Story) -> list[str]:
     return parts
 
 
-def _changed(told: Story) -> Iterator[str]:
+def _changed(week: Story) -> Iterator[str]:
     """A switch of models, within the week or since the week before; every proposed change with its effect on the week; then what stays."""
-    if len(told["served"]) > 1:
-        names = [f"{column['model_version']} ({column['decisions']:,} decisions)" for column in told["served"]]
+    if len(week["served"]) > 1:
+        names = [f"{column['model_version']} ({column['decisions']:,} decisions)" for column in week["served"]]
         yield f"The model changed within the week: {', then '.join(names)}."
-    earlier = [entry["model_version"] for entry in told["history"] if entry["week"] < told["week"]]
-    if earlier and told["model_version"] not in earlier:
-        yield f"{told['model_version']} serves for the first time; before it {earlier[-1]} did. Its drift is counted from here."
+    earlier = [entry["model_version"] for entry in week["history"] if entry["week"] < week["week"]]
+    if earlier and week["model_version"] not in earlier:
+        yield f"{week['model_version']} serves for the first time; before it {earlier[-1]} did. Its drift is counted from here."
     stays = []
-    for change in told["changes"]:
+    for change in week["changes"]:
         parts = _parts(change)
         if not parts:
             stays.append(spaced(change["category"]))
@@ -109,11 +109,11 @@ def _at(threshold: float | None) -> str:
     return "none" if threshold is None else f"{threshold:.3f}"
 
 
-def _drift(told: Story) -> Iterator[Item]:
+def _drift(week: Story) -> Iterator[Item]:
     """Alarms: of precision one by one, of calibration one for each category."""
-    alarms = [cell for cell in told["drift"]["cells"] if cell["alarm"]]
+    alarms = [cell for cell in week["drift"]["cells"] if cell["alarm"]]
     for cell in (cell for cell in alarms if cell["kind"] == "precision"):
-        counts = f"{cell['errors']} of {cell['removals']} audited removals wrong since {told['drift']['since']}"
+        counts = f"{cell['errors']} of {cell['removals']} audited removals wrong since {week['drift']['since']}"
         yield item_of(
             LOOK, f"{spaced(cell['category'])}, {cell['language']}: removals are wrong more often than tolerated ({counts}).", "drift"
         )
@@ -127,13 +127,13 @@ def _drift(told: Story) -> Iterator[Item]:
             f"in {most['language']} {most['violations']} violations among {most['labels']} labels, where scores expected {most['expected']}"
         )
         yield item_of(
-            LOOK, f"{spaced(category)}: scores no longer mean what they say in {where} (since {told['drift']['since']} {example}).", "drift"
+            LOOK, f"{spaced(category)}: scores no longer mean what they say in {where} (since {week['drift']['since']} {example}).", "drift"
         )
 
 
-def _reviewers(told: Story) -> Iterator[Item]:
+def _reviewers(week: Story) -> Iterator[Item]:
     of_each: dict[str, list[Story]] = {}
-    for row in told["reviewers"]["flagged"]:
+    for row in week["reviewers"]["flagged"]:
         of_each.setdefault(row["reviewer_id"], []).append(row)
     if not of_each:
         return
@@ -190,9 +190,9 @@ def _seen(row: Story) -> str:
     return f"{seen}; by the audit, {measured(row['audit'])} of all removals were wrong ({wrong})"
 
 
-def _recall(told: Story) -> Iterator[Item]:
+def _recall(week: Story) -> Iterator[Item]:
     """On how many weeks recall was judged, and what is missing to certify it."""
-    for row in told["recall"]:
+    for row in week["recall"]:
         category, target = spaced(row["category"]), percent(row["target"])
         weeks = f"Counted: {count(len(row['weeks']), 'week')}" + (f"; {row['window_reason']}." if row["window_reason"] else ".")
         if row["outcome"] == "certified":
@@ -210,14 +210,14 @@ def _recall(told: Story) -> Iterator[Item]:
         yield item_of(NOTE, f"{category}: {what} {weeks}", "missing")
 
 
-def _remarks(told: Story) -> Iterator[Item]:
-    if told["otherwise_decided"]:
-        num = told["otherwise_decided"]
+def _remarks(week: Story) -> Iterator[Item]:
+    if week["otherwise_decided"]:
+        num = week["otherwise_decided"]
         differ = f"{count(num, 'decision')} {agree(num, 'differs', 'differ')} from the thresholds taken as in force"
         yield item_of(NOTE, f"{differ}: the thresholds changed within the week, or another rule decided.", "data")
-    open_ = [row for row in told["missing"] if row["cost"] is not None]
+    open_ = [row for row in week["missing"] if row["cost"] is not None]
     if open_:
-        cheap, num = open_[0], len(told["missing"])
+        cheap, num = open_[0], len(week["missing"])
         where = spaced(cheap["category"]) + ("" if cheap["language"] == "all" else f", {cheap['language']}")
         still = f"{count(num, 'question')} {agree(num, 'is', 'are')} still open."
         quickest = f"{'The quickest to settle' if num > 1 else 'It'} needs {count(cheap['cost'], 'more label')}"

@@ -52,19 +52,21 @@ def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Revie
     """
     items = rows[["item_id", "category"]].drop_duplicates()
     own = counted.merge(items, on=["item_id", "category"], validate="many_to_one")
-    told = {"num_reviewers": int(own.reviewer_id.nunique()), "num_verdicts": len(own), "agreement": [], "flagged": []}
-    told |= {"num_compared": 0, "shared": None, "not_compared": dict.fromkeys(("alone", "tied", "no_colleague"), 0)}
+    summary = {"num_reviewers": int(own.reviewer_id.nunique()), "num_verdicts": len(own), "agreement": [], "flagged": []}
+    summary |= {"num_compared": 0, "shared": None, "not_compared": dict.fromkeys(("alone", "tied", "no_colleague"), 0)}
     if own.empty:
-        return told
+        return summary
     agreement = reviewers.krippendorff(own)
     compared = reviewers.deviating(own, section.level)
     flagged = compared[compared.flagged].sort_values("p_adjusted")
-    told["agreement"] = [{**row, "alpha": None if pd.isna(row["alpha"]) else float(row["alpha"])} for row in agreement.to_dict("records")]
+    summary["agreement"] = [
+        {**row, "alpha": None if pd.isna(row["alpha"]) else float(row["alpha"])} for row in agreement.to_dict("records")
+    ]
     shared = compared.groupby("reviewer_id").num.sum()
-    told["num_compared"], told["not_compared"] = len(shared), reviewers.not_compared(own, compared)
-    told["shared"] = None if shared.empty else [int(shared.min()), int(shared.max())]
-    told["flagged"] = flagged[["reviewer_id", "reference", "num", "num_disagreements", "expected", "p_adjusted"]].to_dict("records")
-    return told
+    summary["num_compared"], summary["not_compared"] = len(shared), reviewers.not_compared(own, compared)
+    summary["shared"] = None if shared.empty else [int(shared.min()), int(shared.max())]
+    summary["flagged"] = flagged[["reviewer_id", "reference", "num", "num_disagreements", "expected", "p_adjusted"]].to_dict("records")
+    return summary
 
 
 def corrected_precision(
@@ -79,7 +81,7 @@ def corrected_precision(
         counted: of `votes`, for gold of any week.
         section: params.reviewers.
     """
-    told = []
+    corrected = []
     for category in cube.categories:
         removed = rows[(rows.category == category) & (rows.action == "auto_remove") & rows.label.notna()]
         weight, right = (1 / removed.inclusion_prob).to_numpy(), removed.label.to_numpy() == 1
@@ -90,7 +92,7 @@ def corrected_precision(
         gold = reviewers.Gold(*(np.float64(mask.sum()) for mask in (true, true & seen, ~true, ~true & ~seen)))
         found = reviewers.correct(Cells(*(np.asarray(value, np.float64) for value in sums)), gold, section)
         refused = found.refused[()]
-        told.append(
+        corrected.append(
             {
                 "category": category,
                 "point": None if refused else float(found.point),
@@ -100,7 +102,7 @@ def corrected_precision(
                 "gold_others": int((~true).sum()),
             }
         )
-    return told
+    return corrected
 
 
 def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, Any], as_of: pd.Timestamp) -> list[dict[str, Any]]:
@@ -121,13 +123,13 @@ def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, 
     removed = rows[rows.action == "auto_remove"].merge(
         last, left_on=["item_id", "category"], right_on=KEY, how="left", validate="one_to_one", suffixes=("", "_appeal")
     )
-    told = []
+    described = []
     for category, part in removed.groupby("category"):
         decided = part.verdict.isin(list(verdicts.VOTES))
         overturned = int((part.verdict == "restore").sum())
         audit = wrongful.get(str(category))
         low, high = (None if audit is None or audit[end] is None else audit[end] * len(part) for end in ("ci_low", "ci_high"))
-        told.append(
+        described.append(
             {
                 "category": category,
                 "removals": len(part),
@@ -140,7 +142,7 @@ def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, 
                 "wrong_high": high,
             }
         )
-    return told
+    return described
 
 
 def _share(num: int, total: int) -> float | None:
