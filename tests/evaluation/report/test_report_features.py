@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.report import content, render
+from upheld.evaluation.report import render
+from upheld.evaluation.report.content import read_features
 
 
 def row(language: str, posts: int, present: int, **more: Any) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def told(tmp_path: Path) -> dict[str, Any]:
     drift = [moved("all", "2026-W42", "moved"), *(moved(*cell) for cell in (("en", "2026-W43", "steady"), ("all", "2026-W43", "moved")))]
     content = {"coverage": coverage, "drift": [*drift, moved("cy", "2026-W43", "insufficient")]}
     (tmp_path / "features.json").write_text(json.dumps(content))
-    return content.read_features(tmp_path / "features.json")
+    return read_features(tmp_path / "features.json")
 
 
 def test_pooled_coverage_with_the_least_covered_language_that_is_large_enough(told: dict[str, Any]) -> None:
@@ -48,7 +49,7 @@ def test_both_pages_show_it_escaped(told: dict[str, Any]) -> None:
 def test_nothing_extracted_is_said(tmp_path: Path) -> None:
     (tmp_path / "features.json").write_text('{"coverage": [], "drift": []}')
     template = render._environment().get_template("features.html.j2")
-    page = template.render(story={"features": content.read_features(tmp_path / "features.json")})
+    page = template.render(story={"features": read_features(tmp_path / "features.json")})
     assert "Nothing was extracted" in page
 
 
@@ -57,4 +58,4 @@ def test_a_file_that_says_something_else_is_bad_use(tmp_path: Path, content: str
     if content is not None:
         (tmp_path / "features.json").write_text(content)
     with pytest.raises(BadUse, match=r"features\.json: not readable"):
-        content.read_features(tmp_path / "features.json")
+        read_features(tmp_path / "features.json")
