@@ -13,8 +13,7 @@ import pyarrow as pa
 from upheld.common import foreign_files
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.ingest.batches import Bounds, FileRejected, RawBatch
-from upheld.feature_store.ingest.readers import READERS
+from upheld.feature_store.ingest.readers import READERS, Bounds, FileRejected, RawBatch
 from upheld.feature_store.ledger import tables as contracts
 
 

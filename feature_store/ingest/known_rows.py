@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.ingest.batches import as_json
+from upheld.feature_store.ingest.readers import as_json
 from upheld.feature_store.ingest.resolution import ACCEPTED, DETAILS, PENDING, QUARANTINED
 from upheld.feature_store.ingest.staging import INDEX
 from upheld.feature_store.ledger import tables as contracts

@@ -17,12 +17,12 @@ from typing import IO, Any, Final
 from upheld.common.params.data import Ingest
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.decoding import image_check
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.ingest import image_check
 from upheld.feature_store.ingest.delivery import Delivery
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
-_DECODER: Final = "upheld.feature_store.ingest.image_check:ImageCheck"
+_DECODER: Final = "upheld.feature_store.decoding.image_check:ImageCheck"
 # What a worker's end means for the file that ended it.
 _AS_MEDIA = {
     "decode_memory": "media_too_large",

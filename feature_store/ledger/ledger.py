@@ -3,10 +3,11 @@
 Readers see what the last commit names in `commit.json`; whatever a killed writer left beyond that is undone by the next one.
 """
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,78 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.common import one_writer
+from upheld.common import files, one_writer
 from upheld.common.errors import BadUse
-from upheld.feature_store.ledger import digest, lance, tables
-from upheld.feature_store.ledger.commit import MARKER, Commit, read_marker, write_marker
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.ledger import lance, tables
+
+MARKER = "commit.json"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What the commit marker says.
+
+    Attributes:
+        versions: table -> Lance version that readers see.
+        as_of: the latest `as of` of an ingest that changed something, ISO 8601 in UTC; None before the first.
+        synthetic: True if any delivery came from our generator.
+        validation: how the last accepted batch fared (`feature_store/ingest/expectations.py`); empty before the first.
+    """
+
+    versions: dict[str, int]
+    as_of: str | None = None
+    synthetic: bool = False
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+def read_marker(folder: Path) -> Commit:
+    """The last commit of the ledger in this folder.
+
+    Raises:
+        FileNotFoundError: there was none yet.
+    """
+    return Commit(**json.loads((folder / MARKER).read_text(encoding="utf-8")))
+
+
+def write_marker(folder: Path, commit: Commit) -> None:
+    """Make a commit the last one, whole or not at all."""
+    files.write_json(folder / MARKER, asdict(commit))
+
+
+# The tables that make up the ledger's content, each with the columns that say what a row states.
+_CONTENT = {
+    "tombstones": ["row_digest"],
+    "posts": ["row_digest"],
+    "decisions": ["row_digest"],
+    "review_outcomes": ["row_digest"],
+    "logo_outcomes": ["row_digest"],
+    "audit_draws": ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"],
+    "pending": ["row_digest", "reason"],
+    "quarantine": ["row_digest", "reason"],
+    "media": ["digest"],
+    "refused_posts": ["post_id"],
+}
+
+
+def content_digest(read: Callable[[str, list[str]], pa.Table]) -> str:
+    """Digest of a ledger's content.
+
+    Args:
+        read: gives the named columns of a table.
+    """
+    told = {table: read(table, columns) for table, columns in _CONTENT.items()}
+    # A post that a tombstone names is refused anyway; whether its author was known when they were forgotten depends on the order.
+    named = read("tombstones", ["post_id"])["post_id"]
+    told["refused_posts"] = told["refused_posts"].filter(pc.invert(pc.is_in(told["refused_posts"]["post_id"], named.combine_chunks())))
+    return hashing.of_json({table: _table_digest(rows) for table, rows in told.items()})
+
+
+def _table_digest(rows: pa.Table) -> str:
+    joined = pc.binary_join_element_wise(*[column.cast(pa.string()) for column in rows.columns], "\x1f")
+    ordered = joined.combine_chunks().sort() if len(rows) else pa.array([], pa.string())
+    return hashing.of_bytes("\n".join(ordered.to_pylist()).encode())
+
 
 # What identifies a row where an upsert meets an existing one.
 _IDENTITY = {
@@ -113,7 +182,7 @@ class Ledger:
             versions: table -> Lance version; None takes the committed ones.
         """
         at = self.commit.versions if versions is None else versions
-        return digest.content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
+        return content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
 
 
 class Change:

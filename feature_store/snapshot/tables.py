@@ -10,17 +10,15 @@ import pyarrow as pa
 from upheld.common.errors import FailedWork
 from upheld.common.params.data import Snapshot
 from upheld.common.params.params import Params
-from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS
 from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.ledger.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.posts import post_features
-from upheld.feature_store.posts.author_history import prior_removals
 from upheld.feature_store.posts.enrichment import captions, enriched
-from upheld.feature_store.snapshot import reviewer_cap
-from upheld.feature_store.snapshot.coverage import coverage
-from upheld.feature_store.snapshot.labels import Labelled, label
-from upheld.feature_store.snapshot.monitoring import drift
+from upheld.feature_store.posts.post_features import prior_removals
+from upheld.feature_store.snapshot.labels import Labelled, label, weights
+from upheld.feature_store.snapshot.monitoring import coverage, drift
 from upheld.feature_store.splits.assignment import LEARNED, assign, boundaries, windows
 from upheld.feature_store.splits.groups import group
 
@@ -136,7 +134,7 @@ def _strata(chosen: pd.DataFrame, items: pd.DataFrame) -> "pd.Series[str]":
 
 def _examples(labelled: Labelled, places: pd.DataFrame, max_share: float) -> tuple[pd.DataFrame, list[dict[str, object]]]:
     examples = labelled.items.merge(places.loc[places["split"].notna(), ["post_id", "split"]], on="post_id", validate="m:1")
-    weighted, unmet = reviewer_cap.weights(examples, labelled.votes, max_share)
+    weighted, unmet = weights(examples, labelled.votes, max_share)
     return examples.merge(weighted, on=["post_id", "category"], validate="1:1"), unmet
 
 

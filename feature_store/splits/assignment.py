@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from upheld.common.params.data import Splits
-from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.hashing import uniform
 
 LEARNED = ("train", "val", "fusion")  # the splits of the development window: a model has seen what is in them
 WINDOWS = ("development", "calib", "test")
