@@ -195,26 +195,25 @@ class _Gathering:
 def _jsonl(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
     gathering = _Gathering(bounds)
     for number, line in enumerate(_lines(stream, bounds.row_bytes)):
-        _take_json_line(gathering, number, line, bounds)
+        raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        if len(line) > bounds.row_bytes:
+            gathering.add_broken(number, "row_too_long", f"more than {bounds.row_bytes} bytes", raw[:1000])
+        else:
+            try:
+                row = json.loads(line.decode())
+            except UnicodeDecodeError as error:
+                gathering.add_broken(number, "invalid_unicode", f"byte {error.start} is no UTF-8", raw)
+            except (ValueError, RecursionError) as error:
+                gathering.add_broken(number, "line_unparsable", f"no JSON: {error}"[:200], raw)
+            else:
+                if isinstance(row, dict):
+                    gathering.add(number, row, raw, len(line))
+                else:
+                    gathering.add_broken(number, "line_unparsable", f"expected a JSON object, found {type(row).__name__}", raw)
         if gathering.full:
             yield gathering.take(None)
             gathering = _Gathering(bounds)
     yield gathering.take(None)
-
-
-def _take_json_line(gathering: _Gathering, number: int, line: bytes, bounds: Bounds) -> None:
-    raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    if len(line) > bounds.row_bytes:
-        return gathering.add_broken(number, "row_too_long", f"more than {bounds.row_bytes} bytes", raw[:1000])
-    try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        return gathering.add_broken(number, "invalid_unicode", f"byte {error.start} is no UTF-8", raw)
-    except (ValueError, RecursionError) as error:
-        return gathering.add_broken(number, "line_unparsable", f"no JSON: {error}"[:200], raw)
-    if not isinstance(row, dict):
-        return gathering.add_broken(number, "line_unparsable", f"expected a JSON object, found {type(row).__name__}", raw)
-    return gathering.add(number, row, raw, len(line))
 
 
 def _lines(stream: Any, limit: int) -> Iterator[bytes]:
@@ -272,20 +271,16 @@ def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
             for _ in range(lines.num_long):
                 gathering.add_broken(next(numbers), "row_too_long", f"more than {bounds.row_bytes} characters", "")
             lines.num_long = 0
-            if cells:
-                _take_csv_row(gathering, next(numbers), names, cells)
+            if cells and len(cells) != len(names):
+                detail = f"expected {len(names)} fields, found {len(cells)}"
+                gathering.add_broken(next(numbers), "line_unparsable", detail, as_json({"fields": cells}))
+            elif cells:
+                row = {name: cell or None for name, cell in zip(names, cells, strict=True)}
+                gathering.add(next(numbers), row, None, sum(map(len, cells)))
             if gathering.full:
                 yield gathering.take(names)
                 gathering = _Gathering(bounds)
         yield gathering.take(names)
-
-
-def _take_csv_row(gathering: _Gathering, number: int, names: list[str], cells: list[str]) -> None:
-    if len(cells) != len(names):
-        detail = f"expected {len(names)} fields, found {len(cells)}"
-        return gathering.add_broken(number, "line_unparsable", detail, as_json({"fields": cells}))
-    row = {name: cell or None for name, cell in zip(names, cells, strict=True)}
-    return gathering.add(number, row, None, sum(map(len, cells)))
 
 
 # File suffix -> reader of an open binary stream.

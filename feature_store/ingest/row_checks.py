@@ -127,7 +127,9 @@ def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) 
     times(columns, findings, "created_at")
     fits = flags(pc.match_substring_regex(columns["language"], contracts.LANGUAGE_PATTERN))
     findings.mark(~fits, "language_invalid", "column language: expected a BCP-47 tag or und")
-    columns["language"] = _canonical_languages(columns["language"])
+    coded = columns["language"].dictionary_encode()
+    tags = pa.array([_canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
+    columns["language"] = tags.take(coded.indices)
     for name in ("language", "author_group"):
         pooled = flags(pc.equal(columns[name], contracts.POOLED))
         findings.mark(pooled, "reserved_word", f"column {name}: {contracts.POOLED!r} means all of them together; give another word")
@@ -136,21 +138,31 @@ def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) 
     long = flags(pc.greater(pc.utf8_length(columns["text"]), rules.bounds.max_text_chars))
     findings.mark(long, "text_too_long", f"column text: more than {rules.bounds.max_text_chars} characters")
     columns["text"] = empty_is_null(_without_controls(columns["text"]))
-    columns["hashtags"] = _clean_lists(columns["hashtags"])
-    _media(columns, findings, rules)
+    hashtags = _without_controls(pc.list_flatten(columns["hashtags"]).cast(pa.string()))
+    kept = pc.is_valid(hashtags)
+    owners = pc.list_parent_indices(columns["hashtags"]).filter(kept).to_numpy(zero_copy_only=False)
+    columns["hashtags"] = lists_of(hashtags.filter(kept), owners, len(columns["hashtags"]))
+    media = columns["media"]
+    flat, owners = pc.list_flatten(media), pc.list_parent_indices(media).to_numpy(zero_copy_only=False)
+    kinds, uris = (pc.struct_field(flat, name).cast(pa.string()) for name in ("kind", "uri"))
+    known = flags(pc.is_in(kinds, pa.array(contracts.MEDIA_KINDS)))
+    named = flags(pc.and_kleene(pc.is_valid(uris), pc.not_equal(uris, ""))) & ~controls(uris)
+    for good, reason, detail in (
+        (known, "media_kind_unknown", f"media: expected kind {', '.join(contracts.MEDIA_KINDS)}"),
+        (named, "media_path_unsafe", "media: uri is empty or holds control characters"),
+    ):
+        findings.mark(np.isin(np.arange(len(media)), owners[~good]), reason, detail)
+    many = lengths(media) > rules.bounds.max_media_per_post
+    findings.mark(many, "media_too_many", f"media: more than {rules.bounds.max_media_per_post} files")
+    pairs = pa.StructArray.from_arrays([kinds, uris], names=["kind", "uri"])
+    columns["media"] = lists_of(pairs, owners, len(media))
     blank = flags(pc.or_kleene(pc.is_null(columns["text"]), pc.equal(pc.utf8_trim_whitespace(columns["text"]), "")))
     alone = lengths(columns["hashtags"]) + lengths(columns["media"]) == 0
     findings.mark(blank & alone, "empty_post", "no text, no hashtag, no media")
 
 
-def _canonical_languages(languages: pa.Array) -> pa.Array:
-    """RFC 5646 section 2.1.1: language in lower case, script in title case, region in upper case."""
-    coded = languages.dictionary_encode()
-    tags = pa.array([_canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
-    return tags.take(coded.indices)
-
-
 def _canonical_language(tag: str) -> str:
+    """RFC 5646 section 2.1.1: language in lower case, script in title case, region in upper case."""
     first, *rest = tag.split("-")
     cased = {2: str.upper, 4: str.title}
     return "-".join([first.lower(), *(cased.get(len(part), str.lower)(part) for part in rest)])
@@ -161,34 +173,6 @@ def _without_controls(texts: pa.Array) -> pa.Array:
     if not pc.any(pc.fill_null(found, False)).as_py():
         return texts
     return pc.replace_substring_regex(texts, CONTROL_PATTERN, "")
-
-
-def _clean_lists(lists: pa.Array) -> pa.Array:
-    """Lists without nulls and control characters; a null list is an empty one."""
-    flat = _without_controls(pc.list_flatten(lists).cast(pa.string()))
-    kept = pc.is_valid(flat)
-    owners = pc.list_parent_indices(lists).filter(kept).to_numpy(zero_copy_only=False)
-    return lists_of(flat.filter(kept), owners, len(lists))
-
-
-def _media(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    media = columns["media"]
-    flat, owners = pc.list_flatten(media), pc.list_parent_indices(media).to_numpy(zero_copy_only=False)
-    kinds, uris = (pc.struct_field(flat, name).cast(pa.string()) for name in ("kind", "uri"))
-    known = flags(pc.is_in(kinds, pa.array(contracts.MEDIA_KINDS)))
-    named = flags(pc.and_kleene(pc.is_valid(uris), pc.not_equal(uris, ""))) & ~controls(uris)
-    findings.mark(_rows(owners, ~known, len(media)), "media_kind_unknown", f"media: expected kind {', '.join(contracts.MEDIA_KINDS)}")
-    findings.mark(_rows(owners, ~named, len(media)), "media_path_unsafe", "media: uri is empty or holds control characters")
-    many = lengths(media) > rules.bounds.max_media_per_post
-    findings.mark(many, "media_too_many", f"media: more than {rules.bounds.max_media_per_post} files")
-    pairs = pa.StructArray.from_arrays([kinds, uris], names=["kind", "uri"])
-    columns["media"] = lists_of(pairs, owners, len(media))
-
-
-def _rows(owners: np.ndarray, bad_items: np.ndarray, num_rows: int) -> np.ndarray:
-    rows = np.zeros(num_rows, bool)
-    rows[owners[bad_items]] = True
-    return rows
 
 
 def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings]:
@@ -214,7 +198,15 @@ def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings
     findings = Findings(num_rows)
     columns: dict[str, pa.Array] = {}
     for field in contract.schema:
-        columns[field.name] = _column(batch, field, findings)
+        if field.name not in batch.columns:
+            columns[field.name] = pa.nulls(num_rows, field.type)
+            continue
+        values, faults = convert(batch.columns[field.name], field.type, field.name)
+        for reason, bad in faults.items():
+            findings.mark(bad, reason, f"column {field.name}")
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        columns[field.name] = empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
     _CHECKS[table](columns, findings, rules)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns)), findings
 
@@ -222,18 +214,6 @@ def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings
 def extra_columns(table: str, delivered: Collection[str]) -> list[str]:
     """Columns that the contract does not know; they are left out."""
     return [name for name in delivered if name not in contracts.DELIVERED[table].schema.names]
-
-
-def _column(batch: RawBatch, field: pa.Field, findings: Findings) -> pa.Array:
-    num_rows = len(batch.row_numbers)
-    if field.name not in batch.columns:
-        return pa.nulls(num_rows, field.type)
-    values, faults = convert(batch.columns[field.name], field.type, field.name)
-    for reason, bad in faults.items():
-        findings.mark(bad, reason, f"column {field.name}")
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    return empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
 
 
 def _decisions(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:

@@ -223,7 +223,7 @@ class Staging:
         flat = pc.list_flatten(media).to_pylist()
         pairs = [(item["kind"], item["uri"]) for item in flat]
         good = findings.good
-        self._look(dict.fromkeys(pair for pair, owner in zip(pairs, owners, strict=True) if good[owner]))
+        self._check_media(dict.fromkeys(pair for pair, owner in zip(pairs, owners, strict=True) if good[owner]))
         digests: list[str | None] = []
         for pair, owner in zip(pairs, owners, strict=True):
             found = self._media.get(pair) if good[owner] else None
@@ -237,7 +237,7 @@ class Staging:
         column = rows.column_names.index("media")
         return rows.set_column(column, "media", pa.ListArray.from_arrays(media.offsets, struct, pa.list_(contracts.LEDGER_MEDIA)))
 
-    def _look(self, pairs: dict[Pair, None]) -> None:
+    def _check_media(self, pairs: dict[Pair, None]) -> None:
         unseen = [pair for pair in pairs if pair not in self._media]
         if not unseen:
             return
@@ -248,13 +248,10 @@ class Staging:
                 self._media[pair] = found if isinstance(found, MediaRefused) else found.digest
                 if isinstance(found, MediaFile) and found.digest not in written:
                     written.add(found.digest)
-                    file.write_batch(_media_row(found))
+                    row = {name: getattr(found, name) for name in ("digest", "kind", "format", "width", "height")}
+                    row |= {"num_bytes": len(found.content), "bytes": found.content}
+                    file.write_batch(pa.RecordBatch.from_pylist([row], schema=contracts.MEDIA_FILES))
         self._media_paths.append(path)
-
-
-def _media_row(found: MediaFile) -> pa.RecordBatch:
-    row = {name: getattr(found, name) for name in ("digest", "kind", "format", "width", "height")}
-    return pa.RecordBatch.from_pylist([row | {"num_bytes": len(found.content), "bytes": found.content}], schema=contracts.MEDIA_FILES)
 
 
 def _index(table: str, rows: pa.Table) -> pa.Table:
@@ -263,12 +260,9 @@ def _index(table: str, rows: pa.Table) -> pa.Table:
     columns = []
     for field in INDEX:
         name = source.get(field.name, field.name)
-        columns.append(rows[name].cast(field.type) if name in rows.column_names else pa.chunked_array([_absent(field, len(rows))]))
+        absent = pa.array(np.zeros(len(rows), np.int64)) if field.name == "revision" else pa.nulls(len(rows), field.type)
+        columns.append(rows[name].cast(field.type) if name in rows.column_names else pa.chunked_array([absent]))
     return pa.Table.from_arrays(columns, schema=INDEX)
-
-
-def _absent(field: pa.Field, num_rows: int) -> pa.Array:
-    return pa.array(np.zeros(num_rows, np.int64)) if field.name == "revision" else pa.nulls(num_rows, field.type)
 
 
 def read_staged(path: Path) -> Iterator[pa.RecordBatch]:

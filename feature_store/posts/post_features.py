@@ -9,6 +9,7 @@ import pandas as pd
 from upheld.feature_store.posts.text_normalisation import normalised
 
 MEDIA_OF: Final = {"image": ("image",), "video": ("video",), "audio": ("audio", "video")}  # what an extractor reads -> media that have it
+PAIR = ["author_id", "post_id", "category"]
 _LINK = re.compile(r"https?://\S|\bwww\.\S", re.IGNORECASE)
 # Letters, digits and the underscore; the vowel signs and marks of scripts that write them apart, and joiners, which \w leaves out.
 # Source: UTR 31 section 6, hashtag identifiers, over the blocks of Indic, Semitic and South-East Asian scripts without their punctuation.
@@ -41,24 +42,24 @@ def has_link(caption: str | None) -> bool:
     return _LINK.search(caption or "") is not None
 
 
-def whole_text(caption: str, said: Sequence[str], written: Sequence[str], max_part_chars: int) -> str:
+def whole_text(caption: str, spoken: Sequence[str], written: Sequence[str], max_part_chars: int) -> str:
     """What the text classifier reads: caption, then what is said in the post's sounds, then what is written in its pictures.
 
     Args:
         caption: from `merged_text`.
-        said: transcripts, one a sound; may be empty strings.
+        spoken: transcripts, one a sound; may be empty strings.
         written: words found in pictures and key frames; the same words of several frames count once.
         max_part_chars: of each of the three, where there is more than the caption.
 
     Returns:
         the parts that there are, told apart by ` | speech: ` and ` | picture: `; the caption as it is where nothing is said or written.
     """
-    further = {"speech": said, "picture": written}
+    further = {"speech": spoken, "picture": written}
     parts = {name: merged_text(" ".join(dict.fromkeys(texts)), None) for name, texts in further.items()}
     if not any(parts.values()):
         return caption
-    told = [caption[:max_part_chars], *(f"{name}: {text[:max_part_chars]}" for name, text in parts.items() if text)]
-    return " | ".join(part for part in told if part)
+    whole = [caption[:max_part_chars], *(f"{name}: {text[:max_part_chars]}" for name, text in parts.items() if text)]
+    return " | ".join(part for part in whole if part)
 
 
 def image_digests(media: Sequence[Mapping[str, Any]] | None) -> list[str]:
@@ -85,9 +86,6 @@ def _bare(hashtags: Sequence[str] | None) -> list[str]:
     """Hashtags as they would be spelt in a caption, without their #; what is empty then is none."""
     bare = [] if hashtags is None else [normalised(tag).removeprefix("#") for tag in hashtags]
     return [tag for tag in bare if tag]
-
-
-PAIR = ["author_id", "post_id", "category"]
 
 
 def prior_removals(posts: pd.DataFrame, outcomes: pd.DataFrame, authors: "pd.Series[str]") -> "pd.Series[int]":

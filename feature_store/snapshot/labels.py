@@ -16,6 +16,7 @@ from upheld.feature_store.ledger.verdicts import ITEM, counting_votes, evidence_
 # always or never. Over simulated worlds with 100 items and 2 to 3 votes each it took the Brier score from .183 to .141 and from
 # .131 to .075; with 1000 items and more it made no difference (tests/feature_store/snapshot/test_dawid_skene.py repeats one).
 NUM_IMAGINED = 5
+CELL = ["split", "category"]
 
 
 def soft_labels(votes: pd.DataFrame) -> "pd.Series[float]":
@@ -31,23 +32,20 @@ def soft_labels(votes: pd.DataFrame) -> "pd.Series[float]":
     """
     data = votes[["post_id", "reviewer_id", "vote"]].set_axis(["task", "worker", "label"], axis=1)
     data = data.astype({"task": object, "worker": object, "label": int}).sort_values(["task", "worker"])
-    imagined, truth = _imagined(sorted(data["worker"].unique()))
+    # Every reviewer's votes on the imagined items, all right but the last of each class, and the items' truth.
+    items = [(f"\0{violates}/{number}", violates, number) for violates in (0, 1) for number in range(NUM_IMAGINED)]
+    rows = [
+        (item, name, violates if number + 1 < NUM_IMAGINED else 1 - violates)
+        for name in sorted(data["worker"].unique())
+        for item, violates, number in items
+    ]
+    imagined, truth = pd.DataFrame(rows, columns=["task", "worker", "label"]), pd.Series({item: violates for item, violates, _ in items})
     with warnings.catch_warnings():
         # crowd-kit 1.4.2 uses pandas arguments that pandas 3.1 announces the end of; the results are right (checked by simulation).
         warnings.simplefilter("ignore", DeprecationWarning)
         fitted = DawidSkene().fit_predict_proba(pd.concat([data, imagined], ignore_index=True), true_labels=truth)
     probs = fitted.drop(index=truth.index)[1].sort_index()
     return pd.Series(np.clip(probs.to_numpy(float), 0, 1), index=pd.Index(probs.index, name="post_id"), name="label")
-
-
-def _imagined(reviewers: list[str]) -> tuple[pd.DataFrame, "pd.Series[int]"]:
-    """Votes of every reviewer on the imagined items (all right but the last of each class), and the items' truth."""
-    items = [(f"\0{truth}/{number}", truth, number) for truth in (0, 1) for number in range(NUM_IMAGINED)]
-    rows = [(item, name, truth if number + 1 < NUM_IMAGINED else 1 - truth) for name in reviewers for item, truth, number in items]
-    return pd.DataFrame(rows, columns=["task", "worker", "label"]), pd.Series({item: truth for item, truth, _ in items})
-
-
-CELL = ["split", "category"]
 
 
 def capped_factors(masses: NDArray[np.float64], max_share: float) -> NDArray[np.float64] | None:
@@ -142,16 +140,12 @@ def _labels_of(votes: pd.DataFrame, languages: "pd.Series[str]", params: Labels)
     labels = votes.groupby(ITEM)["vote"].agg(label="mean", num_reviewers="size").reset_index()
     shared = votes.merge(labels.loc[labels["num_reviewers"] >= 2, ITEM], on=ITEM)
     for category, rows in shared.groupby("category"):
-        for part in _by_language(rows.assign(language=rows["post_id"].map(languages)), params.min_shared_items):
+        # Each language that has enough items by itself, all other languages together.
+        language = rows["post_id"].map(languages)
+        num_items = rows.groupby(language)["post_id"].nunique()
+        own = language.map(num_items >= params.min_shared_items).fillna(False).astype(bool)
+        for _, part in rows.groupby(np.where(own, language, "")):
             probs = soft_labels(part)
             here = (labels["category"] == category) & labels["post_id"].isin(probs.index)
             labels.loc[here, "label"] = labels.loc[here, "post_id"].map(probs)
     return labels.assign(label=labels["label"].astype("float32"))
-
-
-def _by_language(votes: pd.DataFrame, min_items: int) -> list[pd.DataFrame]:
-    """Votes of each language that has at least `min_items` items, and of all other languages together."""
-    num_items = votes.groupby("language")["post_id"].nunique()
-    own = votes["language"].map(num_items >= min_items).fillna(False).astype(bool)
-    groups = np.where(own, votes["language"], "")
-    return [part for _, part in votes.groupby(groups)]
