@@ -15,7 +15,7 @@ from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
 from upheld.evaluation.thresholds import calibration
 from upheld.evaluation.thresholds import decide as thresholds
-from upheld.feature_store.contracts import hashing, keyed_hash
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.workspace import CALIBRATION, SCORES
 from upheld.feature_store.decisions.thresholds import Thresholds
 
@@ -58,7 +58,7 @@ def run(
     selection = score_rows.select(score_file, columns or scores.Columns(), (), wanted="calib", other="test")
     labelled = score_rows.labelled(selection)
     # A label that shaped the calibrator says nothing new about its output: one part fits, the other certifies, for good.
-    fits = keyed_hash.uniform(f"calibrate:{settings.seed}", labelled.item_id) < settings.calibration.share
+    fits = hashing.uniform(f"calibrate:{settings.seed}", labelled.item_id) < settings.calibration.share
     fitting = labelled[fits]
     frame_min = settings.thresholds.frame_min_inclusion_prob
     layer_cubes, facts = score_rows.build_cubes(selection, (), None, frame_min)

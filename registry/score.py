@@ -18,7 +18,7 @@ from upheld.common.terminal import console, visible
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger.ledger import Ledger
-from upheld.feature_store.posts import author_history
+from upheld.feature_store.posts import post_features
 from upheld.registry.approvals import verified
 from upheld.registry.approvals.log import Pair
 from upheld.registry.production import champion
@@ -70,7 +70,7 @@ def _removals(store: Path) -> dict[str, int]:
     ledger = Ledger(store)
     posts = ledger.read("posts", ["post_id", "author_id"], where="author_id IS NOT NULL").to_pandas()
     outcomes = ledger.read("review_outcomes", ["outcome_id", "revision", "post_id", "category", "verdict", "reviewed_at"]).to_pandas()
-    return author_history.current_removals(outcomes, posts.set_index("post_id")["author_id"])
+    return post_features.current_removals(outcomes, posts.set_index("post_id")["author_id"])
 
 
 @command("score")

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.feature_store.ingest.known_rows import chunks, matching, place, records_of, rows_of
-from upheld.feature_store.ingest.resolution import ACCEPTED, PENDING, QUARANTINED
-from upheld.feature_store.ingest.resolve import Resolved, leaves
+from upheld.feature_store.ingest.resolution import ACCEPTED, PENDING, QUARANTINED, Resolved, leaves
 from upheld.feature_store.ingest.staging import StagedFile, Staging, read_staged
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger.ledger import Change
@@ -25,9 +24,6 @@ class Stamp:
     delivery: str
 
 
-_STATUSES = (ACCEPTED, PENDING, QUARANTINED)
-
-
 def write_rows(change: Change, table: str, files: Sequence[StagedFile], resolved: Resolved, stamp: Stamp) -> None:
     """Write one table's new rows, and move the known ones that changed.
 
@@ -39,7 +35,7 @@ def write_rows(change: Change, table: str, files: Sequence[StagedFile], resolved
         stamp: which ingest this is.
     """
     _move(change, table, resolved.moved)
-    for status in _STATUSES:
+    for status in (ACCEPTED, PENDING, QUARANTINED):
         chosen = (resolved.delivered.fresh & (resolved.delivered.status == status)).to_numpy(bool)
         if not chosen.any():
             continue
@@ -54,56 +50,42 @@ def write_rows(change: Change, table: str, files: Sequence[StagedFile], resolved
 
 def _chosen(table: str, files: Sequence[StagedFile], chosen: np.ndarray, stamp: Stamp) -> Iterator[tuple[pa.Table, np.ndarray]]:
     """The chosen rows as the ledger has them, a batch at a time, with their positions in `chosen`."""
+    schema = contracts.LEDGER[table]
     start = 0
     for batch in (batch for file in files for batch in read_staged(file.rows_path)):
         here = np.flatnonzero(chosen[start : start + batch.num_rows])
         if len(here):
-            yield _kept(table, pa.Table.from_batches([batch]).take(here), stamp), here + start
+            rows = pa.Table.from_batches([batch]).take(here)
+            added = {
+                "valid_at": rows[contracts.DELIVERED[table].time],
+                "recorded_at": pa.array([stamp.as_of] * len(rows), contracts.TIMESTAMP),
+                "delivery": pa.array([stamp.delivery] * len(rows), pa.string()),
+            }
+            columns = [added[name] if name in added else rows[name] for name in schema.names]
+            yield pa.table(columns, schema=schema), here + start
         start += batch.num_rows
 
 
-def _kept(table: str, rows: pa.Table, stamp: Stamp) -> pa.Table:
-    added = {
-        "valid_at": rows[contracts.DELIVERED[table].time],
-        "recorded_at": pa.array([stamp.as_of] * len(rows), contracts.TIMESTAMP),
-        "delivery": pa.array([stamp.delivery] * len(rows), pa.string()),
-    }
-    schema = contracts.LEDGER[table]
-    return pa.table([added[name] if name in added else rows[name] for name in schema.names], schema=schema)
-
-
 def _move(change: Change, table: str, moved: pd.DataFrame) -> None:
+    """Put known rows where their new status belongs, with the time of record that they have now; delete them where they were."""
     for was, some in moved.groupby("was", sort=True):
         origin = place(table, str(was))
         staying = some[~leaves(some)]
         found = matching(change, origin, contracts.LEDGER[origin].names, row_digest=pa.array(staying.row_digest, pa.string()))
         for part in chunks(found):
-            _settle(change, table, part if origin == table else rows_of(table, part), staying)
+            known = part if origin == table else rows_of(table, part)
+            for status, wanted in staying.groupby("status", sort=True):
+                rows = known.filter(pc.is_in(known["row_digest"], pa.array(wanted.row_digest, pa.string())))
+                if not len(rows):
+                    continue
+                state = wanted.set_index("row_digest").reindex(rows["row_digest"].to_pylist())
+                times = pa.array(state.recorded_at.dt.tz_convert(None).to_numpy(), pa.timestamp("us")).cast(contracts.TIMESTAMP)
+                column = rows.column_names.index("recorded_at")
+                rows = rows.set_column(column, rows.schema.field(column), times)
+                target = place(table, str(status))
+                change.upsert(target, rows if target == table else records_of(table, rows, state.reason))
         stays = np.array([place(table, status) == origin for status in some.status]) & ~leaves(some).to_numpy(bool)
         change.delete(origin, "row_digest", some.row_digest[~stays])
-
-
-def _settle(change: Change, table: str, rows: pa.Table, moved: pd.DataFrame) -> None:
-    """Write known rows to where `moved` puts them."""
-    for status, part in moved.groupby("status", sort=True):
-        settled = _with_times(rows, part)
-        if not len(settled):
-            continue
-        target = place(table, str(status))
-        reasons = part.set_index("row_digest").reason.reindex(settled["row_digest"].to_pylist())
-        change.upsert(target, settled if target == table else records_of(table, settled, reasons))
-
-
-def _with_times(rows: pa.Table, part: pd.DataFrame) -> pa.Table:
-    """The rows that `part` names, with its recorded_at."""
-    some = rows.filter(pc.is_in(rows["row_digest"], pa.array(part.row_digest, pa.string())))
-    times = part.set_index("row_digest").recorded_at.reindex(some["row_digest"].to_pylist())
-    column = some.column_names.index("recorded_at")
-    return some.set_column(column, some.schema.field(column), _utc(times))
-
-
-def _utc(times: "pd.Series[pd.Timestamp]") -> pa.Array:
-    return pa.array(times.dt.tz_convert(None).to_numpy(), pa.timestamp("us")).cast(contracts.TIMESTAMP)
 
 
 def write_bad(change: Change, files: Sequence[StagedFile], fresh: np.ndarray, stamp: Stamp) -> None:
@@ -136,21 +118,17 @@ def write_bad(change: Change, files: Sequence[StagedFile], fresh: np.ndarray, st
 
 def write_media(change: Change, staging: Staging, files: Sequence[StagedFile], resolved: Resolved) -> None:
     """Keep the media of new posts, each file once."""
-    wanted = _fresh_media(files, resolved)
-    held = matching(change, "media", ["digest"], digest=wanted)["digest"]
-    missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=held))) if len(held) else wanted
-    if len(missing):
-        change.upsert("media", (batch.filter(pc.is_in(batch["digest"], value_set=missing)) for batch in staging.media()))
-
-
-def _fresh_media(files: Sequence[StagedFile], resolved: Resolved) -> pa.Array:
     fresh = resolved.delivered.fresh.to_numpy(bool)
     start = 0
     found = [pa.array([], pa.string())]
     for batch in (batch for file in files for batch in read_staged(file.rows_path)):
         found.append(_media_digests(batch.filter(pa.array(fresh[start : start + batch.num_rows]))["media"]))
         start += batch.num_rows
-    return pa.concat_arrays(found).unique()
+    wanted = pa.concat_arrays(found).unique()
+    held = matching(change, "media", ["digest"], digest=wanted)["digest"]
+    missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=held))) if len(held) else wanted
+    if len(missing):
+        change.upsert("media", (batch.filter(pc.is_in(batch["digest"], value_set=missing)) for batch in staging.media()))
 
 
 def _media_digests(media: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -5,8 +5,10 @@ usage: upheld ingest DELIVERY [--as-of 2026-11-02T00:00:00Z] [--summary FILE]
 
 import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,32 +16,111 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from upheld.common import files as atomic
 from upheld.common import progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
-from upheld.common.params import params
+from upheld.common.files import write_json
+from upheld.common.params.params import Params, load
+from upheld.common.terminal import console, visible
 from upheld.feature_store.ingest import expectations
 from upheld.feature_store.ingest.apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from upheld.feature_store.ingest.delivery import delivery_digest, open_delivery, table_files
-from upheld.feature_store.ingest.findings import Rules
 from upheld.feature_store.ingest.known_rows import known_claims, matching
 from upheld.feature_store.ingest.media import image_decoders
-from upheld.feature_store.ingest.report import print_summary, summarise
-from upheld.feature_store.ingest.resolution import QUARANTINED, TOMBSTONED, Surroundings, among
-from upheld.feature_store.ingest.resolve import DUPLICATE, IDENTICAL, Resolved, resolve
+from upheld.feature_store.ingest.resolution import (
+    ACCEPTED,
+    DUPLICATE,
+    IDENTICAL,
+    PENDING,
+    QUARANTINED,
+    TOMBSTONED,
+    ReferenceData,
+    Resolved,
+    among,
+    resolve,
+)
+from upheld.feature_store.ingest.row_checks import Rules
 from upheld.feature_store.ingest.staging import INDEX, StagedFile, Staging
-from upheld.feature_store.ingest.tombstones import Forgotten, forget_elsewhere, forgotten, seen
+from upheld.feature_store.ingest.tombstones import Erasure, erase_elsewhere, erased_by, named
 from upheld.feature_store.ledger import ledger
 from upheld.feature_store.ledger import tables as contracts
 
+_STATUSES = (ACCEPTED, DUPLICATE, PENDING, QUARANTINED)
 
-def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) -> dict[str, Any]:
+
+def summarise(
+    stamp: Stamp, synthetic: bool, staged: Mapping[str, Sequence[StagedFile]], resolved: Mapping[str, Resolved], bad: pd.DataFrame
+) -> dict[str, Any]:
+    """Count what became of every delivered row.
+
+    Args:
+        stamp: which ingest.
+        synthetic: whether the delivery came from our generator.
+        staged: table -> its files.
+        resolved: table -> what became of its well-formed rows.
+        bad: table, status, reason of every other row.
+
+    Returns:
+        JSON content; in each table rows = accepted + duplicate + pending + quarantined. Only delivered tables are listed.
+    """
+    tables = {}
+    for table in (table for table, some in staged.items() if some):
+        rows = pd.concat([part[["status", "reason"]] for part in (resolved[table].delivered, bad[bad["table"] == table])])
+        counts = Counter(rows.status)
+        by_reason = Counter(rows.reason[rows.status == QUARANTINED])
+        states = {status: counts[status] for status in _STATUSES}
+        tables[table] = {"rows": len(rows), **states, "by_reason": dict(sorted(by_reason.items()))}
+    files = [
+        {"path": file.file.path, "status": file.status, "reason": file.reason, "detail": file.detail}
+        for some in staged.values()
+        for file in some
+    ]
+    changed = {}
+    for table, moved in ((table, done.moved) for table, done in resolved.items() if len(done.moved)):
+        moves = Counter(f"{was} to {status}" for was, status in zip(moved.was, moved.status, strict=True))
+        changed[table] = dict(sorted(moves.items()))
+    return {
+        "delivery_digest": stamp.delivery,
+        "as_of": stamp.as_of.isoformat(),
+        "synthetic": synthetic,
+        "tables": tables,
+        "files": files,
+        "changed": changed,
+    }
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print the summary as tables on standard output."""
+    shown = console(stderr=False)
+    counts = Table(title="Delivery" + (" (synthetic)" if summary["synthetic"] else ""), title_justify="left")
+    for name in ("table", "rows", *_STATUSES):
+        counts.add_column(name, justify="left" if name == "table" else "right")
+    for table, of in summary["tables"].items():
+        counts.add_row(table, *(f"{of[name]:,}" for name in ("rows", *_STATUSES)))
+    shown.print(counts)
+    remarks = {
+        "Quarantined": [f"{table}: {n:,} {why}" for table, of in summary["tables"].items() for why, n in of["by_reason"].items()],
+        "Files": [f"{file['path']}: {file['status']}, {file['reason']}: {file['detail']}" for file in summary["files"] if file["reason"]],
+        "Rows of earlier deliveries": [f"{table}: {n:,} {move}" for table, of in summary["changed"].items() for move, n in of.items()],
+        "Expectations not met (the snapshot is blocked)": [
+            f"{check['name']}: {check['detail']}" for check in summary["validation"].get("checks", []) if not check["success"]
+        ],
+    }
+    for title, lines in remarks.items():
+        if lines:
+            shown.print(title)
+            for line in lines:
+                shown.print(f"  {escape(visible(line))}", highlight=False, soft_wrap=True)
+
+
+def run(params: Params, delivery: str, store: Path, as_of: datetime) -> dict[str, Any]:
     """Ingest one delivery.
 
     Args:
-        parameters: reads policies, ingest, expectations, and of features how images are decoded.
+        params: reads policies, ingest, expectations, and of features how images are decoded.
         delivery: local folder or fsspec URL.
         store: folder that holds the ledger; made if missing.
         as_of: "now": what lies later is from the future.
@@ -56,104 +137,75 @@ def run(parameters: params.Params, delivery: str, store: Path, as_of: datetime) 
     files = table_files(source)
     stamp = Stamp(as_of, delivery_digest(source, files))
     synthetic = source.has(contracts.SYNTHETIC_MARK)
-    with ledger.writing(store) as change, image_decoders(parameters) as decoders:
-        staging = Staging(source, Rules(parameters.policies, parameters.ingest), change.scratch, decoders)
-        staged = _stage(staging, files)
-        resolved, bad = _take(change, staging, staged, stamp, pd.Timedelta(seconds=parameters.ingest.max_clock_skew_s))
+    with ledger.writing(store) as change, image_decoders(params) as decoders:
+        staging = Staging(source, Rules(params.policies, params.ingest), change.scratch, decoders)
+        staged: dict[str, list[StagedFile]] = {table: [] for table in contracts.DELIVERED}
+        shown = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
+        with progress.shown(*shown, unit="rows", transient=True) as bars:
+            task = bars.add_task("reading", total=None)
+            for file in files:
+                bars.update(task, description=file.path)
+                staged[file.table].append(staging.stage(file, partial(bars.advance, task)))
+            bars.update(task, description="settling")
+        resolved, bad = _take(change, staging, staged, stamp, pd.Timedelta(seconds=params.ingest.max_clock_skew_s))
         summary = summarise(stamp, synthetic, staged, resolved, bad)
-        summary["validation"] = expectations.judge(change, summary["tables"], stamp.delivery, as_of, parameters.expectations)
-        _commit(change, summary, stamp, synthetic)
+        summary["validation"] = expectations.judge(change, summary["tables"], stamp.delivery, as_of, params.expectations)
+        if not change.made:  # a delivery that brought nothing new leaves every table as it was
+            change.commit(validation=summary["validation"])
+            return summary
+        row = {"delivery": stamp.delivery, "as_of": stamp.as_of, "synthetic": synthetic, "summary": json.dumps(summary, sort_keys=True)}
+        change.upsert("deliveries", pa.Table.from_pylist([row], contracts.DELIVERIES))
+        latest = max(filter(None, (change.ledger.as_of, stamp.as_of)))
+        synthetic_so_far = change.ledger.synthetic or synthetic
+        change.commit(as_of=latest.isoformat(), synthetic=synthetic_so_far, validation=summary["validation"])
     return summary
-
-
-def _stage(staging: Staging, files: Sequence[Any]) -> dict[str, list[StagedFile]]:
-    staged: dict[str, list[StagedFile]] = {table: [] for table in contracts.DELIVERED}
-    look = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-    with progress.shown(*look, unit="rows", transient=True) as bars:
-        task = bars.add_task("reading", total=None)
-        for file in files:
-            bars.update(task, description=file.path)
-            staged[file.table].append(staging.stage(file, lambda rows: bars.advance(task, rows)))
-        bars.update(task, description="settling")
-    return staged
 
 
 def _take(
     change: ledger.Change, staging: Staging, staged: dict[str, list[StagedFile]], stamp: Stamp, skew: pd.Timedelta
 ) -> tuple[dict[str, Resolved], pd.DataFrame]:
     """Resolve and write table after table, in the order in which rows can refer to each other."""
-    indexes = {table: _joined([file.index for file in files], INDEX) for table, files in staged.items()}
-    bad = _joined([file.bad for files in staged.values() for file in files], None)
+    indexes = {table: pa.concat_tables([INDEX.empty_table(), *(file.index for file in files)]) for table, files in staged.items()}
+    all_files = [file for files in staged.values() for file in files]
+    bad = pa.concat_tables([file.bad for file in all_files])
     bad_posts = bad.filter(pc.equal(bad["table"], "posts"))
-    gone = forgotten(change, seen(indexes["tombstones"]), seen(indexes["posts"], bad_posts))
-    forget_elsewhere(change, gone)
+    erasure = erased_by(change, named(indexes["tombstones"]), named(indexes["posts"], bad_posts))
+    erase_elsewhere(change, erasure)
     resolved = {}
-    touched = gone.new_posts
+    changed_ids = erasure.new_posts
     for table, index in indexes.items():
-        resolved[table] = _resolve(change, table, index, touched, gone, stamp, skew)
+        delivered = index.to_pandas()
+        known = known_claims(change, table, index["key"].combine_chunks().unique(), changed_ids)
+        reference = _reference(change, table, pd.concat([delivered[["post_id", "draw_id"]], known[["post_id", "draw_id"]]]), erasure, skew)
+        resolved[table] = resolve(delivered, known, reference, pd.Timestamp(stamp.as_of))
         candidates = media_of_leaving(change, resolved[table].moved) if table == "posts" else pa.array([], pa.string())
         write_rows(change, table, staged[table], resolved[table], stamp)
         if table == "posts":
             drop_media(change, candidates)
             write_media(change, staging, staged[table], resolved[table])
-            touched = pa.concat_arrays([touched, resolved[table].touched]).unique()
-    outcome = _bad_outcome(change, bad, gone)
-    write_bad(change, [file for files in staged.values() for file in files], outcome.fresh.to_numpy(bool), stamp)
-    return resolved, outcome
-
-
-def _joined(parts: list[pa.Table], schema: pa.Schema | None) -> pa.Table:
-    return pa.concat_tables(parts if schema is None else [schema.empty_table(), *parts])
-
-
-def _resolve(
-    change: ledger.Change, table: str, index: pa.Table, touched: pa.Array, gone: Forgotten, stamp: Stamp, skew: pd.Timedelta
-) -> Resolved:
-    delivered = index.to_pandas()
-    known = known_claims(change, table, index["key"].combine_chunks().unique(), touched)
-    claims = pd.concat([delivered[["post_id", "draw_id"]], known[["post_id", "draw_id"]]])
-    draws = _draws(change, claims if "draw_id" in contracts.DELIVERED[table].schema.names else claims[:0])
-    if table == "tombstones":  # a wish to be forgotten holds whatever its date, and is not itself forgotten
-        around = Surroundings(None, pa.array([], pa.string()), draws, pd.Timedelta(days=36_500))
-    else:
-        posts = _created(change, claims) if contracts.DELIVERED[table].refers else None
-        around = Surroundings(posts, gone.all_posts, draws, skew)
-    return resolve(delivered, known, around, pd.Timestamp(stamp.as_of))
-
-
-def _created(change: ledger.Change, claims: pd.DataFrame) -> "pd.Series[pd.Timestamp]":
-    wanted = pa.array(claims.post_id.dropna().unique(), pa.string())
-    times: pd.DataFrame = matching(change, "posts", ["post_id", "valid_at"], post_id=wanted).to_pandas()
-    return times.set_index("post_id").valid_at
-
-
-def _draws(change: ledger.Change, claims: pd.DataFrame) -> pd.DataFrame:
-    wanted = {name: pa.array(claims[name].dropna().unique(), pa.string()) for name in ("draw_id", "post_id")}
-    draws: pd.DataFrame = matching(change, "audit_draws", ["draw_id", "post_id", "category", "inclusion_prob"], **wanted).to_pandas()
-    return draws.set_index("draw_id")
-
-
-def _bad_outcome(change: ledger.Change, bad: pa.Table, gone: Forgotten) -> pd.DataFrame:
-    """table, status, reason, fresh of each delivered row that broke its contract."""
+            changed_ids = pa.concat_arrays([changed_ids, resolved[table].changed_ids]).unique()
+    # Rows that broke their contract: new ones go into quarantine.
     rows: pd.DataFrame = bad.select(["table", "reason", "row_digest", "post_id", "author_id"]).to_pandas()
-    known = matching(change, "quarantine", ["row_digest"], row_digest=bad["row_digest"].combine_chunks())["row_digest"]
-    refused = among(rows.post_id, gone.all_posts) | among(rows.author_id, gone.all_authors)
-    again = among(rows.row_digest, known) & ~refused
+    refused = among(rows.post_id, erasure.all_posts) | among(rows.author_id, erasure.all_authors)
+    held = matching(change, "quarantine", ["row_digest"], row_digest=bad["row_digest"].combine_chunks())["row_digest"]
+    again = among(rows.row_digest, held) & ~refused
+    write_bad(change, all_files, ~again & ~refused, stamp)
     status = pd.Series(QUARANTINED, index=rows.index).mask(again, DUPLICATE)
     reason = rows.reason.mask(again, IDENTICAL).mask(refused, TOMBSTONED)
-    return pd.DataFrame({"table": rows["table"], "status": status, "reason": reason, "fresh": ~again & ~refused})
+    return resolved, pd.DataFrame({"table": rows["table"], "status": status, "reason": reason})
 
 
-def _commit(change: ledger.Change, summary: dict[str, Any], stamp: Stamp, synthetic: bool) -> None:
-    """One rename makes it all visible. A delivery that brought nothing new leaves every table as it was."""
-    before = change.ledger.commit
-    if not change.made:
-        change.commit(validation=summary["validation"])
-        return
-    row = {"delivery": stamp.delivery, "as_of": stamp.as_of, "synthetic": synthetic, "summary": json.dumps(summary, sort_keys=True)}
-    change.upsert("deliveries", pa.Table.from_pylist([row], contracts.DELIVERIES))
-    latest = max(filter(None, (change.ledger.as_of, stamp.as_of)))
-    change.commit(as_of=latest.isoformat(), synthetic=before.synthetic or synthetic, validation=summary["validation"])
+def _reference(change: ledger.Change, table: str, claims: pd.DataFrame, erasure: Erasure, skew: pd.Timedelta) -> ReferenceData:
+    """What the ledger holds to judge rows of a table against; `claims` has their post_id and draw_id."""
+    names = {name: pa.array(claims[name].dropna().unique(), pa.string()) for name in ("draw_id", "post_id")}
+    asked = names if "draw_id" in contracts.DELIVERED[table].schema.names else {}
+    draws = matching(change, "audit_draws", ["draw_id", "post_id", "category", "inclusion_prob"], **asked).to_pandas().set_index("draw_id")
+    if table == "tombstones":  # a wish to be forgotten holds whatever its date, and is not itself forgotten
+        return ReferenceData(None, pa.array([], pa.string()), draws, pd.Timedelta(days=36_500))
+    posts = None
+    if contracts.DELIVERED[table].refers:
+        posts = matching(change, "posts", ["post_id", "valid_at"], post_id=names["post_id"]).to_pandas().set_index("post_id").valid_at
+    return ReferenceData(posts, erasure.all_posts, draws, skew)
 
 
 @command("ingest")
@@ -166,9 +218,9 @@ def main(
 ) -> Output:
     """Take a delivery of posts, decisions and review outcomes into the ledger."""
     now = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
-    result = run(params.load(*asked, store), delivery, store, now)
+    result = run(load(*asked, store), delivery, store, now)
     if summary is not None:
-        atomic.write_json(summary, result)
+        write_json(summary, result)
     rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]
     failure = f"{rejected[0]} ({len(rejected)} of {len(result['files'])} files not taken; the others are in)" if rejected else None
     return Output(result, lambda: print_summary(result), failure)

@@ -3,6 +3,7 @@
 import csv
 import posixpath
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ import pyarrow as pa
 from upheld.common import foreign_files
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.ingest.batches import Bounds, FileRejected, RawBatch
-from upheld.feature_store.ingest.readers import READERS
+from upheld.feature_store.ingest.readers import READERS, Bounds, FileRejected, RawBatch
 from upheld.feature_store.ledger import tables as contracts
 
 
@@ -96,17 +96,14 @@ def table_files(delivery: Delivery) -> list[DeliveredFile]:
 
 def delivery_digest(delivery: Delivery, files: list[DeliveredFile]) -> str:
     """Digest of names and bytes of the delivered tables; media are digested one by one when they are checked."""
-    return hashing.of_json([[file.path, _file_digest(delivery, file)] for file in files])
-
-
-def _file_digest(delivery: Delivery, file: DeliveredFile) -> str | None:
-    if delivery.escapes(file.path) or not delivery.has(file.path):
-        return None
-    try:
-        with delivery.files.open(delivery.path(file.path), "rb") as stream:
-            return hashing.of_stream(stream)
-    except OSError:
-        return None
+    digests: list[tuple[str, str | None]] = []
+    for file in files:
+        digest = None
+        if not delivery.escapes(file.path) and delivery.has(file.path):
+            with suppress(OSError), delivery.files.open(delivery.path(file.path), "rb") as stream:
+                digest = hashing.of_stream(stream)
+        digests.append((file.path, digest))
+    return hashing.of_json(digests)
 
 
 def read_batches(delivery: Delivery, file: DeliveredFile, bounds: Bounds) -> Iterator[RawBatch]:

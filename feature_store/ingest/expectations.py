@@ -48,18 +48,6 @@ def judge(change: Change, tables: Mapping[str, Mapping[str, Any]], delivery: str
     return {"success": all(check["success"] for check in checks), "facts": facts, "checks": checks, "asked": asked}
 
 
-def _ranges(bounds: Expectations) -> dict[str, tuple[float | None, float | None, str]]:
-    """Fact -> lowest and highest value allowed, and what to do about one outside."""
-    return {
-        "num_accepted": (bounds.min_accepted, None, "rows accepted; look at the quarantine table"),
-        "quarantined_share": (None, bounds.max_quarantined_share, "of the new rows were quarantined; look at the quarantine table"),
-        "label_rate": (bounds.min_label_rate, bounds.max_label_rate, "of the new verdicts confirm a removal"),
-        "language_shift": (None, bounds.max_language_shift, "of the new posts would have to change language to match earlier ones"),
-        "newest_post_age_days": (None, bounds.max_age_days, "days since the newest post; is a delivery missing?"),
-        "num_missing_weeks": (None, bounds.max_missing_weeks, "weeks without a post between others; deliver them"),
-    }
-
-
 def validate(facts: Facts, bounds: Expectations) -> list[dict[str, Any]]:
     """Hold facts against what is expected, with Great Expectations.
 
@@ -70,47 +58,43 @@ def validate(facts: Facts, bounds: Expectations) -> list[dict[str, Any]]:
     Returns:
         one check a fact, in order of name: name, observed, low, high, success, detail.
     """
-    told = {name: value for name, value in facts.items() if value is not None}
-    ranges = _ranges(bounds)
-    met = _ask(told, {name: ranges[name][:2] for name in told}) if told else {}
-    return [
-        {
-            "name": name,
-            "observed": facts[name],
-            "low": low,
-            "high": high,
-            "success": met.get(name, True),
-            "detail": f"{facts[name]:g} {meaning} (expected {_span(low, high)})" if name in told else "too few rows to tell",
-        }
-        for name, (low, high, meaning) in sorted(ranges.items())
-    ]
+    # Fact -> lowest and highest value allowed, and what to do about one outside.
+    ranges: dict[str, tuple[float | None, float | None, str]] = {
+        "num_accepted": (bounds.min_accepted, None, "rows accepted; look at the quarantine table"),
+        "quarantined_share": (None, bounds.max_quarantined_share, "of the new rows were quarantined; look at the quarantine table"),
+        "label_rate": (bounds.min_label_rate, bounds.max_label_rate, "of the new verdicts confirm a removal"),
+        "language_shift": (None, bounds.max_language_shift, "of the new posts would have to change language to match earlier ones"),
+        "newest_post_age_days": (None, bounds.max_age_days, "days since the newest post; is a delivery missing?"),
+        "num_missing_weeks": (None, bounds.max_missing_weeks, "weeks without a post between others; deliver them"),
+    }
+    known = {name: value for name, value in facts.items() if value is not None}
+    met = _ask_great_expectations(known, ranges) if known else {}
+    checks = []
+    for name, (low, high, meaning) in sorted(ranges.items()):
+        detail = "too few rows to tell"
+        if name in known:
+            expected = " and ".join(f"{end} {value:g}" for end, value in (("at least", low), ("at most", high)) if value is not None)
+            detail = f"{facts[name]:g} {meaning} (expected {expected})"
+        checks.append({"name": name, "observed": facts[name], "low": low, "high": high, "success": met.get(name, True), "detail": detail})
+    return checks
 
 
-def _span(low: float | None, high: float | None) -> str:
-    ends = {"at least": low, "at most": high}
-    return " and ".join(f"{name} {value:g}" for name, value in ends.items() if value is not None)
-
-
-def _ask(facts: Mapping[str, float], ranges: Mapping[str, tuple[float | None, float | None]]) -> dict[str, bool]:
-    gx = _great_expectations()
+def _ask_great_expectations(facts: Mapping[str, float], ranges: Mapping[str, tuple[float | None, float | None, str]]) -> dict[str, bool]:
+    """Whether each fact lies in its range. The library is imported here: that takes seconds, logs, warns, and would report its use to its
+    makers."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import great_expectations as gx
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("ledger").add_dataframe_asset("batch")
     batch = asset.add_batch_definition_whole_dataframe("facts").get_batch({"dataframe": pd.DataFrame([facts])})
     between = gx.expectations.ExpectColumnValuesToBeBetween
-    wanted = [between(column=name, min_value=low, max_value=high) for name, (low, high) in ranges.items()]
+    wanted = [between(column=name, min_value=ranges[name][0], max_value=ranges[name][1]) for name in facts]
     results = batch.validate(gx.ExpectationSuite(name="batch", expectations=wanted)).results
     return {result.expectation_config.kwargs["column"]: bool(result.success) for result in results}
-
-
-def _great_expectations() -> Any:
-    """The library, imported when first needed: its import takes seconds, logs, warns, and would report its use to its makers."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import great_expectations
-    return great_expectations
 
 
 def _facts(change: Change, tables: Mapping[str, Mapping[str, Any]], delivery: str, as_of: datetime, bounds: Expectations) -> Facts:
@@ -118,12 +102,20 @@ def _facts(change: Change, tables: Mapping[str, Mapping[str, Any]], delivery: st
     for counts in tables.values():
         totals.update({name: counts[name] for name in ("rows", "accepted", "duplicate", "quarantined")})
     num_new = totals["rows"] - totals["duplicate"]
+    newest: int | None = None
+    weeks: set[int] = set()
+    for batch in change.now("posts", ["valid_at"]):
+        times = batch["valid_at"].cast(pa.int64())
+        newest = max(pc.max(times).as_py(), newest or 0)
+        weeks |= set(pc.unique(pc.divide(pc.subtract(times, _MONDAY_US), _WEEK_US)).to_pylist())
+    recent = {week for week in weeks if week > max(weeks) - bounds.window_weeks}
     return {
         "num_accepted": float(totals["accepted"]),
         "quarantined_share": totals["quarantined"] / num_new if num_new else None,
         "label_rate": _label_rate(change, delivery, bounds.min_rows_to_tell),
         "language_shift": _language_shift(change, delivery, bounds.min_rows_to_tell),
-        **_times(change, as_of, bounds),
+        "newest_post_age_days": None if newest is None else (as_of.timestamp() * 1e6 - newest) / 86_400e6,
+        "num_missing_weeks": float(max(recent) - min(recent) + 1 - len(recent)) if recent else None,
     }
 
 
@@ -150,20 +142,3 @@ def _counts(change: Change, table: str, column: str, delivery: str) -> tuple[Cou
             counts = pc.value_counts(batch[column].filter(mask))
             counter.update(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
     return new, others
-
-
-def _times(change: Change, as_of: datetime, bounds: Expectations) -> Facts:
-    newest: int | None = None
-    weeks: set[int] = set()
-    for batch in change.now("posts", ["valid_at"]):
-        times = batch["valid_at"].cast(pa.int64())
-        newest = max(pc.max(times).as_py(), newest or 0)
-        weeks |= set(pc.unique(pc.divide(pc.subtract(times, _MONDAY_US), _WEEK_US)).to_pylist())
-    if newest is None:
-        return {"newest_post_age_days": None, "num_missing_weeks": None}
-    recent = {week for week in weeks if week > max(weeks) - bounds.window_weeks}
-    age_us = as_of.timestamp() * 1e6 - newest
-    return {
-        "newest_post_age_days": age_us / 86_400e6,
-        "num_missing_weeks": float(max(recent) - min(recent) + 1 - len(recent)),
-    }

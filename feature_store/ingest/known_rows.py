@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import reduce
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.ingest.batches import as_json
+from upheld.feature_store.ingest.readers import as_json
 from upheld.feature_store.ingest.resolution import ACCEPTED, DETAILS, PENDING, QUARANTINED
 from upheld.feature_store.ingest.staging import INDEX
 from upheld.feature_store.ledger import tables as contracts
@@ -41,20 +42,16 @@ def matching(change: Change, table: str, columns: Sequence[str], **wanted: pa.Ar
     if not sought:
         return schema.empty_table()
     names = list(dict.fromkeys([*columns, *sought]))
-    return pa.concat_tables([schema.empty_table(), *(_hits(part, sought).select(columns) for part in _slices(change.now(table, names)))])
+    found = [schema.empty_table()]
+    for part in _slices(change.now(table, names)):
+        hits = [pc.is_in(part[name], value_set=values) for name, values in sought.items()]
+        found.append(part.filter(reduce(pc.or_, hits)).select(columns))
+    return pa.concat_tables(found)
 
 
 def chunks(rows: pa.Table) -> Iterator[pa.Table]:
     """The rows a bounded number at a time: as Python values they take many times their room."""
     yield from (rows.slice(start, _PARSED_AT_ONCE) for start in range(0, len(rows), _PARSED_AT_ONCE))
-
-
-def _hits(rows: pa.Table, sought: dict[str, pa.Array]) -> pa.Table:
-    mask = None
-    for name, values in sought.items():
-        hit = pc.is_in(rows[name], value_set=values)
-        mask = hit if mask is None else pc.or_(mask, hit)
-    return rows.filter(mask)
 
 
 def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -84,27 +81,19 @@ def known_claims(change: Change, table: str, keys: pa.Array, posts: pa.Array) ->
     """
     contract = contracts.DELIVERED[table]
     about = matching(change, table, [contract.key], post_id=posts)[contract.key]
-    held = {status: _only(table, matching(change, where, ["key", "table"], post_id=posts))["key"] for status, where in _PLACES.items()}
-    affected = pa.concat_tables([pa.table({"key": column.cast(pa.string())}) for column in (keys, about, *held.values())])["key"].unique()
-    return pd.concat([_accepted(change, table, affected), *(_held(change, table, status, affected) for status in held)], ignore_index=True)
-
-
-def _only(table: str, rows: pa.Table) -> pa.Table:
-    return rows.filter(pc.equal(rows["table"], table))
-
-
-def _accepted(change: Change, table: str, keys: pa.Array) -> pd.DataFrame:
-    contract = contracts.DELIVERED[table]
+    held = [matching(change, where, ["key", "table"], post_id=posts) for where in _PLACES.values()]
+    named = [keys, about, *(rows.filter(pc.equal(rows["table"], table))["key"] for rows in held)]
+    affected = pa.concat_tables([pa.table({"key": column.cast(pa.string())}) for column in named])["key"].unique()
     names = [name for name in contracts.LEDGER[table].names if name in (*INDEX.names, contract.key, "recorded_at")]
-    rows = matching(change, table, names, **{contract.key: keys})
-    return _as_claims(table, rows).assign(status=ACCEPTED, reason="")
-
-
-def _held(change: Change, table: str, status: str, keys: pa.Array) -> pd.DataFrame:
-    records = _only(table, matching(change, _PLACES[status], contracts.QUARANTINE.names, key=keys))
-    records = records.filter(records["well_formed"])
-    parts = [_as_claims(table, rows_of(table, part)).assign(reason=part["reason"].to_pandas()) for part in chunks(records)]
-    return pd.concat([_as_claims(table, contracts.LEDGER[table].empty_table()), *parts], ignore_index=True).assign(status=status)
+    accepted = _as_claims(table, matching(change, table, names, **{contract.key: affected})).assign(status=ACCEPTED, reason="")
+    claims = [accepted]
+    for status, where in _PLACES.items():
+        records = matching(change, where, contracts.QUARANTINE.names, key=affected)
+        records = records.filter(pc.and_(pc.equal(records["table"], table), records["well_formed"]))
+        parts = [_as_claims(table, rows_of(table, part)).assign(reason=part["reason"].to_pandas()) for part in chunks(records)]
+        none = _as_claims(table, contracts.LEDGER[table].empty_table())
+        claims.append(pd.concat([none, *parts], ignore_index=True).assign(status=status))
+    return pd.concat(claims, ignore_index=True)
 
 
 def _as_claims(table: str, rows: pa.Table) -> pd.DataFrame:
@@ -132,19 +121,15 @@ def rows_of(table: str, records: pa.Table) -> pa.Table:
     """
     contract = contracts.DELIVERED[table]
     contents = [json.loads(raw) for raw in records["raw"].to_pylist()]
-    columns = [pa.array([_value(row.get(field.name), field.type) for row in contents], field.type) for field in _content(table)]
-    kept = {name: records[name] for name in _BOOKKEEPING if name != "valid_at"}
-    by_name = dict(zip(contract.schema.names, columns, strict=True)) | kept
+    by_name: dict[str, Any] = {}
+    for field in (contracts.LEDGER[table].field(name) for name in contract.schema.names):
+        values = [row.get(field.name) for row in contents]
+        if pa.types.is_timestamp(field.type):
+            values = [datetime.fromisoformat(value) for value in values]
+        by_name[field.name] = pa.array(values, field.type)
+    by_name |= {name: records[name] for name in _BOOKKEEPING if name != "valid_at"}
     by_name["valid_at"] = by_name[contract.time]
     return pa.table([by_name[name] for name in contracts.LEDGER[table].names], schema=contracts.LEDGER[table])
-
-
-def _content(table: str) -> list[pa.Field]:
-    return [contracts.LEDGER[table].field(name) for name in contracts.DELIVERED[table].schema.names]
-
-
-def _value(value: Any, kind: pa.DataType) -> Any:
-    return datetime.fromisoformat(value) if pa.types.is_timestamp(kind) else value
 
 
 def records_of(table: str, rows: pa.Table, reasons: Iterable[str]) -> pa.Table:
@@ -161,7 +146,9 @@ def records_of(table: str, rows: pa.Table, reasons: Iterable[str]) -> pa.Table:
     contract = contracts.DELIVERED[table]
     why = list(reasons)
     raw = [as_json(row) for row in rows.select(contract.schema.names).to_pylist()]
-    columns = {
+    columns: dict[str, Any] = {field.name: pa.nulls(len(rows), field.type) for field in contracts.QUARANTINE}
+    columns |= {name: rows[name] for name in rows.column_names}
+    columns |= {
         "table": pa.array([table] * len(rows)),
         "key": rows[contract.key],
         "reason": pa.array(why, pa.string()),
@@ -169,10 +156,4 @@ def records_of(table: str, rows: pa.Table, reasons: Iterable[str]) -> pa.Table:
         "raw": pa.array(raw, pa.string()),
         "well_formed": pa.array([True] * len(rows), pa.bool_()),
     }
-    fields = list(contracts.QUARANTINE)
-    arrays = [columns.get(field.name, _or_null(rows, field)).cast(field.type) for field in fields]
-    return pa.table(arrays, schema=contracts.QUARANTINE)
-
-
-def _or_null(rows: pa.Table, field: pa.Field) -> Any:
-    return rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+    return pa.table([columns[field.name].cast(field.type) for field in contracts.QUARANTINE], schema=contracts.QUARANTINE)

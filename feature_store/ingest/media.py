@@ -16,13 +16,13 @@ from typing import IO, Any, Final
 
 from upheld.common.params.data import Ingest
 from upheld.common.params.params import Params
-from upheld.feature_store.contracts import hashing as digest
-from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.ingest import image_check
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.decoding import image_check
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.ingest.delivery import Delivery
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
-_DECODER: Final = "upheld.feature_store.ingest.image_check:ImageCheck"
+_DECODER: Final = "upheld.feature_store.decoding.image_check:ImageCheck"
 # What a worker's end means for the file that ended it.
 _AS_MEDIA = {
     "decode_memory": "media_too_large",
@@ -81,34 +81,30 @@ def check_all(
     pairs = iter(media)
     with ThreadPoolExecutor(2) as pool:
         while some := list(islice(pairs, _FILES_AT_ONCE)):
-            contents = list(pool.map(lambda pair: _content(delivery, pair[1], bounds), some))
+            contents = list(pool.map(lambda pair: _read(delivery, pair[1], bounds), some))
             both = list(zip(some, contents, strict=True))
             images = [content for (kind, _), content in both if kind == "image" and isinstance(content, bytes)]
             decoded = decoders.decode(images, _FILES_AT_ONCE)
             for (kind, uri), content in both:
                 if isinstance(content, MediaRefused):
                     yield (kind, uri), content
-                else:
-                    yield (kind, uri), _image(content, next(decoded)) if kind == "image" else _other(kind, uri, content)
-
-
-def _content(delivery: Delivery, uri: str, bounds: Ingest) -> bytes | MediaRefused:
-    return _fetch(uri, bounds) if re.match(r"https?://", uri, re.IGNORECASE) else _read(delivery, uri, bounds)
-
-
-def _image(content: bytes, found: Arrays | Refused) -> MediaFile | MediaRefused:
-    if isinstance(found, Refused):
-        reason = _AS_MEDIA.get(found.reason, found.reason)
-        return MediaRefused(reason, found.detail if reason == found.reason else f"{found.reason}: {found.detail}")
-    width, height = found["size"].tolist()
-    return MediaFile(digest.of_bytes(content), "image", found["format"].tobytes().decode(), width, height, content)
-
-
-def _other(kind: str, uri: str, content: bytes) -> MediaFile:
-    return MediaFile(digest.of_bytes(content), kind, posixpath.splitext(uri)[1].lstrip(".").lower(), None, None, content)
+                    continue
+                name, width, height = posixpath.splitext(uri)[1].lstrip(".").lower(), None, None
+                if kind == "image":
+                    found = next(decoded)
+                    if isinstance(found, Refused):
+                        reason = _AS_MEDIA.get(found.reason, found.reason)
+                        detail = found.detail if reason == found.reason else f"{found.reason}: {found.detail}"
+                        yield (kind, uri), MediaRefused(reason, detail)
+                        continue
+                    name = found["format"].tobytes().decode()
+                    width, height = found["size"].tolist()
+                yield (kind, uri), MediaFile(hashing.of_bytes(content), kind, name, width, height, content)
 
 
 def _read(delivery: Delivery, uri: str, bounds: Ingest) -> bytes | MediaRefused:
+    if re.match(r"https?://", uri, re.IGNORECASE):
+        return _fetch(uri, bounds)
     parts = uri.split("/")
     if not _SAFE_PATH.fullmatch(uri) or any(part in ("", ".", "..") for part in parts) or delivery.escapes(uri):
         return MediaRefused("media_path_unsafe", f"{uri!r}: expected a relative path inside the delivery")
@@ -142,9 +138,8 @@ def _fetch(uri: str, bounds: Ingest) -> bytes | MediaRefused:
         host = None
     if host not in bounds.media_hosts:
         return MediaRefused("media_path_unsafe", f"{uri!r}: host not in params ingest.media_hosts")
-    opener = urllib.request.build_opener(_NoRedirect)
     try:
-        with opener.open(uri, timeout=bounds.media_timeout_s) as stream:
+        with urllib.request.build_opener(_NoRedirect).open(uri, timeout=bounds.media_timeout_s) as stream:
             return _bounded(stream, uri, bounds)
     except (OSError, ValueError) as error:  # URLError is an OSError
         return MediaRefused("media_missing", f"{uri!r} cannot be fetched: {error}")

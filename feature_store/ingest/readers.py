@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,63 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from upheld.feature_store.ingest.batches import Bounds, BrokenRow, FileRejected, RawBatch, as_json
+
+class FileRejected(Exception):
+    """A delivered file cannot be used as a whole; `reason` is a code for the summary, the message is for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class BrokenRow:
+    """A row that could not be split into columns."""
+
+    row_number: int
+    reason: str
+    detail: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Rows as delivered.
+
+    Attributes:
+        columns: column -> Arrow array (Parquet) or list of Python values (JSONL, CSV), each of length N.
+        row_numbers: position of each of the N rows in its file, from 0.
+        raw: index in [0, N) -> the row as text.
+        header: True if the file says which columns it has (Parquet, CSV), False if each row does (JSONL).
+        broken: rows that are not among the N.
+    """
+
+    columns: dict[str, Any]
+    row_numbers: list[int]
+    raw: Callable[[int], str]
+    header: bool
+    broken: list[BrokenRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much is held in memory at once, rows and bytes of a batch, bytes of one row; and bytes of a file, decoded."""
+
+    batch_rows: int
+    batch_bytes: int
+    row_bytes: int
+    file_bytes: int
+
+
+def as_json(row: dict[str, Any]) -> str:
+    """One row as one line of JSON; what JSON has no form for is written as text."""
+    return json.dumps(row, default=_plain, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
 
 
 def _parquet(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
@@ -138,26 +195,25 @@ class _Gathering:
 def _jsonl(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
     gathering = _Gathering(bounds)
     for number, line in enumerate(_lines(stream, bounds.row_bytes)):
-        _take_json_line(gathering, number, line, bounds)
+        raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        if len(line) > bounds.row_bytes:
+            gathering.add_broken(number, "row_too_long", f"more than {bounds.row_bytes} bytes", raw[:1000])
+        else:
+            try:
+                row = json.loads(line.decode())
+            except UnicodeDecodeError as error:
+                gathering.add_broken(number, "invalid_unicode", f"byte {error.start} is no UTF-8", raw)
+            except (ValueError, RecursionError) as error:
+                gathering.add_broken(number, "line_unparsable", f"no JSON: {error}"[:200], raw)
+            else:
+                if isinstance(row, dict):
+                    gathering.add(number, row, raw, len(line))
+                else:
+                    gathering.add_broken(number, "line_unparsable", f"expected a JSON object, found {type(row).__name__}", raw)
         if gathering.full:
             yield gathering.take(None)
             gathering = _Gathering(bounds)
     yield gathering.take(None)
-
-
-def _take_json_line(gathering: _Gathering, number: int, line: bytes, bounds: Bounds) -> None:
-    raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    if len(line) > bounds.row_bytes:
-        return gathering.add_broken(number, "row_too_long", f"more than {bounds.row_bytes} bytes", raw[:1000])
-    try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        return gathering.add_broken(number, "invalid_unicode", f"byte {error.start} is no UTF-8", raw)
-    except (ValueError, RecursionError) as error:
-        return gathering.add_broken(number, "line_unparsable", f"no JSON: {error}"[:200], raw)
-    if not isinstance(row, dict):
-        return gathering.add_broken(number, "line_unparsable", f"expected a JSON object, found {type(row).__name__}", raw)
-    return gathering.add(number, row, raw, len(line))
 
 
 def _lines(stream: Any, limit: int) -> Iterator[bytes]:
@@ -215,20 +271,16 @@ def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
             for _ in range(lines.num_long):
                 gathering.add_broken(next(numbers), "row_too_long", f"more than {bounds.row_bytes} characters", "")
             lines.num_long = 0
-            if cells:
-                _take_csv_row(gathering, next(numbers), names, cells)
+            if cells and len(cells) != len(names):
+                detail = f"expected {len(names)} fields, found {len(cells)}"
+                gathering.add_broken(next(numbers), "line_unparsable", detail, as_json({"fields": cells}))
+            elif cells:
+                row = {name: cell or None for name, cell in zip(names, cells, strict=True)}
+                gathering.add(next(numbers), row, None, sum(map(len, cells)))
             if gathering.full:
                 yield gathering.take(names)
                 gathering = _Gathering(bounds)
         yield gathering.take(names)
-
-
-def _take_csv_row(gathering: _Gathering, number: int, names: list[str], cells: list[str]) -> None:
-    if len(cells) != len(names):
-        detail = f"expected {len(names)} fields, found {len(cells)}"
-        return gathering.add_broken(number, "line_unparsable", detail, as_json({"fields": cells}))
-    row = {name: cell or None for name, cell in zip(names, cells, strict=True)}
-    return gathering.add(number, row, None, sum(map(len, cells)))
 
 
 # File suffix -> reader of an open binary stream.

@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 from upheld.feature_store.ingest.convert import flags
 
 ACCEPTED, PENDING, QUARANTINED, REFUSED = "accepted", "pending", "quarantined", "refused"
-TOMBSTONED = "tombstoned"
+DUPLICATE = "duplicate"
+# Reasons.
+IDENTICAL, TOMBSTONED = "duplicate_identical", "tombstoned"
 
 # What the quarantine and pending tables say beside the code.
 DETAILS = {
@@ -32,7 +34,7 @@ _SAME_PROB = 1e-9
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ReferenceData:
     """What rows are judged against.
 
     Attributes:
@@ -48,14 +50,14 @@ class Surroundings:
     max_clock_skew: pd.Timedelta
 
 
-def judge(claims: pd.DataFrame, around: Surroundings) -> pd.DataFrame:
+def judge(claims: pd.DataFrame, reference: ReferenceData) -> pd.DataFrame:
     """Judge the well-formed rows of one table.
 
     Args:
         claims: rows with different contents: key, revision, post_id, valid_at, recorded_at, category, reviewer_id, source, draw_id,
             inclusion_prob, and `holds` (bool: known, and not kept out of its key by another row). Every row with the same key as one of
             them must be among them.
-        around: what they are judged against.
+        reference: what they are judged against.
 
     Returns:
         columns status (`accepted`, `pending`, `quarantined`, `refused`) and reason ("" where accepted), index as `claims`.
@@ -70,8 +72,8 @@ def judge(claims: pd.DataFrame, around: Surroundings) -> pd.DataFrame:
         fresh = bad & (status == ACCEPTED)
         status[fresh], reason[fresh] = state, why
 
-    mark(among(claims.post_id, around.refused), REFUSED, TOMBSTONED)
-    mark((claims.valid_at > claims.recorded_at + around.max_clock_skew).to_numpy(bool), QUARANTINED, "timestamp_future")
+    mark(among(claims.post_id, reference.refused), REFUSED, TOMBSTONED)
+    mark((claims.valid_at > claims.recorded_at + reference.max_clock_skew).to_numpy(bool), QUARANTINED, "timestamp_future")
     sound = status == ACCEPTED
     conflict = np.zeros(len(claims), bool)
     conflict[sound] = _contested(claims[sound])
@@ -80,11 +82,11 @@ def judge(claims: pd.DataFrame, around: Surroundings) -> pd.DataFrame:
     other = np.zeros(len(claims), bool)
     other[sound] = _of_another(claims[sound])
     mark(other, QUARANTINED, "revision_changes_identity")
-    if around.posts is not None:
-        created_at = pd.Series(around.posts.reindex(claims.post_id).array, index=claims.index)
+    if reference.posts is not None:
+        created_at = pd.Series(reference.posts.reindex(claims.post_id).array, index=claims.index)
         mark(created_at.isna().to_numpy(bool), PENDING, "unknown_post")
         mark((claims.valid_at < created_at).to_numpy(bool), QUARANTINED, "timestamp_order")
-        for why, bad in _against_draws(claims, around.draws).items():
+        for why, bad in _against_draws(claims, reference.draws).items():
             mark(bad, QUARANTINED, why)
     return pd.DataFrame({"status": status, "reason": reason}, index=claims.index)
 
@@ -111,8 +113,8 @@ def _of_another(claims: pd.DataFrame) -> np.ndarray:
     """bool (N,): revisions that are not about the post and category, or not by the reviewer, of the one that was there first."""
     revised = np.array(claims.duplicated("key", keep=False), bool)
     rows = claims[revised].sort_values(["recorded_at", "holds", "revision"], ascending=[True, False, True])
-    said = rows[_IDENTITY].fillna("")
-    differs = (said != said.groupby(rows["key"]).transform("first")).any(axis=1)
+    identity = rows[_IDENTITY].fillna("")
+    differs = (identity != identity.groupby(rows["key"]).transform("first")).any(axis=1)
     revised[revised] = differs.reindex(claims.index[revised]).to_numpy(bool)
     return revised
 
@@ -133,3 +135,54 @@ def _against_draws(claims: pd.DataFrame, draws: pd.DataFrame) -> dict[str, np.nd
         drawn_by_us = pd.MultiIndex.from_frame(draws[["post_id", "category"]])
         unnamed[unnamed] = pd.MultiIndex.from_frame(claims.loc[unnamed, ["post_id", "category"]]).isin(drawn_by_us)
     return {"draw_mismatch": other, "inclusion_prob_disagrees": apart, "draw_id_missing": unnamed}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The outcome for one table.
+
+    Attributes:
+        delivered: status (`accepted`, `duplicate`, `pending`, `quarantined`), reason, and `fresh` (bool: to be written), one row
+            for each delivered row, in order.
+        moved: known rows that change: row_digest, post_id, was (status so far), status, reason, recorded_at.
+        changed_ids: posts that are accepted now and were not, or the reverse; empty for other tables.
+    """
+
+    delivered: pd.DataFrame
+    moved: pd.DataFrame
+    changed_ids: pa.Array
+
+
+def resolve(delivered: pd.DataFrame, known: pd.DataFrame, reference: ReferenceData, as_of: pd.Timestamp) -> Resolved:
+    """Judge delivered rows together with the known ones that they touch.
+
+    Args:
+        delivered: columns `staging.INDEX`, one row a delivered row.
+        known: the same columns and recorded_at, status, reason (`known_rows.known_claims`).
+        reference: what they are judged against.
+        as_of: time of this ingest.
+    """
+    digests, known_digests = (pa.array(rows.row_digest, pa.string()) for rows in (delivered, known))
+    fresh = ~delivered.row_digest.duplicated().to_numpy() & ~among(delivered.row_digest, known_digests)
+    new = delivered[fresh].assign(recorded_at=as_of, holds=False)
+    sooner = among(known.row_digest, digests) & (known.recorded_at > as_of)  # they came in this delivery, as its other rows did
+    before = known.assign(recorded_at=known.recorded_at.mask(sooner, as_of), holds=~known.reason.isin(KEPT_OUT) & ~sooner)
+    claims = pd.concat([part for part in (before, new) if len(part)] or [before], ignore_index=True)
+    verdicts = judge(claims, reference)
+    old, fresh_verdicts = verdicts[: len(known)], verdicts[len(known) :]
+    changed = (old.status.ne(known.status) | old.reason.ne(known.reason) | before.recorded_at.ne(known.recorded_at)).to_numpy(bool)
+    moved = before[["row_digest", "post_id", "recorded_at"]].assign(was=known.status, status=old.status, reason=old.reason)[changed]
+    status = np.full(len(delivered), DUPLICATE, object)
+    reason = np.full(len(delivered), IDENTICAL, object)
+    status[fresh], reason[fresh] = fresh_verdicts.status, fresh_verdicts.reason
+    erased = among(delivered.post_id, reference.refused)
+    status[erased], reason[erased] = QUARANTINED, TOMBSTONED
+    outcome = pd.DataFrame({"status": status, "reason": reason, "fresh": fresh & ~erased})
+    gained = new.post_id[(fresh_verdicts.status == ACCEPTED).to_numpy(bool)]
+    turned = moved.post_id[(moved.was == ACCEPTED) != (moved.status == ACCEPTED)]
+    return Resolved(outcome, moved, pa.array(pd.concat([gained, turned]).dropna().unique(), pa.string()))
+
+
+def leaves(moved: pd.DataFrame) -> pd.Series:
+    """bool a row of `Resolved.moved`: it leaves the ledger for good."""
+    return moved.status == REFUSED

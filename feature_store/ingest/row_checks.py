@@ -1,27 +1,178 @@
 """Row contracts, judged a column at a time: which rows of a batch are well formed, and what is wrong with the others."""
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.ingest.batches import FileRejected, RawBatch
-from upheld.feature_store.ingest.columns import convert
-from upheld.feature_store.ingest.convert import flags
-from upheld.feature_store.ingest.findings import (
-    Findings,
-    Rules,
-    empty_is_null,
-    identifiers,
-    one_of,
-    revision,
-    short_and_clean,
-    times,
-    within,
-)
-from upheld.feature_store.ingest.posts import check_posts
+from upheld.common.params.data import Ingest
+from upheld.feature_store.ingest.convert import convert, flags
+from upheld.feature_store.ingest.readers import FileRejected, RawBatch
 from upheld.feature_store.ledger import tables as contracts
+
+# C0 without tab, line feed and carriage return; DEL; C1. They reach terminals and files as commands, not as text.
+CONTROL_PATTERN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What rows are judged by: the policies there are, and the bounds in params."""
+
+    policies: tuple[str, ...]
+    bounds: Ingest
+
+
+class Findings:
+    """The first thing found wrong with each of N rows.
+
+    Attributes:
+        reasons: object (N,), a code or None.
+        details: object (N,), what was found, for people; "" where nothing is wrong.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self.reasons = np.full(num_rows, None, object)
+        self.details = np.full(num_rows, "", object)
+
+    @property
+    def good(self) -> np.ndarray:
+        """bool (N,): rows with which nothing is wrong so far."""
+        return np.array([reason is None for reason in self.reasons], bool)
+
+    def mark(self, bad: np.ndarray, reason: str, detail: str) -> None:
+        """Note `reason` for the rows of `bad` (N,) that have none yet."""
+        fresh = bad & self.good
+        self.reasons[fresh] = reason
+        self.details[fresh] = detail
+
+    def mark_one(self, row: int, reason: str, detail: str) -> None:
+        """Note `reason` for one row, unless it has one already."""
+        if self.reasons[row] is None:
+            self.reasons[row], self.details[row] = reason, detail
+
+
+def empty_is_null(values: pa.Array) -> pa.Array:
+    """Text with null in place of the empty string: files differ in which they write."""
+    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+
+
+def identifiers(columns: dict[str, pa.Array], findings: Findings, rules: Rules, *names: str) -> None:
+    """Names and ids that a row cannot do without."""
+    for name in names:
+        absent = flags(pc.or_kleene(pc.is_null(columns[name]), pc.equal(columns[name], "")))
+        findings.mark(absent, "missing_required", f"column {name} is empty")
+        short_and_clean(columns, findings, rules, name)
+
+
+def short_and_clean(columns: dict[str, pa.Array], findings: Findings, rules: Rules, *names: str) -> None:
+    """Mark ids that are longer than `max_id_chars` or hold control characters: `id_invalid`."""
+    for name in names:
+        long = flags(pc.greater(pc.utf8_length(columns[name]), rules.bounds.max_id_chars))
+        findings.mark(long, "id_invalid", f"column {name}: more than {rules.bounds.max_id_chars} characters")
+        findings.mark(controls(columns[name]), "id_invalid", f"column {name}: control characters")
+
+
+def controls(values: pa.Array) -> np.ndarray:
+    """bool (N,): texts that hold control characters."""
+    return flags(pc.match_substring_regex(values, CONTROL_PATTERN))
+
+
+def times(columns: dict[str, pa.Array], findings: Findings, name: str) -> None:
+    """Mark rows without a time: `timestamp_unparsable`."""
+    findings.mark(flags(pc.is_null(columns[name])), "timestamp_unparsable", f"column {name} is empty or no timestamp")
+
+
+def one_of(columns: dict[str, pa.Array], findings: Findings, name: str, allowed: tuple[str, ...]) -> None:
+    """Mark values outside of an enumeration: `unknown_` and the column's name."""
+    known = flags(pc.is_in(columns[name], pa.array(allowed, pa.string())))
+    findings.mark(~known, f"unknown_{name}", f"column {name}: expected one of {', '.join(allowed)}")
+
+
+def revision(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
+    """Mark revisions that are missing, negative, or so high that nobody could correct them."""
+    findings.mark(flags(pc.is_null(columns["revision"])), "missing_required", "column revision is empty")
+    most = rules.bounds.max_revision
+    findings.mark(~within(columns["revision"], 0, most), "revision_invalid", f"column revision: expected 0 to {most}")
+
+
+def within(values: pa.Array, low: float, high: float) -> np.ndarray:
+    """bool (N,): numbers of [low, high]; null and NaN are in no interval."""
+    return flags(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
+
+
+def lists_of(flat: pa.Array, owners: np.ndarray, num_lists: int) -> pa.Array:
+    """Lists from their items and the index of the list that each belongs to (ascending)."""
+    lengths = np.bincount(owners, minlength=num_lists) if len(owners) else np.zeros(num_lists, np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), flat)
+
+
+def lengths(lists: pa.Array) -> np.ndarray:
+    """int (N,): number of items of each list; 0 where it is null."""
+    return np.asarray(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False))
+
+
+def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
+    """Judge a batch of posts.
+
+    Args:
+        columns: converted columns, N values each; text, language, hashtags and media are replaced by their canonical forms.
+        findings: takes note of what is wrong.
+        rules: policies and bounds.
+    """
+    identifiers(columns, findings, rules, "post_id")
+    short_and_clean(columns, findings, rules, "context_id", "author_id", "author_group")
+    times(columns, findings, "created_at")
+    fits = flags(pc.match_substring_regex(columns["language"], contracts.LANGUAGE_PATTERN))
+    findings.mark(~fits, "language_invalid", "column language: expected a BCP-47 tag or und")
+    coded = columns["language"].dictionary_encode()
+    tags = pa.array([_canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
+    columns["language"] = tags.take(coded.indices)
+    for name in ("language", "author_group"):
+        pooled = flags(pc.equal(columns[name], contracts.POOLED))
+        findings.mark(pooled, "reserved_word", f"column {name}: {contracts.POOLED!r} means all of them together; give another word")
+    known = flags(pc.or_kleene(pc.is_null(columns["region"]), pc.is_in(columns["region"], pa.array(sorted(contracts.REGIONS)))))
+    findings.mark(~known, "region_invalid", "column region: expected an ISO 3166-1 alpha-2 code or null")
+    long = flags(pc.greater(pc.utf8_length(columns["text"]), rules.bounds.max_text_chars))
+    findings.mark(long, "text_too_long", f"column text: more than {rules.bounds.max_text_chars} characters")
+    columns["text"] = empty_is_null(_without_controls(columns["text"]))
+    hashtags = _without_controls(pc.list_flatten(columns["hashtags"]).cast(pa.string()))
+    kept = pc.is_valid(hashtags)
+    owners = pc.list_parent_indices(columns["hashtags"]).filter(kept).to_numpy(zero_copy_only=False)
+    columns["hashtags"] = lists_of(hashtags.filter(kept), owners, len(columns["hashtags"]))
+    media = columns["media"]
+    flat, owners = pc.list_flatten(media), pc.list_parent_indices(media).to_numpy(zero_copy_only=False)
+    kinds, uris = (pc.struct_field(flat, name).cast(pa.string()) for name in ("kind", "uri"))
+    known = flags(pc.is_in(kinds, pa.array(contracts.MEDIA_KINDS)))
+    named = flags(pc.and_kleene(pc.is_valid(uris), pc.not_equal(uris, ""))) & ~controls(uris)
+    for good, reason, detail in (
+        (known, "media_kind_unknown", f"media: expected kind {', '.join(contracts.MEDIA_KINDS)}"),
+        (named, "media_path_unsafe", "media: uri is empty or holds control characters"),
+    ):
+        findings.mark(np.isin(np.arange(len(media)), owners[~good]), reason, detail)
+    many = lengths(media) > rules.bounds.max_media_per_post
+    findings.mark(many, "media_too_many", f"media: more than {rules.bounds.max_media_per_post} files")
+    pairs = pa.StructArray.from_arrays([kinds, uris], names=["kind", "uri"])
+    columns["media"] = lists_of(pairs, owners, len(media))
+    blank = flags(pc.or_kleene(pc.is_null(columns["text"]), pc.equal(pc.utf8_trim_whitespace(columns["text"]), "")))
+    alone = lengths(columns["hashtags"]) + lengths(columns["media"]) == 0
+    findings.mark(blank & alone, "empty_post", "no text, no hashtag, no media")
+
+
+def _canonical_language(tag: str) -> str:
+    """RFC 5646 section 2.1.1: language in lower case, script in title case, region in upper case."""
+    first, *rest = tag.split("-")
+    cased = {2: str.upper, 4: str.title}
+    return "-".join([first.lower(), *(cased.get(len(part), str.lower)(part) for part in rest)])
+
+
+def _without_controls(texts: pa.Array) -> pa.Array:
+    found = pc.match_substring_regex(texts, CONTROL_PATTERN)
+    if not pc.any(pc.fill_null(found, False)).as_py():
+        return texts
+    return pc.replace_substring_regex(texts, CONTROL_PATTERN, "")
 
 
 def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings]:
@@ -47,7 +198,15 @@ def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings
     findings = Findings(num_rows)
     columns: dict[str, pa.Array] = {}
     for field in contract.schema:
-        columns[field.name] = _column(batch, field, findings)
+        if field.name not in batch.columns:
+            columns[field.name] = pa.nulls(num_rows, field.type)
+            continue
+        values, faults = convert(batch.columns[field.name], field.type, field.name)
+        for reason, bad in faults.items():
+            findings.mark(bad, reason, f"column {field.name}")
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        columns[field.name] = empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
     _CHECKS[table](columns, findings, rules)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns)), findings
 
@@ -55,18 +214,6 @@ def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings
 def extra_columns(table: str, delivered: Collection[str]) -> list[str]:
     """Columns that the contract does not know; they are left out."""
     return [name for name in delivered if name not in contracts.DELIVERED[table].schema.names]
-
-
-def _column(batch: RawBatch, field: pa.Field, findings: Findings) -> pa.Array:
-    num_rows = len(batch.row_numbers)
-    if field.name not in batch.columns:
-        return pa.nulls(num_rows, field.type)
-    values, faults = convert(batch.columns[field.name], field.type, field.name)
-    for reason, bad in faults.items():
-        findings.mark(bad, reason, f"column {field.name}")
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    return empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
 
 
 def _decisions(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:

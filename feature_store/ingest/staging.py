@@ -1,5 +1,6 @@
 """First pass over a delivery: every row judged by its contract and put on disk; in memory stays a narrow index of them."""
 
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,14 +13,49 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.feature_store.ingest.batches import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, read_batches
-from upheld.feature_store.ingest.findings import Findings, Rules
 from upheld.feature_store.ingest.media import MediaFile, MediaRefused, Pair, check_all
-from upheld.feature_store.ingest.row_checks import check, extra_columns
-from upheld.feature_store.ingest.row_digests import row_digests, short_digest
+from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
+from upheld.feature_store.ingest.row_checks import Findings, Rules, check, extra_columns, lists_of
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.sandbox.pool import DecodePool
+
+# Control characters cannot occur in converted columns, so they separate values without ambiguity.
+_BETWEEN, _ITEM, _PART, _NULL = "\x1f", "\x1e", "\x1d", "\x00"
+
+
+def row_digests(table: str, rows: pa.Table) -> pa.Array:
+    """Digest of each row's content.
+
+    Args:
+        table: a key of `contracts.DELIVERED`.
+        rows: N well-formed rows with the contract's columns; media with digests.
+
+    Returns:
+        string (N,): BLAKE2b of 128 bits, hexadecimal. Equal rows have equal digests, from whatever file format they came.
+    """
+    parts = [_as_text(rows[name].combine_chunks()) for name in contracts.DELIVERED[table].schema.names]
+    joined = pc.binary_join_element_wise(table, *parts, _BETWEEN, null_handling="replace", null_replacement=_NULL)
+    return pa.array([short_digest(content) for content in joined.cast(pa.binary()).to_pylist()], pa.string())
+
+
+def short_digest(content: bytes) -> str:
+    """BLAKE2b of 128 bits, hexadecimal: enough to tell rows apart, half of a SHA-256."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    if pa.types.is_list(values.type):
+        flat = pc.list_flatten(values)
+        if pa.types.is_struct(flat.type):
+            parts = [pc.struct_field(flat, index) for index in range(flat.type.num_fields)]
+            flat = pc.binary_join_element_wise(*parts, _PART)
+        owners = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
+        return pc.binary_join(lists_of(flat, owners, len(values)), _ITEM)
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.int64())
+    return values.cast(pa.string())
+
 
 # What is kept in memory of every well-formed row: enough to judge it against others.
 INDEX = pa.schema(
@@ -187,7 +223,7 @@ class Staging:
         flat = pc.list_flatten(media).to_pylist()
         pairs = [(item["kind"], item["uri"]) for item in flat]
         good = findings.good
-        self._look(dict.fromkeys(pair for pair, owner in zip(pairs, owners, strict=True) if good[owner]))
+        self._check_media(dict.fromkeys(pair for pair, owner in zip(pairs, owners, strict=True) if good[owner]))
         digests: list[str | None] = []
         for pair, owner in zip(pairs, owners, strict=True):
             found = self._media.get(pair) if good[owner] else None
@@ -201,7 +237,7 @@ class Staging:
         column = rows.column_names.index("media")
         return rows.set_column(column, "media", pa.ListArray.from_arrays(media.offsets, struct, pa.list_(contracts.LEDGER_MEDIA)))
 
-    def _look(self, pairs: dict[Pair, None]) -> None:
+    def _check_media(self, pairs: dict[Pair, None]) -> None:
         unseen = [pair for pair in pairs if pair not in self._media]
         if not unseen:
             return
@@ -212,13 +248,10 @@ class Staging:
                 self._media[pair] = found if isinstance(found, MediaRefused) else found.digest
                 if isinstance(found, MediaFile) and found.digest not in written:
                     written.add(found.digest)
-                    file.write_batch(_media_row(found))
+                    row = {name: getattr(found, name) for name in ("digest", "kind", "format", "width", "height")}
+                    row |= {"num_bytes": len(found.content), "bytes": found.content}
+                    file.write_batch(pa.RecordBatch.from_pylist([row], schema=contracts.MEDIA_FILES))
         self._media_paths.append(path)
-
-
-def _media_row(found: MediaFile) -> pa.RecordBatch:
-    row = {name: getattr(found, name) for name in ("digest", "kind", "format", "width", "height")}
-    return pa.RecordBatch.from_pylist([row | {"num_bytes": len(found.content), "bytes": found.content}], schema=contracts.MEDIA_FILES)
 
 
 def _index(table: str, rows: pa.Table) -> pa.Table:
@@ -227,12 +260,9 @@ def _index(table: str, rows: pa.Table) -> pa.Table:
     columns = []
     for field in INDEX:
         name = source.get(field.name, field.name)
-        columns.append(rows[name].cast(field.type) if name in rows.column_names else pa.chunked_array([_absent(field, len(rows))]))
+        absent = pa.array(np.zeros(len(rows), np.int64)) if field.name == "revision" else pa.nulls(len(rows), field.type)
+        columns.append(rows[name].cast(field.type) if name in rows.column_names else pa.chunked_array([absent]))
     return pa.Table.from_arrays(columns, schema=INDEX)
-
-
-def _absent(field: pa.Field, num_rows: int) -> pa.Array:
-    return pa.array(np.zeros(num_rows, np.int64)) if field.name == "revision" else pa.nulls(num_rows, field.type)
 
 
 def read_staged(path: Path) -> Iterator[pa.RecordBatch]:

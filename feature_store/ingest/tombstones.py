@@ -11,7 +11,7 @@ from upheld.feature_store.ledger.ledger import Change
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class Erasure:
     """Ids of posts and authors of which nothing may stay.
 
     Attributes:
@@ -28,7 +28,7 @@ class Forgotten:
     derived: pa.Array
 
 
-def forgotten(change: Change, delivered: pd.DataFrame, posts: pd.DataFrame) -> Forgotten:
+def erased_by(change: Change, delivered: pd.DataFrame, posts: pd.DataFrame) -> Erasure:
     """Put together what the ledger and the delivery say.
 
     Args:
@@ -40,26 +40,25 @@ def forgotten(change: Change, delivered: pd.DataFrame, posts: pd.DataFrame) -> F
     derived_before = _ids(change, "refused_posts", "post_id")
     authors = noted_authors | frozenset(delivered.author_id.dropna())
     new_authors = _strings(authors - noted_authors)
-    theirs = frozenset(posts.post_id[posts.author_id.isin(authors)].dropna()) | _posts_of(change, new_authors)
-    named = noted_posts | frozenset(delivered.post_id.dropna())
-    everyone = named | derived_before | theirs
+    held = [matching(change, table, ["post_id"], author_id=new_authors)["post_id"] for table in ("posts", "quarantine")]
+    known = frozenset(post for column in held for post in column.drop_null().to_pylist())
+    theirs = frozenset(posts.post_id[posts.author_id.isin(authors)].dropna()) | known
+    by_name = noted_posts | frozenset(delivered.post_id.dropna())
+    everyone = by_name | derived_before | theirs
     new = _strings(everyone - noted_posts - derived_before)
-    return Forgotten(_strings(everyone), _strings(authors), new, new_authors, _strings(theirs - named - derived_before))
+    return Erasure(_strings(everyone), _strings(authors), new, new_authors, _strings(theirs - by_name - derived_before))
 
 
-def forget_elsewhere(change: Change, gone: Forgotten) -> None:
+def erase_elsewhere(change: Change, erasure: Erasure) -> None:
     """Delete what no other step reaches: bad rows of forgotten posts and authors, and draws; note the derived posts."""
-    bad = matching(change, "quarantine", ["row_digest", "well_formed"], post_id=gone.new_posts, author_id=gone.new_authors).to_pandas()
+    bad = matching(
+        change, "quarantine", ["row_digest", "well_formed"], post_id=erasure.new_posts, author_id=erasure.new_authors
+    ).to_pandas()
     change.delete("quarantine", "row_digest", bad.row_digest[~bad.well_formed.astype(bool)])
-    draws = matching(change, "audit_draws", ["draw_id"], post_id=gone.new_posts)["draw_id"]
+    draws = matching(change, "audit_draws", ["draw_id"], post_id=erasure.new_posts)["draw_id"]
     change.delete("audit_draws", "draw_id", draws.to_pylist())
-    if len(gone.derived):
-        change.upsert("refused_posts", pa.table({"post_id": gone.derived}))
-
-
-def _posts_of(change: Change, authors: pa.Array) -> frozenset[str]:
-    held = [matching(change, table, ["post_id"], author_id=authors)["post_id"].to_pylist() for table in ("posts", "quarantine")]
-    return frozenset(post for posts in held for post in posts if post is not None)
+    if len(erasure.derived):
+        change.upsert("refused_posts", pa.table({"post_id": erasure.derived}))
 
 
 def _ids(change: Change, table: str, column: str) -> frozenset[str]:
@@ -70,7 +69,7 @@ def _strings(values: frozenset[str]) -> pa.Array:
     return pa.array(sorted(values), pa.string())
 
 
-def seen(*rows: Mapping[str, pa.ChunkedArray]) -> pd.DataFrame:
+def named(*rows: Mapping[str, pa.ChunkedArray]) -> pd.DataFrame:
     """post_id and author_id of several tables, one below the other."""
     frames = [pd.DataFrame({name: part[name].to_pandas() for name in ("post_id", "author_id")}) for part in rows]
     return pd.concat(frames, ignore_index=True)

@@ -1,12 +1,13 @@
-"""The ledger: every table of what we know, as Lance tables.
+"""The ledger: every table of what we know, as Lance tables; its commit marker; the digest of what it states.
 
 Readers see what the last commit names in `commit.json`; whatever a killed writer left beyond that is undone by the next one.
 """
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.common import one_writer
+from upheld.common import files, one_writer
 from upheld.common.errors import BadUse
-from upheld.feature_store.ledger import digest, lance, tables
-from upheld.feature_store.ledger.commit import MARKER, Commit, read_marker, write_marker
+from upheld.feature_store.contracts import hashing
+from upheld.feature_store.ledger import lance, tables
 
+MARKER = "commit.json"
 # What identifies a row where an upsert meets an existing one.
 _IDENTITY = {
     "audit_draws": ["draw_id"],
@@ -26,6 +28,69 @@ _IDENTITY = {
     "refused_posts": ["post_id"],
     "deliveries": ["delivery", "as_of"],
 }
+# The tables that make up the ledger's content, each with the columns that say what a row states.
+_CONTENT = {
+    "tombstones": ["row_digest"],
+    "posts": ["row_digest"],
+    "decisions": ["row_digest"],
+    "review_outcomes": ["row_digest"],
+    "logo_outcomes": ["row_digest"],
+    "audit_draws": ["draw_id", "post_id", "category", "language", "zone", "inclusion_prob", "drawn_at"],
+    "pending": ["row_digest", "reason"],
+    "quarantine": ["row_digest", "reason"],
+    "media": ["digest"],
+    "refused_posts": ["post_id"],
+}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What the commit marker says.
+
+    Attributes:
+        versions: table -> Lance version that readers see.
+        as_of: the latest `as of` of an ingest that changed something, ISO 8601 in UTC; None before the first.
+        synthetic: True if any delivery came from our generator.
+        validation: how the last accepted batch fared (`feature_store/ingest/expectations.py`); empty before the first.
+    """
+
+    versions: dict[str, int]
+    as_of: str | None = None
+    synthetic: bool = False
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+def read_marker(folder: Path) -> Commit:
+    """The last commit of the ledger in this folder.
+
+    Raises:
+        FileNotFoundError: there was none yet.
+    """
+    return Commit(**json.loads((folder / MARKER).read_text(encoding="utf-8")))
+
+
+def write_marker(folder: Path, commit: Commit) -> None:
+    """Make a commit the last one, whole or not at all."""
+    files.write_json(folder / MARKER, asdict(commit))
+
+
+def content_digest(read: Callable[[str, list[str]], pa.Table]) -> str:
+    """Digest of a ledger's content.
+
+    Args:
+        read: gives the named columns of a table.
+    """
+    contents = {table: read(table, columns) for table, columns in _CONTENT.items()}
+    # A post that a tombstone names is refused anyway; whether its author was known when they were forgotten depends on the order.
+    named = read("tombstones", ["post_id"])["post_id"]
+    refused = contents["refused_posts"]
+    contents["refused_posts"] = refused.filter(pc.invert(pc.is_in(refused["post_id"], named.combine_chunks())))
+    digests = {}
+    for table, rows in contents.items():
+        joined = pc.binary_join_element_wise(*[column.cast(pa.string()) for column in rows.columns], "\x1f")
+        ordered = joined.combine_chunks().sort() if len(rows) else pa.array([], pa.string())
+        digests[table] = hashing.of_bytes("\n".join(ordered.to_pylist()).encode())
+    return hashing.of_json(digests)
 
 
 class Ledger:
@@ -113,7 +178,7 @@ class Ledger:
             versions: table -> Lance version; None takes the committed ones.
         """
         at = self.commit.versions if versions is None else versions
-        return digest.content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
+        return content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
 
 
 class Change:
@@ -148,14 +213,14 @@ class Change:
         """Batches of the table as this change has left it so far."""
         yield from self.ledger.scan(table, columns, version=self._open[table].version if table in self._open else None)
 
-    def commit(self, **said: Any) -> None:
+    def commit(self, **fields: Any) -> None:
         """Make everything written so far visible, in one rename.
 
         Args:
-            said: fields of `Commit` to change besides the versions.
+            fields: of `Commit` to change besides the versions.
         """
         versions = self.ledger.versions | {table: int(handle.version) for table, handle in self._open.items()}
-        after = replace(self.ledger.commit, versions=versions, **said)
+        after = replace(self.ledger.commit, versions=versions, **fields)
         if after != self.ledger.commit:
             write_marker(self.ledger._folder, after)
             self.ledger.commit = after
@@ -188,7 +253,9 @@ def writing(store: Path) -> Iterator[Change]:
         raise BadUse(f"--store {store}: cannot be made ({error.strerror}); name a folder that may be written to") from error
     with one_writer.only(folder / ".lock", "ledger"):
         if not (folder / MARKER).exists():
-            _create(folder)
+            database = lance.connect(folder)
+            database.drop_all_tables()  # a writer killed before its first marker
+            write_marker(folder, Commit({name: lance.create(database, name, schema) for name, schema in tables.LEDGER.items()}))
         scratch = folder / ".scratch"
         shutil.rmtree(scratch, ignore_errors=True)  # left by a killed writer
         scratch.mkdir()
@@ -221,12 +288,6 @@ def record_draws(store: Path, draws: pa.Table) -> None:
         if len(fresh):
             change.upsert("audit_draws", fresh)
             change.commit()
-
-
-def _create(folder: Path) -> None:
-    database = lance.connect(folder)
-    database.drop_all_tables()  # a writer killed before its first marker
-    write_marker(folder, Commit({name: lance.create(database, name, schema) for name, schema in tables.LEDGER.items()}))
 
 
 def _schema(table: str, columns: Sequence[str] | None) -> pa.Schema:

@@ -223,10 +223,6 @@ DELIVERIES: Final = pa.schema(
 )
 
 
-def _posts_in_ledger() -> pa.Schema:
-    return POSTS.set(POSTS.get_field_index("media"), pa.field("media", pa.list_(LEDGER_MEDIA)))
-
-
 def _kept(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*schema, *BOOKKEEPING])
 
@@ -234,7 +230,7 @@ def _kept(schema: pa.Schema) -> pa.Schema:
 # Every table of the ledger.
 LEDGER: Final = {
     "tombstones": _kept(TOMBSTONES),
-    "posts": _kept(_posts_in_ledger()),
+    "posts": _kept(POSTS.set(POSTS.get_field_index("media"), pa.field("media", pa.list_(LEDGER_MEDIA)))),
     "decisions": _kept(DECISIONS),
     "review_outcomes": _kept(REVIEW_OUTCOMES),
     "logo_outcomes": _kept(LOGO_OUTCOMES),

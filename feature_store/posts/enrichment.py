@@ -1,7 +1,7 @@
 """What posts get from features, in a snapshot and when scored: whole text, language, key frames, sounds. Without media nothing changes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -9,9 +9,37 @@ from upheld.common.params.data import Snapshot
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features.pinned import Features
 from upheld.feature_store.posts import post_features
-from upheld.feature_store.posts.ocr_scripts import readable
 
 UNKNOWN = "und"
+_READ: Final = {"latn", "hans", "hant", "hani"}  # ISO 15924
+# Languages that are mostly written in another script. Source: Unicode CLDR 48, likelySubtags, for the languages that fastText's
+# lid.176 tells apart.
+_OTHERS: Final = {
+    "Arabic": "ar arz azb ckb fa mzn pnb ps sd ug ur",
+    "Armenian": "hy",
+    "Bengali": "as bn bpy",
+    "Cyrillic": "ab av ba be bg bxr ce cu cv kk krc kv ky lez mdf mhr mk mn mrj myv os ru rue sah sr tg tt tyv udm uk xal",
+    "Devanagari": "bh bho dty gom hi mai mr ne new sa",
+    "Ethiopic": "am ti",
+    "Georgian": "ka xmf",
+    "Greek": "el",
+    "Hebrew": "he yi",
+    "Japanese, Korean": "ja ko",
+    "of India, one each": "gu kn ml or pa ta te",
+    "of Asia, one each": "bo dv dz km lo my si th",
+}
+_UNREAD: Final = frozenset(language for languages in _OTHERS.values() for language in languages.split())
+
+
+def readable(language: str) -> bool:
+    """Whether the words found in the pictures of a post in this language belong to its text.
+
+    Args:
+        language: BCP-47 tag, whose script counts where it names one, such as `sr-Latn`; `und` is given the benefit of the doubt.
+    """
+    primary, *further = language.lower().split("-")
+    script = next((part for part in further if len(part) == 4 and part.isalpha()), None)
+    return script in _READ if script else primary not in _UNREAD
 
 
 def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.DataFrame:
@@ -35,7 +63,9 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
     frames = media["video"].map(
         lambda videos: post_features.spread([frame for video in videos for frame in frames_of.get(video, [])], settings.max_frames)
     )
-    pictures = _joined(media["image"], frames)
+    pairs = zip(media["image"], frames, strict=True)
+    shots = [[*stills, *(frame for frame in moving if frame not in stills)] for stills, moving in pairs]
+    pictures = pd.Series(shots, index=posts.index, dtype=object)
     speech = features.rows("transcript", _all(media["audio"]), ["text", "language", "language_prob"])
     written = features.rows("ocr", _all(pictures), ["text"])
     spectrograms = features.rows("spectrogram", _all(media["audio"]), ["num_frames"])
@@ -69,12 +99,6 @@ def _frames(features: Features, videos: Iterable[str]) -> dict[str, list[str]]:
     return {name: row["frame_digests"] for name, row in rows.items() if row["frame_digests"]}
 
 
-def _joined(stills: "pd.Series[Any]", frames: "pd.Series[Any]") -> "pd.Series[Any]":
-    """A post's stills, then those of its frames that are none of them."""
-    joined = [[*own, *(frame for frame in moving if frame not in own)] for own, moving in zip(stills, frames, strict=True)]
-    return pd.Series(joined, index=stills.index, dtype=object)
-
-
 def _all(lists: "pd.Series[Any]") -> set[str]:
     return {name for names in lists for name in names}
 
@@ -92,8 +116,8 @@ def _languages(
     languages = []
     for language, caption, names in zip(posts["language"], posts["caption_digest"], sounds, strict=True):
         heard = [speech[name] for name in names if name in speech and speech[name]["text"]]
-        told = [(row["language"], row["prob"]) for row in [written.get(caption)] if row]
-        told += [(row["language"], row["language_prob"]) for row in heard]
-        sure = [name for name, prob in told if name and (prob or 0) >= min_prob]
+        recognised = [(row["language"], row["prob"]) for row in [written.get(caption)] if row]
+        recognised += [(row["language"], row["language_prob"]) for row in heard]
+        sure = [name for name, prob in recognised if name and (prob or 0) >= min_prob]
         languages.append(sure[0] if language == UNKNOWN and sure else language)
     return languages

@@ -1,9 +1,12 @@
-"""How far the embeddings of a week's posts lie from those of the week before, per language: the distance between two samples of vectors.
+"""What monitoring reports of features: how many of a snapshot's posts have them, and how far a week's embeddings lie from the last.
 
-Maximum mean discrepancy sees any change of a distribution, not of its mean alone, and its permutation test needs no assumption.
+Coverage says, per extractor and language, how many posts have features and why others have none. Drift is the distance between two
+samples of vectors, per language: maximum mean discrepancy sees any change of a distribution, not of its mean alone, and its
+permutation test needs no assumption.
 Source: Gretton, Borgwardt, Rasch, Schölkopf & Smola (2012), A Kernel Two-Sample Test, JMLR 13, equation 3 and section 5.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -14,18 +17,55 @@ from numpy.typing import NDArray
 
 from upheld.common.params.data import Snapshot
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.features.pinned import PinnedFeatures
 from upheld.feature_store.ledger.tables import week_of
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import captions
-from upheld.feature_store.snapshot.coverage import ALL
 
 Floats = NDArray[np.float64]
+ALL = "all"
+CONTENTS = {"text": "caption_digest", "image": "image_digests", "video": "video_digests", "audio": "sound_digests"}  # by what is read
 EMBEDDING = "text_embedding"
 NUM_WEEKS = 8  # the latest ones with posts
 NUM_PERMUTATIONS = 999
 LEVEL = 0.05  # of a week's cells together (Bonferroni)
+
+
+def coverage(posts: pd.DataFrame, features: PinnedFeatures) -> list[dict[str, Any]]:
+    """Count the posts whose contents have an extractor's features.
+
+    Args:
+        posts: language, and the digests of their contents by kind: caption_digest (or null), and the lists image_digests,
+            video_digests, sound_digests.
+        features: the pinned tables.
+
+    Returns:
+        for each extractor and language (and `all`) with at least one post that has such contents: feature, language, posts, present
+        (every content has features), quarantined (one was refused), missing (one was not looked at), share (present of posts) and
+        reasons (reason -> posts that met it). Sorted; every post is counted in one of present, quarantined, missing.
+    """
+    found = []
+    for name, kind in sorted(features.kinds.items()):
+        contents = posts[CONTENTS[kind]].map(lambda names: names if isinstance(names, list) else [names] if isinstance(names, str) else [])
+        contents = contents[contents.map(len) > 0]
+        if contents.empty:
+            continue
+        reasons = {
+            digest: row["reason"] for digest, row in features.rows(name, {d for names in contents for d in names}, ["reason"]).items()
+        }
+        refused = contents.map(lambda names, reasons=reasons: {reasons[name] for name in names if reasons.get(name) is not None})
+        whole = contents.map(lambda names, reasons=reasons: all(name in reasons for name in names))
+        states = whole.map({True: "present", False: "missing"}).mask(refused.map(bool), "quarantined")
+        languages = posts.loc[contents.index, "language"]
+        for language in [ALL, *sorted(languages.unique())]:
+            here = (languages == language) | (language == ALL)
+            counts = Counter(states[here])
+            met = Counter(reason for some in refused[here] for reason in some)
+            cell = {"feature": name, "language": language, "posts": int(here.sum())}
+            cell |= {state: counts[state] for state in ("present", "quarantined", "missing")}
+            found.append(cell | {"share": counts["present"] / int(here.sum()), "reasons": dict(sorted(met.items()))})
+    return found
 
 
 def drift(
@@ -56,14 +96,22 @@ def drift(
     found = []
     weeks = sorted(sample["period"].unique())
     for before, period in pairwise(weeks):
-        cells = []
+        cells: list[dict[str, Any]] = []
         for language in [ALL, *sorted(sample["language"].unique())]:
             drawn = sample[sample["draw_of_all"] if language == ALL else sample["draw_of_language"] & (sample["language"] == language)]
-            pair = [_of(vectors, drawn.loc[drawn["period"] == week, "post_id"]) for week in (before, period)]
-            if len(pair[0]) or len(pair[1]):
-                names = {"feature": EMBEDDING, "language": language, "period": period, "before": before}
-                cells.append(names | _compared(pair[1], pair[0], settings.drift_min_posts, seed))
-        found += _judged(cells)
+            earlier, now = (
+                [vectors[post] for post in drawn.loc[drawn["period"] == week, "post_id"] if post in vectors] for week in (before, period)
+            )
+            if not earlier and not now:
+                continue
+            cell = {"feature": EMBEDDING, "language": language, "period": period, "before": before, "n": len(now), "n_before": len(earlier)}
+            if min(len(now), len(earlier)) < settings.drift_min_posts:
+                cells.append(cell | {"mmd2": None, "p": None, "verdict": "insufficient"})
+            else:
+                value, p = mmd2(np.stack(now), np.stack(earlier), NUM_PERMUTATIONS, seed)
+                cells.append(cell | {"mmd2": value, "p": p, "verdict": "steady"})
+        num_tests = sum(cell["p"] is not None for cell in cells)
+        found += [cell | {"verdict": "moved"} if cell["p"] is not None and cell["p"] < LEVEL / num_tests else cell for cell in cells]
     return found
 
 
@@ -121,21 +169,3 @@ def _vectors(sample: pd.DataFrame, contents_of: Callable[["pd.Series[str]"], pd.
     flat = np.asarray(known["embedding"].combine_chunks().flatten(), np.float64).reshape(len(known), -1)
     by_digest = dict(zip(known["digest"].to_pylist(), flat, strict=True))
     return {post: by_digest[name] for post, name in digests.items() if name in by_digest}
-
-
-def _of(vectors: dict[str, Floats], post_ids: "pd.Series[str]") -> Floats:
-    found = [vectors[post] for post in post_ids if post in vectors]
-    return np.stack(found) if found else np.empty((0, 0))
-
-
-def _compared(now: Floats, before: Floats, min_posts: int, seed: int) -> dict[str, Any]:
-    counts = {"n": len(now), "n_before": len(before)}
-    if min(counts.values()) < min_posts:
-        return counts | {"mmd2": None, "p": None, "verdict": "insufficient"}
-    value, p = mmd2(now, before, NUM_PERMUTATIONS, seed)
-    return counts | {"mmd2": value, "p": p, "verdict": "steady"}
-
-
-def _judged(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    num_tests = sum(cell["p"] is not None for cell in cells)
-    return [cell | {"verdict": "moved"} if cell["p"] is not None and cell["p"] < LEVEL / num_tests else cell for cell in cells]

@@ -27,7 +27,7 @@ from upheld.feature_store.features.pinned import PinnedFeatures
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.tables import SPLITS
 from upheld.feature_store.ledger.verdicts import ITEM, weighed
-from upheld.feature_store.snapshot.tables import Tables, compose
+from upheld.feature_store.snapshot.tables import compose
 
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
 READ_BY_MODELS = ("keyframes", "language", "ocr", "spectrogram", "transcript")  # new rows of other features retrain nothing
@@ -76,7 +76,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
     tables = compose(weighed(outcomes, draws), about, contents_of, membership, pd.Timestamp(pinned.as_of), params, known)
     stated = pinned.model_dump(mode="json", exclude=set(LogoPins.model_fields))  # new logo data retrains no text
     stated["features"] = {name: table for name, table in stated["features"].items() if name in READ_BY_MODELS}
-    manifest = tables.account | stated | {"digest": _digest(tables)}
+    manifest = tables.account | stated | {"digest": hashing.of_json([tables.examples.to_pylist(), tables.posts.to_pylist()])}
     with replacing_folder(out) as folder:
         for name, table in ((EXAMPLES_FILE, tables.examples), (POSTS_FILE, tables.posts), (MEMBERSHIP_FILE, tables.membership)):
             pq.write_table(table, folder / name, compression="zstd")
@@ -98,11 +98,6 @@ def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
     return rows
 
 
-def _digest(tables: Tables) -> str:
-    """Digest of what the examples and posts say, free of how Parquet stores it."""
-    return hashing.of_json([tables.examples.to_pylist(), tables.posts.to_pylist()])
-
-
 def _summary(manifest: dict[str, Any]) -> str:
     """One screen: posts per split, examples per category, what was left out."""
     posts, excluded = manifest["posts"], manifest["excluded"]
@@ -111,16 +106,15 @@ def _summary(manifest: dict[str, Any]) -> str:
     for kind in ("labelled", "frame"):
         lines.append(f"{kind + ' posts':24}" + "".join(f"{posts[kind].get(split, 0):>9}" for split in SPLITS))
     for category in sorted({name for split in SPLITS for name in manifest["counts"][split]}):
-        cells = (manifest["counts"][split].get(category, {}).values() for split in SPLITS)
-        lines.append(f"{category:24}" + "".join(f"{_positive(list(cell)):>9}" for cell in cells))
+        line = f"{category:24}"
+        for split in SPLITS:
+            cells = manifest["counts"][split].get(category, {}).values()
+            violations, others = (sum(cell[label] for cell in cells) for label in ("1", "0"))
+            line += f"{violations}/{violations + others}".rjust(9)
+        lines.append(line)
     lines.append("(violations/known labels of each category)")
     left_out = [f"{kind} {reason} {n}" for kind in ("labelled", "frame") for reason, n in sorted(excluded[kind].items())]
     return "\n".join([*lines, "left out: " + (", ".join(left_out) or "none")])
-
-
-def _positive(cells: list[dict[str, int]]) -> str:
-    violations = sum(cell["1"] for cell in cells)
-    return f"{violations}/{violations + sum(cell['0'] for cell in cells)}"
 
 
 @command("snapshot")

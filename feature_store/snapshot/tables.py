@@ -10,17 +10,15 @@ import pyarrow as pa
 from upheld.common.errors import FailedWork
 from upheld.common.params.data import Snapshot
 from upheld.common.params.params import Params
-from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS
 from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.ledger.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.posts import post_features
-from upheld.feature_store.posts.author_history import prior_removals
 from upheld.feature_store.posts.enrichment import captions, enriched
-from upheld.feature_store.snapshot import reviewer_cap
-from upheld.feature_store.snapshot.coverage import coverage
-from upheld.feature_store.snapshot.labels import Labelled, label
-from upheld.feature_store.snapshot.monitoring import drift
+from upheld.feature_store.posts.post_features import prior_removals
+from upheld.feature_store.snapshot.labels import label, weights
+from upheld.feature_store.snapshot.monitoring import coverage, drift
 from upheld.feature_store.splits.assignment import LEARNED, assign, boundaries, windows
 from upheld.feature_store.splits.groups import group
 
@@ -74,8 +72,14 @@ def compose(
     chosen["language"] = chosen["post_id"].map(posts.set_index("post_id")["language"])
     grouped = group(posts, params.splits)
     chosen = chosen.merge(grouped.posts, on="post_id", validate="1:1")
-    places = assign(chosen.assign(stratum=_strata(chosen, labelled.items)), params.splits, f"splits/{params.seed}")
-    examples, unmet = _examples(labelled, places, params.labels.max_reviewer_share)
+    # A stratum is language and what is known of the post in each category, such as `en spam=1`; unlabelled posts have their language.
+    says = labelled.items["category"] + "=" + labelled.items["hard_label"].astype("string").fillna("?").astype(str)
+    known = says.groupby(labelled.items["post_id"]).agg(" ".join)
+    chosen["stratum"] = chosen["language"] + " " + chosen["post_id"].map(known).fillna("")
+    places = assign(chosen, params.splits, f"splits/{params.seed}")
+    examples = labelled.items.merge(places.loc[places["split"].notna(), ["post_id", "split"]], on="post_id", validate="m:1")
+    weighted, unmet = weights(examples, labelled.votes, params.labels.max_reviewer_share)
+    examples = examples.merge(weighted, on=["post_id", "category"], validate="1:1")
     posts = posts.merge(chosen[["post_id", "group_id", "is_labelled"]], on="post_id", validate="1:1").merge(places, on="post_id")
     account = {
         "counts": _counts(examples.merge(posts[["post_id", "language"]], on="post_id", validate="m:1")),
@@ -87,9 +91,17 @@ def compose(
         "reviewer_cap_unmet": unmet,
     }
     posts = posts[posts["split"].notna()]
-    _require_labels(examples)
-    told = {"coverage": coverage(posts, features), "drift": drift(about, contents_of, features, params.seed, params.snapshot)}
-    return Tables(_table(examples, EXAMPLES), _table(posts, POSTS), _table(_line(posts, membership), MEMBERSHIP), account, told)
+    num_labelled = examples[examples["label"].notna()].drop_duplicates("post_id")["split"].value_counts()
+    have = {split: int(num_labelled.get(split, 0)) for split in SPLITS}
+    empty = next((split for split, size in have.items() if size == 0), None)
+    if empty:
+        found = ", ".join(f"{name} {number}" for name, number in have.items())
+        raise FailedWork(f"snapshot: split {empty} has no post with a known label ({found}); ingest more reviews, or change `splits`")
+    # What the model line has learned from: the champion's membership and this snapshot's own train, val and fusion posts.
+    own = posts.loc[posts["split"].isin(LEARNED), ["post_id", "split"]]
+    line = pd.concat([membership[["post_id", "split"]], own]).drop_duplicates("post_id")
+    monitored = {"coverage": coverage(posts, features), "drift": drift(about, contents_of, features, params.seed, params.snapshot)}
+    return Tables(_table(examples, EXAMPLES), _table(posts, POSTS), _table(line, MEMBERSHIP), account, monitored)
 
 
 def _choose(
@@ -128,24 +140,6 @@ def _featured(
     return enriched(plain, features, settings)
 
 
-def _strata(chosen: pd.DataFrame, items: pd.DataFrame) -> "pd.Series[str]":
-    """Language and what is known of the post in each category, such as `en spam=1`; unlabelled posts have their language."""
-    says = items["category"] + "=" + items["hard_label"].astype("string").fillna("?").astype(str)
-    return chosen["language"] + " " + chosen["post_id"].map(says.groupby(items["post_id"]).agg(" ".join)).fillna("")
-
-
-def _examples(labelled: Labelled, places: pd.DataFrame, max_share: float) -> tuple[pd.DataFrame, list[dict[str, object]]]:
-    examples = labelled.items.merge(places.loc[places["split"].notna(), ["post_id", "split"]], on="post_id", validate="m:1")
-    weighted, unmet = reviewer_cap.weights(examples, labelled.votes, max_share)
-    return examples.merge(weighted, on=["post_id", "category"], validate="1:1"), unmet
-
-
-def _line(posts: pd.DataFrame, membership: pd.DataFrame) -> pd.DataFrame:
-    """What the model line has learned from: the champion's membership and this snapshot's own train, val and fusion posts."""
-    own = posts.loc[posts["split"].isin(LEARNED), ["post_id", "split"]]
-    return pd.concat([membership[["post_id", "split"]], own]).drop_duplicates("post_id")
-
-
 def _counts(examples: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
     """split → category → language → {"0", "1", "null"} → number of examples."""
     names = examples["hard_label"].astype("string").fillna("null").astype(str)
@@ -164,15 +158,6 @@ def _tally(posts: pd.DataFrame, column: str) -> dict[str, dict[str, int]]:
     for is_labelled, name, size in counts.itertuples(index=False, name=None):
         tally["labelled" if is_labelled else "frame"][name] = size
     return tally
-
-
-def _require_labels(examples: pd.DataFrame) -> None:
-    known = examples[examples["label"].notna()].drop_duplicates("post_id")["split"].value_counts()
-    have = {split: int(known.get(split, 0)) for split in SPLITS}
-    for split, size in have.items():
-        if size == 0:
-            found = ", ".join(f"{name} {number}" for name, number in have.items())
-            raise FailedWork(f"snapshot: split {split} has no post with a known label ({found}); ingest more reviews, or change `splits`")
 
 
 def _table(rows: pd.DataFrame, schema: pa.Schema) -> pa.Table:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from upheld.common.params.data import Splits
-from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.hashing import uniform
 
 LEARNED = ("train", "val", "fusion")  # the splits of the development window: a model has seen what is in them
 WINDOWS = ("development", "calib", "test")
@@ -65,9 +65,14 @@ def assign(posts: pd.DataFrame, params: Splits, key: str) -> pd.DataFrame:
     rows["reason"] = copies.map({True: "copy_of_seen"}).mask(learned, "seen_by_champion").where(later)
     kept = _kept_window(rows[rows["reason"].isna()], key)
     rows.loc[rows["reason"].isna() & (rows["window"] != rows["group_id"].map(kept)), "reason"] = "other_window"
-    held = _held_splits(rows[learned])
+    # A group that the model line knows keeps the split that most of its known posts are in, at a tie the earliest of LEARNED.
+    counts = pd.crosstab(rows.loc[learned, "group_id"], rows.loc[learned, "learned_as"]).reindex(columns=list(LEARNED), fill_value=0)
+    held = counts.idxmax(axis=1).astype(str) if len(counts) else pd.Series(dtype=str)
+    # New groups are spread over train, val and fusion; a group belongs to the stratum of one of its posts, drawn by hash.
     new = rows[~later & rows["reason"].isna() & ~rows["group_id"].isin(held.index)]
-    group_split = pd.concat([held, _spread(new, params, key)])
+    new = new.assign(rank=uniform(f"{key}/rank", new["post_id"])).sort_values("rank")
+    groups = new.groupby("group_id", sort=False).agg(stratum=("stratum", "first"), rank=("rank", "first"), size=("post_id", "size"))
+    group_split = pd.concat([held, spread(groups, {"fusion": params.fusion_share, "val": params.val_share}, key)])
     rows["split"] = rows["window"].where(later, rows["group_id"].map(group_split))
     rows.loc[rows["reason"].isna() & learned & (rows["learned_as"] != rows["split"]), "reason"] = "other_split"
     rows["split"] = rows["split"].mask(rows["reason"].notna())
@@ -87,22 +92,6 @@ def _kept_window(rows: pd.DataFrame, key: str) -> "pd.Series[str]":
     calib = present["calib"] & (~present["test"] | (uniform(f"{key}/calib", names) < 0.5))
     kept = np.select([early | ~(present["calib"] | present["test"]), calib], ["development", "calib"], "test")
     return pd.Series(kept, index=present.index)
-
-
-def _held_splits(learned: pd.DataFrame) -> "pd.Series[str]":
-    """Split of each group that the model line knows: the one most of its known posts are in, at a tie the earliest of LEARNED."""
-    counts = pd.crosstab(learned["group_id"], learned["learned_as"]).reindex(columns=list(LEARNED), fill_value=0)
-    return counts.idxmax(axis=1).astype(str) if len(counts) else pd.Series(dtype=str)
-
-
-def _spread(new: pd.DataFrame, params: Splits, key: str) -> "pd.Series[str]":
-    """Spread groups over train, val and fusion; in each stratum their posts come as near to the shares as whole groups allow.
-
-    A group belongs to the stratum of one of its posts, drawn by hash.
-    """
-    rows = new.assign(rank=uniform(f"{key}/rank", new["post_id"])).sort_values("rank")
-    groups = rows.groupby("group_id", sort=False).agg(stratum=("stratum", "first"), rank=("rank", "first"), size=("post_id", "size"))
-    return spread(groups, {"fusion": params.fusion_share, "val": params.val_share}, key)
 
 
 def spread(groups: pd.DataFrame, shares: Mapping[str, float], key: str) -> "pd.Series[str]":

@@ -42,24 +42,20 @@ def group(posts: pd.DataFrame, params: Splits) -> Grouped:
     largest = max(MIN_GROUP_SIZE, int(params.max_group_share * len(posts)))
     most_linked = max(largest, int(params.max_linked_share * len(posts)))
     names = posts["post_id"].to_numpy()
-    for name, values in _content_keys(posts, params.min_text_similarity).items():
+    forms = posts.set_index("post_id")["text"].map(normalised)
+    contents = {  # values by the post's row number; a post may have several or none
+        "exact_text": forms.where(forms != "").set_axis(posts.index),
+        "near_text": posts["post_id"].map(near_duplicates(forms, params.min_text_similarity)),
+        "image_digest": posts["image_digests"].explode(),
+        "audio_digest": posts["audio_digests"].explode(),
+    }
+    for name, values in contents.items():
         spanning[name] = _join(sets, values, largest, most_linked)
     content = names[sets.labels()]
     for name in ("author_id", "context_id"):
         spanning[name] = _join(sets, posts[name], largest, most_linked)
     table = pd.DataFrame({"post_id": names, "content_id": content, "group_id": names[sets.labels()]})
     return Grouped(table.sort_values("post_id", ignore_index=True), spanning)
-
-
-def _content_keys(posts: pd.DataFrame, min_similarity: float) -> dict[str, "pd.Series[str]"]:
-    """Values of each content key, indexed by the post's row number; a post may have several values or none."""
-    forms = posts.set_index("post_id")["text"].map(normalised)
-    return {
-        "exact_text": forms.where(forms != "").set_axis(posts.index),
-        "near_text": posts["post_id"].map(near_duplicates(forms, min_similarity)),
-        "image_digest": posts["image_digests"].explode(),
-        "audio_digest": posts["audio_digests"].explode(),
-    }
 
 
 def _join(sets: DisjointSets, values: "pd.Series[str]", largest: int, most_linked: int) -> int:

@@ -79,8 +79,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
 
 
 def _refuse_mixture(store: Path, synthetic: bool) -> None:
-    from upheld.feature_store.ledger.commit import MARKER
-    from upheld.feature_store.ledger.ledger import Ledger
+    from upheld.feature_store.ledger.ledger import MARKER, Ledger
 
     if not (store / "ledger" / MARKER).exists():
         return

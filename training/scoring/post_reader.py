@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.common.errors import BadUse
-from upheld.feature_store.ingest.batches import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, open_delivery, read_batches
-from upheld.feature_store.ingest.findings import Rules
-from upheld.feature_store.ingest.row_checks import check
+from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
+from upheld.feature_store.ingest.row_checks import Rules, check
 from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.training.scoring.features import Tools
 from upheld.training.scoring.posts import Batch, featured

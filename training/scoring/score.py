@@ -17,8 +17,8 @@ from upheld.common.files import replacing
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
-from upheld.feature_store.ingest.findings import Rules
 from upheld.feature_store.ingest.media import image_decoders
+from upheld.feature_store.ingest.row_checks import Rules
 from upheld.feature_store.ledger import tables as contracts
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.scoring import post_reader

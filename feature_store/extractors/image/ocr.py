@@ -3,7 +3,7 @@
 The model (PP-OCRv4 by PaddlePaddle, Apache-2.0, in the package rapidocr-onnxruntime) reads English and simplified Chinese. Of other
 Latin letters it drops most accents, of traditional Chinese it drops characters, of Japanese all kana; Korean, Hindi and Bengali
 give nothing. Russian, Greek, Thai, Hebrew and Tamil come out as Latin letters that look alike, at times with a high probability:
-`min_prob` does not keep all of that out, so `feature_store/posts/ocr_scripts.py` says into which posts' texts this one is merged.
+`min_prob` does not keep all of that out, so `feature_store/posts/enrichment.py` says into which posts' texts this one is merged.
 """
 
 from collections.abc import Sequence

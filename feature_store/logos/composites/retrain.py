@@ -12,7 +12,7 @@ from rich.progress import track
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logos.composites import command
 from upheld.feature_store.logos.composites.backgrounds import of_dataset

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.logos.dataset.dataset import SPLITS
 from upheld.feature_store.splits import assignment
 from upheld.feature_store.splits.disjoint_sets import DisjointSets

@@ -21,4 +21,4 @@ def test_no_other_module_of_the_product_writes_such_a_path_out() -> None:
     written_out = re.compile("[\"'](" + "|".join(re.escape(path.as_posix()) for path in NAMED.values()) + ")[\"'/]")
     sources = [path for package in ("evaluation", "feature_store", "registry", "training") for path in (REPOSITORY / package).rglob("*.py")]
     found = {path.name: written_out.findall(path.read_text(encoding="utf-8")) for path in sources}
-    assert {name for name, paths in found.items() if paths} == {"workspace_paths.py"}
+    assert {name for name, paths in found.items() if paths} == {"workspace.py"}

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pandas as pd
 import pytest
-from tests.feature_store.test_ingest import draws
 
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post, rows, take
+from tests.feature_store.ingest.test_ingest import draws
 from upheld.evaluation.weekly import scores as week_scores
 from upheld.evaluation.weekly.source import Source
 from upheld.feature_store.ledger import ledger

@@ -17,8 +17,7 @@ import pytest
 
 from tests.feature_store.deliveries import AS_OF, ROOT, deliver, post, rows, take
 from upheld.feature_store.ingest import command as ingest
-from upheld.feature_store.ingest.batches import Bounds
-from upheld.feature_store.ingest.readers import READERS
+from upheld.feature_store.ingest.readers import READERS, Bounds
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 

@@ -14,7 +14,7 @@ from upheld.feature_store.contracts.inputs import PinnedTable
 from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.feature_store.posts.enrichment import enriched
-from upheld.feature_store.snapshot.coverage import coverage
+from upheld.feature_store.snapshot.monitoring import coverage
 
 SETTINGS = params.load(Path(__file__).resolve().parents[3] / "params.yaml").snapshot
 TABLES = {
