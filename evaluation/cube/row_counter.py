@@ -88,7 +88,8 @@ class RowCounter:
             codes = pc.index_in(names, self._values[axis])
         code_of = np.zeros(len(whole.dictionary), np.int64)
         code_of[used] = codes.to_numpy()
-        return code_of[places]
+        codes_of_rows: Ints = code_of[places]
+        return codes_of_rows
 
     def _weights(self, column: pa.ChunkedArray, zone: Ints) -> Floats:
         """1 / inclusion_prob of each row as part of the frame."""

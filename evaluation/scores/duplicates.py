@@ -74,7 +74,7 @@ def _hash(values: pa.Array) -> Hashes:
         mixed = (hashes[hashed] ^ word) * MIX
         hashes[hashed] = (mixed ^ (mixed >> HALF)) * SPREAD
     for row in np.flatnonzero(lengths > LONG_BYTES):
-        hashes[row] = int.from_bytes(blake2b(data[starts[row] : ends[row + 1]], digest_size=WORD_BYTES).digest(), "little")
+        hashes[row] = int.from_bytes(blake2b(data[starts[row] : ends[row + 1]].tobytes(), digest_size=WORD_BYTES).digest(), "little")
     return hashes
 
 

@@ -146,12 +146,11 @@ def test_training_stops_when_nothing_improves(tiny: ModuleType, tmp_path: Path) 
 
     record = fit(
         model,
-        rows,
+        batches_of(rows, plain_loss),
         evaluate,
         settings(epochs=9, patience=2),
         5,
         tmp_path / "progress",
-        plain_loss,
         use_bfloat16=False,
         score_start=True,
     )
