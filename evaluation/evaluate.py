@@ -27,7 +27,7 @@ from upheld.common.terminal import console
 from upheld.evaluation import behaviour_files, gate, logo_gate
 from upheld.evaluation.evaluate_inputs import Inputs, of_the_stage
 from upheld.evaluation.metrics import examples, paired
-from upheld.evaluation.metrics.measures import limits_of, measure, operating_points
+from upheld.evaluation.metrics.table import limits_of, measure, operating_points
 from upheld.evaluation.report import content, features, logos
 from upheld.evaluation.report.files import Result, write
 from upheld.evaluation.scores import selection as score_rows

@@ -11,22 +11,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
+from upheld.common.params.evaluation import Thresholds
 from upheld.common.terminal import console
-from upheld.evaluation.logos import certificate as logo_certificate
 from upheld.evaluation.logos import inputs as logo_inputs
 from upheld.evaluation.logos import matches, sheet
 from upheld.evaluation.logos import metrics as logo_metrics
-from upheld.evaluation.logos import one_shot as logo_one_shot
 from upheld.evaluation.logos.inputs import Inputs
 from upheld.evaluation.logos.sheet import Tile
 from upheld.evaluation.metrics import table as metrics
 from upheld.evaluation.metrics.rows import ALL
+from upheld.evaluation.scores import selection as score_rows
+from upheld.evaluation.scores import table as scores
+from upheld.evaluation.thresholds import decide
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_EVALUATION
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
@@ -90,17 +94,17 @@ def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Pat
     photos = data.images.rename(columns={"digest": "image"})
     marks = logo_metrics.boxes_of(data.boxes)
     untrained = _untrained(data, finds)
-    decided = logo_certificate.certify(settings, photos, marks, finds, data.synthetic, out / "scores.parquet")
+    decided = certify(settings, photos, marks, finds, data.synthetic, out / "scores.parquet")
     threshold = settings.thresholds.default_score if decided["threshold"] is None else float(decided["threshold"])
     if untrained:
         nothing = matches.confusion(marks.iloc[:0], matches.match(marks.iloc[:0], finds), threshold)
-        decided = logo_certificate.abstained(settings.thresholds, untrained)
+        decided = abstained(settings.thresholds, untrained)
         return Result(untrained, decided, threshold, metrics.tidy(logo_metrics.table_of([])), nothing)
     test = photos[photos["split"] == "test"]
     of_test, found = (table[table["image"].isin(test["image"])].reset_index(drop=True) for table in (marks, finds))
-    one_shot, alpha, seed = logo_one_shot.brands_of(data.boxes), settings.fairness.alpha, settings.seed
+    one_shot, alpha, seed = logo_metrics.one_shot_brands(data.boxes), settings.fairness.alpha, settings.seed
     table = logo_metrics.compute(test, of_test, found, data.brands, threshold, alpha, seed)
-    beside = logo_one_shot.compute(test, of_test, found, one_shot, alpha, seed)
+    beside = logo_metrics.one_shot(test, of_test, found, one_shot, alpha, seed)
     confused = matches.confusion(of_test, matches.match(of_test, found), threshold)
     tiles = tuple(sheet.choose(of_test, found, threshold, TILES, seed))
     measured = metrics.tidy(pd.concat([table, beside] if one_shot else [table], ignore_index=True))
@@ -142,6 +146,40 @@ def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Para
     photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in logo_dataset.contents(data, wanted, store)}
     with files.replacing(out / "sheet.jpg") as partial:
         sheet.draw(tiles, photos).save(partial, "JPEG", quality=80)
+
+
+def certify(
+    settings: params.Params, photos: pd.DataFrame, marks: pd.DataFrame, finds: pd.DataFrame, synthetic: bool, table: Path
+) -> dict[str, Any]:
+    """The certificate of policies, for the question "is this detection a mark of that brand", answered on split val.
+
+    Args:
+        settings: read are thresholds and seed.
+        photos: image, split.
+        marks: image, brand, x1, y1, x2, y2.
+        finds: the same and confidence.
+        synthetic: whether the photos come from a generator of ours.
+        table: where to write the detections in the scores contract.
+
+    Returns:
+        threshold (None: abstained), outcome, target, delta, bound, n, need_n, reason and what else `thresholds.decide` tells.
+    """
+    rows = matches.scores(matches.match(marks, finds), photos.set_index("image")["split"], synthetic)
+    with files.replacing(table) as partial:
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial)
+    if not (rows["split"] == "calib").any():
+        return abstained(settings.thresholds, "no detection on a photo of split val")
+    selection = score_rows.select(table, scores.Columns(), (), wanted="calib", other="test")
+    cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
+    decided = decide.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
+    certificate: dict[str, Any] = decided[matches.CATEGORY]["auto_remove"]
+    return {name: value for name, value in certificate.items() if name != "languages"}
+
+
+def abstained(section: Thresholds, reason: str) -> dict[str, Any]:
+    """The certificate where there is nothing to judge by."""
+    nothing = {"threshold": None, "outcome": "abstained", "n": 0, "bound": None, "need_n": None}
+    return {**nothing, "target": section.precision_target, "delta": section.delta, "reason": reason}
 
 
 @command("logo evaluate")

@@ -11,7 +11,8 @@ import pandas as pd
 from upheld.common import files
 from upheld.common.params import params
 from upheld.evaluation import behaviour_files, gate
-from upheld.evaluation.metrics import examples, measures
+from upheld.evaluation.metrics import examples
+from upheld.evaluation.metrics.table import limits_of, operating_points
 from upheld.evaluation.report import content, week_story
 from upheld.evaluation.report.files import Result
 from upheld.evaluation.weekly import changes, drift, model, people, recall_window, scores
@@ -67,7 +68,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         thresholds=one.proposed,
         cube=one.cubes[None],
         points=one.now,
-        limits=measures.limits_of(week.settings),
+        limits=limits_of(week.settings),
         calibrated=False,
         has_champion=False,
     )
@@ -99,7 +100,7 @@ def _told(week: Week, one: Served, entry: drift.Entry) -> dict[str, Any]:
     settings, cube = week.settings, one.cubes[None]
     wrongful = {name: drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
     corrected = people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
-    proposed = measures.operating_points(cube, one.proposed, settings)
+    proposed = operating_points(cube, one.proposed, settings)
     return {
         "week": week.name,
         "model_version": one.model,

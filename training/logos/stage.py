@@ -104,7 +104,7 @@ def _fit(data: Dataset, params: parameters.Params, store: Path, folder: Path) ->
             from upheld.training.logos.yolo import fit_yolo  # AGPL-3.0 and seconds to import: only where it is used
 
             return fit_yolo(train, val, data.brands, settings, params.seed, folder)
-        from upheld.training.logos.fit import fit_faster_rcnn
+        from upheld.training.logos.faster_rcnn import fit_faster_rcnn
 
         backend, fitted = fit_faster_rcnn(train, val, data.brands, settings, params.seed, folder / "progress.safetensors")
         return backend, fitted.history

@@ -18,8 +18,7 @@ from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat1
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop.examples import Array, Examples, Rows
 from upheld.training.loop.loop import Batches, Fitted, Forward, fit
-from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
-from upheld.training.loop.metrics import validation_figures
+from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits, validation_figures
 
 # (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -1,9 +1,10 @@
 """The one train and evaluation loop, for every model of ours: deterministic, resumable, on whatever device there is."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +12,71 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from upheld.common import progress
+from upheld.common.files import replacing
 from upheld.common.params.training import Fit
 from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import autocast, deterministic
-from upheld.training.loop.checkpoint import State, load_checkpoint, save_checkpoint
 from upheld.training.loop.examples import Rows, epoch_batches, share_of_batch
 from upheld.training.loop.optimizer import build_optimizer, set_progress
+
+
+@dataclass
+class State:
+    """Progress of a run: `step` batches done in all, `loss_sum` and `weight_sum` of the current epoch, one `history` record an epoch.
+
+    `best_epoch` is None before the first evaluation; `history` records hold epoch, train_loss and the validation figures.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    best_epoch: int | None = None
+    best_score: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor]) -> None:
+    """Write progress, trainable parameters, the optimiser's moments and the best parameters so far."""
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    tensors = {f"model/{name}": parameter.detach() for name, parameter in trainable.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    for name, parameter in trainable.items():
+        moments = optimizer.state.get(parameter, {})
+        tensors |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
+    with replacing(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"state": json.dumps(asdict(state))})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, torch.Tensor]]:
+    """Put a run back where `save_checkpoint` saw it.
+
+    Returns:
+        (progress, best parameters by name on the CPU).
+    """
+    parameters = dict(model.named_parameters())
+    best: dict[str, torch.Tensor] = {}
+    with safe_open(path, framework="pt", device="cpu") as file:
+        state = State(**json.loads(file.metadata()["state"]))
+        for key in file.keys():  # noqa: SIM118  # safe_open is no mapping
+            kind, name = key.split("/", 1)
+            tensor = file.get_tensor(key)
+            if kind == "best":
+                best[name] = tensor
+            elif kind == "model":
+                parameters[name].data.copy_(tensor)
+            else:
+                name, moment = name.rsplit("/", 1)
+                parameter = parameters[name]
+                # In the parameter's own order in memory (channels last, for convolutions): the fused optimiser walks both side by side.
+                placed = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.ndim else tensor
+                optimizer.state[parameter][moment] = placed
+    return state, best
+
 
 MAX_GRADIENT_NORM = 1.0
 

@@ -54,10 +54,10 @@ class Logos:
 
     def of_posts(self, posts: pd.DataFrame, fetch: stage1.FetchImages) -> pd.DataFrame:
         """What `logo_signals.of_posts` says of posts, from their pictures, which `fetch` gives by digest."""
-        from upheld.training.logos import pictures  # OpenCV: only where there are pictures to look at
+        from upheld.training.logos import scan  # OpenCV: only where there are pictures to look at
 
         shown = pd.DataFrame({"post_id": posts["post_id"].to_numpy(), "image_digests": stage1.listed(posts, "image_digests")})
-        found = pictures.look(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
+        found = scan.scan_pictures(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
         return logo_signals.of_posts(shown, found.detections, found.sizes, found.brands, self.threshold)
 
 

@@ -21,9 +21,8 @@ from upheld.feature_store.ingest.findings import Rules
 from upheld.feature_store.ingest.media import image_decoders
 from upheld.feature_store.ledger import tables as contracts
 from upheld.training.pipeline import bundle as pipeline
-from upheld.training.scoring import post_reader
 from upheld.training.scoring.features import Tools
-from upheld.training.scoring.posts import Batch
+from upheld.training.scoring.posts import Batch, read_many, read_one
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, i
     """
     tools = Tools(params, judge.model.features)
     with image_decoders(params) as decoders:
-        batch = post_reader.read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders)
+        batch = read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders)
         rows = decide(judge, batch)
     categories = {row.category: {"prob": row.score, "action": row.action} for row in rows.itertuples()}
     answer = {
@@ -126,7 +125,7 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
         post_progress.bars() as bars,
     ):
         report = post_progress.reporter(bars, "score", _num_rows(posts))
-        for batch in post_reader.read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
+        for batch in read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
             rows = decide(judge, batch, report)
             writer.write_table(_decisions(judge, rows, decided_at))
             actions.update(rows.groupby("post_id")["action"].agg(strongest).tolist())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from upheld.common.errors import FailedWork
 from upheld.training.fusion import logo_signals
 from upheld.training.fusion.model import LOGO
-from upheld.training.logos.pictures import NOTHING
+from upheld.training.logos.scan import NOTHING
 
 BRANDS = ("a", "b c", "é_1")
 GRID = 10  # pictures are of 10 x 10 pixels, so that covered pixels can be counted

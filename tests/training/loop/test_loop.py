@@ -21,8 +21,7 @@ from upheld.common.params.training import Training
 from upheld.training.loop.classifier import Objective, batches_of
 from upheld.training.loop.examples import Examples
 from upheld.training.loop.loop import fit
-from upheld.training.loop.losses import masked_loss
-from upheld.training.loop.metrics import validation_figures
+from upheld.training.loop.losses import masked_loss, validation_figures
 
 DROPOUT = 0.1
 GOLDEN = Path(__file__).parents[1] / "golden"
