@@ -62,7 +62,9 @@ class RowCounter:
         no_rows = (np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
         key, weight, score = (np.concatenate(part) for part in zip(*(self._rows or [no_rows]), strict=True))
         keys, moments = sum_by_key(key, (None, weight, weight**2, weight * score))
-        names, ranks = zip(*(_sorted(self._values[axis]) for axis in ROOM), strict=True)
+        found = [self._values[axis].to_pylist() for axis in ROOM]
+        names = [tuple(sorted(values)) for values in found]
+        ranks = [np.array([ordered.index(name) for name in values], np.int64) for values, ordered in zip(found, names, strict=True)]
         places = np.unravel_index(keys, (*ROOM.values(), len(ZONES), len(LABELS), NUM_BINS))
         shape = (*(len(values) for values in names), len(ZONES), len(LABELS), NUM_BINS)
         index = (*(rank[place] for rank, place in zip(ranks, places, strict=False)), *places[len(ROOM) :])
@@ -112,13 +114,6 @@ class RowCounter:
             rows = category == code
             result[rows] = calibration_map.apply_coded(entry, score[rows], language[rows], languages)
         return result
-
-
-def _sorted(values: pa.Array) -> tuple[tuple[str, ...], Ints]:
-    """Values in order, and the rank of each old position."""
-    names = values.to_pylist()
-    ordered = sorted(names)
-    return tuple(ordered), np.array([ordered.index(name) for name in names], np.int64)
 
 
 ROWS_PER_BATCH = 1 << 17

@@ -36,8 +36,25 @@ def compute(
     Returns:
         rows with category `logo`, language `all`; group_column `brand` or `size` or `all`.
     """
-    rows = [*_precision_rows(photos, marks, finds, brands, alpha, seed), *_rate_rows(marks, finds, brands, threshold, alpha)]
-    rows += _false_alarms(photos, marks, finds, threshold, alpha)
+    rows = list(_precision_rows(photos, marks, finds, brands, alpha, seed))
+    # Precision of the detections from the threshold on, and the share of marks that they found.
+    kept = match(marks, finds[finds["confidence"] >= threshold])
+    hits = kept["mark"] >= 0
+    cells = [(ALL, ALL, kept["brand"].notna(), len(marks))]
+    cells += [("brand", brand, kept["brand"] == brand, int((marks["brand"] == brand).sum())) for brand in brands]
+    for column, value, of_cell, num_marks in cells:
+        found, num_detections = int(hits[of_cell].sum()), int(of_cell.sum())
+        rows.append(_rate(column, value, "precision", found, num_detections, alpha, "no detection"))
+        rows.append(_rate(column, value, "recall", found, num_marks, alpha, "no mark"))
+    # Detections on photos without any mark, per 1,000 of them; exact Poisson interval (Garwood 1936).
+    bare = photos.loc[~photos["image"].isin(marks["image"]), "image"]
+    alarms = int((finds["image"].isin(bare) & (finds["confidence"] >= threshold)).sum())
+    if bare.empty:
+        rows.append((ALL, ALL, "false_alarms_per_1000", None, None, None, 0, "no photo without a logo"))
+    else:
+        low = gamma.ppf(alpha / 2, alarms) if alarms else 0.0
+        high, factor = gamma.ppf(1 - alpha / 2, alarms + 1), PER / len(bare)
+        rows.append((ALL, ALL, "false_alarms_per_1000", alarms * factor, float(low) * factor, float(high) * factor, len(bare), ""))
     return table_of(rows)
 
 
@@ -126,36 +143,11 @@ def ends(values: Sequence[float | None], alpha: float) -> tuple[float | None, fl
     return float(low), float(high)
 
 
-def _rate_rows(marks: pd.DataFrame, finds: pd.DataFrame, brands: Sequence[str], threshold: float, alpha: float) -> Iterator[Row]:
-    """Precision of the detections from the threshold on, and the share of marks that they found."""
-    kept = match(marks, finds[finds["confidence"] >= threshold])
-    hits = kept["mark"] >= 0
-    cells = [(ALL, ALL, kept["brand"].notna(), len(marks))]
-    cells += [("brand", brand, kept["brand"] == brand, int((marks["brand"] == brand).sum())) for brand in brands]
-    for column, value, of_cell, num_marks in cells:
-        found, said = int(hits[of_cell].sum()), int(of_cell.sum())
-        yield _rate(column, value, "precision", found, said, alpha, "no detection")
-        yield _rate(column, value, "recall", found, num_marks, alpha, "no mark")
-
-
 def _rate(column: str, value: str, metric: str, events: int, trials: int, alpha: float, missing: str) -> Row:
     if not trials:
         return column, value, metric, None, None, None, 0, missing
     low, high = clopper_pearson_lower(events, trials, alpha / 2), clopper_pearson_upper(events, trials, alpha / 2)
     return column, value, metric, events / trials, float(low), float(high), trials, ""
-
-
-def _false_alarms(photos: pd.DataFrame, marks: pd.DataFrame, finds: pd.DataFrame, threshold: float, alpha: float) -> list[Row]:
-    """Detections on photos without any mark, per 1,000 of them; exact Poisson interval (Garwood 1936)."""
-    bare = photos.loc[~photos["image"].isin(marks["image"]), "image"]
-    alarms = int((finds["image"].isin(bare) & (finds["confidence"] >= threshold)).sum())
-    name = "false_alarms_per_1000"
-    if bare.empty:
-        return [(ALL, ALL, name, None, None, None, 0, "no photo without a logo")]
-    low = gamma.ppf(alpha / 2, alarms) if alarms else 0.0
-    high = gamma.ppf(1 - alpha / 2, alarms + 1)
-    factor = PER / len(bare)
-    return [(ALL, ALL, name, alarms * factor, float(low) * factor, float(high) * factor, len(bare), "")]
 
 
 def boxes_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +197,11 @@ def one_shot(
         return table_of([])
     value = _at_50(real["image"].tolist(), own, seen, brands)
     drawn = [_at_50(*resampled(real, own, seen, [seed, number]), brands) for number in range(NUM_RESAMPLES)]
-    lucky = np.stack([_at_50(real["image"].tolist(), own, _permuted(seen, [seed, number]), brands) for number in range(NUM_PERMUTATIONS)])
+    by_luck = []
+    for number in range(NUM_PERMUTATIONS):  # as many detections of each brand, in the same places and as sure, but by luck
+        order = np.random.default_rng([seed, number]).permutation(len(seen))
+        by_luck.append(_at_50(real["image"].tolist(), own, seen.assign(brand=seen["brand"].to_numpy(object)[order]), brands))
+    lucky = np.stack(by_luck)
     rows = []
     for place, brand in enumerate(brands):
         count = int((own["brand"] == brand).sum())
@@ -220,9 +216,3 @@ def one_shot(
 
 def _at_50(photos: Sequence[str], marks: pd.DataFrame, finds: pd.DataFrame, brands: Sequence[str]) -> NDArray[np.float64]:
     return average_precision(photos, marks, finds, brands).at[0, :, 0]
-
-
-def _permuted(finds: pd.DataFrame, seed: list[int]) -> pd.DataFrame:
-    """The detections with their brands shuffled: as many of each brand, in the same places and as sure, but by luck."""
-    order = np.random.default_rng(seed).permutation(len(finds))
-    return finds.assign(brand=finds["brand"].to_numpy(object)[order])

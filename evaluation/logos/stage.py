@@ -5,7 +5,6 @@ usage: python -m upheld.evaluation.logos.stage     in a workspace that holds dat
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,19 +80,37 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
     finds = logo_inputs.read_detections(inputs.detections, data)
     (out / "sheet.jpg").unlink(missing_ok=True)
     result = _judge(settings, data, finds, out)
-    for name, table in (("metrics", result.metrics), ("confusion", result.confusion), ("exposure", _exposure(inputs, data, result))):
-        if table is not None:
-            with files.replacing(out / f"{name}.parquet") as partial:
-                table.to_parquet(partial, index=False)
-    _draw(out, data, result.tiles, settings, store)
-    files.write_json(out / "logo.json", _told(data, result))  # last: where it is, everything is
+    tables = {"metrics": result.metrics, "confusion": result.confusion}
+    if inputs.scan is not None and inputs.snapshot is not None:
+        tables["exposure"] = logo_inputs.read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
+    for name, table in tables.items():
+        with files.replacing(out / f"{name}.parquet") as partial:
+            table.to_parquet(partial, index=False)
+    if result.tiles:
+        contents = logo_dataset.contents(data, {tile.image for tile in result.tiles}, store)
+        photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in contents}
+        with files.replacing(out / "sheet.jpg") as partial:
+            sheet.draw(result.tiles, photos).save(partial, "JPEG", quality=80)
+    summary = {
+        "certificate": result.certificate,
+        "threshold": result.threshold,
+        "untrained": result.untrained,
+        "synthetic": data.synthetic,
+        "one_shot": result.one_shot,
+        "tiles": [{"kind": tile.kind, "caption": tile.caption} for tile in result.tiles],
+        "counts": logo_dataset.counts(data),
+    }
+    files.write_json(out / "logo.json", summary)  # last: where it is, everything is
     return result
 
 
 def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Path) -> Result:
     photos = data.images.rename(columns={"digest": "image"})
     marks = logo_metrics.boxes_of(data.boxes)
-    untrained = _untrained(data, finds)
+    untrained = None  # or why there is no detector: it had no box to learn from, and found nothing; another dataset's detections are judged
+    if not len(finds) and not (data.boxes["split"] == "train").any():
+        nothing_learned = "nothing to learn from: no logo dataset, no mark and no review of a logo"
+        untrained = nothing_learned if data.images.empty else f"no box of split train among {len(data.images)} photos"
     decided = certify(settings, photos, marks, finds, data.synthetic, out / "scores.parquet")
     threshold = settings.thresholds.default_score if decided["threshold"] is None else float(decided["threshold"])
     if untrained:
@@ -109,43 +126,6 @@ def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Pat
     tiles = tuple(sheet.choose(of_test, found, threshold, TILES, seed))
     measured = metrics.tidy(pd.concat([table, beside] if one_shot else [table], ignore_index=True))
     return Result(None, decided, threshold, measured, confused, tiles, one_shot)
-
-
-def _untrained(data: Dataset, finds: pd.DataFrame) -> str | None:
-    """Why there is no detector: it had no box to learn from, and found nothing. The detections of another dataset's are judged."""
-    if len(finds) or (data.boxes["split"] == "train").any():
-        return None
-    if data.images.empty:
-        return "nothing to learn from: no logo dataset, no mark and no review of a logo"
-    return f"no box of split train among {len(data.images)} photos"
-
-
-def _exposure(inputs: Inputs, data: Dataset, result: Result) -> pd.DataFrame | None:
-    if inputs.scan is None or inputs.snapshot is None:
-        return None
-    return logo_inputs.read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
-
-
-def _told(data: Dataset, result: Result) -> dict[str, Any]:
-    """Content of logo.json."""
-    return {
-        "certificate": result.certificate,
-        "threshold": result.threshold,
-        "untrained": result.untrained,
-        "synthetic": data.synthetic,
-        "one_shot": result.one_shot,
-        "tiles": [{"kind": tile.kind, "caption": tile.caption} for tile in result.tiles],
-        "counts": logo_dataset.counts(data),
-    }
-
-
-def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Params, store: Path) -> None:
-    if not tiles:
-        return
-    wanted = {tile.image for tile in tiles}
-    photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in logo_dataset.contents(data, wanted, store)}
-    with files.replacing(out / "sheet.jpg") as partial:
-        sheet.draw(tiles, photos).save(partial, "JPEG", quality=80)
 
 
 def certify(
@@ -198,16 +178,12 @@ def main(
     inputs = logo_inputs.of_the_stage() if detections is None else Inputs(dataset, detections, scan, snapshot)
     result = run(params.load(*asked), inputs, out, store)
     content = {"out": str(out), "certificate": result.certificate}
-    return Output(content, lambda: console().print(_said(result, out), markup=False, soft_wrap=True))
-
-
-def _said(result: Result, out: Path) -> str:
-    pooled = result.metrics[result.metrics["group_column"] == ALL]
     lines = [f"No detector: {result.untrained}"] if result.untrained else []
-    columns = ["metric", "value", "ci_low", "ci_high", "reason"]
-    for metric, value, low, high, reason in pooled[columns].itertuples(index=False, name=None):
+    pooled = result.metrics.loc[result.metrics["group_column"] == ALL, ["metric", "value", "ci_low", "ci_high", "reason"]]
+    for metric, value, low, high, reason in pooled.itertuples(index=False, name=None):
         lines.append(f"{metric}: undefined ({reason})" if pd.isna(value) else f"{metric}: {value:.3f} [{low:.3f}, {high:.3f}]")
-    return "\n".join([*lines, f"confidence threshold: {result.certificate['outcome']}", f"Wrote {out}"])
+    text = "\n".join([*lines, f"confidence threshold: {result.certificate['outcome']}", f"Wrote {out}"])
+    return Output(content, lambda: console().print(text, markup=False, soft_wrap=True))
 
 
 if __name__ == "__main__":

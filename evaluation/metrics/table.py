@@ -29,8 +29,18 @@ def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings
     axis: Literal["language", "group"] = "language" if cube.group_column is None else "group"
     parts = []
     for category in cube.categories:
-        counts = _count(one_category(cube, category), axis, points[category])
-        parts.append(describe(counts, points[category], settings).assign(category=category))
+        own, point = one_category(cube, category), points[category]
+        names = own.languages if axis == "language" else own.groups
+        by_bin = dense(own, (axis, "label", "bin"))[:, :2]
+        full = cut(own, [point.cuts], ("language", "group", "label"))
+        off = np.array([name in point.languages_off for name in own.languages])
+        over = 1 if axis == "language" else 0
+        by_action, removable = full.sum(over), np.where(off[:, None, None, None, None], 0.0, full).sum(over)
+        if axis == "language":  # its slices are followed by the pooled one
+            names = (*names, ALL)
+            by_bin, by_action, removable = (np.concatenate([part, part.sum(0, keepdims=True)]) for part in (by_bin, by_action, removable))
+        counts = Counts(names, axis == "language", by_bin, by_action, removable, cut_max_weight(own, [point.cuts])[0])
+        parts.append(describe(counts, point, settings).assign(category=category))
     table = pd.concat(parts, ignore_index=True)
     pooled = pd.Series(ALL, index=table.index)
     slices = table.pop("slice")
@@ -57,21 +67,6 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(
         **numbers, **texts, n=table.n.round().astype("int64"), need_n=table.need_n.astype("float64").round().astype("Int64")
     )
-
-
-def _count(cube: Cube, axis: Literal["language", "group"], point: OperatingPoint) -> Counts:
-    """Counts of one category; slices of the language axis are followed by the pooled one."""
-    names = cube.languages if axis == "language" else cube.groups
-    by_bin = dense(cube, (axis, "label", "bin"))[:, :2]
-    full = cut(cube, [point.cuts], ("language", "group", "label"))
-    off = [name in point.languages_off for name in cube.languages]
-    on = np.where(np.array(off)[:, None, None, None, None], 0.0, full)
-    over = 1 if axis == "language" else 0
-    by_action, removable = full.sum(over), on.sum(over)
-    if axis == "language":
-        names = (*names, ALL)
-        by_bin, by_action, removable = (np.concatenate([part, part.sum(0, keepdims=True)]) for part in (by_bin, by_action, removable))
-    return Counts(names, axis == "language", by_bin, by_action, removable, cut_max_weight(cube, [point.cuts])[0])
 
 
 def limits_of(settings: Params) -> Settings:

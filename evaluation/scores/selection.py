@@ -116,10 +116,17 @@ def build_cubes(
     """
     parts: dict[str | None, list[cube.Cube]] = {name: [] for name in (None, *groups)}
     wanted = [*CUBED, "period", "synthetic", *selection.table.groups, *(["item_id"] if hidden else [])]
-    seen: list[tuple[int, int, frozenset[str], bool]] = []
+    num_rows, num_labelled, synthetic = 0, 0, False
+    periods: set[str] = set()
+    hidden_ids = pa.array(sorted(hidden), pa.string())
     for chunk in chunks(selection, wanted):
-        seen.append(_tally(chunk))
-        counted = _hide(chunk, hidden) if hidden else chunk
+        num_rows, num_labelled = num_rows + chunk.num_rows, num_labelled + chunk.num_rows - chunk["label"].null_count
+        periods |= set(pc.unique(chunk["period"]).to_pylist()) if "period" in chunk.column_names else set()
+        synthetic = synthetic or ("synthetic" in chunk.column_names and bool(pc.any(chunk["synthetic"]).as_py()))
+        counted = chunk
+        if hidden:
+            labels = pc.if_else(pc.is_in(_plain(chunk["item_id"]), hidden_ids), pa.scalar(None, pa.float64()), chunk["label"])
+            counted = chunk.set_column(chunk.column_names.index("label"), "label", labels)
         for group, cubes in parts.items():
             table = counted
             if group and "*" in group:
@@ -128,30 +135,19 @@ def build_cubes(
             cubes.append(build.build(table, group_column=group, calibration=calibration, frame_min_inclusion_prob=frame_min_inclusion_prob))
             if len(cubes) == MAX_CUBES:  # memory is that of a few cubes, however long the table
                 cubes[:] = [cube.merge(cubes)]
-    return {name: cube.merge(cubes) for name, cubes in parts.items() if cubes}, _facts(selection, seen)
-
-
-def _tally(chunk: pa.Table) -> tuple[int, int, frozenset[str], bool]:
-    """Rows, labelled rows, periods, and whether any row is synthetic."""
-    periods = frozenset(pc.unique(chunk["period"]).to_pylist()) if "period" in chunk.column_names else frozenset()
-    synthetic = "synthetic" in chunk.column_names and bool(pc.any(chunk["synthetic"]).as_py())
-    return chunk.num_rows, chunk.num_rows - chunk["label"].null_count, periods, synthetic
-
-
-def _facts(selection: Selection, seen: list[tuple[int, int, frozenset[str], bool]]) -> Facts:
-    if not seen:
+    if not num_rows:
         raise BadUse(f"{selection.table.path}: no row to read; expected scores of at least one item")
-    rows, labels, periods, synthetic = zip(*seen, strict=True)
-    return Facts(
+    facts = Facts(
         path=selection.table.path.name,
         digest=hashing.of_json([hashing.of_file(file) for file in selection.table.files]),
-        num_rows=sum(rows),
-        num_labelled=sum(labels),
+        num_rows=num_rows,
+        num_labelled=num_labelled,
         splits_used=selection.splits or (),
         splits_left_out=selection.left_out,
-        periods=tuple(sorted(frozenset().union(*periods))),
-        synthetic=any(synthetic),
+        periods=tuple(sorted(periods)),
+        synthetic=synthetic,
     )
+    return {name: cube.merge(cubes) for name, cubes in parts.items()}, facts
 
 
 def calibrated(rows: pd.DataFrame, calibration: Mapping[str, Any] | None) -> pd.Series:
@@ -166,12 +162,6 @@ def calibrated(rows: pd.DataFrame, calibration: Mapping[str, Any] | None) -> pd.
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-
-
-def _hide(chunk: pa.Table, hidden: frozenset[str]) -> pa.Table:
-    position = chunk.column_names.index("label")
-    known = pc.is_in(_plain(chunk["item_id"]), pa.array(sorted(hidden), pa.string()))
-    return chunk.set_column(position, "label", pc.if_else(known, pa.scalar(None, pa.float64()), chunk["label"]))
 
 
 def _whole(batches: list[pa.RecordBatch]) -> pa.Table:
@@ -204,8 +194,20 @@ def refuse_duplicates(table: scores.Table, splits: tuple[str, ...] | None) -> No
         hashes[start:] = fresh
     hashes.sort()
     repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
-    if len(repeated):
-        _name_first(table, splits, repeated)
+    if not len(repeated):
+        return
+    seen: dict[tuple[str, str], tuple[Path, int]] = {}
+    for file, rows, batch, fresh in _hashed(table, splits):
+        for place in np.flatnonzero(np.isin(fresh, repeated)):
+            item, category = (batch[name][int(place)].as_py() for name in ("item_id", "category"))
+            key, row = (str(item), str(category)), int(rows[place])
+            if item is None or category is None:
+                continue  # refused as missing where rows are checked
+            if key in seen:
+                before, first = seen[key]
+                also = f"row {first}" if before == file else f"{before}, row {first}"
+                raise BadUse(f"{file}: row {row}: item_id {key[0]!r}, category {key[1]!r} is in {also} already; keep one row of each")
+            seen[key] = (file, row)
 
 
 def _hashed(table: scores.Table, splits: tuple[str, ...] | None) -> Iterator[tuple[Path, NDArray[np.int64], pa.RecordBatch, Hashes]]:
@@ -242,18 +244,3 @@ def _hash(values: pa.Array) -> Hashes:
     for row in np.flatnonzero(lengths > LONG_BYTES):
         hashes[row] = int.from_bytes(blake2b(data[starts[row] : ends[row + 1]].tobytes(), digest_size=WORD_BYTES).digest(), "little")
     return hashes
-
-
-def _name_first(table: scores.Table, splits: tuple[str, ...] | None, repeated: Hashes) -> None:
-    seen: dict[tuple[str, str], tuple[Path, int]] = {}
-    for file, rows, batch, hashes in _hashed(table, splits):
-        for place in np.flatnonzero(np.isin(hashes, repeated)):
-            item, category = (batch[name][int(place)].as_py() for name in ("item_id", "category"))
-            key, row = (str(item), str(category)), int(rows[place])
-            if item is None or category is None:
-                continue  # refused as missing where rows are checked
-            if key in seen:
-                before, first = seen[key]
-                also = f"row {first}" if before == file else f"{before}, row {first}"
-                raise BadUse(f"{file}: row {row}: item_id {key[0]!r}, category {key[1]!r} is in {also} already; keep one row of each")
-            seen[key] = (file, row)

@@ -39,13 +39,9 @@ def checked(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
     text = values if pa.types.is_dictionary(values.type) else values.cast(pa.string()).dictionary_encode()
     filled = text.fill_null("und" if name == "language" else MISSING_GROUP) if text.null_count else text
     if name not in ("item_id", "split"):
-        refuse(_text_equal(filled, "all"), file, first, name, filled, "the word 'all' is kept for pooled cells")
+        pooled = pc.equal(filled.dictionary, "all").take(filled.indices)  # looks at each distinct value once
+        refuse(pooled, file, first, name, filled, "the word 'all' is kept for pooled cells")
     return filled
-
-
-def _text_equal(values: pa.DictionaryArray, word: str) -> pa.Array:
-    """Where dictionary-encoded text equals a word, looking at each distinct value once."""
-    return pc.equal(values.dictionary, word).take(values.indices)
 
 
 def _number(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:

@@ -89,30 +89,40 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
         the entry "review" of thresholds.json. There is always a threshold, or nothing would be reviewed: without a certificate the one in
         force, or the one with the champion's volume, or params' default_score.
     """
-    at = _fallback_bin(tails, section, kept, volume)
+    if kept is not None:
+        at = min(snap_up(kept), NUM_BINS - 1)
+    elif volume:
+        at = min(int(candidate_bins(tails.num_posts[:-1], np.array([volume]))[0]), NUM_BINS - 1)
+    else:
+        at = snap_up(section.default_score)
     bins = candidates(tails, at, section)
     bound = recall_bound(gather(tails, bins), section.delta)
     passed = passed_in_sequence(bound.recall_lower, section.recall_target)
-    told = {"target": section.recall_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
-    told["path"] = _told_path(bins, tails, bound, passed)
+    entry: dict[str, Any] = {"target": section.recall_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
+    tested = np.append(True, passed[:-1])
+    entry["path"] = [
+        {
+            "threshold": float(edges()[place]),
+            "volume": int(tails.num_posts[place]),
+            "n": int(tails.num_labels[0] - tails.num_labels[place]),
+            "bound": float(bound.recall_lower[j]),
+            "found_lower": float(bound.found_lower[j]),
+            "missed_upper": float(bound.missed_upper[j]),
+            "level": float(bound.delta_missed[j]),
+            "tested": bool(tested[j]),
+            "passed": bool(passed[j]),
+        }
+        for j, place in enumerate(bins)
+    ]
     if passed.any():
         chosen = int(np.flatnonzero(passed)[-1])
-        return (
-            told | _figures(tails, bins, bound, chosen) | {"outcome": "certified", "need_n": None, "need_threshold": None, "reason": None}
-        )
+        figures = _figures(tails, bins, bound, chosen)
+        return entry | figures | {"outcome": "certified", "need_n": None, "need_threshold": None, "reason": None}
     here = int(np.flatnonzero(bins == at)[0])
     need_n, need_at, reason = _need(tails, bins[: here + 1][::-1], section)
-    return (
-        told
-        | _figures(tails, bins, bound, here)
-        | {
-            "threshold": kept if kept is not None else float(edges()[at]),
-            "outcome": "insufficient" if kept is None else "kept",
-            "need_n": need_n,
-            "need_threshold": need_at,
-            "reason": reason,
-        }
-    )
+    threshold, outcome = (float(edges()[at]), "insufficient") if kept is None else (kept, "kept")
+    ruling = {"threshold": threshold, "outcome": outcome, "need_n": need_n, "need_threshold": need_at, "reason": reason}
+    return entry | _figures(tails, bins, bound, here) | ruling
 
 
 def gather(tails: Tails, bins: Ints) -> RecallEvidence:
@@ -135,14 +145,6 @@ def candidates(tails: Tails, at: int, section: Thresholds) -> Ints:
     return np.unique(np.append(bins[bins < NUM_BINS], at))
 
 
-def _fallback_bin(tails: Tails, section: Thresholds, kept: float | None, volume: float | None) -> int:
-    if kept is not None:
-        return min(snap_up(kept), NUM_BINS - 1)
-    if volume:
-        return min(int(candidate_bins(tails.num_posts[:-1], np.array([volume]))[0]), NUM_BINS - 1)
-    return snap_up(section.default_score)
-
-
 def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, float, str]:
     """Labels below the threshold that rules now until it would be certified, or below the next lower one for which that can be.
 
@@ -160,24 +162,12 @@ def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, float, st
             start = float(edges()[at])
             if at == bins[0]:
                 return need_n, start, "the labels do not show the recall that is wanted at any threshold yet"
-            return (
-                need_n,
-                start,
-                (
-                    "at the threshold in force the labels show more misses than the target allows; "
-                    f"at {start:.4f}, {need_n:,} labels would be enough"
-                ),
-            )
+            misses = "at the threshold in force the labels show more misses than the target allows"
+            return need_n, start, f"{misses}; at {start:.4f}, {need_n:,} labels would be enough"
     lowest = int(bins[-1])
     need_n, start = _without_miss(tails, lowest, section), float(edges()[lowest])
-    return (
-        need_n,
-        start,
-        (
-            "at every threshold the labels show more misses than the target allows; "
-            f"at {start:.4f}, {need_n:,} labels without a miss would be enough"
-        ),
-    )
+    misses = "at every threshold the labels show more misses than the target allows"
+    return need_n, start, f"{misses}; at {start:.4f}, {need_n:,} labels without a miss would be enough"
 
 
 def _need_at(tails: Tails, at: int, section: Thresholds) -> int | None:
@@ -207,21 +197,3 @@ def _figures(tails: Tails, bins: Ints, bound: RecallBound, j: int) -> dict[str, 
         "n": below,
         "n_eff": float(tails.w[0] - tails.w[bins[j]]) / weight if weight > 0 else 0.0,
     }
-
-
-def _told_path(bins: Ints, tails: Tails, bound: RecallBound, passed: Bools) -> list[dict[str, Any]]:
-    tested = np.append(True, passed[:-1])
-    return [
-        {
-            "threshold": float(edges()[at]),
-            "volume": int(tails.num_posts[at]),
-            "n": int(tails.num_labels[0] - tails.num_labels[at]),
-            "bound": float(bound.recall_lower[j]),
-            "found_lower": float(bound.found_lower[j]),
-            "missed_upper": float(bound.missed_upper[j]),
-            "level": float(bound.delta_missed[j]),
-            "tested": bool(tested[j]),
-            "passed": bool(passed[j]),
-        }
-        for j, at in enumerate(bins)
-    ]

@@ -57,7 +57,11 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
     """
     data = read_snapshot(snapshot)
     posts = data.posts[CONTEXT]
-    rows = _read_stage1(stage1).drop(columns="split").merge(posts, on="post_id", validate="1:1")
+    try:
+        probs_of_stage1 = pd.read_parquet(stage1)
+    except (OSError, pa.ArrowException) as error:
+        raise FailedWork(f"{stage1}: not readable ({error}); run the stage predict again") from error
+    rows = probs_of_stage1.drop(columns="split").merge(posts, on="post_id", validate="1:1")
     fusion = fit(params, rows[rows["split"] == "fusion"], data.examples)
     probs = fusion_model.apply(fusion.policies, rows[rows["split"] != "fusion"])
     table, num_appeal_only = score_table(probs, posts, data.examples, bool(data.manifest["synthetic"]))
@@ -91,13 +95,6 @@ def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -
         labelled = rows.merge(labels, on="post_id", validate="1:1").sort_values("post_id")
         learnt[policy] = fusion_model.fit(labelled, policy, params.fusion.l2, params.fusion.min_labels)
     return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt)
-
-
-def _read_stage1(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise FailedWork(f"{path}: not readable ({error}); run the stage predict again") from error
 
 
 def score_table(probs: pd.DataFrame, posts: pd.DataFrame, examples: pd.DataFrame, synthetic: bool) -> tuple[pa.Table, int]:

@@ -72,7 +72,9 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
         BadUse: the backbone cannot be loaded.
     """
     data = read_snapshot(snapshot)
-    train, val = (_with_images(labelled_posts(data, split, params.policies)) for split in ("train", "val"))
+    labelled = (labelled_posts(data, split, params.policies) for split in ("train", "val"))
+    train, val = (posts[posts.image_digests.map(lambda names: names is not None and len(names) > 0)] for posts in labelled)
+    train, val = train.reset_index(drop=True), val.reset_index(drop=True)
     if train.empty:
         reason = "no labelled post of split train has an image"
         with replacing_folder(model) as unfinished:
@@ -102,14 +104,9 @@ def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImag
     Raises:
         FailedWork: a picture is not in the store.
     """
-    rule = hashing.of_json([hashing.of_code([images.__name__]), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
+    rule = hashing.of_json([hashing.of_code([images.__name__]), PIL.__version__])[:12]  # another rule of decoding makes a folder of its own
     shards = Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8)
-    return filled(
-        shards,
-        "pictures",
-        names,
-        lambda wanted: ((name, images.decode_square(content, size)) for name, content in read_images(wanted)),
-    )
+    return filled(shards, "pictures", names, lambda wanted: ((name, images.decode_square(raw, size)) for name, raw in read_images(wanted)))
 
 
 def prepare(params: parameters.Params) -> ImageModel:
@@ -169,10 +166,6 @@ def _drawn(names: Sequence[str], num_frames: int, most: int, random: np.random.G
         return list(names)
     first = len(names) - num_frames
     return [*names[:first], *(names[first + place] for place in sorted(random.choice(num_frames, most, replace=False)))]
-
-
-def _with_images(posts: pd.DataFrame) -> pd.DataFrame:
-    return posts[posts.image_digests.map(lambda digests: digests is not None and len(digests) > 0)].reset_index(drop=True)
 
 
 MIN_CROP_SHARE = 0.7  # of each side: logos and drawn text sit at borders, harder crops would cut what the label is about

@@ -1,4 +1,4 @@
-"""A trained Faster R-CNN: applied, saved, loaded."""
+"""The Faster R-CNN detector: trained in our own loop, applied, saved, loaded."""
 
 from collections.abc import Sequence
 from itertools import repeat
@@ -119,14 +119,11 @@ def mean_average_precision(backend: FasterRcnnBackend, photos: PhotoMap, brands:
     finds: list[tuple[Any, ...]] = []
     for start in range(0, len(photos), BATCH):
         some = photos.photos[start : start + BATCH]
-        squares = np.stack([_resized(picture, size) for picture in photos.pixels[start : start + len(some)]])
+        shown = photos.pixels[start : start + len(some)]
+        squares = np.stack([np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), np.uint8) for picture in shown])
         for photo, found in zip(some, backend.detect(squares), strict=True):
             finds += zip(repeat(photo.digest), (brands[c] for c in found.classes), found.confidences, *found.boxes.T, strict=False)
     marks = [(p.digest, brands[c - 1], *box) for p in photos.photos for c, box in zip(p.classes, p.boxes * factor, strict=True)]
     truth = pd.DataFrame(marks, columns=["image", "brand", *CORNERS])
     names = [photo.digest for photo in photos.photos]
     return average_precision(names, truth, pd.DataFrame(finds, columns=list(DETECTIONS)), brands).mean(iou_50=True)
-
-
-def _resized(picture: Pixels, size: int) -> Pixels:
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

@@ -183,9 +183,15 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
     if score_start and not state.history:
         _record(run, 0, None, evaluate())
     num_rows, seconds = 0, 0.0
-    with _bars(run.accelerator) as bars:
+    shown: AbstractContextManager[Progress] = Progress(console=console(), disable=True)
+    if run.accelerator.is_local_main_process:  # one of the processes that train together shows how far they are
+        columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total} batches", "{task.fields[rate]:.1f} samples/s")
+        shown = progress.shown(*columns, TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(), unit="batches")
+    with shown as bars:
         task = bars.add_task("training", total=settings.epochs * steps_per_epoch, completed=state.step, rate=0.0, loss=float("nan"))
-        while state.step < settings.epochs * steps_per_epoch and not _has_stalled(state, settings.patience):
+        while state.step < settings.epochs * steps_per_epoch:
+            if state.history and state.best_epoch is not None and state.history[-1]["epoch"] - state.best_epoch >= settings.patience:
+                break
             epoch, offset = divmod(state.step, steps_per_epoch)
             bars.update(task, description=f"epoch {epoch + 1} of {settings.epochs}")
             for rows in epoch_batches(run.train.costs, settings.batch_size, run.seed, epoch)[offset:]:
@@ -200,7 +206,8 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
             state.loss_sum = state.weight_sum = 0.0
             figures = evaluate()
             _record(run, epoch + 1, train_loss, figures)
-            bars.console.print(_line(epoch + 1, train_loss, figures, num_rows / seconds), soft_wrap=True)
+            line = f"epoch {epoch + 1}: train loss {train_loss:.4f}, val {_figures_text(figures)}, {num_rows / seconds:.1f} samples/s"
+            bars.console.print(line, soft_wrap=True)
             _save(run)
     return num_rows / seconds if seconds else None
 
@@ -249,33 +256,17 @@ def _record(run: _Run, epoch: int, train_loss: float | None, figures: dict[str, 
         run.best = {name: parameter.detach().cpu().clone() for name, parameter in trainable}
 
 
-def _has_stalled(state: State, patience: int) -> bool:
-    return bool(state.history) and state.best_epoch is not None and state.history[-1]["epoch"] - state.best_epoch >= patience
-
-
 def _save(run: _Run) -> None:
     if run.accelerator.is_main_process:
         save_checkpoint(run.checkpoint, run.state, run.model, run.optimizer, run.best)
 
 
-def _line(epoch: int, train_loss: float, figures: dict[str, Any], rate: float) -> str:
-    return f"epoch {epoch}: train loss {train_loss:.4f}, val {_told(figures)}, {rate:.1f} samples/s"
-
-
-def _told(figures: dict[str, Any]) -> str:
+def _figures_text(figures: dict[str, Any]) -> str:
     """Every figure that is a number, and those of figures by name."""
-    told = []
+    parts = []
     for name, value in figures.items():
         if isinstance(value, float) and name != "score":
-            told.append(f"{name} {value:.4f}")
+            parts.append(f"{name} {value:.4f}")
         elif isinstance(value, dict):
-            told += [f"{name} {part} {figure:.3f}" for part, figure in value.items() if figure is not None]
-    return ", ".join(told)
-
-
-def _bars(accelerator: Accelerator) -> AbstractContextManager[Progress]:
-    """One of the processes that train together shows how far they are."""
-    if not accelerator.is_local_main_process:
-        return Progress(console=console(), disable=True)
-    columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total} batches", "{task.fields[rate]:.1f} samples/s")
-    return progress.shown(*columns, TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(), unit="batches")
+            parts += [f"{name} {part} {figure:.3f}" for part, figure in value.items() if figure is not None]
+    return ", ".join(parts)

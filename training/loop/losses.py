@@ -1,4 +1,4 @@
-"""The masked multi-label loss: unknown labels weigh nothing, soft labels are probabilities."""
+"""The masked multi-label loss, and what early stopping looks at: unknown labels weigh nothing, soft labels are probabilities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -99,14 +99,12 @@ def validation_figures(
     losses_NC = -(targets_NC * np.log(clipped_NC) + (1 - targets_NC) * np.log(1 - clipped_NC))
     total = float(weights_NC.sum())
     loss = float((weights_NC * losses_NC).sum()) / total if total else None
-    areas = {policy: _area(probabilities_NC[:, c], targets_NC[:, c], weights_NC[:, c] > 0) for c, policy in enumerate(policies)}
+    areas: dict[str, float | None] = dict.fromkeys(policies)
+    for c, policy in enumerate(policies):
+        known = weights_NC[:, c] > 0
+        labels = targets_NC[known, c] >= 0.5
+        if min(labels.sum(), (~labels).sum()) >= MIN_LABELS:
+            areas[policy] = float(roc_auc_score(labels, probabilities_NC[known, c]))
     defined = [area for area in areas.values() if area is not None]
     score = float(np.mean(defined)) if defined else (None if loss is None else -loss)
     return {"loss": loss, "num_labels": int((weights_NC > 0).sum()), "roc_auc": areas, "score": score}
-
-
-def _area(probabilities: NDArray[np.float32], targets: NDArray[np.float32], known: NDArray[np.bool_]) -> float | None:
-    labels = targets[known] >= 0.5
-    if min(labels.sum(), (~labels).sum()) < MIN_LABELS:
-        return None
-    return float(roc_auc_score(labels, probabilities[known]))

@@ -65,7 +65,9 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
     test = posts[posts["split"] == "test"]
     media = media_of(store, posts, pinned)
     champion = load_champion(store, pinned)
-    logos = _logos(posts, workspace)
+    scanned = scan.read(workspace / paths.LOGO_SCAN)
+    threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if scanned.brands else None
+    logos = logo_signals.of_posts(posts, scanned.detections, scanned.sizes, scanned.brands, threshold)
     with post_progress.bars() as bars:
         classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
         report = post_progress.reporter(bars, "stage 1", len(posts))
@@ -113,12 +115,6 @@ def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
     )
 
 
-def _logos(posts: pd.DataFrame, workspace: Path) -> pd.DataFrame:
-    scanned = scan.read(workspace / paths.LOGO_SCAN)
-    threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if scanned.brands else None
-    return logo_signals.of_posts(posts, scanned.detections, scanned.sizes, scanned.brands, threshold)
-
-
 def _write(table: pa.Table, path: Path) -> None:
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -130,8 +126,7 @@ def main(
     store: StoreFolder = STORE_FOLDER,
 ) -> Output:
     """Apply stage 1 and the champion to the posts that they have not learned from."""
-    loaded = parameters.load(*asked)
-    result = run(loaded, store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
+    result = run(parameters.load(*asked), store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
     text = f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion"
     return Output(asdict(result), lambda: console().print(text))
 

@@ -80,45 +80,44 @@ def featured(
     """
     rows: list[dict[str, Any]] = posts.to_pylist()
     kinds = ("image", "video", "audio") if tools.versions else ("image",)
-    digests, refused = _looked_at([item for row in rows for item in row["media"] if item["kind"] in kinds], folder, bounds, decoders)
+    digests: dict[Pair, str] = {}  # of every file that can be used
+    refused: dict[Pair, str] = {}  # why every other cannot
+    pairs = dict.fromkeys(_pair(item) for row in rows for item in row["media"] if item["kind"] in kinds)
+    for pair, checked in check_all(folder, pairs, bounds, decoders):
+        if isinstance(checked, MediaFile):
+            digests[pair] = checked.digest
+        else:
+            refused[pair] = f"{checked.detail} ({checked.reason})"
     files = Files(folder, {name: pair for pair, name in digests.items()}, bounds, decoders)
     features = [_features(row, digests, prior_removals) for row in rows]
     captions = {hashing.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
     found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else files.fetch([name])[name] for name in names})
     plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", "prior_removals"])
     table = enriched(plain, found, tools.params.snapshot)[COLUMNS]
-    uses = [(row["post_id"], item) for row in rows for item in row["media"]]
-    notes = [
-        f"post {post_id}: {item['kind']} counted as missing: {why}"
-        for post_id, item in uses
-        for why in _reasons(_pair(item), digests, refused, found)
-    ]
-    return Batch(table, Media(lambda names: _pictures(found, files, names), lambda names: _sounds(found, names)), tuple(notes))
+    notes = []
+    for row in rows:
+        for item in row["media"]:
+            pair = _pair(item)
+            missing = [refused[pair]] if pair in refused else []
+            if pair in digests:  # what an extractor should have made of it is missing
+                of_file = ((name, why) for (name, content), why in found.refused.items() if content == digests[pair])
+                missing = [f"{name}: {why.detail} ({why.reason})" for name, why in of_file]
+            notes += [f"post {row['post_id']}: {item['kind']} counted as missing: {why}" for why in missing]
 
+    def pictures(names: Sequence[str]) -> dict[str, bytes]:
+        """Bytes of pictures: key frames found here, and files."""
+        frames = {name: found.frames[name] for name in names if name in found.frames}
+        return frames | files.fetch([name for name in names if name not in frames])
 
-def _looked_at(
-    media: list[dict[str, Any]], folder: Delivery, bounds: Ingest, decoders: DecodePool
-) -> tuple[dict[Pair, str], dict[Pair, str]]:
-    """Digest of every file that can be used, and why not of every other."""
-    digests: dict[Pair, str] = {}
-    refused: dict[Pair, str] = {}
-    for pair, found in check_all(folder, dict.fromkeys(map(_pair, media)), bounds, decoders):
-        if isinstance(found, MediaFile):
-            digests[pair] = found.digest
-        else:
-            refused[pair] = f"{found.detail} ({found.reason})"
-    return digests, refused
+    def sounds(names: Sequence[str]) -> dict[str, Spectrogram]:
+        """Spectrograms of sounds."""
+        return {name: spectrogram(row["log_mel"]) for name, row in found.rows("spectrogram", names, ["log_mel"]).items()}
+
+    return Batch(table, Media(pictures, sounds), tuple(notes))
 
 
 def _pair(item: Mapping[str, str]) -> Pair:
     return item["kind"], item["uri"]
-
-
-def _reasons(pair: Pair, digests: Mapping[Pair, str], refused: Mapping[Pair, str], found: FeaturesAtHand) -> list[str]:
-    """Why a file, or what an extractor should have made of it, is missing."""
-    if pair not in digests:
-        return [refused[pair]] if pair in refused else []
-    return [f"{name}: {why.detail} ({why.reason})" for (name, content), why in found.refused.items() if content == digests[pair]]
 
 
 def _features(row: dict[str, Any], digests: Mapping[Pair, str], prior_removals: Mapping[str, int]) -> dict[str, Any]:
@@ -131,14 +130,6 @@ def _features(row: dict[str, Any], digests: Mapping[Pair, str], prior_removals: 
         "media": [item | {"digest": digests[_pair(item)]} for item in row["media"] if _pair(item) in digests],
         "prior_removals": prior_removals.get(row["author_id"], 0),
     }
-
-
-def _pictures(found: FeaturesAtHand, files: Files, names: Sequence[str]) -> dict[str, bytes]:
-    return {name: found.frames[name] for name in names if name in found.frames} | files.fetch([n for n in names if n not in found.frames])
-
-
-def _sounds(found: FeaturesAtHand, names: Sequence[str]) -> dict[str, Spectrogram]:
-    return {name: spectrogram(row["log_mel"]) for name, row in found.rows("spectrogram", names, ["log_mel"]).items()}
 
 
 POSTS_AT_ONCE = 2048  # held in memory with their features; their images are read when the model asks for them
@@ -193,9 +184,15 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
     try:
         for raw in read_batches(folder, file, limits):
             posts = _checked(path, raw, rules)
-            _refuse_repeated(path, posts["post_id"].to_pylist(), raw.row_numbers, seen)
-            for some in _portions(posts):
-                yield featured(some, folder, rules.bounds, prior_removals, tools, decoders)
+            for post_id, row in zip(posts["post_id"].to_pylist(), raw.row_numbers, strict=True):
+                if post_id in seen:
+                    raise BadUse(f"{path}: row {row + 1}: column post_id: {post_id!r} comes twice; leave one of the rows out")
+                seen.add(post_id)
+            # The posts in their order, cut where more than MOVING_AT_ONCE of them have video or sound.
+            moving = np.array([any(item["kind"] != "image" for item in media) for media in posts["media"].to_pylist()], np.int64)
+            portion = np.maximum(np.cumsum(moving) - 1, 0) // MOVING_AT_ONCE
+            for start, end in pairwise([0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(posts)]):
+                yield featured(posts.slice(start, end - start), folder, rules.bounds, prior_removals, tools, decoders)
     except FileRejected as error:
         raise BadUse(f"{path}: {error} ({error.reason})") from error
 
@@ -221,18 +218,3 @@ def _checked(path: Path, raw: RawBatch, rules: Rules) -> pa.Table:
     if first is not None:
         raise BadUse(f"{path}: row {first.row_number + 1}: {first.detail} ({first.reason}); mend the row or leave it out")
     return posts
-
-
-def _refuse_repeated(path: Path, post_ids: Sequence[str], row_numbers: Sequence[int], seen: set[str]) -> None:
-    for post_id, row in zip(post_ids, row_numbers, strict=True):
-        if post_id in seen:
-            raise BadUse(f"{path}: row {row + 1}: column post_id: {post_id!r} comes twice; leave one of the rows out")
-        seen.add(post_id)
-
-
-def _portions(posts: pa.Table) -> Iterator[pa.Table]:
-    """The posts in their order, cut where more than MOVING_AT_ONCE of them have video or sound."""
-    moving = np.array([any(item["kind"] != "image" for item in media) for media in posts["media"].to_pylist()], np.int64)
-    portion = np.maximum(np.cumsum(moving) - 1, 0) // MOVING_AT_ONCE
-    cuts = [0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(posts)]
-    return (posts.slice(start, end - start) for start, end in pairwise(cuts))

@@ -19,7 +19,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.ingest.findings import Rules
 from upheld.feature_store.ingest.media import image_decoders
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger import tables
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.scoring.features import Tools
 from upheld.training.scoring.posts import Batch, read_many, read_one
@@ -115,13 +115,13 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
     Raises:
         BadUse: the file is missing, or a row of it breaks the contract; nothing is written then.
     """
-    actions: Counter[str] = Counter(dict.fromkeys(contracts.ACTIONS, 0))
+    actions: Counter[str] = Counter(dict.fromkeys(tables.ACTIONS, 0))
     notes: list[str] = []
     tools = Tools(params, judge.model.features)
     with (
         image_decoders(params) as decoders,
         replacing(out) as partial,
-        pq.ParquetWriter(partial, contracts.DECISIONS, compression="zstd") as writer,
+        pq.ParquetWriter(partial, tables.DECISIONS, compression="zstd") as writer,
         post_progress.bars() as bars,
     ):
         report = post_progress.reporter(bars, "score", _num_rows(posts))
@@ -169,7 +169,7 @@ def _decisions(judge: Judge, rows: pd.DataFrame, decided_at: datetime) -> pa.Tab
         "action": rows["action"].tolist(),
         "model_version": [judge.model_version] * len(rows),
     }
-    return pa.Table.from_pydict(columns, schema=contracts.DECISIONS)
+    return pa.Table.from_pydict(columns, schema=tables.DECISIONS)
 
 
 def _num_rows(posts: Path) -> int | None:
