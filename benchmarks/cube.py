@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from upheld.evaluation.cube.bins import bin_of
-from upheld.evaluation.scores import duplicates, selection
+from upheld.evaluation.scores import selection
 from upheld.evaluation.scores import table as scores
 
 CATEGORIES = ["dangerous_content", "graphic_violence", "hate_speech", "misinformation", "spam"]
@@ -94,7 +94,7 @@ def main() -> None:
         print(f"ours: {args.rows:,} rows in {ours:.2f} s ({cpu:.2f} s of CPU), {len(cube.keys):,} cells")
         print(f"peak memory {peak / 2**20:.2f} GiB, before counting {before / 2**20:.2f} GiB")
         cpu_start = time.process_time()
-        duplicates.refuse(table, None)
+        selection.refuse_duplicates(table, None)
         print(f"no item comes twice: {time.process_time() - cpu_start:.2f} s on the processor")
         peer_rows = min(args.peer_rows, args.rows)
         seconds, cells = count_with_pandas(path, peer_rows)

@@ -26,7 +26,7 @@ from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation import behaviour, gate
 from upheld.evaluation.metrics import examples, paired
-from upheld.evaluation.metrics.measures import limits_of, measure, operating_points
+from upheld.evaluation.metrics.table import limits_of, measure, operating_points
 from upheld.evaluation.report import content, logos
 from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.scores import selection as score_rows

@@ -11,7 +11,6 @@ from score_worlds import settings
 
 from upheld.evaluation.logos import inputs as logo_inputs
 from upheld.evaluation.logos import metrics as logo_metrics
-from upheld.evaluation.logos import one_shot
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
@@ -23,9 +22,8 @@ DETECTIONS = ["image", "brand", "confidence", *CORNERS]
 
 def few_resamples(patch: pytest.MonkeyPatch) -> None:
     """Intervals of a tenth of the resamples, where their width is not what a test is about."""
-    for module in (logo_metrics, one_shot):
-        patch.setattr(module, "NUM_RESAMPLES", 20)
-    patch.setattr(one_shot, "NUM_PERMUTATIONS", 40)
+    patch.setattr(logo_metrics, "NUM_RESAMPLES", 20)
+    patch.setattr(logo_metrics, "NUM_PERMUTATIONS", 40)
 
 
 def dataset(folder: Path, brands=("acorn", "birch", "cedar"), num_photos: int = 150, synthetic: bool = False) -> logo_dataset.Dataset:

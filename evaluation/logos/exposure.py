@@ -47,7 +47,10 @@ def exposure(detections: pd.DataFrame, images: pd.DataFrame, posts: pd.DataFrame
         ValueError: a detection's image has no size, an image names a post that is not in `posts`, or post_id is not unique.
     """
     shown = images.drop_duplicates(["post_id", "image"])
-    cell = _cells(posts)
+    if posts["post_id"].duplicated().any():
+        raise ValueError(f"post {posts.loc[posts['post_id'].duplicated(), 'post_id'].iloc[0]} occurs twice among the posts")
+    week = week_of(pd.to_datetime(posts["created_at"], utc=True))
+    cell = pd.DataFrame({"post_id": posts["post_id"], "context_id": posts["context_id"].fillna(NO_CONTEXT), "week": week})
     strange = sorted(set(shown["post_id"]) - set(cell["post_id"]))
     if strange:
         raise ValueError(f"post {strange[0]} of an image is not among the posts")
@@ -69,11 +72,3 @@ def exposure(detections: pd.DataFrame, images: pd.DataFrame, posts: pd.DataFrame
     table["area_share"] = table["area"] / table["num_images_all"]
     table["area_share_shown"] = table["area"] / table["num_images"]
     return table.sort_values(["brand", "context_id", "week"], ignore_index=True)[COLUMNS]
-
-
-def _cells(posts: pd.DataFrame) -> pd.DataFrame:
-    """Find the context and the ISO week of each post."""
-    if posts["post_id"].duplicated().any():
-        raise ValueError(f"post {posts.loc[posts['post_id'].duplicated(), 'post_id'].iloc[0]} occurs twice among the posts")
-    week = week_of(pd.to_datetime(posts["created_at"], utc=True))
-    return pd.DataFrame({"post_id": posts["post_id"], "context_id": posts["context_id"].fillna(NO_CONTEXT), "week": week})

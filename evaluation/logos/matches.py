@@ -2,15 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from upheld.feature_store.logos.dataset.boxes import MIN_OVERLAP, overlaps
 from upheld.feature_store.logos.dataset.dataset import CORNERS
 
 CATEGORY = "logo"
 OF_SPLIT = {"val": "calib", "test": "test"}
-
-Floats = NDArray[np.float64]
 
 
 def match(marks: pd.DataFrame, finds: pd.DataFrame) -> pd.DataFrame:
@@ -26,28 +23,20 @@ def match(marks: pd.DataFrame, finds: pd.DataFrame) -> pd.DataFrame:
     """
     ordered = finds.sort_values(["image", "confidence"], ascending=[True, False], kind="stable", ignore_index=True)
     of_image = marks.reset_index(drop=True).groupby("image").indices
-    hit, over = np.full(len(ordered), -1), np.full(len(ordered), None, object)
+    hit, over, detected = np.full(len(ordered), -1), np.full(len(ordered), None, object), ordered["brand"].to_numpy()
     for image, rows in ordered.groupby("image").indices.items():
         places = np.asarray(of_image.get(image, []), np.int64)
         overlap = overlaps(ordered.iloc[rows][list(CORNERS)], marks.iloc[places][list(CORNERS)])
         brands = marks["brand"].to_numpy()[places]
-        hit[rows], over[rows] = _take(overlap, ordered["brand"].to_numpy()[rows], brands, places)
+        taken = np.zeros(len(places), bool)
+        for row, overlaps_row in zip(rows, overlap, strict=True):
+            if len(places) and overlaps_row.max() >= MIN_OVERLAP:
+                over[row] = brands[overlaps_row.argmax()]
+            free = np.where((brands == detected[row]) & ~taken, overlaps_row, 0.0)
+            if len(places) and free.max() >= MIN_OVERLAP:
+                taken[free.argmax()] = True
+                hit[row] = places[free.argmax()]
     return ordered.assign(mark=hit, over=over)
-
-
-def _take(
-    overlap: Floats, found: NDArray[np.object_], brands: NDArray[np.object_], places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-    taken = np.zeros(len(places), bool)
-    hit, over = np.full(len(found), -1), np.full(len(found), None, object)
-    for row in range(len(found)):
-        if len(places) and overlap[row].max() >= MIN_OVERLAP:
-            over[row] = brands[overlap[row].argmax()]
-        free = np.where((brands == found[row]) & ~taken, overlap[row], 0.0)
-        if len(places) and free.max() >= MIN_OVERLAP:
-            taken[free.argmax()] = True
-            hit[row] = places[free.argmax()]
-    return hit, over
 
 
 def scores(matched: pd.DataFrame, split_of: pd.Series, synthetic: bool) -> pd.DataFrame:

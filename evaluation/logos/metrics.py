@@ -15,6 +15,8 @@ from upheld.feature_store.logos.dataset.precision import SIZES, average_precisio
 
 NUM_RESAMPLES = 200  # of photos; the interval's ends then wobble by about a fifth of their distance from the middle
 PER = 1000  # photos
+NUM_PERMUTATIONS = 200
+COMPOSITE = "composite"
 
 
 def compute(
@@ -34,8 +36,25 @@ def compute(
     Returns:
         rows with category `logo`, language `all`; group_column `brand` or `size` or `all`.
     """
-    rows = [*_precision_rows(photos, marks, finds, brands, alpha, seed), *_rate_rows(marks, finds, brands, threshold, alpha)]
-    rows += _false_alarms(photos, marks, finds, threshold, alpha)
+    rows = list(_precision_rows(photos, marks, finds, brands, alpha, seed))
+    # Precision of the detections from the threshold on, and the share of marks that they found.
+    kept = match(marks, finds[finds["confidence"] >= threshold])
+    hits = kept["mark"] >= 0
+    cells = [(ALL, ALL, kept["brand"].notna(), len(marks))]
+    cells += [("brand", brand, kept["brand"] == brand, int((marks["brand"] == brand).sum())) for brand in brands]
+    for column, value, of_cell, num_marks in cells:
+        found, num_detections = int(hits[of_cell].sum()), int(of_cell.sum())
+        rows.append(_rate(column, value, "precision", found, num_detections, alpha, "no detection"))
+        rows.append(_rate(column, value, "recall", found, num_marks, alpha, "no mark"))
+    # Detections on photos without any mark, per 1,000 of them; exact Poisson interval (Garwood 1936).
+    bare = photos.loc[~photos["image"].isin(marks["image"]), "image"]
+    alarms = int((finds["image"].isin(bare) & (finds["confidence"] >= threshold)).sum())
+    if bare.empty:
+        rows.append((ALL, ALL, "false_alarms_per_1000", None, None, None, 0, "no photo without a logo"))
+    else:
+        low = gamma.ppf(alpha / 2, alarms) if alarms else 0.0
+        high, factor = gamma.ppf(1 - alpha / 2, alarms + 1), PER / len(bare)
+        rows.append((ALL, ALL, "false_alarms_per_1000", alarms * factor, float(low) * factor, float(high) * factor, len(bare), ""))
     return table_of(rows)
 
 
@@ -124,18 +143,6 @@ def ends(values: Sequence[float | None], alpha: float) -> tuple[float | None, fl
     return float(low), float(high)
 
 
-def _rate_rows(marks: pd.DataFrame, finds: pd.DataFrame, brands: Sequence[str], threshold: float, alpha: float) -> Iterator[Row]:
-    """Precision of the detections from the threshold on, and the share of marks that they found."""
-    kept = match(marks, finds[finds["confidence"] >= threshold])
-    hits = kept["mark"] >= 0
-    cells = [(ALL, ALL, kept["brand"].notna(), len(marks))]
-    cells += [("brand", brand, kept["brand"] == brand, int((marks["brand"] == brand).sum())) for brand in brands]
-    for column, value, of_cell, num_marks in cells:
-        found, said = int(hits[of_cell].sum()), int(of_cell.sum())
-        yield _rate(column, value, "precision", found, said, alpha, "no detection")
-        yield _rate(column, value, "recall", found, num_marks, alpha, "no mark")
-
-
 def _rate(column: str, value: str, metric: str, events: int, trials: int, alpha: float, missing: str) -> Row:
     if not trials:
         return column, value, metric, None, None, None, 0, missing
@@ -143,19 +150,69 @@ def _rate(column: str, value: str, metric: str, events: int, trials: int, alpha:
     return column, value, metric, events / trials, float(low), float(high), trials, ""
 
 
-def _false_alarms(photos: pd.DataFrame, marks: pd.DataFrame, finds: pd.DataFrame, threshold: float, alpha: float) -> list[Row]:
-    """Detections on photos without any mark, per 1,000 of them; exact Poisson interval (Garwood 1936)."""
-    bare = photos.loc[~photos["image"].isin(marks["image"]), "image"]
-    alarms = int((finds["image"].isin(bare) & (finds["confidence"] >= threshold)).sum())
-    name = "false_alarms_per_1000"
-    if bare.empty:
-        return [(ALL, ALL, name, None, None, None, 0, "no photo without a logo")]
-    low = gamma.ppf(alpha / 2, alarms) if alarms else 0.0
-    high = gamma.ppf(1 - alpha / 2, alarms + 1)
-    factor = PER / len(bare)
-    return [(ALL, ALL, name, alarms * factor, float(low) * factor, float(high) * factor, len(bare), "")]
-
-
 def boxes_of(table: pd.DataFrame) -> pd.DataFrame:
     """Boxes of a logo dataset as this module reads them: image instead of digest."""
     return table.rename(columns={"digest": "image"})[["image", "brand", *CORNERS]].reset_index(drop=True)
+
+
+def one_shot_brands(boxes: pd.DataFrame) -> tuple[str, ...]:
+    """Brands with composites and no real box to learn from, and real boxes to test with.
+
+    Args:
+        boxes: brand, split, source of the whole dataset.
+
+    Returns:
+        by name.
+    """
+    pasted = boxes["source"] == COMPOSITE
+    learnt, tested = boxes["split"] == "train", boxes["split"] == "test"
+    only = set(boxes.loc[pasted & learnt, "brand"]) - set(boxes.loc[~pasted & learnt, "brand"])
+    return tuple(sorted(only & set(boxes.loc[~pasted & tested, "brand"])))
+
+
+def one_shot(
+    photos: pd.DataFrame, marks: pd.DataFrame, finds: pd.DataFrame, brands: Sequence[str], alpha: float, seed: int
+) -> pd.DataFrame:
+    """Average precision of such brands on real photos, beside what luck gives.
+
+    Args:
+        photos: image, group_id, source of the photos of split test; composites are left out.
+        marks: image, brand, x1, y1, x2, y2 in pixels.
+        finds: the same and confidence, of every brand.
+        brands: from `one_shot_brands`.
+        alpha: two-sided error of the intervals.
+        seed: of the resampling and of the permutations.
+
+    Returns:
+        three rows a brand in the columns of metrics.parquet: one_shot_ap_50 (interval over groups of photos); one_shot_chance, the mean
+        of the same figure with the detections' brands permuted among them (interval: of the permutations); one_shot_p, the share of
+        permutations that reach the figure.
+
+    Source: Phipson & Smyth (2010), p-values of permutations are never zero: (1 + reached) / (1 + permutations).
+    """
+    real = photos[photos["source"] != COMPOSITE]
+    own = marks[marks["image"].isin(real["image"]) & marks["brand"].isin(list(brands))]
+    seen = finds[finds["image"].isin(real["image"])].reset_index(drop=True)
+    if not brands:
+        return table_of([])
+    value = _at_50(real["image"].tolist(), own, seen, brands)
+    drawn = [_at_50(*resampled(real, own, seen, [seed, number]), brands) for number in range(NUM_RESAMPLES)]
+    by_luck = []
+    for number in range(NUM_PERMUTATIONS):  # as many detections of each brand, in the same places and as sure, but by luck
+        order = np.random.default_rng([seed, number]).permutation(len(seen))
+        by_luck.append(_at_50(real["image"].tolist(), own, seen.assign(brand=seen["brand"].to_numpy(object)[order]), brands))
+    lucky = np.stack(by_luck)
+    rows = []
+    for place, brand in enumerate(brands):
+        count = int((own["brand"] == brand).sum())
+        known = [float(figure[place]) for figure in drawn if np.isfinite(figure[place])]
+        low, high = ends(lucky[:, place].tolist(), alpha)
+        reached = (1 + int((lucky[:, place] >= value[place]).sum())) / (1 + NUM_PERMUTATIONS)
+        rows.append(("brand", brand, "one_shot_ap_50", float(value[place]), *ends(known, alpha), count, ""))
+        rows.append(("brand", brand, "one_shot_chance", float(lucky[:, place].mean()), low, high, count, ""))
+        rows.append(("brand", brand, "one_shot_p", reached, None, None, count, ""))
+    return table_of(rows)
+
+
+def _at_50(photos: Sequence[str], marks: pd.DataFrame, finds: pd.DataFrame, brands: Sequence[str]) -> NDArray[np.float64]:
+    return average_precision(photos, marks, finds, brands).at[0, :, 0]

@@ -5,28 +5,31 @@ usage: python -m upheld.evaluation.logos.stage     in a workspace that holds dat
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
+from upheld.common.params.evaluation import Thresholds
 from upheld.common.terminal import console
-from upheld.evaluation.logos import certificate as logo_certificate
 from upheld.evaluation.logos import inputs as logo_inputs
 from upheld.evaluation.logos import matches, sheet
 from upheld.evaluation.logos import metrics as logo_metrics
-from upheld.evaluation.logos import one_shot as logo_one_shot
 from upheld.evaluation.logos.inputs import Inputs
 from upheld.evaluation.logos.sheet import Tile
 from upheld.evaluation.metrics import table as metrics
 from upheld.evaluation.metrics.rows import ALL
+from upheld.evaluation.scores import selection as score_rows
+from upheld.evaluation.scores import table as scores
+from upheld.evaluation.thresholds import decide
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_EVALUATION
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
@@ -77,54 +80,18 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
     finds = logo_inputs.read_detections(inputs.detections, data)
     (out / "sheet.jpg").unlink(missing_ok=True)
     result = _judge(settings, data, finds, out)
-    for name, table in (("metrics", result.metrics), ("confusion", result.confusion), ("exposure", _exposure(inputs, data, result))):
-        if table is not None:
-            with files.replacing(out / f"{name}.parquet") as partial:
-                table.to_parquet(partial, index=False)
-    _draw(out, data, result.tiles, settings, store)
-    files.write_json(out / "logo.json", _told(data, result))  # last: where it is, everything is
-    return result
-
-
-def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Path) -> Result:
-    photos = data.images.rename(columns={"digest": "image"})
-    marks = logo_metrics.boxes_of(data.boxes)
-    untrained = _untrained(data, finds)
-    decided = logo_certificate.certify(settings, photos, marks, finds, data.synthetic, out / "scores.parquet")
-    threshold = settings.thresholds.default_score if decided["threshold"] is None else float(decided["threshold"])
-    if untrained:
-        nothing = matches.confusion(marks.iloc[:0], matches.match(marks.iloc[:0], finds), threshold)
-        decided = logo_certificate.abstained(settings.thresholds, untrained)
-        return Result(untrained, decided, threshold, metrics.tidy(logo_metrics.table_of([])), nothing)
-    test = photos[photos["split"] == "test"]
-    of_test, found = (table[table["image"].isin(test["image"])].reset_index(drop=True) for table in (marks, finds))
-    one_shot, alpha, seed = logo_one_shot.brands_of(data.boxes), settings.fairness.alpha, settings.seed
-    table = logo_metrics.compute(test, of_test, found, data.brands, threshold, alpha, seed)
-    beside = logo_one_shot.compute(test, of_test, found, one_shot, alpha, seed)
-    confused = matches.confusion(of_test, matches.match(of_test, found), threshold)
-    tiles = tuple(sheet.choose(of_test, found, threshold, TILES, seed))
-    measured = metrics.tidy(pd.concat([table, beside] if one_shot else [table], ignore_index=True))
-    return Result(None, decided, threshold, measured, confused, tiles, one_shot)
-
-
-def _untrained(data: Dataset, finds: pd.DataFrame) -> str | None:
-    """Why there is no detector: it had no box to learn from, and found nothing. The detections of another dataset's are judged."""
-    if len(finds) or (data.boxes["split"] == "train").any():
-        return None
-    if data.images.empty:
-        return "nothing to learn from: no logo dataset, no mark and no review of a logo"
-    return f"no box of split train among {len(data.images)} photos"
-
-
-def _exposure(inputs: Inputs, data: Dataset, result: Result) -> pd.DataFrame | None:
-    if inputs.scan is None or inputs.snapshot is None:
-        return None
-    return logo_inputs.read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
-
-
-def _told(data: Dataset, result: Result) -> dict[str, Any]:
-    """Content of logo.json."""
-    return {
+    tables = {"metrics": result.metrics, "confusion": result.confusion}
+    if inputs.scan is not None and inputs.snapshot is not None:
+        tables["exposure"] = logo_inputs.read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
+    for name, table in tables.items():
+        with files.replacing(out / f"{name}.parquet") as partial:
+            table.to_parquet(partial, index=False)
+    if result.tiles:
+        contents = logo_dataset.contents(data, {tile.image for tile in result.tiles}, store)
+        photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in contents}
+        with files.replacing(out / "sheet.jpg") as partial:
+            sheet.draw(result.tiles, photos).save(partial, "JPEG", quality=80)
+    summary = {
         "certificate": result.certificate,
         "threshold": result.threshold,
         "untrained": result.untrained,
@@ -133,15 +100,66 @@ def _told(data: Dataset, result: Result) -> dict[str, Any]:
         "tiles": [{"kind": tile.kind, "caption": tile.caption} for tile in result.tiles],
         "counts": logo_dataset.counts(data),
     }
+    files.write_json(out / "logo.json", summary)  # last: where it is, everything is
+    return result
 
 
-def _draw(out: Path, data: Dataset, tiles: Sequence[Tile], settings: params.Params, store: Path) -> None:
-    if not tiles:
-        return
-    wanted = {tile.image for tile in tiles}
-    photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in logo_dataset.contents(data, wanted, store)}
-    with files.replacing(out / "sheet.jpg") as partial:
-        sheet.draw(tiles, photos).save(partial, "JPEG", quality=80)
+def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Path) -> Result:
+    photos = data.images.rename(columns={"digest": "image"})
+    marks = logo_metrics.boxes_of(data.boxes)
+    untrained = None  # or why there is no detector: it had no box to learn from, and found nothing; another dataset's detections are judged
+    if not len(finds) and not (data.boxes["split"] == "train").any():
+        nothing_learned = "nothing to learn from: no logo dataset, no mark and no review of a logo"
+        untrained = nothing_learned if data.images.empty else f"no box of split train among {len(data.images)} photos"
+    decided = certify(settings, photos, marks, finds, data.synthetic, out / "scores.parquet")
+    threshold = settings.thresholds.default_score if decided["threshold"] is None else float(decided["threshold"])
+    if untrained:
+        nothing = matches.confusion(marks.iloc[:0], matches.match(marks.iloc[:0], finds), threshold)
+        decided = abstained(settings.thresholds, untrained)
+        return Result(untrained, decided, threshold, metrics.tidy(logo_metrics.table_of([])), nothing)
+    test = photos[photos["split"] == "test"]
+    of_test, found = (table[table["image"].isin(test["image"])].reset_index(drop=True) for table in (marks, finds))
+    one_shot, alpha, seed = logo_metrics.one_shot_brands(data.boxes), settings.fairness.alpha, settings.seed
+    table = logo_metrics.compute(test, of_test, found, data.brands, threshold, alpha, seed)
+    beside = logo_metrics.one_shot(test, of_test, found, one_shot, alpha, seed)
+    confused = matches.confusion(of_test, matches.match(of_test, found), threshold)
+    tiles = tuple(sheet.choose(of_test, found, threshold, TILES, seed))
+    measured = metrics.tidy(pd.concat([table, beside] if one_shot else [table], ignore_index=True))
+    return Result(None, decided, threshold, measured, confused, tiles, one_shot)
+
+
+def certify(
+    settings: params.Params, photos: pd.DataFrame, marks: pd.DataFrame, finds: pd.DataFrame, synthetic: bool, table: Path
+) -> dict[str, Any]:
+    """The certificate of policies, for the question "is this detection a mark of that brand", answered on split val.
+
+    Args:
+        settings: read are thresholds and seed.
+        photos: image, split.
+        marks: image, brand, x1, y1, x2, y2.
+        finds: the same and confidence.
+        synthetic: whether the photos come from a generator of ours.
+        table: where to write the detections in the scores contract.
+
+    Returns:
+        threshold (None: abstained), outcome, target, delta, bound, n, need_n, reason and what else `thresholds.decide` tells.
+    """
+    rows = matches.scores(matches.match(marks, finds), photos.set_index("image")["split"], synthetic)
+    with files.replacing(table) as partial:
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial)
+    if not (rows["split"] == "calib").any():
+        return abstained(settings.thresholds, "no detection on a photo of split val")
+    selection = score_rows.select(table, scores.Columns(), (), wanted="calib", other="test")
+    cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
+    decided = decide.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
+    certificate: dict[str, Any] = decided[matches.CATEGORY]["auto_remove"]
+    return {name: value for name, value in certificate.items() if name != "languages"}
+
+
+def abstained(section: Thresholds, reason: str) -> dict[str, Any]:
+    """The certificate where there is nothing to judge by."""
+    nothing = {"threshold": None, "outcome": "abstained", "n": 0, "bound": None, "need_n": None}
+    return {**nothing, "target": section.precision_target, "delta": section.delta, "reason": reason}
 
 
 @command("logo evaluate")
@@ -160,16 +178,12 @@ def main(
     inputs = logo_inputs.of_the_stage() if detections is None else Inputs(dataset, detections, scan, snapshot)
     result = run(params.load(*asked), inputs, out, store)
     content = {"out": str(out), "certificate": result.certificate}
-    return Output(content, lambda: console().print(_said(result, out), markup=False, soft_wrap=True))
-
-
-def _said(result: Result, out: Path) -> str:
-    pooled = result.metrics[result.metrics["group_column"] == ALL]
     lines = [f"No detector: {result.untrained}"] if result.untrained else []
-    columns = ["metric", "value", "ci_low", "ci_high", "reason"]
-    for metric, value, low, high, reason in pooled[columns].itertuples(index=False, name=None):
+    pooled = result.metrics.loc[result.metrics["group_column"] == ALL, ["metric", "value", "ci_low", "ci_high", "reason"]]
+    for metric, value, low, high, reason in pooled.itertuples(index=False, name=None):
         lines.append(f"{metric}: undefined ({reason})" if pd.isna(value) else f"{metric}: {value:.3f} [{low:.3f}, {high:.3f}]")
-    return "\n".join([*lines, f"confidence threshold: {result.certificate['outcome']}", f"Wrote {out}"])
+    text = "\n".join([*lines, f"confidence threshold: {result.certificate['outcome']}", f"Wrote {out}"])
+    return Output(content, lambda: console().print(text, markup=False, soft_wrap=True))
 
 
 if __name__ == "__main__":

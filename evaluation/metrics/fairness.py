@@ -183,24 +183,25 @@ def _exact(sides: _Sides, alpha: float) -> tuple[Bounded, Bounded]:
 def _judge(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, difference: Floats, level: float) -> Verdicts:
     """Derive verdicts from a value with its intervals; `difference` is what tau tolerates on the scale of rates."""
     value = estimate.value
-    p_adjusted = np.apply_along_axis(intervals.holm, -1, _p_values(sides))
+    # The test of "no gap" is one-sided. A group at or below the others gets 1 without an integral: Holm never rejects there.
+    higher = intervals.rates(sides.events_1, sides.trials_1) > intervals.rates(sides.events_0, sides.trials_0)
+    p_value = np.where((sides.trials_1 > 0) & (sides.trials_0 > 0), 1.0, np.nan)
+    p_value[higher] = two_rates.prob_gap_by_chance(*(side[higher] for side in sides.counts))
+    p_adjusted = np.apply_along_axis(intervals.holm, -1, p_value)
     warn = (p_adjusted <= level) & (value > tau) & (estimate.exact_low > estimate.equal)
     fail = warn & (np.minimum(estimate.low, estimate.exact_low) > tau)
     passed = ~warn & (np.maximum(estimate.high, estimate.exact_high) < tau)
     verdict = np.select([fail, warn, passed], [FAIL, WARN, PASS], INSUFFICIENT)
     undecided = verdict == INSUFFICIENT
     needed = np.where(undecided, _needed(cells, sides, estimate, tau, difference), np.nan)
-    clear = (estimate.low > tau) | (estimate.high < tau)
-    reason = _reasons(sides, undecided, np.isnan(value), clear)
+    reason = np.full(undecided.shape, None, dtype=object)
+    reason[undecided] = "the interval reaches across the tolerated value"
+    clear = (estimate.low > tau) | (estimate.high < tau)  # the shown interval lies on one side of tau
+    reason[undecided & clear] = "too few labels: an exact test does not rule out chance"
+    reason[np.isnan(value)] = "undefined: the others' rate is 0"
+    reason[sides.trials_0 == 0] = "undefined: the others have no labelled item at risk"
+    reason[sides.trials_1 == 0] = "undefined: no labelled item at risk"
     return Verdicts(value, estimate.low, estimate.high, cells.num_labels, sides.trials_1, p_adjusted, verdict, needed, reason)
-
-
-def _p_values(sides: _Sides) -> Floats:
-    """Test "no gap", one-sided. A group at or below the others gets 1 without an integral: Holm never rejects there."""
-    higher = intervals.rates(sides.events_1, sides.trials_1) > intervals.rates(sides.events_0, sides.trials_0)
-    p_value = np.where((sides.trials_1 > 0) & (sides.trials_0 > 0), 1.0, np.nan)
-    p_value[higher] = two_rates.prob_gap_by_chance(*(side[higher] for side in sides.counts))
-    return p_value
 
 
 def _needed(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, difference: Floats) -> Floats:
@@ -215,14 +216,3 @@ def _needed(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, differ
     # Labels drawn with unequal probability say less each.
     cost = np.divide(cells.num_labels, sides.trials_1, out=np.ones_like(value), where=sides.trials_1 > 0)
     return np.asarray(np.ceil(trials * np.maximum(cost, 1.0)), np.float64)
-
-
-def _reasons(sides: _Sides, undecided: NDArray[np.bool_], undefined: NDArray[np.bool_], clear: NDArray[np.bool_]) -> NDArray[np.object_]:
-    """Say why there is no verdict; `clear` is where the shown interval lies on one side of tau."""
-    reason = np.full(undecided.shape, None, dtype=object)
-    reason[undecided] = "the interval reaches across the tolerated value"
-    reason[undecided & clear] = "too few labels: an exact test does not rule out chance"
-    reason[undefined] = "undefined: the others' rate is 0"
-    reason[sides.trials_0 == 0] = "undefined: the others have no labelled item at risk"
-    reason[sides.trials_1 == 0] = "undefined: no labelled item at risk"
-    return reason

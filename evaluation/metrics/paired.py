@@ -62,7 +62,17 @@ def compare(rows: pd.DataFrame, points: Mapping[str, OperatingPoint], alpha: flo
     for category, of_category in rows.groupby("category", observed=True):
         cells = [(ALL, of_category), *((str(name), part) for name, part in of_category.groupby("language", observed=True))]
         for language, part in cells:
-            for metric, change in _changes(part, points[str(category)], alpha).items():
+            label, weight = part.label.to_numpy(float), 1 / part.inclusion_prob.to_numpy(float)
+            new, old = part.prob.to_numpy(float), part.prob_champion.to_numpy(float)
+            flagged_new, flagged_old = ((bin_of(prob) >= points[str(category)].cuts[0]).astype(float) for prob in (new, old))
+            benign = 1 - label
+            changes = {
+                "roc_auc_change": paired_auc(label, weight, new, old, alpha),
+                "precision_change": paired_rate(weight, flagged_new * label, flagged_new, flagged_old * label, flagged_old, alpha),
+                "recall_change": paired_rate(weight, flagged_new * label, label, flagged_old * label, label, alpha),
+                "fpr_change": paired_rate(weight, flagged_new * benign, benign, flagged_old * benign, benign, alpha),
+            }
+            for metric, change in changes.items():
                 cell = (str(category), language, ALL, ALL, metric)
                 found.append((*cell, *change[:3], len(part), float(len(part)), None, None, change.reason))
     return pd.DataFrame(found, columns=COLUMNS)
@@ -124,19 +134,6 @@ def paired_rate(weight: Floats, hit_new: Floats, risk_new: Floats, hit_old: Floa
     change = rates[0] - rates[1]
     down, up = _mover(rates[0] - lows[0], highs[1] - rates[1], together), _mover(highs[0] - rates[0], rates[1] - lows[1], together)
     return Change(change, change - down, change + up, None)
-
-
-def _changes(rows: pd.DataFrame, point: OperatingPoint, alpha: float) -> dict[str, Change]:
-    label, weight = rows.label.to_numpy(float), 1 / rows.inclusion_prob.to_numpy(float)
-    new, old = rows.prob.to_numpy(float), rows.prob_champion.to_numpy(float)
-    flagged_new, flagged_old = ((bin_of(prob) >= point.cuts[0]).astype(float) for prob in (new, old))
-    benign = 1 - label
-    return {
-        "roc_auc_change": paired_auc(label, weight, new, old, alpha),
-        "precision_change": paired_rate(weight, flagged_new * label, flagged_new, flagged_old * label, flagged_old, alpha),
-        "recall_change": paired_rate(weight, flagged_new * label, label, flagged_old * label, label, alpha),
-        "fpr_change": paired_rate(weight, flagged_new * benign, benign, flagged_old * benign, benign, alpha),
-    }
 
 
 def _placements(pos: NDArray[np.bool_], weight: Floats, score: Floats) -> tuple[Floats, Floats]:

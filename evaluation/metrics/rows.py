@@ -35,27 +35,39 @@ def describe(counts: Counts, point: OperatingPoint, settings: Settings) -> pd.Da
     Returns:
         columns slice, metric and VALUE_COLUMNS; undefined values are null with a reason.
     """
-    blocks = [
-        *_volumes(counts),
-        *_ranking(counts, settings),
-        *_calibration(counts, settings),
-        *_rates(counts, point, settings),
-        *_removal(counts, point, settings),
-        *_comparisons(counts, point, settings),
-    ]
-    return pd.concat(blocks, ignore_index=True)
-
-
-def _volumes(counts: Counts) -> list[pd.DataFrame]:
-    """Rows, labels and what the thresholds do with the volume; counted over the frame, not estimated."""
+    # Rows, labels and what the thresholds do with the volume; counted over the frame, not estimated.
     rows = counts.by_action[..., Moment.N].sum(1)
     total = rows.sum(-1)
-    labelled = counts.by_action[..., Moment.N][:, [OTHER, VIOLATION]].sum((1, 2))
+    num_labels = counts.by_action[..., Moment.N][:, [OTHER, VIOLATION]].sum((1, 2))
     removed = counts.removable[:, :, REMOVED, Moment.N].sum(1)
-    blocks = [_block(counts, "rows", total, n=total), _block(counts, "labelled", labelled, n=labelled)]
+    blocks = [_block(counts, "rows", total, n=total), _block(counts, "labelled", num_labels, n=num_labels)]
     for name, count in (("queue_share", rows[:, REVIEW] + rows[:, REMOVED] - removed), ("auto_remove_share", removed)):
-        blocks.append(_block(counts, name, _divide(count, total), n=total, missing="no rows", note="counted, not estimated"))
-    return blocks
+        share = np.divide(count, total, out=np.full(len(total), np.nan), where=total > 0)
+        blocks.append(_block(counts, name, share, n=total, missing="no rows", note="counted, not estimated"))
+    blocks += _ranking(counts, settings)
+
+    # What probabilities mean.
+    pos, neg = counts.by_bin[:, VIOLATION], counts.by_bin[:, OTHER]
+    labelled = pos[..., Moment.N].sum(-1) + neg[..., Moment.N].sum(-1)
+    effective = ranking.effective(pos + neg)
+    brier = calibration_error.brier(pos, neg, settings.alpha)
+    error = calibration_error.ce2_debiased(calibration_error.reliability(pos, neg, settings.alpha), settings.alpha, settings.seed)
+    few = np.where(labelled > 0, "too few labelled rows", "no labelled row")
+    blocks.append(_block(counts, "brier", *brier, labelled, effective, missing="no labelled row"))
+    blocks.append(_block(counts, "ce2_debiased", *error, labelled, effective, missing=few))
+
+    # Rates at the review threshold: a row is flagged where it is reviewed or removed.
+    note, unflagged = point.note, "nothing labelled is flagged"
+    blocks += [
+        _rate_block(counts, "base_rate", rates.prevalence(counts), settings, missing="no labelled row"),
+        _rate_block(counts, "accuracy", rates.decided_wrongly(counts), settings, flip=True, missing="no labelled row", note=note),
+        _rate_block(counts, "precision", rates.flagged_wrongly(counts), settings, flip=True, missing=unflagged, note=note),
+        _rate_block(counts, "recall", rates.missed(counts), settings, flip=True, missing=NO_VIOLATION, note=note),
+        _rate_block(counts, "fpr", rates.flagged_benign(counts), settings, missing=NO_OTHER, note=note),
+        _rate_block(counts, "fnr", rates.missed(counts), settings, missing=NO_VIOLATION, note=note),
+    ]
+    blocks += _removal(counts, point, settings) + _comparisons(counts, point, settings)
+    return pd.concat(blocks, ignore_index=True)
 
 
 def _ranking(counts: Counts, settings: Settings) -> list[pd.DataFrame]:
@@ -77,37 +89,11 @@ def _ranking(counts: Counts, settings: Settings) -> list[pd.DataFrame]:
     return blocks
 
 
-def _calibration(counts: Counts, settings: Settings) -> list[pd.DataFrame]:
-    pos, neg = counts.by_bin[:, VIOLATION], counts.by_bin[:, OTHER]
-    labelled = pos[..., Moment.N].sum(-1) + neg[..., Moment.N].sum(-1)
-    curve = calibration_error.reliability(pos, neg, settings.alpha)
-    effective = ranking.effective(pos + neg)
-    brier = calibration_error.brier(pos, neg, settings.alpha)
-    error = calibration_error.ce2_debiased(curve, settings.alpha, settings.seed)
-    few = np.where(labelled > 0, "too few labelled rows", "no labelled row")
-    return [
-        _block(counts, "brier", *brier, labelled, effective, missing="no labelled row"),
-        _block(counts, "ce2_debiased", *error, labelled, effective, missing=few),
-    ]
-
-
-def _rates(counts: Counts, point: OperatingPoint, settings: Settings) -> list[pd.DataFrame]:
-    """Rates at the review threshold: a row is flagged where it is reviewed or removed."""
-    note, unflagged = point.note, "nothing labelled is flagged"
-    return [
-        _rate_block(counts, "base_rate", rates.prevalence(counts), settings, missing="no labelled row"),
-        _rate_block(counts, "accuracy", rates.decided_wrongly(counts), settings, flip=True, missing="no labelled row", note=note),
-        _rate_block(counts, "precision", rates.flagged_wrongly(counts), settings, flip=True, missing=unflagged, note=note),
-        _rate_block(counts, "recall", rates.missed(counts), settings, flip=True, missing=NO_VIOLATION, note=note),
-        _rate_block(counts, "fpr", rates.flagged_benign(counts), settings, missing=NO_OTHER, note=note),
-        _rate_block(counts, "fnr", rates.missed(counts), settings, missing=NO_VIOLATION, note=note),
-    ]
-
-
 def _removal(counts: Counts, point: OperatingPoint, settings: Settings) -> list[pd.DataFrame]:
     """Rates of automatic removal, over the languages where it is on."""
     wrong, missed, benign = rates.removed_wrongly(counts), rates.not_removed(counts), rates.removed_benign(counts)
-    gone = np.array([_why_not_removed(name, point) for name in counts.names], dtype=object)
+    off, none = "automatic removal is off in this language", "no labelled automatic removal"
+    gone = np.array([point.removal_note or (off if name in point.languages_off else none) for name in counts.names], dtype=object)
     blocks = [
         _rate_block(counts, "precision_auto_remove", wrong, settings, flip=True, missing=gone),
         _rate_block(counts, "wrongful_removal_share", wrong, settings, missing=gone),
@@ -183,17 +169,7 @@ def _missing_class(pos: Floats, neg: Floats) -> NDArray[Any]:
     return np.where(pos[..., Moment.N].sum(-1) > 0, NO_OTHER, NO_VIOLATION)
 
 
-def _why_not_removed(name: str, point: OperatingPoint) -> str:
-    if point.removal_note:
-        return point.removal_note
-    return "automatic removal is off in this language" if name in point.languages_off else "no labelled automatic removal"
-
-
 def _rest(counts: Counts, side: Floats) -> Floats:
     """Everything but the slice."""
     total = side[-1:] if counts.pooled else side.sum(0, keepdims=True)
     return np.asarray(np.maximum(total - side, 0.0))
-
-
-def _divide(count: Floats, total: Floats) -> Floats:
-    return np.asarray(np.divide(count, total, out=np.full(len(total), np.nan), where=total > 0), np.float64)

@@ -6,10 +6,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from upheld.common.params.params import Params
 from upheld.evaluation.cube.cube import Cube, cut, cut_max_weight, dense, one_category
 from upheld.evaluation.metrics.rates import Counts
 from upheld.evaluation.metrics.rows import ALL, CELL, COLUMNS, Settings, describe
-from upheld.evaluation.thresholds.operating_point import OperatingPoint
+from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
+from upheld.feature_store.decisions.thresholds import Thresholds
 
 
 def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings) -> pd.DataFrame:
@@ -27,8 +29,18 @@ def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings
     axis: Literal["language", "group"] = "language" if cube.group_column is None else "group"
     parts = []
     for category in cube.categories:
-        counts = _count(one_category(cube, category), axis, points[category])
-        parts.append(describe(counts, points[category], settings).assign(category=category))
+        own, point = one_category(cube, category), points[category]
+        names = own.languages if axis == "language" else own.groups
+        by_bin = dense(own, (axis, "label", "bin"))[:, :2]
+        full = cut(own, [point.cuts], ("language", "group", "label"))
+        off = np.array([name in point.languages_off for name in own.languages])
+        over = 1 if axis == "language" else 0
+        by_action, removable = full.sum(over), np.where(off[:, None, None, None, None], 0.0, full).sum(over)
+        if axis == "language":  # its slices are followed by the pooled one
+            names = (*names, ALL)
+            by_bin, by_action, removable = (np.concatenate([part, part.sum(0, keepdims=True)]) for part in (by_bin, by_action, removable))
+        counts = Counts(names, axis == "language", by_bin, by_action, removable, cut_max_weight(own, [point.cuts])[0])
+        parts.append(describe(counts, point, settings).assign(category=category))
     table = pd.concat(parts, ignore_index=True)
     pooled = pd.Series(ALL, index=table.index)
     slices = table.pop("slice")
@@ -57,16 +69,31 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _count(cube: Cube, axis: Literal["language", "group"], point: OperatingPoint) -> Counts:
-    """Counts of one category; slices of the language axis are followed by the pooled one."""
-    names = cube.languages if axis == "language" else cube.groups
-    by_bin = dense(cube, (axis, "label", "bin"))[:, :2]
-    full = cut(cube, [point.cuts], ("language", "group", "label"))
-    off = [name in point.languages_off for name in cube.languages]
-    on = np.where(np.array(off)[:, None, None, None, None], 0.0, full)
-    over = 1 if axis == "language" else 0
-    by_action, removable = full.sum(over), on.sum(over)
-    if axis == "language":
-        names = (*names, ALL)
-        by_bin, by_action, removable = (np.concatenate([part, part.sum(0, keepdims=True)]) for part in (by_bin, by_action, removable))
-    return Counts(names, axis == "language", by_bin, by_action, removable, cut_max_weight(cube, [point.cuts])[0])
+def limits_of(settings: Params) -> Settings:
+    """Error of intervals, tolerated gaps and the seed, out of the params."""
+    section = settings.fairness
+    return Settings(section.alpha, section.tau_gap, section.tau_ratio, section.level, settings.seed)
+
+
+def operating_points(cube: Cube, thresholds: Thresholds | None, settings: Params) -> dict[str, OperatingPoint]:
+    """The operating point of every category of a cube, from thresholds.json or None."""
+    default = settings.thresholds.default_score
+    return {category: operating_point(thresholds, category, cube.languages, default) for category in cube.categories}
+
+
+def measure(
+    cubes: Mapping[str | None, Cube], points: Mapping[str, OperatingPoint], settings: Params, changes: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Everything in one long table; the languages that params expect are there even without a row.
+
+    Args:
+        cubes: by language under None, by group under the group's name.
+        points: operating points.
+        settings: all params.
+        changes: paired comparison with the champion, where there is one.
+    """
+    parts = [compute(cube, points, limits_of(settings)) for cube in cubes.values()]
+    absent = sorted(set(settings.fairness.expected_languages) - set(cubes[None].languages))
+    parts += [empty_cells(list(cubes[None].categories), absent)] if absent else []
+    parts += [changes] if changes is not None else []
+    return tidy(pd.concat(parts, ignore_index=True))

@@ -44,7 +44,8 @@ def brier(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Float
     Returns:
         (value, ci_low, ci_high), float64 (N,); NaN where nothing is labelled. Normal interval of a weighted mean, cut to [0, 1].
     """
-    prob = _bin_means(pos, neg)
+    weight = pos[..., Moment.W] + neg[..., Moment.W]
+    prob = np.divide(pos[..., Moment.WP] + neg[..., Moment.WP], weight, out=np.zeros_like(weight), where=weight > 0)  # mean of each bin
     loss_pos, loss_neg = (1 - prob) ** 2, prob**2
     total = pos[..., Moment.W].sum(-1) + neg[..., Moment.W].sum(-1)
     total = np.where(total > 0, total, np.nan)
@@ -121,11 +122,6 @@ def ce2_debiased(curve: Reliability, alpha: float, seed: int) -> tuple[Floats, F
     high = np.maximum(value - np.quantile(deviation, alpha / 2, axis=0), 0)
     known = (total > 0) & (curve.num.sum(-1) >= MIN_ROWS)
     return tuple(np.where(known, part, np.nan) for part in (value, low, high))  # type: ignore[return-value]
-
-
-def _bin_means(pos: Floats, neg: Floats) -> Floats:
-    weight = pos[..., Moment.W] + neg[..., Moment.W]
-    return np.divide(pos[..., Moment.WP] + neg[..., Moment.WP], weight, out=np.zeros_like(weight), where=weight > 0)
 
 
 def _grouped(values: Floats, group: NDArray[np.int64], num_groups: int) -> Floats:

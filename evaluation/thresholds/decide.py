@@ -32,29 +32,20 @@ def decide(
         {L: {action: auto_remove/review, bound, n, reason}}. A missing number is None, never NaN.
     """
     decided = {}
+    modules: dict[Bounded, Any] = {"auto_remove": removal_decision, "review": review}
     for category in cube.categories:
         own = one_category(cube, category)
-        other = tails(one_category(champion, category)) if champion is not None and category in champion.categories else None
-        decided[category] = _decide_one(own, section, incumbent, champion is None, other, seed)
+        sums = tails(own)
+        ruled: Tails | None = sums  # the score scale that the incumbent's thresholds belong to; None where that scale's scores are unknown
+        if champion is not None:
+            ruled = tails(one_category(champion, category)) if category in champion.categories else None
+        entry: dict[str, Any] = {}
+        for action, module in modules.items():
+            threshold = None if incumbent is None else incumbent.threshold(category, action)
+            volume = None
+            if threshold is not None and ruled is not None and ruled.num_posts[0]:  # posts of our frame that it rules over
+                volume = ruled.volume_at(threshold) * float(sums.num_posts[0] / ruled.num_posts[0])
+            entry[action] = module.decide(sums, section, threshold if champion is None else None, volume, seed)
+        entry["auto_remove"]["languages"] = removal_decision.languages(own, entry["auto_remove"]["threshold"], section)
+        decided[category] = entry
     return decided
-
-
-def _decide_one(
-    cube: Cube, section: Section, incumbent: Thresholds | None, same_model: bool, champion: Tails | None, seed: int
-) -> dict[str, Any]:
-    own = tails(cube)
-    decisions: dict[str, Any] = {}
-    modules: dict[Bounded, Any] = {"auto_remove": removal_decision, "review": review}
-    for action, module in modules.items():
-        threshold = None if incumbent is None else incumbent.threshold(cube.categories[0], action)
-        volume = None if threshold is None else _volume(threshold, own, own if same_model else champion)
-        decisions[action] = module.decide(own, section, threshold if same_model else None, volume, seed)
-    decisions["auto_remove"]["languages"] = removal_decision.languages(cube, decisions["auto_remove"]["threshold"], section)
-    return decisions
-
-
-def _volume(threshold: float, own: Tails, ruled: Tails | None) -> float | None:
-    """Posts of our frame that a threshold rules over on the score scale it belongs to; None where that scale's scores are unknown."""
-    if ruled is None or ruled.num_posts[0] == 0:
-        return None
-    return ruled.volume_at(threshold) * float(own.num_posts[0] / ruled.num_posts[0])

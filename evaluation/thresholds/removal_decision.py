@@ -9,7 +9,7 @@ from upheld.evaluation.cube.bins import NUM_BINS, centres, edges, snap_up
 from upheld.evaluation.cube.cube import LABELS, Cube, Floats, Moment, cut, cut_max_weight
 from upheld.evaluation.statistics import weighted
 from upheld.evaluation.thresholds import removal, sample_size
-from upheld.evaluation.thresholds.removal import Evidence, Ints, Path
+from upheld.evaluation.thresholds.removal import Evidence, Ints
 from upheld.evaluation.thresholds.tails import Tails, candidate_bins
 
 METHOD = "learn-then-test, fallback procedure, FF-beta p-values with the frame's largest weight"
@@ -31,24 +31,41 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
         the entry "auto_remove" of thresholds.json without its languages.
     """
     start_volume = volume or tails.volume_at(section.start_score)
-    told: dict[str, Any] = {"target": section.precision_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
+    entry: dict[str, Any] = {"target": section.precision_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
     if start_volume == 0:
         nothing: dict[str, Any] = {"bound": None, "n": 0, "n_eff": 0.0, "need_n": None, "path": []}
-        return told | nothing | _unchanged(kept, f"no post scores {section.start_score} or more: there is nothing to test")
+        return entry | nothing | _unchanged(kept, f"no post scores {section.start_score} or more: there is nothing to test")
     bins = candidates(tails, start_volume, kept, section)
     evidence = gather(tails, bins)
     weights = removal.start_weights(tails.num_posts[bins], start_volume * np.array(section.start_shares), section.delta)
     path = removal.certify(evidence, weights, section.precision_target)
-    told["path"] = _told_path(bins, tails, evidence, path)
+    sums = (evidence.sum_w_errors, evidence.sum_w2_errors, evidence.sum_w, evidence.max_weight)
+    num_effective = weighted.effective_counts(*sums)[1]
+    entry["path"] = [
+        {
+            "threshold": float(edges()[at]),
+            "volume": int(tails.num_posts[at]),
+            "n": int(evidence.num_labels[j]),
+            "n_eff": float(num_effective[j]),
+            "p_value": float(path.p_value[j]),
+            "level": float(path.level[j]),
+            "tested": bool(path.tested[j]),
+            "passed": bool(path.passed[j]),
+        }
+        for j, at in enumerate(bins)
+    ]
     chosen = int(removal.last_passed(path.passed))
     if chosen >= 0:
         figures = _figures(tails, int(bins[chosen]), float(path.level[chosen]))
-        return told | figures | {"threshold": float(edges()[bins[chosen]]), "outcome": "certified", "need_n": None, "reason": None}
+        return entry | figures | {"threshold": float(edges()[bins[chosen]]), "outcome": "certified", "need_n": None, "reason": None}
     at = snap_up(kept) if kept is not None else int(bins[np.flatnonzero(weights)[-1]])
     need_n, assumed = _need(tails, bins, evidence, weights, at, section, seed)
     figures = _figures(tails, at, section.delta)
     why = ("no candidate passed its test" if path.tested.any() else "too few labels to test any candidate") + assumed
-    return told | figures | {"need_n": need_n} | _uncertified(kept, _most(tails, at, section), why, section)
+    most = _most(tails, at, section)
+    if kept is not None and most < section.precision_target:
+        kept, why = None, f"{why}; the threshold in force is contradicted: its precision is {most:.3f} at most"
+    return entry | figures | {"need_n": need_n} | _unchanged(kept, why)
 
 
 def candidates(tails: Tails, start_volume: float, kept: float | None, section: Thresholds) -> Ints:
@@ -141,13 +158,6 @@ def _need(tails: Tails, bins: Ints, evidence: Evidence, weights: Floats, at: int
     )
 
 
-def _uncertified(kept: float | None, most: float, why: str, section: Thresholds) -> dict[str, Any]:
-    """Keep what is in force, unless its own labels contradict the target."""
-    if kept is not None and most < section.precision_target:
-        return _unchanged(None, f"{why}; the threshold in force is contradicted: its precision is {most:.3f} at most")
-    return _unchanged(kept, why)
-
-
 def _unchanged(kept: float | None, why: str) -> dict[str, Any]:
     """Nothing was certified: what is in force stays, or nothing is removed automatically."""
     if kept is None:
@@ -164,21 +174,3 @@ def _imagined_error_rates(tails: Tails, bins: Ints, evidence: Evidence) -> Float
     added_w, added_errors = np.diff(evidence.sum_w, prepend=0.0), np.diff(evidence.sum_w_errors, prepend=0.0)
     seen = np.divide(added_errors, added_w, out=np.zeros_like(added_w), where=added_w > 0)
     return np.clip((seen * added_labels + PRIOR_LABELS * prior) / (added_labels + PRIOR_LABELS), 0.0, 1.0)
-
-
-def _told_path(bins: Ints, tails: Tails, evidence: Evidence, path: Path) -> list[dict[str, Any]]:
-    sums = (evidence.sum_w_errors, evidence.sum_w2_errors, evidence.sum_w, evidence.max_weight)
-    num_effective = weighted.effective_counts(*sums)[1]
-    return [
-        {
-            "threshold": float(edges()[at]),
-            "volume": int(tails.num_posts[at]),
-            "n": int(evidence.num_labels[j]),
-            "n_eff": float(num_effective[j]),
-            "p_value": float(path.p_value[j]),
-            "level": float(path.level[j]),
-            "tested": bool(path.tested[j]),
-            "passed": bool(path.passed[j]),
-        }
-        for j, at in enumerate(bins)
-    ]

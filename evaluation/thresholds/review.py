@@ -1,15 +1,75 @@
 """From one category's evidence to its review threshold: recall certified, kept, or insufficient evidence with the labels it would take."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.cube.bins import NUM_BINS, edges, snap_up
-from upheld.evaluation.thresholds import recall, sample_size
-from upheld.evaluation.thresholds.recall import RecallBound, RecallEvidence
+from upheld.evaluation.statistics import weighted
+from upheld.evaluation.statistics.intervals import Floats
+from upheld.evaluation.thresholds import sample_size
 from upheld.evaluation.thresholds.removal import Bools, Ints
 from upheld.evaluation.thresholds.tails import Tails, candidate_bins
+
+
+class RecallBound(NamedTuple):
+    """Bounds at each threshold, arrays (...,).
+
+    found_lower: lower bound of the violations at or above it.
+    missed_upper: upper bound of those below it.
+    recall_lower: found_lower / (found_lower + missed_upper); 0 where both are 0.
+    delta_missed: error spent on missed_upper; delta less this went into found_lower.
+    """
+
+    found_lower: Floats
+    missed_upper: Floats
+    recall_lower: Floats
+    delta_missed: Floats
+
+
+class RecallEvidence(NamedTuple):
+    """What labels say about violations on both sides of each threshold, arrays (...,).
+
+    w_found, w2_found: sums of w and w squared over labelled violations at or above it; w = 1 / inclusion_prob.
+    all_labelled: whether every post at or above it is labelled and was drawn with certainty.
+    w_missed, w2_missed: the same sums below it.
+    max_weight_below: largest 1 / inclusion_prob of the frame below it; 0 where the frame has no post there.
+    """
+
+    w_found: Floats
+    w2_found: Floats
+    all_labelled: Bools
+    w_missed: Floats
+    w2_missed: Floats
+    max_weight_below: Floats
+
+
+def recall_bound(evidence: RecallEvidence, delta: float) -> RecallBound:
+    """Lower bound of recall.
+
+    Where all posts at or above a threshold are labelled, the violations there are known, and all of delta is spent on the misses;
+    elsewhere each side gets half.
+
+    Args:
+        evidence: (...,).
+        delta: probability, in (0, 1), that recall_lower lies above the true recall.
+
+    Returns:
+        the bounds.
+    """
+    delta_missed = np.where(evidence.all_labelled, delta, delta / 2)
+    found_lower = np.where(evidence.all_labelled, evidence.w_found, weighted.total_lower(evidence.w_found, evidence.w2_found, delta / 2))
+    missed_upper = weighted.total_upper(evidence.w_missed, evidence.w2_missed, evidence.max_weight_below, delta_missed)
+    total = found_lower + missed_upper
+    recall_lower = np.divide(found_lower, total, out=np.zeros_like(total), where=total > 0)
+    return RecallBound(found_lower, missed_upper, recall_lower, delta_missed)
+
+
+def passed_in_sequence(recall_lower: Floats, target: float) -> Bools:
+    """Test along the last axis, from the lowest threshold upward, until the first failure; a fixed sequence shares out no level."""
+    return np.asarray(np.logical_and.accumulate(recall_lower >= target, axis=-1), bool)
+
 
 METHOD = "recall lower bound, gamma bounds with the frame's largest weight, fixed sequence from the lowest threshold upward"
 UNIFORM_SHARE = 0.5  # least uniform share of the audit below the threshold; what the zero-miss floor assumes before any label
@@ -29,30 +89,40 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
         the entry "review" of thresholds.json. There is always a threshold, or nothing would be reviewed: without a certificate the one in
         force, or the one with the champion's volume, or params' default_score.
     """
-    at = _fallback_bin(tails, section, kept, volume)
+    if kept is not None:
+        at = min(snap_up(kept), NUM_BINS - 1)
+    elif volume:
+        at = min(int(candidate_bins(tails.num_posts[:-1], np.array([volume]))[0]), NUM_BINS - 1)
+    else:
+        at = snap_up(section.default_score)
     bins = candidates(tails, at, section)
-    bound = recall.bound(gather(tails, bins), section.delta)
-    passed = recall.passed_in_sequence(bound.recall_lower, section.recall_target)
-    told = {"target": section.recall_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
-    told["path"] = _told_path(bins, tails, bound, passed)
+    bound = recall_bound(gather(tails, bins), section.delta)
+    passed = passed_in_sequence(bound.recall_lower, section.recall_target)
+    entry: dict[str, Any] = {"target": section.recall_target, "delta": section.delta, "method": METHOD, "seed": seed, "incumbent": kept}
+    tested = np.append(True, passed[:-1])
+    entry["path"] = [
+        {
+            "threshold": float(edges()[place]),
+            "volume": int(tails.num_posts[place]),
+            "n": int(tails.num_labels[0] - tails.num_labels[place]),
+            "bound": float(bound.recall_lower[j]),
+            "found_lower": float(bound.found_lower[j]),
+            "missed_upper": float(bound.missed_upper[j]),
+            "level": float(bound.delta_missed[j]),
+            "tested": bool(tested[j]),
+            "passed": bool(passed[j]),
+        }
+        for j, place in enumerate(bins)
+    ]
     if passed.any():
         chosen = int(np.flatnonzero(passed)[-1])
-        return (
-            told | _figures(tails, bins, bound, chosen) | {"outcome": "certified", "need_n": None, "need_threshold": None, "reason": None}
-        )
+        figures = _figures(tails, bins, bound, chosen)
+        return entry | figures | {"outcome": "certified", "need_n": None, "need_threshold": None, "reason": None}
     here = int(np.flatnonzero(bins == at)[0])
     need_n, need_at, reason = _need(tails, bins[: here + 1][::-1], section)
-    return (
-        told
-        | _figures(tails, bins, bound, here)
-        | {
-            "threshold": kept if kept is not None else float(edges()[at]),
-            "outcome": "insufficient" if kept is None else "kept",
-            "need_n": need_n,
-            "need_threshold": need_at,
-            "reason": reason,
-        }
-    )
+    threshold, outcome = (float(edges()[at]), "insufficient") if kept is None else (kept, "kept")
+    ruling = {"threshold": threshold, "outcome": outcome, "need_n": need_n, "need_threshold": need_at, "reason": reason}
+    return entry | _figures(tails, bins, bound, here) | ruling
 
 
 def gather(tails: Tails, bins: Ints) -> RecallEvidence:
@@ -75,14 +145,6 @@ def candidates(tails: Tails, at: int, section: Thresholds) -> Ints:
     return np.unique(np.append(bins[bins < NUM_BINS], at))
 
 
-def _fallback_bin(tails: Tails, section: Thresholds, kept: float | None, volume: float | None) -> int:
-    if kept is not None:
-        return min(snap_up(kept), NUM_BINS - 1)
-    if volume:
-        return min(int(candidate_bins(tails.num_posts[:-1], np.array([volume]))[0]), NUM_BINS - 1)
-    return snap_up(section.default_score)
-
-
 def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, float, str]:
     """Labels below the threshold that rules now until it would be certified, or below the next lower one for which that can be.
 
@@ -100,29 +162,17 @@ def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, float, st
             start = float(edges()[at])
             if at == bins[0]:
                 return need_n, start, "the labels do not show the recall that is wanted at any threshold yet"
-            return (
-                need_n,
-                start,
-                (
-                    "at the threshold in force the labels show more misses than the target allows; "
-                    f"at {start:.4f}, {need_n:,} labels would be enough"
-                ),
-            )
+            misses = "at the threshold in force the labels show more misses than the target allows"
+            return need_n, start, f"{misses}; at {start:.4f}, {need_n:,} labels would be enough"
     lowest = int(bins[-1])
     need_n, start = _without_miss(tails, lowest, section), float(edges()[lowest])
-    return (
-        need_n,
-        start,
-        (
-            "at every threshold the labels show more misses than the target allows; "
-            f"at {start:.4f}, {need_n:,} labels without a miss would be enough"
-        ),
-    )
+    misses = "at every threshold the labels show more misses than the target allows"
+    return need_n, start, f"{misses}; at {start:.4f}, {need_n:,} labels without a miss would be enough"
 
 
 def _need_at(tails: Tails, at: int, section: Thresholds) -> int | None:
     evidence = gather(tails, np.array([at]))
-    bound = recall.bound(evidence, section.delta)
+    bound = recall_bound(evidence, section.delta)
     num_labels = int(tails.num_labels[0] - tails.num_labels[at])
     if num_labels == 0 or bound.found_lower[0] == 0:
         return _without_miss(tails, at, section)
@@ -147,21 +197,3 @@ def _figures(tails: Tails, bins: Ints, bound: RecallBound, j: int) -> dict[str, 
         "n": below,
         "n_eff": float(tails.w[0] - tails.w[bins[j]]) / weight if weight > 0 else 0.0,
     }
-
-
-def _told_path(bins: Ints, tails: Tails, bound: RecallBound, passed: Bools) -> list[dict[str, Any]]:
-    tested = np.append(True, passed[:-1])
-    return [
-        {
-            "threshold": float(edges()[at]),
-            "volume": int(tails.num_posts[at]),
-            "n": int(tails.num_labels[0] - tails.num_labels[at]),
-            "bound": float(bound.recall_lower[j]),
-            "found_lower": float(bound.found_lower[j]),
-            "missed_upper": float(bound.missed_upper[j]),
-            "level": float(bound.delta_missed[j]),
-            "tested": bool(tested[j]),
-            "passed": bool(passed[j]),
-        }
-        for j, at in enumerate(bins)
-    ]

@@ -40,10 +40,17 @@ def tails(cube: Cube) -> Tails:
     if len(cube.categories) != 1:
         raise ValueError(f"expected a cube of one category, got {len(cube.categories)}; take it out with one_category")
     by_zone = dense(cube, ("zone", "label", "bin"))
-    above = _from_top(by_zone.sum(axis=0))  # (labels, 4097, moments)
+    counts = by_zone.sum(axis=0)
+    above: Floats = np.zeros((len(LABELS), NUM_BINS + 1, counts.shape[-1]))
+    above[:, :-1] = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
     labelled = above[LABELS.index("0")] + above[LABELS.index("1")]
     violations = above[LABELS.index("1")]
-    max_above, max_below = _max_weights(by_zone[..., Moment.N].sum(axis=1), cube.frame_max_weight[0])
+    # Largest weight of the zones that have a row at or above, and below, each threshold.
+    nothing = np.zeros((len(ZONES), 1))
+    occupied = np.concatenate([nothing, by_zone[..., Moment.N].sum(axis=1) > 0], axis=1)
+    seen_below = np.maximum.accumulate(occupied, axis=1)
+    seen_above = np.concatenate([np.maximum.accumulate(occupied[:, ::-1], axis=1)[:, ::-1][:, 1:], nothing], axis=1)
+    max_above, max_below = ((seen * cube.frame_max_weight[0][:, None]).max(axis=0) for seen in (seen_above, seen_below))
     num_posts = above[..., Moment.N].sum(axis=0)
     return Tails(
         num_posts=num_posts,
@@ -71,19 +78,3 @@ def candidate_bins(volume_above: Floats, volumes: Floats) -> Ints:
     # volume_above falls with the bin, so its negative is sorted; the first bin with volume <= wanted:
     first = np.searchsorted(-padded, -np.asarray(volumes), side="left")
     return np.searchsorted(-padded, -padded[first], side="right") - 1
-
-
-def _from_top(counts: Floats) -> Floats:
-    """Cumulative sums over the last but one axis from its end: one entry more than there are bins."""
-    sums: Floats = np.zeros((*counts.shape[:-2], NUM_BINS + 1, counts.shape[-1]))
-    sums[..., :-1, :] = counts[..., ::-1, :].cumsum(axis=-2)[..., ::-1, :]
-    return sums
-
-
-def _max_weights(rows: Floats, zone_weights: Floats) -> tuple[Floats, Floats]:
-    """Largest weight of the zones that have a row at or above, and below, each threshold; rows is (zones, 4096)."""
-    occupied = np.concatenate([np.zeros((len(ZONES), 1)), rows > 0], axis=1)
-    seen_below = np.maximum.accumulate(occupied, axis=1)
-    seen_above = np.maximum.accumulate(occupied[:, ::-1], axis=1)[:, ::-1]
-    seen_above = np.concatenate([seen_above[:, 1:], np.zeros((len(ZONES), 1))], axis=1)
-    return (seen_above * zone_weights[:, None]).max(axis=0), (seen_below * zone_weights[:, None]).max(axis=0)

@@ -11,7 +11,7 @@ import pandas as pd
 from upheld.common import files
 from upheld.common.params import params
 from upheld.evaluation.cube.cube import Cube
-from upheld.evaluation.metrics import measures
+from upheld.evaluation.metrics.table import measure, operating_points
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
 from upheld.evaluation.thresholds import decide
@@ -71,7 +71,7 @@ def serve(
     selection = score_rows.select(folder / "scores.parquet", scores.Columns(), groups, wanted="test", other="calib")
     cubes, facts = score_rows.build_cubes(selection, groups, None, settings.thresholds.frame_min_inclusion_prob)
     in_force = given or week_scores.shown_thresholds(rows)
-    points = measures.operating_points(cubes[None], in_force, settings)
+    points = operating_points(cubes[None], in_force, settings)
     proposed = Thresholds.parse(
         {
             "format": FORMAT,
@@ -85,7 +85,7 @@ def serve(
             "categories": decide.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
         }
     )
-    return Served(model, rows, cubes, facts, in_force, points, measures.measure(cubes, points, settings), proposed)
+    return Served(model, rows, cubes, facts, in_force, points, measure(cubes, points, settings), proposed)
 
 
 def column(one: Served) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.evaluation import behaviour, gate
-from upheld.evaluation.metrics import examples, measures
+from upheld.evaluation.metrics import examples
+from upheld.evaluation.metrics.table import limits_of, operating_points
 from upheld.evaluation.report import content, week_story
 from upheld.evaluation.report.render import Result
 from upheld.evaluation.weekly import changes, drift, model, people, recall_window, scores
@@ -70,7 +71,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         thresholds=one.proposed,
         cube=one.cubes[None],
         points=one.now,
-        limits=measures.limits_of(week.settings),
+        limits=limits_of(week.settings),
         calibrated=False,
         has_champion=False,
     )
@@ -78,7 +79,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
     settings, cube = week.settings, one.cubes[None]
     wrongful = {name: drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
     corrected = people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
-    proposed = measures.operating_points(cube, one.proposed, settings)
+    proposed = operating_points(cube, one.proposed, settings)
     known = week.tables.outcomes.reviewed_at[week.tables.outcomes.reviewed_at <= week.as_of]
     added = {
         "week": week.name,

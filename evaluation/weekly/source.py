@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse
 from upheld.evaluation.scores import files
-from upheld.evaluation.scores.values import MIN_INCLUSION_PROB
+from upheld.evaluation.scores.table import MIN_INCLUSION_PROB
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger import verdicts
 

@@ -23,7 +23,7 @@ from upheld.training.fusion.model import FEATURES
 from upheld.training.image.model import ImageModel, ImageSetup, save_image, save_untrained_image
 from upheld.training.logos import detector
 from upheld.training.logos import photos as logo_photos
-from upheld.training.logos import pictures as logo_pictures
+from upheld.training.logos import scan as logo_scan
 from upheld.training.text.model import TextModel, TextSetup, save_text
 
 POLICIES = ("hate_speech", "spam")
@@ -107,7 +107,7 @@ def save_no_logos(workspace: Path) -> None:
     for name in ("models/logo", "data/logo_evaluation"):
         (workspace / name).mkdir(parents=True)
     detector.save_untrained(workspace / "models/logo", "no box of split train among 0 photos")
-    logo_pictures.save(logo_pictures.NOTHING, workspace / "data/logo_scan")
+    logo_scan.save(logo_scan.NOTHING, workspace / "data/logo_scan")
     (workspace / "data/logo_evaluation/logo.json").write_text(json.dumps({"threshold": 0.5, "untrained": "no box"}))
 
 

@@ -67,7 +67,8 @@ def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, mode
         FailedWork: a sound of the snapshot is not in the store.
     """
     data = read_snapshot(snapshot)
-    train, val = (_with_sound(labelled_posts(data, split, params.policies)) for split in ("train", "val"))
+    labelled = (labelled_posts(data, split, params.policies) for split in ("train", "val"))
+    train, val = (posts[posts.audio_digests.map(len) > 0].reset_index(drop=True) for posts in labelled)
     if train.empty:
         reason = "no labelled post of split train has sound"
         with replacing_folder(model) as unfinished:
@@ -138,10 +139,6 @@ def _stretch(sound: Spectrogram, longest: int, random: np.random.Generator) -> S
     """At most `longest` frames of a sound, from a random place on."""
     start = int(random.integers(max(len(sound) - longest, 0) + 1))
     return sound[start : start + longest]
-
-
-def _with_sound(posts: pd.DataFrame) -> pd.DataFrame:
-    return posts[posts.audio_digests.map(len) > 0].reset_index(drop=True)
 
 
 @command("audio")

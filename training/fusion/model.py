@@ -68,7 +68,8 @@ def evidence(rows: pd.DataFrame, policy: str, brands: Sequence[str] = ()) -> tup
         features, float64 (N, 9 + 3 B), columns as in FEATURES, then LOGO of each brand; a missing modality has logit 0 and its flag set.
         mean of the logits present, float64 (N,); NaN where all are missing.
     """
-    logits = np.stack([_logits(rows[f"prob_{modality}_{policy}"]) for modality in MODALITIES], axis=1)
+    probs = [rows[f"prob_{modality}_{policy}"].to_numpy(dtype=np.float64, na_value=np.nan) for modality in MODALITIES]
+    logits = np.clip(logit(np.stack(probs, axis=1)), -LOGIT_LIMIT, LOGIT_LIMIT)
     missing = np.isnan(logits)
     num_present = (~missing).sum(axis=1)
     mean = np.nansum(logits, axis=1) / np.where(num_present, num_present, np.nan)
@@ -98,17 +99,15 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
     label, weight = (labelled[name].to_numpy(dtype=np.float64) for name in ("label", "weight"))
     seen = ~np.isnan(mean)
     num_positive, num_negative = int((label[seen] > 0.5).sum()), int((label[seen] < 0.5).sum())
-    counts: dict[str, Any] = {
-        "base_rate_logit": _base_rate_logit(label, weight),
-        "num_positive": num_positive,
-        "num_negative": num_negative,
-    }
+    base_rate = _base_rate_logit(label, weight)
+    counts: dict[str, Any] = {"base_rate_logit": base_rate, "num_positive": num_positive, "num_negative": num_negative}
     if min(num_positive, num_negative) < min_labels:
         found = f"{num_positive} violations and {num_negative} others in the fusion split"
         reason = f"{found}, {min_labels} of each needed: the mean of the stage-1 logits passes through"
         return PolicyFusion(intercept=0.0, coefficients={}, reason=reason, **counts)
-    brands = _shown(labelled[seen], min_labels)
-    features, _ = evidence(labelled[seen], policy, brands)
+    shown = labelled[seen]
+    brands = sorted(name for name in _brands_among(shown.columns) if (shown[f"{LOGO[0]}_{name}"] > 0).sum() >= min_labels)
+    features, _ = evidence(shown, policy, brands)
     intercept, *slopes = _minimise(features, label[seen], weight[seen] / weight[seen].mean(), l2)
     coefficients = dict(zip((*FEATURES, *_logo_columns(brands)), slopes, strict=True))
     return PolicyFusion(intercept=intercept, coefficients=coefficients, reason=None, **counts)
@@ -148,17 +147,6 @@ def _brands_among(columns: Iterable[str]) -> list[str]:
 
 def _logo_columns(brands: Sequence[str]) -> list[str]:
     return [f"{name}_{brand}" for brand in brands for name in LOGO]
-
-
-def _shown(rows: pd.DataFrame, min_posts: int) -> list[str]:
-    """Brands that enough of the posts show, by name."""
-    return sorted(brand for brand in _brands_among(rows.columns) if (rows[f"{LOGO[0]}_{brand}"] > 0).sum() >= min_posts)
-
-
-def _logits(prob: pd.Series) -> Floats:
-    values = prob.to_numpy(dtype=np.float64, na_value=np.nan)
-    logits: Floats = np.clip(logit(values), -LOGIT_LIMIT, LOGIT_LIMIT)
-    return logits
 
 
 def _minimise(features: Floats, label: Floats, weight: Floats, l2: float) -> list[float]:

@@ -16,12 +16,14 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
+from upheld.feature_store.contracts import language_tags
 from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.contracts.workspace import FUSION, SCORES, SNAPSHOT, STAGE1
+from upheld.feature_store.ledger import tables
 from upheld.training.fusion import model as fusion_model
-from upheld.training.fusion import score_table
 
 CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]
+SCORE_SCHEMA = pa.schema([*tables.SCORES, pa.field("synthetic", pa.bool_(), nullable=False)])
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
     """
     data = read_snapshot(snapshot)
     posts = data.posts[CONTEXT]
-    rows = _read_stage1(stage1).drop(columns="split").merge(posts, on="post_id", validate="1:1")
+    try:
+        probs_of_stage1 = pd.read_parquet(stage1)
+    except (OSError, pa.ArrowException) as error:
+        raise FailedWork(f"{stage1}: not readable ({error}); run the stage predict again") from error
+    rows = probs_of_stage1.drop(columns="split").merge(posts, on="post_id", validate="1:1")
     fusion = fit(params, rows[rows["split"] == "fusion"], data.examples)
     probs = fusion_model.apply(fusion.policies, rows[rows["split"] != "fusion"])
-    table, num_appeal_only = score_table.build(probs, posts, data.examples, bool(data.manifest["synthetic"]))
+    table, num_appeal_only = score_table(probs, posts, data.examples, bool(data.manifest["synthetic"]))
     write_json(model, fusion.model_dump())
     with replacing(scores) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -91,11 +97,36 @@ def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -
     return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt)
 
 
-def _read_stage1(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise FailedWork(f"{path}: not readable ({error}); run the stage predict again") from error
+def score_table(probs: pd.DataFrame, posts: pd.DataFrame, examples: pd.DataFrame, synthetic: bool) -> tuple[pa.Table, int]:
+    """Lay out the probabilities of calibration and test posts as the scores contract.
+
+    A row whose label was drawn by the audit carries its label and probability of inclusion. A row nobody reviewed stays,
+    without label, because certificates need the whole frame. A row known from appeals alone is left out: it is neither
+    a draw nor free of having been looked at for cause.
+
+    Args:
+        probs: post_id and prob_{category} (float in [0, 1]) columns.
+        posts: the snapshot's posts; those of splits calib and test that `probs` holds are taken.
+        examples: the snapshot's examples, one row per post and category with an outcome.
+        synthetic: whether the posts came out of a generator.
+
+    Returns:
+        table with the schema SCORE_SCHEMA, ordered by item and category.
+        number of rows left out because they are known from appeals alone.
+    """
+    about = posts.loc[posts["split"].isin(["calib", "test"]), ["post_id", "language", "region", "author_group", "period", "split"]]
+    scores = probs.melt("post_id", var_name="category", value_name="score")
+    scores["category"] = scores["category"].str.removeprefix("prob_")
+    outcomes = examples[["post_id", "category", "hard_label", "inclusion_prob", "zone", "evidence"]]
+    rows = scores.merge(about, on="post_id", validate="m:1").merge(outcomes, on=["post_id", "category"], how="left", validate="1:1")
+    appeal_only = rows["evidence"] == "appeal"
+    rows = rows[~appeal_only].rename(columns={"post_id": "item_id", "hard_label": "label"}).assign(synthetic=synthetic)
+    rows = rows.assign(
+        language=language_tags.nameable(rows["language"]),
+        author_group=rows["author_group"].mask(rows["author_group"] == tables.POOLED, f"({tables.POOLED})"),
+    )
+    rows = rows.sort_values(["item_id", "category"], ignore_index=True)[SCORE_SCHEMA.names]
+    return pa.Table.from_pandas(rows, schema=SCORE_SCHEMA, preserve_index=False).replace_schema_metadata(None), int(appeal_only.sum())
 
 
 @command("fusion")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import PIL
 import torch
+from PIL import Image, ImageEnhance
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.files import replacing_folder
@@ -23,10 +24,10 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
 from upheld.feature_store.decoding import images
+from upheld.feature_store.decoding.images import Picture
 from upheld.feature_store.features.decoded import filled
 from upheld.feature_store.features.media import pictures_of
 from upheld.feature_store.features.shards import Shards
-from upheld.training.image.augmentation import augmented
 from upheld.training.image.model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
 from upheld.training.loop import classifier as stage
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
@@ -71,7 +72,9 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
         BadUse: the backbone cannot be loaded.
     """
     data = read_snapshot(snapshot)
-    train, val = (_with_images(labelled_posts(data, split, params.policies)) for split in ("train", "val"))
+    labelled = (labelled_posts(data, split, params.policies) for split in ("train", "val"))
+    train, val = (posts[posts.image_digests.map(lambda names: names is not None and len(names) > 0)] for posts in labelled)
+    train, val = train.reset_index(drop=True), val.reset_index(drop=True)
     if train.empty:
         reason = "no labelled post of split train has an image"
         with replacing_folder(model) as unfinished:
@@ -101,14 +104,9 @@ def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImag
     Raises:
         FailedWork: a picture is not in the store.
     """
-    rule = hashing.of_json([hashing.of_code([images.__name__]), PIL.__version__])[:12]  # what decodes otherwise, decodes anew
+    rule = hashing.of_json([hashing.of_code([images.__name__]), PIL.__version__])[:12]  # another rule of decoding makes a folder of its own
     shards = Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8)
-    return filled(
-        shards,
-        "pictures",
-        names,
-        lambda wanted: ((name, images.decode_square(content, size)) for name, content in read_images(wanted)),
-    )
+    return filled(shards, "pictures", names, lambda wanted: ((name, images.decode_square(raw, size)) for name, raw in read_images(wanted)))
 
 
 def prepare(params: parameters.Params) -> ImageModel:
@@ -170,8 +168,22 @@ def _drawn(names: Sequence[str], num_frames: int, most: int, random: np.random.G
     return [*names[:first], *(names[first + place] for place in sorted(random.choice(num_frames, most, replace=False)))]
 
 
-def _with_images(posts: pd.DataFrame) -> pd.DataFrame:
-    return posts[posts.image_digests.map(lambda digests: digests is not None and len(digests) > 0)].reset_index(drop=True)
+MIN_CROP_SHARE = 0.7  # of each side: logos and drawn text sit at borders, harder crops would cut what the label is about
+JITTER = 0.2  # relative change of brightness and contrast
+
+
+def augmented(picture: Picture, random: np.random.Generator) -> Picture:
+    """A random crop of a square picture at its old size, its brightness and contrast changed a little.
+
+    Pictures are not mirrored: drawn text and logos do not survive it.
+    """
+    size = picture.shape[0]
+    side = size * random.uniform(MIN_CROP_SHARE, 1)
+    left, top = random.uniform(0, size - side, 2)
+    image = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast):
+        image = enhance(image).enhance(1 + random.uniform(-JITTER, JITTER))
+    return np.asarray(image, np.uint8)
 
 
 @command("image")

@@ -54,7 +54,7 @@ class Trunk(nn.Module):
         for stride in (8, 16, 32):
             end = _end(backbone, stride)
             self.body[str(stride)] = backbone.blocks[begin:end]
-            widths.append(_width(backbone, stride))
+            widths.append(next(int(info["num_chs"]) for info in backbone.feature_info if info["reduction"] == stride))
             begin = end
         self.body.requires_grad_(False)
         self.neck = FeaturePyramidNetwork(widths, CHANNELS)
@@ -145,9 +145,12 @@ class FasterRcnn(nn.Module):
             raise BadUse(f"logo.backbone: {backbone!r} is no EfficientNet of timm; name one, such as efficientnet-lite0")
         upper = Upper(loaded.network)
         head = FastRCNNPredictor(upper.num_features, num_classes + 1)
+        trunk = Trunk(loaded.network)
+        anchors = AnchorGenerator(tuple(ANCHORS.values()), (RATIOS,) * len(ANCHORS))
+        rpn_head = RPNHead(CHANNELS, anchors.num_anchors_per_location()[0])
         self.network = GeneralizedRCNN(
-            Trunk(loaded.network),
-            _proposals(),
+            trunk,
+            Proposals(anchors, rpn_head, *RPN_IOU, RPN_SAMPLED, RPN_POSITIVE, BEFORE_NMS, PROPOSED, NMS_IOU),
             RoIHeads(
                 MultiScaleRoIAlign([SHARED], REGION, sampling_ratio=2), upper, head, MARK_IOU, MARK_IOU, SAMPLED, POSITIVE, None,
                 min_confidence, OVERLAP, DETECTIONS,
@@ -179,17 +182,7 @@ class FasterRcnn(nn.Module):
         return total
 
 
-def _proposals() -> Proposals:
-    anchors = AnchorGenerator(tuple(ANCHORS.values()), (RATIOS,) * len(ANCHORS))
-    head = RPNHead(CHANNELS, anchors.num_anchors_per_location()[0])
-    return Proposals(anchors, head, *RPN_IOU, RPN_SAMPLED, RPN_POSITIVE, BEFORE_NMS, PROPOSED, NMS_IOU)
-
-
 def _end(backbone: EfficientNet, stride: int) -> int:
     """Number of the first stage after the last one whose maps are `stride` times smaller than the picture."""
     last: str = next(info["module"] for info in backbone.feature_info if info["reduction"] == stride)
     return int(last.removeprefix("blocks.")) + 1
-
-
-def _width(backbone: EfficientNet, stride: int) -> int:
-    return next(int(info["num_chs"]) for info in backbone.feature_info if info["reduction"] == stride)

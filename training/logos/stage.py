@@ -8,7 +8,7 @@ import sys
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -69,11 +69,25 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
     num_photos, num_boxes = (int((table["split"] == "train").sum()) for table in (data.images, data.boxes))
     if num_boxes == 0:
         reason = f"no box of split train among {len(data.images)} photos"
-        _publish_untrained(model, detections, reason)
+        with replacing_folder(model) as unfinished:
+            logo_detector.save_untrained(unfinished, reason)
+        with replacing(detections) as partial:
+            pd.DataFrame(columns=list(DETECTIONS)).to_parquet(partial, index=False)
         return Result(False, reason, num_photos, 0)
     settings = params.logo
     folder = classifier.checkpoint_folder(store, "logo", CODE, settings.model_dump(), params.seed, data.digest)
-    backend, history = _fit(data, params, store, folder)
+    with ExitStack() as stack:
+        train, val = (stack.enter_context(_photos(data, split, params, store, folder)) for split in ("train", "val"))
+        backend: Backend
+        if settings.detector == "yolo":
+            from upheld.training.logos.yolo import fit_yolo  # AGPL-3.0 and seconds to import: only where it is used
+
+            backend, history = fit_yolo(train, val, data.brands, settings, params.seed, folder)
+        else:
+            from upheld.training.logos.faster_rcnn import fit_faster_rcnn
+
+            backend, fitted = fit_faster_rcnn(train, val, data.brands, settings, params.seed, folder / "progress.safetensors")
+            history = fitted.history
     detector = Detector(backend, data.brands, settings.size)
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
     found = logo_detector.detect(detector, logo_dataset.contents(data, held_out, store), params.logo_data.max_pixels).detections
@@ -86,28 +100,6 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
         found.to_parquet(partial, index=False)
     best = max(history, key=lambda epoch: -1.0 if epoch["map_50"] is None else epoch["map_50"])
     return Result(True, None, num_photos, num_boxes, best["epoch"], best["map_50"])
-
-
-def _publish_untrained(model: Path, detections: Path, reason: str) -> None:
-    with replacing_folder(model) as unfinished:
-        logo_detector.save_untrained(unfinished, reason)
-    with replacing(detections) as partial:
-        pd.DataFrame(columns=list(DETECTIONS)).to_parquet(partial, index=False)
-
-
-def _fit(data: Dataset, params: parameters.Params, store: Path, folder: Path) -> tuple[Backend, list[dict[str, Any]]]:
-    """The backend that the params name, trained, and one record an epoch."""
-    settings = params.logo
-    with ExitStack() as stack:
-        train, val = (stack.enter_context(_photos(data, split, params, store, folder)) for split in ("train", "val"))
-        if settings.detector == "yolo":
-            from upheld.training.logos.yolo import fit_yolo  # AGPL-3.0 and seconds to import: only where it is used
-
-            return fit_yolo(train, val, data.brands, settings, params.seed, folder)
-        from upheld.training.logos.fit import fit_faster_rcnn
-
-        backend, fitted = fit_faster_rcnn(train, val, data.brands, settings, params.seed, folder / "progress.safetensors")
-        return backend, fitted.history
 
 
 def _photos(data: Dataset, split: str, params: parameters.Params, store: Path, folder: Path) -> AbstractContextManager[PhotoMap]:

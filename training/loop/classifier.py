@@ -17,9 +17,8 @@ from upheld.common.params.training import Training
 from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop.examples import Array, Examples, Rows
-from upheld.training.loop.loop import Batches, Fitted, Forward, fit
-from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits
-from upheld.training.loop.metrics import validation_figures
+from upheld.training.loop.loop import Batches, Forward, fit
+from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits, validation_figures
 
 # (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -75,7 +74,25 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
         return validation_figures(task.predict_val(), task.val_targets, task.val_weights, task.policies)
 
     fitted = fit(task.model, batches_of(examples, objective), evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.warm)
-    return _record(task, fitted), fitted.samples_per_s
+    device = best_device()
+    # What the weights depend on besides data and params. Times are left out: equal runs must give equal files.
+    machine = {
+        "device": device.type,
+        "bfloat16": task.use_bfloat16 and has_fast_bfloat16(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    record = {
+        "params": settings.model_dump(),
+        "seed": task.seed,
+        "num_train_posts": len(task.train.costs),
+        "num_train_labels": {policy: int((task.train.weights[:, c] > 0).sum()) for c, policy in enumerate(task.policies)},
+        "val": next((figures for figures in fitted.history if figures["epoch"] == fitted.best_epoch), None),
+        "best_epoch": fitted.best_epoch,
+        "history": fitted.history,
+        "machine": machine,
+    }
+    return record, fitted.samples_per_s
 
 
 def batches_of(examples: Examples, objective: Objective) -> Batches:
@@ -87,28 +104,6 @@ def batches_of(examples: Examples, objective: Objective) -> Batches:
         return objective(outputs, targets, weights)
 
     return Batches(examples.costs, step, lambda rows: float(examples.weights[rows].sum()))
-
-
-def _record(task: Task, fitted: Fitted) -> dict[str, Any]:
-    num_labels = {policy: int((task.train.weights[:, c] > 0).sum()) for c, policy in enumerate(task.policies)}
-    best = next((figures for figures in fitted.history if figures["epoch"] == fitted.best_epoch), None)
-    return {
-        "params": task.settings.model_dump(),
-        "seed": task.seed,
-        "num_train_posts": len(task.train.costs),
-        "num_train_labels": num_labels,
-        "val": best,
-        "best_epoch": fitted.best_epoch,
-        "history": fitted.history,
-        "machine": _machine(task.use_bfloat16),
-    }
-
-
-def _machine(use_bfloat16: bool) -> dict[str, Any]:
-    """What the weights depend on besides data and params. Times are left out: equal runs must give equal files."""
-    device = best_device()
-    threads = torch.get_num_threads()
-    return {"device": device.type, "bfloat16": use_bfloat16 and has_fast_bfloat16(device), "threads": threads, "torch": torch.__version__}
 
 
 def checkpoint_folder(store: Path, stage: str, code: Sequence[str], *parts: Any) -> Path:

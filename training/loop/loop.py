@@ -1,9 +1,10 @@
 """The one train and evaluation loop, for every model of ours: deterministic, resumable, on whatever device there is."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +12,71 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from upheld.common import progress
+from upheld.common.files import replacing
 from upheld.common.params.training import Fit
 from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import autocast, deterministic
-from upheld.training.loop.checkpoint import State, load_checkpoint, save_checkpoint
 from upheld.training.loop.examples import Rows, epoch_batches, share_of_batch
 from upheld.training.loop.optimizer import build_optimizer, set_progress
+
+
+@dataclass
+class State:
+    """Progress of a run: `step` batches done in all, `loss_sum` and `weight_sum` of the current epoch, one `history` record an epoch.
+
+    `best_epoch` is None before the first evaluation; `history` records hold epoch, train_loss and the validation figures.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    best_epoch: int | None = None
+    best_score: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor]) -> None:
+    """Write progress, trainable parameters, the optimiser's moments and the best parameters so far."""
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    tensors = {f"model/{name}": parameter.detach() for name, parameter in trainable.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    for name, parameter in trainable.items():
+        moments = optimizer.state.get(parameter, {})
+        tensors |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
+    with replacing(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"state": json.dumps(asdict(state))})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, torch.Tensor]]:
+    """Put a run back where `save_checkpoint` saw it.
+
+    Returns:
+        (progress, best parameters by name on the CPU).
+    """
+    parameters = dict(model.named_parameters())
+    best: dict[str, torch.Tensor] = {}
+    with safe_open(path, framework="pt", device="cpu") as file:
+        state = State(**json.loads(file.metadata()["state"]))
+        for key in file.keys():  # noqa: SIM118  # safe_open is no mapping
+            kind, name = key.split("/", 1)
+            tensor = file.get_tensor(key)
+            if kind == "best":
+                best[name] = tensor
+            elif kind == "model":
+                parameters[name].data.copy_(tensor)
+            else:
+                name, moment = name.rsplit("/", 1)
+                parameter = parameters[name]
+                # In the parameter's own order in memory (channels last, for convolutions): the fused optimiser walks both side by side.
+                placed = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.ndim else tensor
+                optimizer.state[parameter][moment] = placed
+    return state, best
+
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -126,9 +183,15 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
     if score_start and not state.history:
         _record(run, 0, None, evaluate())
     num_rows, seconds = 0, 0.0
-    with _bars(run.accelerator) as bars:
+    shown: AbstractContextManager[Progress] = Progress(console=console(), disable=True)
+    if run.accelerator.is_local_main_process:  # one of the processes that train together shows how far they are
+        columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total} batches", "{task.fields[rate]:.1f} samples/s")
+        shown = progress.shown(*columns, TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(), unit="batches")
+    with shown as bars:
         task = bars.add_task("training", total=settings.epochs * steps_per_epoch, completed=state.step, rate=0.0, loss=float("nan"))
-        while state.step < settings.epochs * steps_per_epoch and not _has_stalled(state, settings.patience):
+        while state.step < settings.epochs * steps_per_epoch:
+            if state.history and state.best_epoch is not None and state.history[-1]["epoch"] - state.best_epoch >= settings.patience:
+                break
             epoch, offset = divmod(state.step, steps_per_epoch)
             bars.update(task, description=f"epoch {epoch + 1} of {settings.epochs}")
             for rows in epoch_batches(run.train.costs, settings.batch_size, run.seed, epoch)[offset:]:
@@ -143,7 +206,8 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
             state.loss_sum = state.weight_sum = 0.0
             figures = evaluate()
             _record(run, epoch + 1, train_loss, figures)
-            bars.console.print(_line(epoch + 1, train_loss, figures, num_rows / seconds), soft_wrap=True)
+            line = f"epoch {epoch + 1}: train loss {train_loss:.4f}, val {_figures_text(figures)}, {num_rows / seconds:.1f} samples/s"
+            bars.console.print(line, soft_wrap=True)
             _save(run)
     return num_rows / seconds if seconds else None
 
@@ -192,33 +256,17 @@ def _record(run: _Run, epoch: int, train_loss: float | None, figures: dict[str, 
         run.best = {name: parameter.detach().cpu().clone() for name, parameter in trainable}
 
 
-def _has_stalled(state: State, patience: int) -> bool:
-    return bool(state.history) and state.best_epoch is not None and state.history[-1]["epoch"] - state.best_epoch >= patience
-
-
 def _save(run: _Run) -> None:
     if run.accelerator.is_main_process:
         save_checkpoint(run.checkpoint, run.state, run.model, run.optimizer, run.best)
 
 
-def _line(epoch: int, train_loss: float, figures: dict[str, Any], rate: float) -> str:
-    return f"epoch {epoch}: train loss {train_loss:.4f}, val {_told(figures)}, {rate:.1f} samples/s"
-
-
-def _told(figures: dict[str, Any]) -> str:
+def _figures_text(figures: dict[str, Any]) -> str:
     """Every figure that is a number, and those of figures by name."""
-    told = []
+    parts = []
     for name, value in figures.items():
         if isinstance(value, float) and name != "score":
-            told.append(f"{name} {value:.4f}")
+            parts.append(f"{name} {value:.4f}")
         elif isinstance(value, dict):
-            told += [f"{name} {part} {figure:.3f}" for part, figure in value.items() if figure is not None]
-    return ", ".join(told)
-
-
-def _bars(accelerator: Accelerator) -> AbstractContextManager[Progress]:
-    """One of the processes that train together shows how far they are."""
-    if not accelerator.is_local_main_process:
-        return Progress(console=console(), disable=True)
-    columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total} batches", "{task.fields[rate]:.1f} samples/s")
-    return progress.shown(*columns, TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(), unit="batches")
+            parts += [f"{name} {part} {figure:.3f}" for part, figure in value.items() if figure is not None]
+    return ", ".join(parts)

@@ -1,8 +1,12 @@
-"""The masked multi-label loss: unknown labels weigh nothing, soft labels are probabilities."""
+"""The masked multi-label loss, and what early stopping looks at: unknown labels weigh nothing, soft labels are probabilities."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 
@@ -70,3 +74,37 @@ def prior_logits(targets_NC: NDArray[np.float32], weights_NC: NDArray[np.float32
     negative_C = ((1 - targets_NC) * weights_NC).sum(0) + 1
     logits_C: NDArray[np.float32] = np.log(positive_C / negative_C).astype(np.float32)
     return logits_C
+
+
+MIN_LABELS = 10  # of each class; an area under the curve of fewer is noise
+
+
+def validation_figures(
+    probabilities_NC: NDArray[np.float32], targets_NC: NDArray[np.float32], weights_NC: NDArray[np.float32], policies: Sequence[str]
+) -> dict[str, Any]:
+    """Masked loss and ROC-AUC per policy.
+
+    Args:
+        probabilities_NC: (N, C) in [0, 1].
+        targets_NC: (N, C) in [0, 1]; a row counts as a violation at >= 0.5.
+        weights_NC: (N, C), 0 where unknown; enters the loss alone.
+        policies: names of the C columns.
+
+    Returns:
+        `loss` (None without labels), `num_labels`, `roc_auc` {policy: value or None}, and `score`, what early stopping
+        maximises: the mean ROC-AUC of the policies with at least 10 labels of each class; without any such policy the
+        negative loss; without labels None.
+    """
+    clipped_NC = np.clip(probabilities_NC.astype(np.float64), 1e-7, 1 - 1e-7)
+    losses_NC = -(targets_NC * np.log(clipped_NC) + (1 - targets_NC) * np.log(1 - clipped_NC))
+    total = float(weights_NC.sum())
+    loss = float((weights_NC * losses_NC).sum()) / total if total else None
+    areas: dict[str, float | None] = dict.fromkeys(policies)
+    for c, policy in enumerate(policies):
+        known = weights_NC[:, c] > 0
+        labels = targets_NC[known, c] >= 0.5
+        if min(labels.sum(), (~labels).sum()) >= MIN_LABELS:
+            areas[policy] = float(roc_auc_score(labels, probabilities_NC[known, c]))
+    defined = [area for area in areas.values() if area is not None]
+    score = float(np.mean(defined)) if defined else (None if loss is None else -loss)
+    return {"loss": loss, "num_labels": int((weights_NC > 0).sum()), "roc_auc": areas, "score": score}

@@ -54,10 +54,10 @@ class Logos:
 
     def of_posts(self, posts: pd.DataFrame, fetch: stage1.FetchImages) -> pd.DataFrame:
         """What `logo_signals.of_posts` says of posts, from their pictures, which `fetch` gives by digest."""
-        from upheld.training.logos import pictures  # OpenCV: only where there are pictures to look at
+        from upheld.training.logos import scan  # OpenCV: only where there are pictures to look at
 
         shown = pd.DataFrame({"post_id": posts["post_id"].to_numpy(), "image_digests": stage1.listed(posts, "image_digests")})
-        found = pictures.look(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
+        found = scan.scan_pictures(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
         return logo_signals.of_posts(shown, found.detections, found.sizes, found.brands, self.threshold)
 
 
@@ -120,7 +120,11 @@ def assemble(workspace: Path, out: Path) -> Path:
     manifest = read_manifest(workspace / paths.SNAPSHOT)
     with replacing_folder(out) as folder:
         for name, source in PARTS.items():
-            _copy(workspace / source, folder / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if (workspace / source).is_dir():
+                shutil.copytree(workspace / source, folder / name)
+            else:
+                shutil.copy(workspace / source, folder / name)
         policies = _fusion(folder).policies
         versions = {name: importlib.metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()}
         description = {
@@ -149,7 +153,12 @@ def load(bundle: Path) -> Pipeline:
         FailedWork: the folder is no bundle of this format, or a file is missing, changed, was added, or names code to run; the message
             says which.
     """
-    description = _described(bundle)
+    try:
+        description: dict[str, Any] = json.loads((bundle / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FailedWork(f"{bundle / DESCRIPTION}: not readable ({error}); expected a bundle exported from the registry") from error
+    if description.get("format") != FORMAT:
+        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {FORMAT}; use the matching code")
     found = _digests(bundle)
     for name in sorted(found.keys() | description["files"].keys()):
         if name not in found:
@@ -159,9 +168,12 @@ def load(bundle: Path) -> Pipeline:
                 f"{bundle / name}: not the file that was registered (its SHA-256 differs); do not use this bundle, export it again"
             )
     _refuse_code(bundle)
+    from upheld.training.logos import detector as logo_detector  # OpenCV
+
+    detector = logo_detector.load(bundle / "logo")
     return Pipeline(
         models=stage1.load(bundle / "text", bundle / "image", bundle / "audio"),
-        logos=_logos(bundle),
+        logos=None if detector is None else Logos(detector, logo_signals.read_threshold(bundle / "logo_evaluation.json")),
         fusion=_fusion(bundle),
         calibration=calibration_map.load(bundle / "calibration/calibration.json"),
         policies=tuple(description["policies"]),
@@ -184,23 +196,6 @@ def _refuse_code(bundle: Path) -> None:
             raise FailedWork(f"{path}: not readable as JSON ({error}); export the model again from the registry") from error
 
 
-def _described(bundle: Path) -> dict[str, Any]:
-    try:
-        description: dict[str, Any] = json.loads((bundle / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FailedWork(f"{bundle / DESCRIPTION}: not readable ({error}); expected a bundle exported from the registry") from error
-    if description.get("format") != FORMAT:
-        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {FORMAT}; use the matching code")
-    return description
-
-
-def _logos(bundle: Path) -> Logos | None:
-    from upheld.training.logos import detector as logo_detector  # OpenCV
-
-    detector = logo_detector.load(bundle / "logo")
-    return None if detector is None else Logos(detector, logo_signals.read_threshold(bundle / "logo_evaluation.json"))
-
-
 def _fusion(bundle: Path) -> fusion_model.Fusion:
     path = bundle / "fusion/fusion.json"
     try:
@@ -212,11 +207,3 @@ def _fusion(bundle: Path) -> fusion_model.Fusion:
 def _digests(bundle: Path) -> dict[str, str]:
     files = (path for path in sorted(bundle.rglob("*")) if path.is_file() and path != bundle / DESCRIPTION)
     return {path.relative_to(bundle).as_posix(): hashing.of_file(path) for path in files}
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copy(source, target)

@@ -1,6 +1,6 @@
 """Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and the champion's scores.
 
-usage: python -m upheld.training.pipeline.predict     in a workspace that holds data/inputs.json, data/snapshot, the models and the detections
+usage: python -m upheld.training.pipeline.predict     in a workspace with data/inputs.json, data/snapshot, the models and the detections
 """
 
 import sys
@@ -22,8 +22,9 @@ from upheld.feature_store.contracts.inputs import Inputs, read_inputs
 from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.features import media as contents
 from upheld.feature_store.features.snapshot_media import whole
-from upheld.training.fusion import logo_signals, score_table
-from upheld.training.logos import pictures
+from upheld.training.fusion import logo_signals
+from upheld.training.fusion.stage import SCORE_SCHEMA, score_table
+from upheld.training.logos import scan
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline import stage1
 
@@ -64,16 +65,18 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
     test = posts[posts["split"] == "test"]
     media = media_of(store, posts, pinned)
     champion = load_champion(store, pinned)
-    logos = _logos(posts, workspace)
+    scanned = scan.read(workspace / paths.LOGO_SCAN)
+    threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if scanned.brands else None
+    logos = logo_signals.of_posts(posts, scanned.detections, scanned.sizes, scanned.brands, threshold)
     with post_progress.bars() as bars:
         classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
         report = post_progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
         probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
-        scores = score_table.SCORES.empty_table()
+        scores = SCORE_SCHEMA.empty_table()
         if champion is not None:
             of_champion = champion.predict(test, media, post_progress.reporter(bars, "champion", len(test)))
-            scores, _ = score_table.build(of_champion, test, data.examples, data.manifest["synthetic"])
+            scores, _ = score_table(of_champion, test, data.examples, data.manifest["synthetic"])
     probs.insert(1, "split", posts["split"].to_numpy())
     rows = probs.merge(logos, on="post_id", validate="1:1")
     _write(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), stage1_out)
@@ -112,12 +115,6 @@ def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
     )
 
 
-def _logos(posts: pd.DataFrame, workspace: Path) -> pd.DataFrame:
-    looked = pictures.read(workspace / paths.LOGO_SCAN)
-    threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if looked.brands else None
-    return logo_signals.of_posts(posts, looked.detections, looked.sizes, looked.brands, threshold)
-
-
 def _write(table: pa.Table, path: Path) -> None:
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -129,8 +126,7 @@ def main(
     store: StoreFolder = STORE_FOLDER,
 ) -> Output:
     """Apply stage 1 and the champion to the posts that they have not learned from."""
-    loaded = parameters.load(*asked)
-    result = run(loaded, store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
+    result = run(parameters.load(*asked), store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
     text = f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion"
     return Output(asdict(result), lambda: console().print(text))
 

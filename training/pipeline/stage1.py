@@ -72,11 +72,15 @@ def predict(
     starts = range(0, max(len(posts), 1), chunk_size)
     parts = []
     for chunk in (posts.iloc[start : start + chunk_size] for start in starts):
-        text, has_text = _of_texts(models.text, chunk["text"].fillna("").tolist(), batch_size)
+        texts = chunk["text"].fillna("").tolist()
+        has_text = np.array([bool(text.strip()) for text in texts], bool)
+        of_texts = np.full((len(texts), len(models.text.setup.policies)), np.nan, np.float32)
+        if has_text.any():
+            of_texts[has_text] = predict_text(models.text, [text for text in texts if text.strip()], batch_size)
         images, sounds = listed(chunk, "image_digests"), listed(chunk, "audio_digests")
         num_frames = chunk["num_frames"].tolist() if "num_frames" in chunk else [0] * len(chunk)
         columns = {"post_id": chunk["post_id"].to_numpy(), "has_text": has_text, "has_image": _any(images), "has_audio": _any(sounds)}
-        columns |= _named("text", text, models.text, policies)
+        columns |= _named("text", of_texts, models.text, policies)
         columns |= _named("image", _of_images(models.image, images, num_frames, media.images, batch_size), models.image, policies)
         columns |= _named("audio", _of_sounds(models.audio, sounds, media.sounds, batch_size), models.audio, policies)
         parts.append(pd.DataFrame(columns))
@@ -93,14 +97,6 @@ def listed(posts: pd.DataFrame, column: str) -> list[list[str]]:
 
 def _any(lists: list[list[str]]) -> NDArray[np.bool_]:
     return np.array([bool(names) for names in lists], bool)
-
-
-def _of_texts(model: TextModel, texts: list[str], batch_size: int) -> tuple[Array, NDArray[np.bool_]]:
-    has_text = np.array([bool(text.strip()) for text in texts], bool)
-    probs = np.full((len(texts), len(model.setup.policies)), np.nan, np.float32)
-    if has_text.any():
-        probs[has_text] = predict_text(model, [text for text in texts if text.strip()], batch_size)
-    return probs, has_text
 
 
 def _of_images(model: ImageModel | None, posts: list[list[str]], num_frames: list[int], fetch: FetchImages, batch_size: int) -> Array:

@@ -1,18 +1,25 @@
 """Posts at hand as models read them: their media looked at within bounds, features extracted from what can be used."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from upheld.common.errors import FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.data import Ingest
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features.media import Spectrogram, spectrogram
-from upheld.feature_store.ingest.delivery import Delivery
+from upheld.feature_store.ingest.batches import Bounds, BrokenRow, FileRejected, RawBatch
+from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, open_delivery, read_batches
+from upheld.feature_store.ingest.findings import Rules
 from upheld.feature_store.ingest.media import MediaFile, Pair, check_all
+from upheld.feature_store.ingest.row_checks import check
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import enriched
 from upheld.feature_store.sandbox.pool import DecodePool
@@ -73,45 +80,44 @@ def featured(
     """
     rows: list[dict[str, Any]] = posts.to_pylist()
     kinds = ("image", "video", "audio") if tools.versions else ("image",)
-    digests, refused = _looked_at([item for row in rows for item in row["media"] if item["kind"] in kinds], folder, bounds, decoders)
+    digests: dict[Pair, str] = {}  # of every file that can be used
+    refused: dict[Pair, str] = {}  # why every other cannot
+    pairs = dict.fromkeys(_pair(item) for row in rows for item in row["media"] if item["kind"] in kinds)
+    for pair, checked in check_all(folder, pairs, bounds, decoders):
+        if isinstance(checked, MediaFile):
+            digests[pair] = checked.digest
+        else:
+            refused[pair] = f"{checked.detail} ({checked.reason})"
     files = Files(folder, {name: pair for pair, name in digests.items()}, bounds, decoders)
     features = [_features(row, digests, prior_removals) for row in rows]
     captions = {hashing.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
     found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else files.fetch([name])[name] for name in names})
     plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", "prior_removals"])
     table = enriched(plain, found, tools.params.snapshot)[COLUMNS]
-    uses = [(row["post_id"], item) for row in rows for item in row["media"]]
-    notes = [
-        f"post {post_id}: {item['kind']} counted as missing: {why}"
-        for post_id, item in uses
-        for why in _reasons(_pair(item), digests, refused, found)
-    ]
-    return Batch(table, Media(lambda names: _pictures(found, files, names), lambda names: _sounds(found, names)), tuple(notes))
+    notes = []
+    for row in rows:
+        for item in row["media"]:
+            pair = _pair(item)
+            missing = [refused[pair]] if pair in refused else []
+            if pair in digests:  # what an extractor should have made of it is missing
+                of_file = ((name, why) for (name, content), why in found.refused.items() if content == digests[pair])
+                missing = [f"{name}: {why.detail} ({why.reason})" for name, why in of_file]
+            notes += [f"post {row['post_id']}: {item['kind']} counted as missing: {why}" for why in missing]
 
+    def pictures(names: Sequence[str]) -> dict[str, bytes]:
+        """Bytes of pictures: key frames found here, and files."""
+        frames = {name: found.frames[name] for name in names if name in found.frames}
+        return frames | files.fetch([name for name in names if name not in frames])
 
-def _looked_at(
-    media: list[dict[str, Any]], folder: Delivery, bounds: Ingest, decoders: DecodePool
-) -> tuple[dict[Pair, str], dict[Pair, str]]:
-    """Digest of every file that can be used, and why not of every other."""
-    digests: dict[Pair, str] = {}
-    refused: dict[Pair, str] = {}
-    for pair, found in check_all(folder, dict.fromkeys(map(_pair, media)), bounds, decoders):
-        if isinstance(found, MediaFile):
-            digests[pair] = found.digest
-        else:
-            refused[pair] = f"{found.detail} ({found.reason})"
-    return digests, refused
+    def sounds(names: Sequence[str]) -> dict[str, Spectrogram]:
+        """Spectrograms of sounds."""
+        return {name: spectrogram(row["log_mel"]) for name, row in found.rows("spectrogram", names, ["log_mel"]).items()}
+
+    return Batch(table, Media(pictures, sounds), tuple(notes))
 
 
 def _pair(item: Mapping[str, str]) -> Pair:
     return item["kind"], item["uri"]
-
-
-def _reasons(pair: Pair, digests: Mapping[Pair, str], refused: Mapping[Pair, str], found: FeaturesAtHand) -> list[str]:
-    """Why a file, or what an extractor should have made of it, is missing."""
-    if pair not in digests:
-        return [refused[pair]] if pair in refused else []
-    return [f"{name}: {why.detail} ({why.reason})" for (name, content), why in found.refused.items() if content == digests[pair]]
 
 
 def _features(row: dict[str, Any], digests: Mapping[Pair, str], prior_removals: Mapping[str, int]) -> dict[str, Any]:
@@ -126,9 +132,89 @@ def _features(row: dict[str, Any], digests: Mapping[Pair, str], prior_removals: 
     }
 
 
-def _pictures(found: FeaturesAtHand, files: Files, names: Sequence[str]) -> dict[str, bytes]:
-    return {name: found.frames[name] for name in names if name in found.frames} | files.fetch([n for n in names if n not in found.frames])
+POSTS_AT_ONCE = 2048  # held in memory with their features; their images are read when the model asks for them
+MOVING_AT_ONCE = 16  # posts with video or sound, whose frames and spectrograms are held, too
 
 
-def _sounds(found: FeaturesAtHand, names: Sequence[str]) -> dict[str, Spectrogram]:
-    return {name: spectrogram(row["log_mel"]) for name, row in found.rows("spectrogram", names, ["log_mel"]).items()}
+def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool) -> Batch:
+    """Read a JSON file that holds one post.
+
+    Args:
+        path: the file; the post's media paths are relative to its folder.
+        rules: policies and bounds.
+        prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        tools: the extractors that the model learned from.
+        decoders: of images; they must last as long as what is returned is used.
+
+    Raises:
+        BadUse: there is no such file, it is no JSON object, or the post breaks the contract.
+    """
+    folder = _folder_of(path)
+    if path.stat().st_size > rules.bounds.max_row_bytes:
+        raise BadUse(f"{path}: {path.stat().st_size} bytes, expected one post of at most {rules.bounds.max_row_bytes}")
+    try:
+        post = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BadUse(f"{path}: line {error.lineno} column {error.colno}: not valid JSON ({error.msg}); expected one post") from error
+    except (ValueError, RecursionError) as error:
+        raise BadUse(f"{path}: not readable as UTF-8 JSON ({error}); expected one post") from error
+    if not isinstance(post, dict):
+        raise BadUse(f"{path}: expected a JSON object, one post, found {type(post).__name__}; many posts go through --posts")
+    raw = RawBatch({name: [value] for name, value in post.items()}, [0], lambda row: json.dumps(post), header=False)
+    return featured(_checked(path, raw, rules), folder, rules.bounds, prior_removals, tools, decoders)
+
+
+def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool) -> Iterator[Batch]:
+    """Read a Parquet, JSONL or CSV file of posts, a bounded number at a time.
+
+    Args:
+        path: the file; media paths are relative to its folder, or to the delivery where the file lies in its folder `posts`.
+        rules: policies and bounds.
+        prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        tools: the extractors that the model learned from.
+        decoders: of images; they must last as long as what is returned is used.
+
+    Raises:
+        BadUse: there is no such file, a column is missing, a row breaks the contract, or a post_id comes twice.
+    """
+    folder = _folder_of(path)
+    file = DeliveredFile("posts", f"posts/{path.name}" if _delivered(path) else path.name, path.stat().st_size)
+    limits = Bounds(POSTS_AT_ONCE, rules.bounds.batch_bytes, rules.bounds.max_row_bytes, rules.bounds.max_file_bytes)
+    seen: set[str] = set()
+    try:
+        for raw in read_batches(folder, file, limits):
+            posts = _checked(path, raw, rules)
+            for post_id, row in zip(posts["post_id"].to_pylist(), raw.row_numbers, strict=True):
+                if post_id in seen:
+                    raise BadUse(f"{path}: row {row + 1}: column post_id: {post_id!r} comes twice; leave one of the rows out")
+                seen.add(post_id)
+            # The posts in their order, cut where more than MOVING_AT_ONCE of them have video or sound.
+            moving = np.array([any(item["kind"] != "image" for item in media) for media in posts["media"].to_pylist()], np.int64)
+            portion = np.maximum(np.cumsum(moving) - 1, 0) // MOVING_AT_ONCE
+            for start, end in pairwise([0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(posts)]):
+                yield featured(posts.slice(start, end - start), folder, rules.bounds, prior_removals, tools, decoders)
+    except FileRejected as error:
+        raise BadUse(f"{path}: {error} ({error.reason})") from error
+
+
+def _folder_of(path: Path) -> Delivery:
+    if not path.is_file():
+        raise BadUse(f"{path}: no such file; expected posts in the contract's columns")
+    return open_delivery(str(path.absolute().parent.parent if _delivered(path) else path.absolute().parent))
+
+
+def _delivered(path: Path) -> bool:
+    return path.absolute().parent.name == "posts"
+
+
+def _checked(path: Path, raw: RawBatch, rules: Rules) -> pa.Table:
+    """The rows in the contract's types; the first bad one ends the work, for half a file of decisions would mislead."""
+    try:
+        posts, findings = check("posts", raw, rules)
+    except FileRejected as error:
+        raise BadUse(f"{path}: {error} ({error.reason})") from error
+    bad = [BrokenRow(raw.row_numbers[row], findings.reasons[row], findings.details[row], "") for row in (~findings.good).nonzero()[0]]
+    first = min([*bad, *raw.broken], key=lambda row: row.row_number, default=None)
+    if first is not None:
+        raise BadUse(f"{path}: row {first.row_number + 1}: {first.detail} ({first.reason}); mend the row or leave it out")
+    return posts

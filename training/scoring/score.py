@@ -19,11 +19,10 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.ingest.media import image_decoders
 from upheld.feature_store.ingest.row_checks import Rules
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger import tables
 from upheld.training.pipeline import bundle as pipeline
-from upheld.training.scoring import post_reader
 from upheld.training.scoring.features import Tools
-from upheld.training.scoring.posts import Batch
+from upheld.training.scoring.posts import Batch, read_many, read_one
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, i
     """
     tools = Tools(params, judge.model.features)
     with image_decoders(params) as decoders:
-        batch = post_reader.read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders)
+        batch = read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders)
         rows = decide(judge, batch)
     categories = {row.category: {"prob": row.score, "action": row.action} for row in rows.itertuples()}
     answer = {
@@ -116,17 +115,17 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
     Raises:
         BadUse: the file is missing, or a row of it breaks the contract; nothing is written then.
     """
-    actions: Counter[str] = Counter(dict.fromkeys(contracts.ACTIONS, 0))
+    actions: Counter[str] = Counter(dict.fromkeys(tables.ACTIONS, 0))
     notes: list[str] = []
     tools = Tools(params, judge.model.features)
     with (
         image_decoders(params) as decoders,
         replacing(out) as partial,
-        pq.ParquetWriter(partial, contracts.DECISIONS, compression="zstd") as writer,
+        pq.ParquetWriter(partial, tables.DECISIONS, compression="zstd") as writer,
         post_progress.bars() as bars,
     ):
         report = post_progress.reporter(bars, "score", _num_rows(posts))
-        for batch in post_reader.read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
+        for batch in read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
             rows = decide(judge, batch, report)
             writer.write_table(_decisions(judge, rows, decided_at))
             actions.update(rows.groupby("post_id")["action"].agg(strongest).tolist())
@@ -170,7 +169,7 @@ def _decisions(judge: Judge, rows: pd.DataFrame, decided_at: datetime) -> pa.Tab
         "action": rows["action"].tolist(),
         "model_version": [judge.model_version] * len(rows),
     }
-    return pa.Table.from_pydict(columns, schema=contracts.DECISIONS)
+    return pa.Table.from_pydict(columns, schema=tables.DECISIONS)
 
 
 def _num_rows(posts: Path) -> int | None:

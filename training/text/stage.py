@@ -59,7 +59,8 @@ def run(params: parameters.Params, snapshot: Path, model: Path, store: Path) -> 
         BadUse: the backbone cannot be loaded.
     """
     data = read_snapshot(snapshot)
-    train, val = (_with_text(labelled_posts(data, split, params.policies)) for split in ("train", "val"))
+    labelled = (labelled_posts(data, split, params.policies) for split in ("train", "val"))
+    train, val = (posts[posts.text.fillna("").str.strip() != ""].reset_index(drop=True) for posts in labelled)
     if train.empty:
         raise FailedWork(f"{snapshot}: no labelled post of split train has a text; ingest more review outcomes")
     classifier = prepare(params)
@@ -128,10 +129,6 @@ def fit_text(
         model, params.policies, params.text, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=True, warm=warm
     )
     return stage.train(task, checkpoint)
-
-
-def _with_text(posts: pd.DataFrame) -> pd.DataFrame:
-    return posts[posts.text.fillna("").str.strip() != ""].reset_index(drop=True)
 
 
 def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, store: Path) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from scipy.stats import beta
 from score_worlds import PARAMS, settings
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.logos import certificate, exposure, one_shot
+from upheld.evaluation.logos import exposure
 from upheld.evaluation.logos import inputs as logo_inputs
+from upheld.evaluation.logos import metrics as logo_metrics
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.evaluation.logos.inputs import Inputs
 from upheld.evaluation.metrics.rows import COLUMNS
@@ -139,7 +140,7 @@ def certified(num_right: int, num_wrong: int, tmp_path: Path) -> dict:
     finds = pd.DataFrame({"image": images, "brand": "a", "confidence": confidence, **box})
     photos = pd.DataFrame({"image": images, "split": "val"})
     marks = finds.head(num_right).drop(columns="confidence")
-    return certificate.certify(settings(), photos, marks, finds, False, tmp_path / "scores.parquet")
+    return logo_evaluate.certify(settings(), photos, marks, finds, False, tmp_path / "scores.parquet")
 
 
 def test_a_threshold_is_certified_where_the_detections_above_it_are_enough_and_right(tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ BOXES = pd.DataFrame(
 
 
 def test_one_shot_brands_have_composites_to_learn_from_and_real_boxes_to_test_with() -> None:
-    assert one_shot.brands_of(BOXES) == ("pasted",)
+    assert logo_metrics.one_shot_brands(BOXES) == ("pasted",)
 
 
 def scene(told_apart: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -203,7 +204,7 @@ def area(hits: np.ndarray, total: int) -> float:
 @pytest.mark.parametrize(("told_apart", "beaten"), [(True, True), (False, False)])
 def test_luck_is_the_area_of_shuffled_brands(told_apart: bool, beaten: bool) -> None:
     photos, marks, finds = scene(told_apart)
-    table = one_shot.compute(photos, marks, finds, ("a",), 0.1, 3).set_index("metric")
+    table = logo_metrics.one_shot(photos, marks, finds, ("a",), 0.1, 3).set_index("metric")
     real = np.arange(40)
     is_a, said_a = (marks["brand"] == "a").to_numpy()[real], (finds["brand"] == "a").to_numpy()[real]
     random = np.random.default_rng(99)
@@ -218,4 +219,4 @@ def test_luck_is_the_area_of_shuffled_brands(told_apart: bool, beaten: bool) -> 
 
 def test_without_such_brands_there_are_no_rows() -> None:
     photos, marks, finds = scene(True)
-    assert one_shot.compute(photos, marks, finds, (), 0.1, 3).empty
+    assert logo_metrics.one_shot(photos, marks, finds, (), 0.1, 3).empty

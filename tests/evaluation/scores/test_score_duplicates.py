@@ -9,7 +9,7 @@ from score_worlds import PARAMS, table
 
 from upheld.common.errors import BadUse
 from upheld.evaluation import calibrate, evaluate
-from upheld.evaluation.scores import duplicates
+from upheld.evaluation.scores import selection
 from upheld.evaluation.scores import table as scores
 
 
@@ -18,7 +18,7 @@ def rows(num: int = 6) -> pd.DataFrame:
 
 
 def refuse(path, columns=None, splits=None) -> None:
-    duplicates.refuse(scores.open_table(path, columns), splits)
+    selection.refuse_duplicates(scores.open_table(path, columns), splits)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
@@ -66,13 +66,13 @@ def test_an_id_is_its_text_whatever_type_a_file_gives_it(tmp_path, kind) -> None
 def test_texts_that_differ_in_one_byte_or_in_length_have_hashes_of_their_own() -> None:
     texts = ["", "a", "a\0", "\0", "ä", *("x" * length for length in (7, 8, 9, 255, 256, 257, 300)), "x" * 256 + "y", "y" + "x" * 299]
     texts += [f"post-{k:08d}" for k in range(50_000)]
-    hashes = duplicates._hash(pa.array(texts))
+    hashes = selection._hash(pa.array(texts))
     assert len(np.unique(hashes)) == len(texts)
-    assert (duplicates._hash(pa.array(texts).slice(3, 12)) == hashes[3:15]).all()
+    assert (selection._hash(pa.array(texts).slice(3, 12)) == hashes[3:15]).all()
 
 
 def test_two_keys_of_one_hash_are_no_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(duplicates, "_hash", lambda values: np.zeros(len(values), np.uint64))
+    monkeypatch.setattr(selection, "_hash", lambda values: np.zeros(len(values), np.uint64))
     rows().to_parquet(tmp_path / "scores.parquet")
     refuse(tmp_path / "scores.parquet")
 
@@ -82,6 +82,7 @@ def test_both_commands_exit_with_2_and_write_nothing(tmp_path, capfd, command) -
     made = table(400)
     pd.concat([made, made.tail(1)]).to_parquet(tmp_path / "scores.parquet")
     given = ["--scores", str(tmp_path / "scores.parquet"), "--out", str(tmp_path / "out"), "--params", str(PARAMS)]
-    assert command.main([*given, "--store", str(tmp_path / "store")]) == 2
+    store = ["--store", str(tmp_path / "store")] if command is evaluate else []  # calibrate reads none
+    assert command.main([*given, *store]) == 2
     assert "row 801: item_id 'i399', category 'hate_speech' is in row 800 already" in " ".join(capfd.readouterr().err.split())
     assert not (tmp_path / "out").exists()

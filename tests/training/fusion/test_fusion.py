@@ -1,6 +1,7 @@
 """The stage on a snapshot of its own: which rows are fitted, which are scored, and what the score table says of each."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from upheld.training.fusion import stage as fusion
 
 @pytest.fixture
 def params():
-    loaded = parameters.load(fusion.PARAMS_FILE.absolute().parent / "params.yaml")
+    loaded = parameters.load(Path(__file__).parents[3] / "params.yaml")
     return loaded.model_copy(update={"policies": ("hate_speech", "spam"), "fusion": Fusion(l2=1.0, min_labels=5)})
 
 

@@ -19,8 +19,8 @@ from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import decode_square
 from upheld.training.image import model as image_model
 from upheld.training.image import stage as image
-from upheld.training.image.augmentation import augmented
 from upheld.training.image.model import load_image, predict_image
+from upheld.training.image.stage import augmented
 
 COLOURS = {"r1": "red", "r2": "#d01010", "b1": "blue", "b2": "#1010c0"}
 

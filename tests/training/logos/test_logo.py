@@ -18,7 +18,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset
 from upheld.training.logos import detect as logo_detect
 from upheld.training.logos import detector as logo_detector
-from upheld.training.logos import fit
+from upheld.training.logos import faster_rcnn
 from upheld.training.logos import photos as logo_photos
 from upheld.training.logos import stage as logo
 
@@ -82,8 +82,8 @@ def test_a_killed_run_goes_on_to_the_same_detector(world, trained, params, monke
             raise KeyboardInterrupt
         return moved(*arguments)
 
-    moved = fit.moved
-    monkeypatch.setattr(fit, "moved", failing)
+    moved = faster_rcnn.moved
+    monkeypatch.setattr(faster_rcnn, "moved", failing)
     settings = small(params, checkpoint_steps=1)
     with pytest.raises(KeyboardInterrupt):
         run(settings, world, "b")

@@ -14,7 +14,6 @@ from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features import media
 from upheld.training.logos import detector as logo_detector
-from upheld.training.logos import pictures as logo_pictures
 from upheld.training.logos import scan as logo_scan
 from upheld.training.logos.faster_rcnn import FasterRcnnBackend
 from upheld.training.logos.network import FasterRcnn
@@ -62,11 +61,11 @@ def run(workspace: Path, out: Path) -> logo_scan.Result:
 
 
 def test_each_picture_of_each_split_is_looked_at_once(pictured, tiny, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(logo_pictures, "AT_ONCE", 3)
+    monkeypatch.setattr(logo_scan, "AT_ONCE", 3)
     result = run(pictured, tmp_path / "scan")
     red, both, plain, turned = Ledger.pictures
     assert sorted(Ledger.asked) == sorted(Ledger.pictures)  # posts share them
-    looked = logo_pictures.read(tmp_path / "scan")
+    looked = logo_scan.read(tmp_path / "scan")
     assert looked.brands == tuple(tiny.BRANDS)
     sizes = looked.sizes.set_index("image")
     assert sizes.index.is_monotonic_increasing and set(sizes.index) == set(Ledger.pictures)
@@ -93,10 +92,10 @@ def test_without_a_detector_no_picture_is_read_and_the_tables_are_empty(pictured
     logo_detector.save_untrained(pictured / "models/logo", "no box")
     assert run(pictured, tmp_path / "scan") == logo_scan.Result(0, 0, 0)
     assert Ledger.asked == []
-    looked = logo_pictures.read(tmp_path / "scan")
+    looked = logo_scan.read(tmp_path / "scan")
     assert looked.brands == ()
-    pd.testing.assert_frame_equal(looked.detections, logo_pictures.NOTHING.detections)
-    pd.testing.assert_frame_equal(looked.sizes, logo_pictures.NOTHING.sizes)
+    pd.testing.assert_frame_equal(looked.detections, logo_scan.NOTHING.detections)
+    pd.testing.assert_frame_equal(looked.sizes, logo_scan.NOTHING.sizes)
 
 
 def test_posts_without_pictures_are_no_error(pictured, tmp_path) -> None:
@@ -119,7 +118,7 @@ def test_a_damaged_scan_is_refused(pictured, tmp_path, name) -> None:
     run(pictured, tmp_path / "scan")
     (tmp_path / "scan" / name).write_text("{}")
     with pytest.raises(FailedWork, match=r"scan: not readable .* run the stage logo_scan again"):
-        logo_pictures.read(tmp_path / "scan")
+        logo_scan.read(tmp_path / "scan")
 
 
 def test_the_stage_runs_as_a_command(pictured, monkeypatch, capsys) -> None:
@@ -144,8 +143,8 @@ def test_a_saved_network_finds_the_same_to_the_bit_whatever_the_order_of_the_nam
     def fetch(names):
         return {name: pictures[name] for name in names}
 
-    first = logo_pictures.look(detector, [*pictures, *pictures], fetch)
-    again = logo_pictures.look(logo_detector.load(tmp_path), list(pictures)[::-1], fetch)
+    first = logo_scan.scan_pictures(detector, [*pictures, *pictures], fetch)
+    again = logo_scan.scan_pictures(logo_detector.load(tmp_path), list(pictures)[::-1], fetch)
     assert len(first.detections) > 0 and set(first.detections["brand"]) <= {"a", "b"}
     pd.testing.assert_frame_equal(again.detections, first.detections, check_exact=True)
     pd.testing.assert_frame_equal(again.sizes, first.sizes)

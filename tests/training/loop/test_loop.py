@@ -21,8 +21,7 @@ from upheld.common.params.training import Training
 from upheld.training.loop.classifier import Objective, batches_of
 from upheld.training.loop.examples import Examples
 from upheld.training.loop.loop import fit
-from upheld.training.loop.losses import masked_loss
-from upheld.training.loop.metrics import validation_figures
+from upheld.training.loop.losses import masked_loss, validation_figures
 
 DROPOUT = 0.1
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -146,12 +145,11 @@ def test_training_stops_when_nothing_improves(tiny: ModuleType, tmp_path: Path) 
 
     record = fit(
         model,
-        rows,
+        batches_of(rows, plain_loss),
         evaluate,
         settings(epochs=9, patience=2),
         5,
         tmp_path / "progress",
-        plain_loss,
         use_bfloat16=False,
         score_start=True,
     )

@@ -205,7 +205,7 @@ def test_formats_and_batches_do_not_matter_to_ids_and_order(judge, tiny, tmp_pat
         many(judge, tmp_path / name, tmp_path / f"{name}.out")
         outputs.append((tmp_path / f"{name}.out").read_bytes())
     assert outputs[0] == outputs[1]
-    monkeypatch.setattr(score.post_reader, "POSTS_AT_ONCE", 7)
+    monkeypatch.setattr("upheld.training.scoring.posts.POSTS_AT_ONCE", 7)
     many(judge, tmp_path / "posts.parquet", tmp_path / "small.out")
     small, whole = (pd.read_parquet(tmp_path / name) for name in ("small.out", "posts.parquet.out"))
     pd.testing.assert_frame_equal(small.drop(columns="action"), whole.drop(columns="action"), atol=0.02)
@@ -258,7 +258,7 @@ def test_an_image_that_changes_meanwhile_stops_the_work(judge, tiny, tmp_path) -
     post = written(tmp_path / "post.json", POST | {"media": [{"kind": "image", "uri": "a.png"}]})
     tools = score.Tools(PARAMS, {})
     with score.image_decoders(PARAMS) as decoders:
-        batch = score.post_reader.read_one(post, score.Rules(judge.model.policies, PARAMS.ingest), {}, tools, decoders)
+        batch = score.read_one(post, score.Rules(judge.model.policies, PARAMS.ingest), {}, tools, decoders)
         (tmp_path / "a.png").write_bytes(tiny.picture("blue"))
         with pytest.raises(FailedWork, match=r"a.png: changed while it was being scored"):
             score.decide(judge, batch)

@@ -18,8 +18,8 @@ from upheld.feature_store.sandbox import pool
 from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import Media
-from upheld.training.scoring import post_reader, score
-from upheld.training.scoring import posts as post_media
+from upheld.training.scoring import posts as scoring_posts
+from upheld.training.scoring import score
 
 ROOT = Path(__file__).parents[3]
 PARAMS = parameters.load(ROOT / "params.yaml")
@@ -83,7 +83,7 @@ def test_what_cannot_be_used_is_missing_with_its_reason(judge, tmp_path) -> None
 
 
 def test_many_are_decided_as_each_alone_and_in_portions(judge, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(post_reader, "MOVING_AT_ONCE", 2)
+    monkeypatch.setattr(scoring_posts, "MOVING_AT_ONCE", 2)
     posts = [
         written(tmp_path, f"p{n}", *([("video", f"{n}.mp4", CLIP | {"pitch": n, "said": f"say {n}"})] if n % 2 else [])) for n in range(8)
     ]
@@ -108,7 +108,7 @@ def test_a_video_that_changes_meanwhile_stops_the_work(judge, tmp_path) -> None:
         image_decoders(PARAMS) as decoders,
         pytest.raises(FailedWork, match=r"v.mp4: changed while it was being scored"),
     ):
-        files = post_media.Files(post_reader.open_delivery(str(tmp_path)), {"0" * 64: ("video", "v.mp4")}, PARAMS.ingest, decoders)
+        files = scoring_posts.Files(scoring_posts.open_delivery(str(tmp_path)), {"0" * 64: ("video", "v.mp4")}, PARAMS.ingest, decoders)
         files.fetch(["0" * 64])
 
 
