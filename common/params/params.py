@@ -23,19 +23,26 @@ from upheld.common.params.evaluation import (
     Reviewers,
     Thresholds,
 )
-from upheld.common.params.extractors import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
-from upheld.common.params.logos import LogoCompose, LogoData
-from upheld.common.params.media import (
+from upheld.common.params.extractors import (
     Action,
     AudioBounds,
     AudioFingerprint,
+    Caption,
+    Clip,
+    Faces,
+    ImageEmbedding,
     Keyframes,
+    Language,
     Motion,
+    Ocr,
     Spectrogram,
     Speech,
+    TextEmbedding,
     Transcript,
     VideoBounds,
+    VisionAnswer,
 )
+from upheld.common.params.logos import LogoCompose, LogoData
 from upheld.common.params.section import Section
 from upheld.common.params.training import Audio, Fusion, Image, Logo, Predict, Text
 

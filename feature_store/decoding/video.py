@@ -8,7 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from upheld.common.params.media import VideoBounds
+from upheld.common.params.extractors import VideoBounds
 from upheld.feature_store.decoding.containers import check_whole, end_of, opened, start_of
 from upheld.feature_store.decoding.contract import Undecodable
 

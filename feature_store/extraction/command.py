@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from upheld.common import one_writer, progress
+from upheld.common import files, progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.params import params
@@ -58,7 +58,7 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
     chosen = sorted((each for each in chosen if each.name not in unavailable), key=lambda each: order.index(each.name))
     features = FeatureStore(features_location(store, parameters.features.location))
     known = PostContents(Ledger(store), features)
-    with one_writer.only(Path(store) / ".features.lock", "feature store"):
+    with files.only_writer(Path(store) / ".features.lock", "feature store"):
         erased = erase_forgotten(known, features, Path(store) / "decoded")
         look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
         with progress.shown(*look, unit="contents") as bars:

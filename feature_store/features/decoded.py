@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from upheld.common.errors import FailedWork
-from upheld.common.post_progress import bars, reporter
+from upheld.common.progress import bars, reporter
 from upheld.feature_store.features.shards import Shards
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.common import one_writer
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.ledger import digest, lance, tables
 from upheld.feature_store.ledger.commit import MARKER, Commit, read_marker, write_marker
@@ -186,7 +186,7 @@ def writing(store: Path) -> Iterator[Change]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadUse(f"--store {store}: cannot be made ({error.strerror}); name a folder that may be written to") from error
-    with one_writer.only(folder / ".lock", "ledger"):
+    with files.only_writer(folder / ".lock", "ledger"):
         if not (folder / MARKER).exists():
             _create(folder)
         scratch = folder / ".scratch"

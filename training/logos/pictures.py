@@ -10,7 +10,7 @@ import pandas as pd
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing_folder, write_json
-from upheld.common.post_progress import Report, silent
+from upheld.common.progress import Report, silent
 from upheld.training.logos import detector as logo_detector
 from upheld.training.logos import photos
 from upheld.training.logos.detector import Detector

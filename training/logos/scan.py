@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from upheld.common import post_progress
+from upheld.common import progress
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
@@ -48,8 +48,8 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
     if detector is not None:
         names = {name for names in data.posts["image_digests"] for name in names}
         fetch = whole("image", store, media.pictures_of(store, data.posts, pins_of(data.manifest)))
-        with post_progress.bars() as bars:
-            looked = pictures.look(detector, names, fetch, post_progress.reporter(bars, "logos", len(names)))
+        with progress.bars() as bars:
+            looked = pictures.look(detector, names, fetch, progress.reporter(bars, "logos", len(names)))
     pictures.save(looked, out)
     return Result(len(looked.sizes), len(looked.detections), len(looked.brands))
 

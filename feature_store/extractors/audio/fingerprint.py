@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from upheld.common.params import media
+from upheld.common.params import extractors
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
@@ -139,7 +139,7 @@ def compare(first: Fingerprint, second: Fingerprint) -> SoundMatch:
     return SoundMatch(num_aligned, share, float(best + together.min()) * HOP / RATE_HZ)
 
 
-def is_same(match: SoundMatch, settings: media.AudioFingerprint) -> bool:
+def is_same(match: SoundMatch, settings: extractors.AudioFingerprint) -> bool:
     """Whether a match is a re-upload: enough landmarks in line, in number and in share."""
     return match.num_aligned >= settings.min_aligned and match.share >= settings.thr_share
 

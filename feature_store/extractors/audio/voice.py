@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from upheld.common.params.media import Speech
+from upheld.common.params.extractors import Speech
 from upheld.feature_store.decoding.audio import RATE_HZ, Samples, as_float
 
 WEIGHTS = "silero_vad_v6.onnx"

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from upheld.common.params.media import Keyframes as Settings
+from upheld.common.params.extractors import Keyframes as Settings
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, rgb
