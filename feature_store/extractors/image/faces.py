@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
 
 _PACKAGE = "facenet_pytorch"
 _NETS = ("PNet", "RNet", "ONet")
@@ -38,13 +37,13 @@ class Faces(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digest of the params and of the three networks."""
-        folder = versions.packaged_folder(_PACKAGE)
+        folder = packaged_folder(_PACKAGE)
         weights = sorted((folder / "data").glob("*.pt")) if folder else []
-        return versions.version(1, self.params.faces.model_dump(), weights)
+        return extractor_version(1, self.params.faces.model_dump(), weights)
 
     def unavailable(self) -> str | None:
         """Says so where the package with the networks is not installed."""
-        if versions.packaged_folder(_PACKAGE) is None:
+        if packaged_folder(_PACKAGE) is None:
             return "package facenet-pytorch is not installed; run `make setup`"
         return None
 
@@ -67,7 +66,7 @@ class Faces(Extractor):
         from facenet_pytorch.models.utils.detect_face import detect_face
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        folder = versions.packaged_folder(_PACKAGE)
+        folder = packaged_folder(_PACKAGE)
         assert folder is not None, "unavailable() says so first"
         nets = {}
         for name in _NETS:

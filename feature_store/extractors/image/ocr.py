@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
 
 _MAX_ASPECT = 4  # of what the model is given; narrower pictures get a margin, or enlarging them would fill the memory
 _LINE = pa.struct([("text", pa.string()), ("prob", pa.float32()), *((name, pa.float32()) for name in ("x1", "y1", "x2", "y2"))])
@@ -33,13 +32,13 @@ class Ocr(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digest of the params and of the three models."""
-        folder = versions.packaged_folder("rapidocr_onnxruntime")
+        folder = packaged_folder("rapidocr_onnxruntime")
         weights = sorted((folder / "models").glob("*.onnx")) if folder else []
-        return versions.version(1, self.params.ocr.model_dump(), weights)
+        return extractor_version(1, self.params.ocr.model_dump(), weights)
 
     def unavailable(self) -> str | None:
         """Says so where the package with the models is not installed."""
-        if versions.packaged_folder("rapidocr_onnxruntime") is None:
+        if packaged_folder("rapidocr_onnxruntime") is None:
             return "package rapidocr-onnxruntime is not installed; run `make setup`"
         return None
 

@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from upheld.feature_store.backbones.pretrained import packaged_file
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 from upheld.feature_store.ledger.tables import UNDETERMINED
 
 # The model speaks Wikipedia's codes; in BCP-47 `als` is Albanian, and `eml` and `sh` are out of use.
@@ -30,7 +29,7 @@ class Language(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
-        return versions.version(1, self.params.language.model_dump(), [_weights()])
+        return extractor_version(1, self.params.language.model_dump(), [_weights()])
 
     def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
         """BCP-47 tag as the ledger writes it and the model's probability; `und` below `language.min_prob`, and where nothing is spelt."""

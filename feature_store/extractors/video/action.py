@@ -13,7 +13,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, upright
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.video.frame_picks import UniformPicks
+from upheld.feature_store.extractors.video.frame_sampling import UniformPicks
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, rgb
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.video.frame_picks import UniformPicks
-from upheld.feature_store.extractors.video.frame_sampling import CutDetector
+from upheld.feature_store.extractors.video.frame_sampling import CutDetector, UniformPicks
 
 FRAME = pa.struct([("digest", pa.string()), ("time_s", pa.float32()), ("picked", pa.string()), ("jpeg", pa.large_binary())])
 

@@ -11,8 +11,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, shrunk
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.video.frame_picks import UniformPicks
-from upheld.feature_store.extractors.video.frame_sampling import SIDE
+from upheld.feature_store.extractors.video.frame_sampling import SIDE, UniformPicks
 
 _MIN_SIDE = 16  # pixels: the flow's smoothing needs some around each
 _MIN_GAP_S = 1 / 240  # frames closer than this bear rounded times
