@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upheld.common.params.extractors import AudioBounds
-from upheld.feature_store.decoding.containers import check_whole, end_of, opened, start_of
 from upheld.feature_store.decoding.contract import Undecodable
+from upheld.feature_store.decoding.video import check_whole, end_of, opened, start_of
 
 RATE_HZ = 16_000  # what Whisper and the voice detector read
 Samples = NDArray[np.int16]

@@ -13,7 +13,7 @@ from upheld.common.terminal import console
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import LOGO_MODEL, LOGO_SCAN, SNAPSHOT
 from upheld.feature_store.features import media
-from upheld.feature_store.features.snapshot_media import whole
+from upheld.feature_store.features.media import whole
 from upheld.training.logos import detector as logo_detector
 from upheld.training.logos import pictures
 

@@ -21,7 +21,7 @@ from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.inputs import Inputs, read_inputs
 from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.features import media as contents
-from upheld.feature_store.features.snapshot_media import whole
+from upheld.feature_store.features.media import whole
 from upheld.training.fusion import logo_signals, score_table
 from upheld.training.logos import pictures
 from upheld.training.pipeline import bundle as pipeline
