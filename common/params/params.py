@@ -131,7 +131,14 @@ def load(path: Path, overrides: list[str] | None = None, store: Path | None = No
             _replace(content, key, value, f"{own_file(store)}")
         check(content, str(own_file(store)))
     for override in overrides or []:
-        _apply(content, override)
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise BadUse(f"--set {override}: expected section.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise BadUse(f"--set {override[:200]}: not a value in YAML: {error}") from error
+        _replace(content, key, value, f"--set {override}")
     return check(content, str(path))
 
 
@@ -189,17 +196,6 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise BadUse(f"--set {override}: expected section.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadUse(f"--set {override[:200]}: not a value in YAML: {error}") from error
-    _replace(content, key, value, f"--set {override}")
 
 
 def _replace(content: dict[str, Any], key: str, value: Any, origin: str) -> None:

@@ -144,7 +144,9 @@ class _Walk:
 
 def _video_stream(container: Any, bounds: VideoBounds) -> Any:
     """The first video stream that is no cover picture, checked by what the header states."""
-    streams = [stream for stream in container.streams.video if stream.codec_context is not None and not _is_cover(stream)]
+    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
+    cover = av.stream.Disposition.attached_pic  # a picture attached to a sound file
+    streams = [stream for stream in streams if not stream.disposition & cover]
     if not streams:
         kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
         raise Undecodable("video_no_stream", f"expected a video stream, found {kinds}")
@@ -155,11 +157,6 @@ def _video_stream(container: Any, bounds: VideoBounds) -> Any:
     stream.codec_context.options = {"max_pixels": str(bounds.max_pixels)}  # of frames that are larger than the header says
     stream.codec_context.thread_count = 1  # several videos are decoded beside each other, each in its process
     return stream
-
-
-def _is_cover(stream: Any) -> bool:
-    """Whether a stream is a picture attached to a sound file."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _check_size(width: int, height: int, bounds: VideoBounds) -> None:
@@ -195,7 +192,9 @@ def opened(content: bytes, kind: Literal["video", "audio"]) -> Iterator[Any]:
     except av.error.ArgumentError as error:  # what FFmpeg says of a format that is not in the list
         raise Undecodable(f"{kind}_unknown_format", f"none of {', '.join(FORMATS)}") from error
     except (av.error.FFmpegError, ValueError, OverflowError, EOFError) as error:
-        raise Undecodable(f"{kind}_corrupt", f"cannot be decoded: {_words(error)}") from error
+        # FFmpeg's own words, without error number and file name
+        words = re.sub(r"^\[Errno \d+\] |: '.*'$", "", str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise Undecodable(f"{kind}_corrupt", f"cannot be decoded: {words}") from error
 
 
 def check_whole(container: Any, end_s: float, kind: Literal["video", "audio"]) -> None:
@@ -227,8 +226,3 @@ def end_of(packet: Any, start_s: float) -> float:
 def start_of(container: Any) -> float:
     """First time in the container, in seconds; 0 where it states none."""
     return float(container.start_time / av.time_base) if container.start_time is not None else 0.0
-
-
-def _words(error: Exception) -> str:
-    """FFmpeg's own words, without error number and file name."""
-    return re.sub(r"^\[Errno \d+\] |: '.*'$", "", str(error).splitlines()[0] if str(error) else type(error).__name__)

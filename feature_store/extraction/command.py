@@ -60,8 +60,8 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
     known = PostContents(Ledger(store), features)
     with files.only_writer(Path(store) / ".features.lock", "feature store"):
         erased = erase_orphans(known, features, Path(store) / "decoded")
-        look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        with progress.shown(*look, unit="contents") as bars:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        with progress.shown(*columns, unit="contents") as bars:
             ran = {extractor.name: _bring_up(parameters, store, known, features, extractor, bars) for extractor in chosen}
     return {"erased": erased, "unavailable": unavailable, "extractors": ran}
 
@@ -84,7 +84,7 @@ def _bring_up(
             bars.update(task, completed=max(fared.total(), bars.tasks[-1].completed))  # on Ray no batch is heard of, but whole portions are
         features.compact(extractor.name, timedelta(days=parameters.features.keep_versions_days))
         if extractor.name == KEYFRAMES:
-            known.look_again("image")
+            known.forget("image")
     computed = fared.pop("", 0)
     return {
         "version": extractor.version,

@@ -40,7 +40,11 @@ def pictures_of(store: Path, posts: pd.DataFrame, pins: FeaturePins) -> Callable
             wanted.discard(name)
             yield name, content
         if wanted and "keyframes" in pins.features:
-            yield from _frames(FeatureStore(pins.location(store)), _videos_with(posts, wanted), wanted, pins)
+            moving = posts[posts["num_frames"] > 0]
+            frames = zip(moving["image_digests"], moving["num_frames"], strict=True)
+            holds = [not wanted.isdisjoint(digests[-number:]) for digests, number in frames]
+            videos = {name for digests in moving.loc[holds, "video_digests"] for name in digests}
+            yield from _frames(FeatureStore(pins.location(store)), videos, wanted, pins)
 
     return read
 
@@ -84,12 +88,6 @@ def sounds_of(store: Path, pins: FeaturePins) -> Callable[[Sequence[str]], Itera
 def spectrogram(log_mel: bytes) -> Spectrogram:
     """The array out of a row's bytes: float16, row-major, 64 bands a frame."""
     return np.frombuffer(log_mel, np.float16).reshape(-1, NUM_BANDS)
-
-
-def _videos_with(posts: pd.DataFrame, frames: set[str]) -> set[str]:
-    moving = posts[posts["num_frames"] > 0]
-    holds = [not frames.isdisjoint(names[-number:]) for names, number in zip(moving["image_digests"], moving["num_frames"], strict=True)]
-    return {name for names in moving.loc[holds, "video_digests"] for name in names}
 
 
 def _some(names: Iterable[str]) -> Iterator[list[str]]:

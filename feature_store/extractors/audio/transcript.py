@@ -86,11 +86,11 @@ class Transcript(Extractor):
             vad_parameters=detector_options(self.params.speech),
         )
         spoken = [segment for segment in segments if segment.compression_ratio <= self.params.transcript.max_compression]
-        said = [{"start_s": one.start, "end_s": one.end, "text": one.text.strip()} for one in spoken if one.text.strip()]
-        if not said:
+        phrases = [{"start_s": one.start, "end_s": one.end, "text": one.text.strip()} for one in spoken if one.text.strip()]
+        if not phrases:
             return dict(NO_SPEECH)
-        text = " ".join(one["text"] for one in said)
-        return {"text": text, "language": heard.language, "language_prob": heard.language_probability, "segments": said}
+        text = " ".join(one["text"] for one in phrases)
+        return {"text": text, "language": heard.language, "language_prob": heard.language_probability, "segments": phrases}
 
 
 def weights_origin(model: str) -> str:
@@ -150,14 +150,10 @@ def joined_folder() -> Path:
             with replacing(folder / name) as partial:
                 shutil.copyfile(packaged_file(_PARTS[0][0], f"data/{name}"), partial)
         with replacing(model) as partial:
-            _join(partial)
+            with partial.open("wb") as joined:
+                for package, relative in _PARTS:
+                    with packaged_file(package, relative).open("rb") as part:
+                        shutil.copyfileobj(part, joined, 1 << 20)
+            if (found := hashing.of_file(partial)) != _JOINED_DIGEST:
+                raise FailedWork(f"whisper-base: the joined parts have digest {found}, expected {_JOINED_DIGEST}; run `make setup`")
     return folder
-
-
-def _join(target: Path) -> None:
-    with target.open("wb") as joined:
-        for package, relative in _PARTS:
-            with packaged_file(package, relative).open("rb") as part:
-                shutil.copyfileobj(part, joined, 1 << 20)
-    if (found := hashing.of_file(target)) != _JOINED_DIGEST:
-        raise FailedWork(f"whisper-base: the joined parts have digest {found}, expected {_JOINED_DIGEST}; run `make setup`")

@@ -80,18 +80,15 @@ class Faces(Extractor):
 
     def _count(self, image: Picture) -> dict[str, Any]:
         height, width = image.shape[:2]
-        boxes = []
+        boxes: list[dict[str, float]] = []
         if min(height, width) >= self.params.faces.min_face:  # the detector fails on less
             (found, *_), _ = self._detect(image)
-            boxes = [_box(row, width, height) for row in found if row[4] >= self.params.faces.min_prob]
+            for row in found:
+                if row[4] >= self.params.faces.min_prob:  # a detection in pixels, which may reach beyond the picture
+                    sides = np.clip(np.asarray(row[:4], np.float64) / (width, height, width, height), 0.0, 1.0)
+                    boxes.append(dict(zip(_SIDES, sides.tolist(), strict=True)) | {"prob": float(row[4])})
         boxes.sort(key=_area, reverse=True)
         return {"count": len(boxes), "boxes": boxes, "largest_share": _area(boxes[0]) if boxes else 0.0}
-
-
-def _box(row: Sequence[float], width: int, height: int) -> dict[str, float]:
-    """A detection in pixels, which may reach beyond the picture, as shares of it."""
-    sides = np.clip(np.asarray(row[:4], np.float64) / (width, height, width, height), 0.0, 1.0)
-    return dict(zip(_SIDES, sides.tolist(), strict=True)) | {"prob": float(row[4])}
 
 
 def _area(box: dict[str, float]) -> float:

@@ -32,7 +32,7 @@ from upheld.feature_store.decoding.images import Picture, decode_within
 from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 
 _JPEG_QUALITY = 90
-_SAID_CHARS = 200  # of an answer that does not fit, kept as the reason's detail
+_REPLY_CHARS = 200  # of an answer that does not fit, kept as the reason's detail
 KEY_VARIABLE: Final = "UPHELD_VISION_API_KEY"
 _MAX_REPLY_BYTES = 1 << 20
 _MAX_WAIT_S = 60.0  # between two attempts, whatever the server asks for
@@ -90,30 +90,27 @@ class VisionAnswer(Extractor):
         return [self._ask(arrays["image"]) for arrays in batch]
 
     def _ask(self, image: Picture) -> dict[str, Any] | Refused:
-        said = self._endpoint.complete(self._request(image))
-        if isinstance(said, Refused):
-            return said
+        reply = self._endpoint.complete(self._request(image))
+        if isinstance(reply, Refused):
+            return reply
         try:
-            answer = json.loads(said)
+            answer = json.loads(reply)
             self._judge.validate(answer)
         except (ValueError, RecursionError):
-            return Refused("vision_malformed", f"expected JSON, got {said[:_SAID_CHARS]!r}")
+            return Refused("vision_malformed", f"expected JSON, got {reply[:_REPLY_CHARS]!r}")
         except (jsonschema.ValidationError, referencing.exceptions.Unresolvable) as error:
-            return Refused("vision_off_schema", f"{str(error).splitlines()[0][:_SAID_CHARS]} in {said[:_SAID_CHARS]!r}")
+            return Refused("vision_off_schema", f"{str(error).splitlines()[0][:_REPLY_CHARS]} in {reply[:_REPLY_CHARS]!r}")
         return {"answer": json.dumps(answer, sort_keys=True, ensure_ascii=False)}
 
     def _request(self, image: Picture) -> dict[str, Any]:
         settings = self.params.vision_answer
-        picture = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{_jpeg(image)}"}}
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=_JPEG_QUALITY)
+        jpeg = base64.b64encode(file.getvalue()).decode("ascii")
+        picture = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{jpeg}"}}
         shape = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": self._schema}}
         messages = [{"role": "user", "content": [{"type": "text", "text": settings.question}, picture]}]
         return {"model": settings.model, "messages": messages, "response_format": shape, **settings.options}
-
-
-def _jpeg(image: Picture) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def missing_key(url: str) -> str | None:
@@ -184,7 +181,9 @@ class ChatEndpoint:
 
     def _send(self, body: bytes) -> str | Refused | _Later:
         try:
-            request = urllib.request.Request(f"{self._settings.url.rstrip('/')}/chat/completions", body, _headers(), method="POST")  # noqa: S310 (params allow https and loopback alone)
+            key = os.environ.get(KEY_VARIABLE, "").strip()
+            headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+            request = urllib.request.Request(f"{self._settings.url.rstrip('/')}/chat/completions", body, headers, method="POST")  # noqa: S310 (params allow https and loopback alone)
             with self._opener.open(request, timeout=self._settings.timeout_s) as reply:
                 return _content(self._read(reply))
         except urllib.error.HTTPError as error:
@@ -223,11 +222,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _host(url: str) -> str:
     return urllib.parse.urlsplit(url).hostname or ""
-
-
-def _headers() -> dict[str, str]:
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
 def _content(reply: bytes) -> str | Refused:

