@@ -28,7 +28,7 @@ from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.features.table import KEYS, FeatureStore
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
-GONE: Final = "content_gone"  # erased while it waited for its turn
+ERASED: Final = "content_gone"  # erased while it waited for its turn
 _DONE: Final = ""  # in place of a reason
 _AT_ONCE: Final = 2  # portions: while one is extracted, the next is being decoded
 _turn = threading.Lock()  # of the process: the engine may make several instances of the UDF, and one portion may be at stake, not one each
@@ -150,7 +150,7 @@ class Portions:
                 rows = feature_rows(self._extractor.columns, list(kept), list(kept.values()), self._extractor.version, datetime.now(UTC))
                 self._features.write(self._extractor.name, rows)
         reasons = {digest: outcome.reason if isinstance(outcome, Refused) else _DONE for digest, outcome in outcomes.items()}
-        return [reasons.get(digest, GONE) for digest in contents["digest"].to_pylist()]
+        return [reasons.get(digest, ERASED) for digest in contents["digest"].to_pylist()]
 
     def stop(self) -> None:
         """End the decoders, and wait until nobody is at work here: a thread must not be left in an ending interpreter."""

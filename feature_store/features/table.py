@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.ledger import lance
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger.tables import TIMESTAMP
 
 # What every table has besides its features.
 #   digest             SHA-256 of the content, hexadecimal
@@ -25,7 +25,7 @@ KEYS: Final = pa.schema(
     [
         pa.field("digest", pa.string(), nullable=False),
         pa.field("extractor_version", pa.string(), nullable=False),
-        pa.field("extracted_at", contracts.TIMESTAMP, nullable=False),
+        pa.field("extracted_at", TIMESTAMP, nullable=False),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
     ]

@@ -62,7 +62,7 @@ class Channel:
 
     Attributes:
         num_done: contents that it answered for.
-        gone: True once it can take no more.
+        ended: True once it can take no more.
 
     Raises:
         FailedWork: it does not start.
@@ -70,7 +70,7 @@ class Channel:
 
     def __init__(self, decoder: str, params: Settings, timeout_s: float, fits: Callable[[Arrays], bool] | None = None) -> None:
         self.num_done = 0
-        self.gone = False
+        self.ended = False
         self._timeout_s = timeout_s
         self._max_bytes = params.decode_memory_bytes
         self._fits = fits
@@ -135,7 +135,7 @@ class Channel:
                 raise BadFrame("no such answer is expected")
         except Exception as error:
             raise WorkerDied(_nonsense(error)) from error
-        self.gone = last
+        self.ended = last
         self.num_done += not last
         return answer
 
@@ -145,7 +145,7 @@ class Channel:
 
     def kill(self) -> None:
         """End the worker, and let go of it."""
-        self.gone = True
+        self.ended = True
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
