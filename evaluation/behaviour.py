@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from upheld.common.arrays import Bools, Floats
 from upheld.common.params.evaluation import Behave
 from upheld.evaluation.metrics import table as metrics
 from upheld.evaluation.metrics.fairness import FAIL, INSUFFICIENT, PASS
 from upheld.evaluation.metrics.rows import ALL, COLUMNS
 from upheld.evaluation.statistics import intervals
-from upheld.evaluation.statistics.intervals import Floats
-from upheld.evaluation.thresholds.removal import Bools
 
 SLICE = ["category", "language", "group_column", "group_value"]
 GROUPS = ("functionality", "identity")

@@ -14,11 +14,11 @@ import typer
 from numpy.typing import NDArray
 
 from upheld.common import files
+from upheld.common.arrays import Floats
 from upheld.common.command import command
 from upheld.common.errors import FailedWork
 from upheld.evaluation import calibrate, evaluate
 
-Floats = NDArray[np.float64]
 NUM_POSTS, SEED = 30_000, 7
 # Category: share of violations, and how far their scores lie above the others' (logits).
 CATEGORIES = {"spam": (0.1, 5.2), "hate_speech": (0.06, 4.2), "misinformation": (0.04, 3.0)}

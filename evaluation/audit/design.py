@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from upheld.common.arrays import Floats
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.evaluation import AuditSample
@@ -16,7 +17,6 @@ from upheld.evaluation.audit.sampling import ZONES, design_below, spread
 from upheld.evaluation.metrics import fairness
 from upheld.evaluation.report.words import percent
 from upheld.evaluation.report.words import share as in_percent
-from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.thresholds import removal, sample_size
 
 

@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from upheld.common.arrays import Floats
 from upheld.feature_store.logos.dataset.boxes import MIN_OVERLAP, overlaps
 from upheld.feature_store.logos.dataset.dataset import CORNERS
 
 CATEGORY = "logo"
 OF_SPLIT = {"val": "calib", "test": "test"}
-
-Floats = NDArray[np.float64]
 
 
 def match(marks: pd.DataFrame, finds: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from upheld.common import files
+from upheld.common.arrays import Floats
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -23,7 +24,6 @@ from upheld.evaluation.simulation import worlds as simulation
 from upheld.evaluation.simulation.rules import RULES, Audits, Design
 from upheld.evaluation.simulation.worlds import World
 from upheld.evaluation.statistics import intervals
-from upheld.evaluation.statistics.intervals import Floats
 
 WORLDS = {
     "A": "common: most violations score high, few lawful posts do",

@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from upheld.common.arrays import Bools, Floats
 from upheld.evaluation.statistics import weighted
-from upheld.evaluation.statistics.intervals import Floats
-from upheld.evaluation.thresholds.removal import Bools
 
 
 class RecallBound(NamedTuple):

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from upheld.common.arrays import Bools, Ints
 from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.cube.bins import NUM_BINS, edges, snap_up
 from upheld.evaluation.thresholds import recall, sample_size
 from upheld.evaluation.thresholds.recall import RecallBound, RecallEvidence
-from upheld.evaluation.thresholds.removal import Bools, Ints
 from upheld.evaluation.thresholds.tails import Tails, candidate_bins
 
 METHOD = "recall lower bound, gamma bounds with the frame's largest weight, fixed sequence from the lowest threshold upward"

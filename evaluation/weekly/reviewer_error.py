@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from upheld.common.arrays import Floats
 from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.metrics.fairness import Cells
 from upheld.evaluation.statistics import intervals, weighted
-from upheld.evaluation.statistics.intervals import Floats
 
 
 class Gold(NamedTuple):

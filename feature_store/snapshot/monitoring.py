@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from upheld.common.arrays import Floats
 from upheld.common.params.data import Snapshot
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.keyed_hash import uniform
@@ -21,7 +21,6 @@ from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import captions
 from upheld.feature_store.snapshot.coverage import ALL
 
-Floats = NDArray[np.float64]
 EMBEDDING = "text_embedding"
 NUM_WEEKS = 8  # the latest ones with posts
 NUM_PERMUTATIONS = 999

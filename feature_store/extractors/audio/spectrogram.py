@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 from scipy.fft import dct, next_fast_len
 from scipy.signal.windows import hann
 
+from upheld.common.arrays import Floats32
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import NUM_BANDS
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
@@ -18,7 +18,6 @@ from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 NUM_COEFFICIENTS = 20
-Floats32 = NDArray[np.float32]  # of one sound
 
 _FLOOR = 1e-6  # added to the power in a band; silence is ln(1e-6) = -13.8
 _LOW_HZ = 60.0  # below is hum
