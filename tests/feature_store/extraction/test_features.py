@@ -11,9 +11,9 @@ import time
 
 import pyarrow as pa
 import pytest
-from tests.feature_store.test_ingest_media import picture
 
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
+from tests.feature_store.ingest.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
 from upheld.common import progress
 from upheld.common.errors import BadUse, FailedWork
