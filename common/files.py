@@ -1,13 +1,17 @@
-"""Writes that readers see whole or not at all: temporary name, fsync, rename."""
+"""Files: written so that readers see them whole or not at all, locked for one writer, read within bounds where others filled the folder."""
 
+import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from upheld.common.errors import FailedWork
 
 
 @contextmanager
@@ -112,3 +116,57 @@ def create_text(path: Path, text: str, mode: int = 0o644) -> None:
 
 def _json(content: Any) -> str:
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def only_writer(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, so that one process writes at a time; the system lets go of it if the process dies.
+
+    Args:
+        lock: the file; its folder exists.
+        what: what is written to, for the error.
+
+    Raises:
+        FailedWork: another process holds it.
+    """
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FailedWork(f"{lock.parent}: another process is writing to this {what}; wait for it and run again") from error
+        yield
+
+
+def ordinary_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a file. A pipe is never waited for, a device never read.
+
+    Raises:
+        ValueError: larger than `max_bytes`, or no name that a file can have.
+        OSError: missing, unreadable or no ordinary file.
+    """
+    # O_NONBLOCK: to open a pipe without a writer would wait for one
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "no ordinary file", str(path))
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"more than {max_bytes} bytes")
+    return content
+
+
+def is_file(path: Path) -> bool:
+    """True for an ordinary file, links followed; False for anything else, names that no file can have included."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def within(folder: Path, path: Path) -> bool:
+    """True if `path`, links followed, lies in `folder` and its name can be written down as UTF-8."""
+    try:
+        str(path).encode()
+        path.exists()  # which fails where no file can be
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # too long; with a null character; a link to itself
+        return False

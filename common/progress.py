@@ -1,15 +1,16 @@
 """How far a long job is: bars on a terminal; in a pipe or a log, where bars cannot be seen, a plain line every few seconds."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, Task
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from upheld.common.terminal import console
 
 EVERY_S = 10.0
+Report = Callable[[int], None]  # is told how many posts have been done since its last call
 
 
 @contextmanager
@@ -30,24 +31,37 @@ def shown(*columns: str | ProgressColumn, unit: str, transient: bool = False) ->
             yield bars
             return
         ended = threading.Event()
-        teller = threading.Thread(target=_tell, args=(bars, unit, out, ended), daemon=True)
-        teller.start()
+        printer = threading.Thread(target=_print_lines, args=(bars, unit, out, ended), daemon=True)
+        printer.start()
         try:
             yield bars
         finally:
             ended.set()
-            teller.join()
+            printer.join()
 
 
-def _tell(bars: Progress, unit: str, out: Console, ended: threading.Event) -> None:
-    """Lines of what is under way, also while nothing moves: then it is the time that shows that somebody is at work."""
+def _print_lines(bars: Progress, unit: str, out: Console, ended: threading.Event) -> None:
+    """Print what is under way, also while nothing moves: then it is the time that shows that somebody is at work."""
     while not ended.wait(EVERY_S):
         for task in bars.tasks:
             if not task.finished:
-                out.print(_line(task, unit), markup=False, highlight=False, soft_wrap=True)
+                of_all = "" if task.total is None else f" of {task.total:,.0f}"
+                minutes, seconds = divmod(int(task.elapsed or 0), 60)
+                line = f"{task.description}: {task.completed:,.0f}{of_all} {unit} after {minutes}:{seconds:02d} min"
+                out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _line(task: Task, unit: str) -> str:
-    of_all = "" if task.total is None else f" of {task.total:,.0f}"
-    minutes, seconds = divmod(int(task.elapsed or 0), 60)
-    return f"{task.description}: {task.completed:,.0f}{of_all} {unit} after {minutes}:{seconds:02d} min"
+def silent(num_posts: int) -> None:
+    """A report that nobody reads."""
+
+
+def bars() -> AbstractContextManager[Progress]:
+    """An empty set of bars; enter it to show them."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return shown(*columns, unit="done")
+
+
+def reporter(shown: Progress, name: str, total: int | None) -> Report:
+    """Add a bar named `name` for `total` posts (None: not known) and give the function that moves it."""
+    task = shown.add_task(name, total=total)
+    return lambda num_posts: shown.advance(task, num_posts)

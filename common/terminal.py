@@ -22,15 +22,15 @@ def visible(text: str, keep: str = "") -> str:
 
     Args:
         text: any text.
-        keep: characters that stay; none by default, so that what is told in one line stays in one line.
+        keep: characters that stay; none by default, so that a message of one line stays one.
     """
     if text.isprintable():
         return text
-    return "".join(_escape(char) if unicodedata.category(char) in _UNSEEN and char not in keep else char for char in text)
-
-
-def _escape(char: str) -> str:
-    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+    parts = []
+    for char in text:
+        seen = char in keep or unicodedata.category(char) not in _UNSEEN
+        parts.append(char if seen else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
+    return "".join(parts)
 
 
 class Screen(Console):

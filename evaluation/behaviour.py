@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from upheld.common import files
+from upheld.common.arrays import Bools, Floats
 from upheld.common.errors import BadUse
 from upheld.common.params.evaluation import Behave
 from upheld.evaluation.metrics import table as metrics
@@ -23,8 +24,6 @@ from upheld.evaluation.metrics.rows import ALL, COLUMNS
 from upheld.evaluation.scores import files as score_files
 from upheld.evaluation.scores.table import Columns
 from upheld.evaluation.statistics import intervals
-from upheld.evaluation.statistics.intervals import Floats
-from upheld.evaluation.thresholds.removal import Bools
 from upheld.feature_store.contracts import hashing
 
 REQUIRED = ("case_id", "text", "language", "functionality", "label", "category")

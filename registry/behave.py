@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from upheld.common import files, post_progress
+from upheld.common import files, progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -108,8 +108,8 @@ def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
     posts["has_link"] = [post_features.has_link(text) for text in cases["text"]]
     posts["image_digests"] = [[] for _ in range(len(cases))]
     posts["prior_removals"] = 0
-    with post_progress.bars() as shown:
-        probs = model.predict(posts, stage1.NO_MEDIA, post_progress.reporter(shown, "score", len(posts)))
+    with progress.bars() as shown:
+        probs = model.predict(posts, stage1.NO_MEDIA, progress.reporter(shown, "score", len(posts)))
     return probs.set_index("post_id")
 
 

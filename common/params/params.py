@@ -23,19 +23,26 @@ from upheld.common.params.evaluation import (
     Reviewers,
     Thresholds,
 )
-from upheld.common.params.extractors import Caption, Clip, Faces, ImageEmbedding, Language, Ocr, TextEmbedding, VisionAnswer
-from upheld.common.params.logos import LogoCompose, LogoData
-from upheld.common.params.media import (
+from upheld.common.params.extractors import (
     Action,
     AudioBounds,
     AudioFingerprint,
+    Caption,
+    Clip,
+    Faces,
+    ImageEmbedding,
     Keyframes,
+    Language,
     Motion,
+    Ocr,
     Spectrogram,
     Speech,
+    TextEmbedding,
     Transcript,
     VideoBounds,
+    VisionAnswer,
 )
+from upheld.common.params.logos import LogoCompose, LogoData
 from upheld.common.params.section import Section
 from upheld.common.params.training import Audio, Fusion, Image, Logo, Predict, Text
 
@@ -124,7 +131,14 @@ def load(path: Path, overrides: list[str] | None = None, store: Path | None = No
             _replace(content, key, value, f"{own_file(store)}")
         check(content, str(own_file(store)))
     for override in overrides or []:
-        _apply(content, override)
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise BadUse(f"--set {override}: expected section.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise BadUse(f"--set {override[:200]}: not a value in YAML: {error}") from error
+        _replace(content, key, value, f"--set {override}")
     return check(content, str(path))
 
 
@@ -182,17 +196,6 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise BadUse(f"--set {override}: expected section.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadUse(f"--set {override[:200]}: not a value in YAML: {error}") from error
-    _replace(content, key, value, f"--set {override}")
 
 
 def _replace(content: dict[str, Any], key: str, value: Any, origin: str) -> None:

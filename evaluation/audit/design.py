@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from upheld.common.arrays import Floats
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.evaluation import AuditSample
 from upheld.evaluation.metrics import fairness
 from upheld.evaluation.report.words import percent
 from upheld.evaluation.report.words import share as in_percent
-from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.thresholds import removal, sample_size
 
 ZONES = ("auto_remove", "review", "none")

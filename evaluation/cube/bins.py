@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from upheld.common.arrays import Floats
 from upheld.feature_store.ledger.tables import LOGIT_LIMIT
 
-Floats = NDArray[np.float64]
 NUM_BINS = 4096
 
 

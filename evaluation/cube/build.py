@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.common.arrays import Floats, Ints
 from upheld.common.errors import BadUse
 from upheld.evaluation.cube.bins import NUM_BINS, bin_of
-from upheld.evaluation.cube.cube import LABELS, ZONES, Cube, Floats, Ints, sum_by_key
+from upheld.evaluation.cube.cube import LABELS, ZONES, Cube, sum_by_key
 from upheld.feature_store.decisions import calibration as calibration_map
 
 # Room for each axis while its values are still being discovered; with zones, labels and bins a key stays below 2**63.

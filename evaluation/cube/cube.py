@@ -15,14 +15,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from upheld.common.arrays import Floats, Ints
 from upheld.common.errors import BadUse
 from upheld.common.files import replacing
 from upheld.evaluation.cube.bins import NUM_BINS
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 AXES = ("category", "language", "group", "zone", "label", "bin")
 ZONES = ("auto_remove", "review", "none", "unknown")  # zone of the draw; unknown where the table does not say
 LABELS = ("0", "1", "null")

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.statistics import intervals, two_rates, weighted
-from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.statistics.two_rates import Bounded
 
 PASS, WARN, FAIL, INSUFFICIENT = "PASS", "WARN", "FAIL", "INSUFFICIENT"

@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.cube.bins import bin_of
 from upheld.evaluation.metrics.rows import ALL, COLUMNS
 from upheld.evaluation.statistics.intervals import wilson
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 
-Floats = NDArray[np.float64]
 KEY = ["item_id", "category"]
 MIN_CLASS = 10  # of each class; below it a paired variance of two rankings is itself a guess
 

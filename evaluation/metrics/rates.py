@@ -3,12 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.cube.cube import Moment
 from upheld.evaluation.metrics.fairness import Cells
 
-Floats = NDArray[np.float64]
 OTHER, VIOLATION = 0, 1
 NONE, REVIEW, REMOVED = 0, 1, 2
 

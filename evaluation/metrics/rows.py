@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.cube.cube import Moment
 from upheld.evaluation.metrics import fairness, rates
-from upheld.evaluation.metrics.rates import OTHER, REMOVED, REVIEW, VIOLATION, Counts, Floats
+from upheld.evaluation.metrics.rates import OTHER, REMOVED, REVIEW, VIOLATION, Counts
 from upheld.evaluation.statistics import calibration_error, ranking
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from upheld.common import files
+from upheld.common.arrays import Floats
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
@@ -24,7 +25,6 @@ from upheld.evaluation.simulation.rules import RULES, Audits, Design
 from upheld.evaluation.simulation.worlds import NUM_BINS, World
 from upheld.evaluation.simulation.worlds import world as make_world
 from upheld.evaluation.statistics import intervals
-from upheld.evaluation.statistics.intervals import Floats
 
 WORLDS = {
     "A": "common: most violations score high, few lawful posts do",

@@ -5,15 +5,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betainc, ndtr
 
+from upheld.common.arrays import Bools, Floats, Ints
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.audit import design as allocation
 from upheld.evaluation.audit.design import ZONES, Posts, Wanted, design_below
 from upheld.evaluation.simulation import worlds
 from upheld.evaluation.simulation.worlds import Course, World
-from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.thresholds import removal
-from upheld.evaluation.thresholds.removal import Bools, Evidence, Ints
+from upheld.evaluation.thresholds.removal import Evidence
 
 RULES = {
     "ours": "fallback procedure on FF-beta p-values with the frame's largest weight",

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import beta
 
-from upheld.evaluation.statistics.intervals import Floats
+from upheld.common.arrays import Bools, Floats, Ints
 from upheld.evaluation.thresholds import removal
-from upheld.evaluation.thresholds.removal import Bools, Evidence, Ints
+from upheld.evaluation.thresholds.removal import Evidence
 from upheld.evaluation.thresholds.tails import candidate_bins
 
 NUM_BINS = 4096  # uniform on [0, 1]

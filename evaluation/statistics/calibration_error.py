@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.cube.cube import MOMENTS, Moment
 from upheld.evaluation.statistics.intervals import wilson
 
-Floats = NDArray[np.float64]
 NUM_GROUPS = 15
 NUM_BOOTSTRAPS = 400
 GROUP_ROWS = 20  # labelled rows that a group holds at least, where there are that many; of two or three, one verdict would be the error

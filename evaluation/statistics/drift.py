@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, logit
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.cube.bins import centres
-from upheld.evaluation.statistics.intervals import Floats
 
 LARGEST = 1e300  # M grows without end after a change; JSON has no infinity
 

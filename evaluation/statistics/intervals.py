@@ -5,10 +5,10 @@ All functions take float64 arrays that broadcast, so that one call serves every 
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
-Floats = NDArray[np.float64]
+from upheld.common.arrays import Floats
 
 
 def clopper_pearson_lower(num_events: ArrayLike, num_trials: ArrayLike, delta: float) -> Floats:

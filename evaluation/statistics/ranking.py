@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtri
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.cube.cube import Moment
 from upheld.evaluation.statistics.intervals import wilson
-
-Floats = NDArray[np.float64]
 
 
 def roc_auc(pos: Floats, neg: Floats, alpha: float) -> tuple[Floats, Floats, Floats]:

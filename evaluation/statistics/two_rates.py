@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, betaincinv, betaln, xlog1py, xlogy
 
-from upheld.evaluation.statistics.intervals import Floats
+from upheld.common.arrays import Floats
 
 
 class Bounded(NamedTuple):

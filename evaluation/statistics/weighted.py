@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, betaincinv, chdtri
 
-from upheld.evaluation.statistics.intervals import Floats, clopper_pearson
+from upheld.common.arrays import Floats
+from upheld.evaluation.statistics.intervals import clopper_pearson
 
 
 def rate_p_value(sum_w_events: ArrayLike, sum_w2_events: ArrayLike, sum_w: ArrayLike, max_weight: ArrayLike, rate: ArrayLike) -> Floats:

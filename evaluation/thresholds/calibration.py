@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.isotonic import IsotonicRegression
 
+from upheld.common.arrays import Floats, Ints
 from upheld.common.params.evaluation import Calibration
 from upheld.feature_store.decisions import calibration as calibration_map
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 NUM_EM_STEPS = 60
 NUM_NEWTON_STEPS = 25
 # Where the data say nothing about spread, languages are let differ this much: the prior of EM's first step and a floor of its later ones.

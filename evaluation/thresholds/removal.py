@@ -7,13 +7,9 @@ Statistics 15(6), for the fallback procedure; docs/statistics.md, Removal thresh
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from upheld.common.arrays import Bools, Floats, Ints
 from upheld.evaluation.statistics import weighted
-from upheld.evaluation.statistics.intervals import Floats
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class Evidence(NamedTuple):

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from upheld.common.arrays import Floats, Ints
 from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.cube.bins import NUM_BINS, centres, edges, snap_up
-from upheld.evaluation.cube.cube import LABELS, Cube, Floats, Moment, cut, cut_max_weight
+from upheld.evaluation.cube.cube import LABELS, Cube, Moment, cut, cut_max_weight
 from upheld.evaluation.statistics import weighted
 from upheld.evaluation.thresholds import removal, sample_size
-from upheld.evaluation.thresholds.removal import Evidence, Ints
+from upheld.evaluation.thresholds.removal import Evidence
 from upheld.evaluation.thresholds.tails import Tails, candidate_bins
 
 METHOD = "learn-then-test, fallback procedure, FF-beta p-values with the frame's largest weight"

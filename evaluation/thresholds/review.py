@@ -4,12 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from upheld.common.arrays import Bools, Floats, Ints
 from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.cube.bins import NUM_BINS, edges, snap_up
 from upheld.evaluation.statistics import weighted
-from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.thresholds import sample_size
-from upheld.evaluation.thresholds.removal import Bools, Ints
 from upheld.evaluation.thresholds.tails import Tails, candidate_bins
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from scipy.special import ndtri
 
+from upheld.common.arrays import Floats
 from upheld.evaluation.statistics import weighted
-from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.thresholds import removal
 
 NUM_WORLDS = 400  # simulated weeks per number of labels: the standard error of a power of .8 is .02

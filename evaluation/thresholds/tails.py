@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from upheld.common.arrays import Floats, Ints
 from upheld.evaluation.cube.bins import NUM_BINS, snap_up
-from upheld.evaluation.cube.cube import LABELS, ZONES, Cube, Floats, Ints, Moment, dense
+from upheld.evaluation.cube.cube import LABELS, ZONES, Cube, Moment, dense
 
 
 class Tails(NamedTuple):

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from upheld.common.arrays import Floats
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.evaluation import Drift
 from upheld.evaluation.cube.bins import NUM_BINS
 from upheld.evaluation.cube.cube import LABELS, Cube, Moment, cut, dense, one_category
 from upheld.evaluation.statistics import drift
-from upheld.evaluation.statistics.intervals import Floats
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 
 FORMAT = 1

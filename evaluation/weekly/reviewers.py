@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from upheld.common.arrays import Floats
 from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.metrics.fairness import Cells
 from upheld.evaluation.statistics import intervals, two_rates, weighted
-from upheld.evaluation.statistics.intervals import Floats
 
 
 def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:

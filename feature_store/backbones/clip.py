@@ -31,7 +31,17 @@ def load_clip(settings: Clip) -> ClipModel:
     """
     weights = str(settings.pretrained)
     named = f"local-dir:{weights}" if Path(weights).is_dir() else weights if weights.startswith("hf-hub:") else settings.model
-    open_clip = _open_clip()
+    # Importing the library forbids all tokenizers of the process to use more than one processor, which is taken back here. It hands no
+    # trust_remote_code to transformers, which would then ask on standard input; without time to answer the answer is no.
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    import open_clip
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    if before is None:
+        os.environ.pop("TOKENIZERS_PARALLELISM", None)
+    else:
+        os.environ["TOKENIZERS_PARALLELISM"] = before
     try:
         network, preprocess = open_clip.create_model_from_pretrained(
             named, pretrained=weights if named == settings.model else None, precision="fp32", device=best_device(), weights_only=True
@@ -40,21 +50,3 @@ def load_clip(settings: Clip) -> ClipModel:
     except Exception as error:  # open_clip, timm, transformers and the hub client share no type
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadUse(f"clip.pretrained: cannot load {weights!r} ({reason}); name a folder, .safetensors, a tag or hf-hub:ID") from error
-
-
-def _open_clip() -> Any:
-    """The library; importing it forbids all tokenizers of the process to use more than one processor, which is taken back here.
-
-    It hands no trust_remote_code to transformers, which would then ask on standard input; without time to answer the answer is no.
-    """
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    import open_clip
-    from transformers import dynamic_module_utils
-
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
-
-    if before is None:
-        os.environ.pop("TOKENIZERS_PARALLELISM", None)
-    else:
-        os.environ["TOKENIZERS_PARALLELISM"] = before
-    return open_clip

@@ -78,20 +78,16 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     tensors = {}
     for packed_name, is_packed, size, offset in _directory(content):
         flat = _dequantise(content, offset, size) if is_packed else np.frombuffer(content, "<f4", size, offset)
-        name = _bert_name(packed_name)
+        name = EMBEDDINGS.get(packed_name, "")
+        if not name:
+            layer, part, kind = packed_name.split(".")
+            name = f"encoder.layer.{layer[1:]}.{LAYER[part]}.{'weight' if kind == 'w' else 'bias'}"
         num_columns = hidden * 4 if packed_name.endswith("fo.w") else hidden  # fo maps the intermediate layer back
         shape = (-1, num_columns) if flat.size > num_columns and not packed_name.endswith(".b") else (-1,)
         tensors[name] = torch.from_numpy(flat.reshape(shape).copy())
     word = EMBEDDINGS["emb.word"]
     tensors[word] = tensors[word].half()
     return tensors
-
-
-def _bert_name(packed: str) -> str:
-    if packed in EMBEDDINGS:
-        return EMBEDDINGS[packed]
-    layer, part, kind = packed.split(".")
-    return f"encoder.layer.{layer[1:]}.{LAYER[part]}.{'weight' if kind == 'w' else 'bias'}"
 
 
 def _dequantise(content: bytes, offset: int, size: int) -> NDArray[np.float32]:

@@ -69,17 +69,13 @@ def to_tensor(pictures_NHWC: torch.Tensor, mean: tuple[float, ...], std: tuple[f
 def _create(name: str, pretrained: bool) -> Backbone:
     if name.startswith(TORCHVISION):
         network = torchvision.models.get_model(name.removeprefix(TORCHVISION), weights="DEFAULT" if pretrained else None)
-        return Backbone(network, _drop_classifier(network), *IMAGENET)
+        # An identity takes the place of the last linear layer, the classifier.
+        last, layer = [(place, module) for place, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+        network.set_submodule(last, nn.Identity())
+        return Backbone(network, int(layer.in_features), *IMAGENET)
     network = timm.create_model(LITE0_TIMM if name == LITE0 else name, pretrained=pretrained, num_classes=0)
     config = network.pretrained_cfg
     return Backbone(network, network.num_features, tuple(config["mean"]), tuple(config["std"]))
-
-
-def _drop_classifier(network: nn.Module) -> int:
-    """Put an identity in place of the last linear layer; returns the number of features that it read."""
-    name, layer = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
-    network.set_submodule(name, nn.Identity())
-    return int(layer.in_features)
 
 
 def _in_timm_names(path: Path) -> Mapping[str, torch.Tensor]:

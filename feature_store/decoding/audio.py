@@ -6,9 +6,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from upheld.common.params.media import AudioBounds
-from upheld.feature_store.decoding.containers import check_whole, end_of, opened, start_of
+from upheld.common.params.extractors import AudioBounds
 from upheld.feature_store.decoding.contract import Undecodable
+from upheld.feature_store.decoding.video import check_whole, end_of, opened, start_of
 
 RATE_HZ = 16_000  # what Whisper and the voice detector read
 Samples = NDArray[np.int16]
@@ -29,7 +29,14 @@ def read_samples(content: bytes, bounds: AudioBounds) -> Samples:
             half of it, decodes), `audio_truncated` or `audio_too_long`.
     """
     with opened(content, "audio") as container:
-        stream = _audio_stream(container, bounds)
+        streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        if not streams:
+            kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+            raise Undecodable("audio_none", f"expected an audio stream, found {kinds}")
+        if container.duration is not None and container.duration / av.time_base > bounds.max_duration_s:
+            raise Undecodable("audio_too_long", f"{container.duration / av.time_base:.1f} s stated, at most {bounds.max_duration_s:g} s")
+        stream = streams[0]
+        stream.codec_context.thread_count = 1
         track = _Track(bounds)
         num_good, num_broken, end_s, start_s = 0, 0, 0.0, start_of(container)
         for packet in container.demux():
@@ -81,14 +88,3 @@ class _Track:
             return np.empty(0, np.int16)
         self.add(None)
         return np.concatenate(self._pieces)
-
-
-def _audio_stream(container: Any, bounds: AudioBounds) -> Any:
-    streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
-    if not streams:
-        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
-        raise Undecodable("audio_none", f"expected an audio stream, found {kinds}")
-    if container.duration is not None and container.duration / av.time_base > bounds.max_duration_s:
-        raise Undecodable("audio_too_long", f"{container.duration / av.time_base:.1f} s stated, at most {bounds.max_duration_s:g} s")
-    streams[0].codec_context.thread_count = 1
-    return streams[0]

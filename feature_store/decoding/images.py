@@ -64,7 +64,12 @@ def opened(content: bytes, max_pixels: int | None = None) -> Iterator[Image.Imag
     except UnidentifiedImageError as error:
         raise Undecodable("image_format", f"no header of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's decoders share no type
-        raise Undecodable(_reason(error, content), f"{type(error).__name__}: {error}") from error
+        # Pillow does not say that a WebP file is cut, whose header holds its length.
+        cut = content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") > len(content) - 8
+        reason = "image_truncated" if cut or isinstance(error, EOFError) or "truncated" in str(error).lower() else "image_corrupt"
+        if isinstance(error, Image.DecompressionBombError) or "too large" in str(error):  # the latter of a compressed text chunk
+            reason = "image_bomb"
+        raise Undecodable(reason, f"{type(error).__name__}: {error}") from error
 
 
 def decode_square(content: bytes, size: int, max_pixels: int | None = None) -> Picture:
@@ -158,11 +163,3 @@ def _orientation(image: Image.Image) -> int:
     with suppress(Exception):  # broken metadata is no reason to refuse a picture
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
-
-
-def _reason(error: Exception, content: bytes) -> str:
-    if isinstance(error, Image.DecompressionBombError) or "too large" in str(error):  # the latter of a compressed text chunk
-        return "image_bomb"
-    # Pillow does not say so of a WebP file, whose header holds its length.
-    cut = content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") > len(content) - 8
-    return "image_truncated" if cut or isinstance(error, EOFError) or "truncated" in str(error).lower() else "image_corrupt"

@@ -18,17 +18,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from upheld.common import one_writer, progress
+from upheld.common import files, progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
 from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.extraction.contents import KEYFRAMES, PostContents
-from upheld.feature_store.extraction.erase import erase_forgotten
 from upheld.feature_store.extraction.explain import explain, print_explained
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
+from upheld.feature_store.features import shards
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
 
@@ -58,10 +58,10 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
     chosen = sorted((each for each in chosen if each.name not in unavailable), key=lambda each: order.index(each.name))
     features = FeatureStore(features_location(store, parameters.features.location))
     known = PostContents(Ledger(store), features)
-    with one_writer.only(Path(store) / ".features.lock", "feature store"):
-        erased = erase_forgotten(known, features, Path(store) / "decoded")
-        look = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        with progress.shown(*look, unit="contents") as bars:
+    with files.only_writer(Path(store) / ".features.lock", "feature store"):
+        erased = erase_orphans(known, features, Path(store) / "decoded")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        with progress.shown(*columns, unit="contents") as bars:
             ran = {extractor.name: _bring_up(parameters, store, known, features, extractor, bars) for extractor in chosen}
     return {"erased": erased, "unavailable": unavailable, "extractors": ran}
 
@@ -84,7 +84,7 @@ def _bring_up(
             bars.update(task, completed=max(fared.total(), bars.tasks[-1].completed))  # on Ray no batch is heard of, but whole portions are
         features.compact(extractor.name, timedelta(days=parameters.features.keep_versions_days))
         if extractor.name == KEYFRAMES:
-            known.look_again("image")
+            known.forget("image")
     computed = fared.pop("", 0)
     return {
         "version": extractor.version,
@@ -133,3 +133,27 @@ def main(
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def erase_orphans(known: PostContents, features: FeatureStore, decoded: Path) -> dict[str, int]:
+    """Delete every content of which the ledger has no accepted post: a tombstone's, unless another post has the same.
+
+    Keyframes go with their video: they count as a post's only as long as a post has the video.
+
+    Args:
+        known: what the posts of the ledger have.
+        features: what is cleaned; it belongs to that ledger alone.
+        decoded: the store's folder of decoded arrays, cleaned alike.
+
+    Returns:
+        table -> number of contents deleted.
+
+    Raises:
+        FailedWork: a run holds an older version of a table; the next call goes on.
+    """
+    if not features.versions and not decoded.exists():
+        return {}
+    kinds = [known.of("text"), known.of("image"), known.of("audio")]  # videos are among the last
+    living = pa.chunked_array([chunk for table in kinds for chunk in table["digest"].chunks], pa.string())
+    shards.keep_only(decoded, living.to_pylist())
+    return features.keep_only(living)

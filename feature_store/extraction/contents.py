@@ -39,8 +39,8 @@ class PostContents:
             self._known[kind] = contents_of(list(self._ledger.scan("posts", columns)), self._features, kind)
         return self._known[kind]
 
-    def look_again(self, kind: Kind) -> None:
-        """Forget what was worked out for a kind, because there may be more of it now."""
+    def forget(self, kind: Kind) -> None:
+        """Forget what was worked out for a kind of contents, because there may be more of them now."""
         self._known.pop(kind, None)
 
 
@@ -55,25 +55,32 @@ def contents_of(posts: Sequence[pa.RecordBatch], features: FeatureStore, kind: K
     Returns:
         columns `CONTENTS`, each content once.
     """
-    if kind == "text":
-        return _texts(posts)
+    if kind == "text":  # the merged caption and hashtags of posts, where there are any
+        texts: dict[str, str] = {}
+        for batch in posts:
+            for caption, hashtags in zip(batch["text"].to_pylist(), batch["hashtags"].to_pylist(), strict=True):
+                if text := merged_text(caption, hashtags):
+                    texts[hashing.of_bytes(text.encode())] = text
+        return _contents(texts.keys(), text=texts.values())
     found = _media(posts, MEDIA_OF[kind])
-    if kind == "image":
-        frames = _keyframes(features, _media(posts, MEDIA_OF["video"])["digest"].to_pylist())
+    # Keyframes are images, each once, under one of the videos that it was found in; the extractor's first version had no such
+    # column; its videos are looked at again.
+    if kind == "image" and KEYFRAMES in features.versions and "frame_digests" in features.columns(KEYFRAMES):
+        owners: dict[str, str] = {}
+        videos = _media(posts, MEDIA_OF["video"])["digest"].to_pylist()
+        for row in features.read(KEYFRAMES, videos, ["frame_digests"]).sort_by("digest").to_pylist():
+            for frame in row["frame_digests"] or []:
+                owners.setdefault(frame, row["digest"])
+        frames = _contents(owners.keys(), video=owners.values())
         own = pa.array(found["digest"].to_pylist(), pa.string())
         found = pa.concat_tables([found, frames.filter(pc.invert(pc.is_in(frames["digest"], value_set=own)))])
     return found
 
 
-def _texts(posts: Iterable[pa.RecordBatch]) -> pa.Table:
-    """The merged caption and hashtags of posts, where there are any."""
-    found: dict[str, str] = {}
-    for batch in posts:
-        for caption, hashtags in zip(batch["text"].to_pylist(), batch["hashtags"].to_pylist(), strict=True):
-            if text := merged_text(caption, hashtags):
-                found[hashing.of_bytes(text.encode())] = text
-    nothing = pa.nulls(len(found), pa.string())
-    return pa.table([pa.array(found.keys(), pa.string()), pa.array(found.values(), pa.string()), nothing], schema=CONTENTS)
+def _contents(digests: Iterable[str], **known: Iterable[str]) -> pa.Table:
+    """Columns `CONTENTS`; those of `text` and `video` that are not given are null."""
+    columns = {name: pa.array(list(values), pa.string()) for name, values in {"digest": digests, **known}.items()}
+    return pa.table([columns.get(name, pa.nulls(len(columns["digest"]), pa.string())) for name in CONTENTS.names], schema=CONTENTS)
 
 
 def _media(posts: Iterable[pa.RecordBatch], kinds: Sequence[str]) -> pa.Table:
@@ -84,20 +91,7 @@ def _media(posts: Iterable[pa.RecordBatch], kinds: Sequence[str]) -> pa.Table:
         chosen = pc.is_in(pc.struct_field(flat, "kind"), value_set=pa.array(kinds))
         found.append(pc.struct_field(flat, "digest").filter(chosen))
     digests = pa.concat_arrays(found).unique()
-    nothing = pa.nulls(len(digests), pa.string())
-    return pa.table([digests, nothing, nothing], schema=CONTENTS)
-
-
-def _keyframes(features: FeatureStore, videos: Iterable[str]) -> pa.Table:
-    """The keyframes of videos, as contents; each once, under one of the videos that it was found in."""
-    found: dict[str, str] = {}
-    # The extractor's first version had no such column; its videos are looked at again.
-    if KEYFRAMES in features.versions and "frame_digests" in features.columns(KEYFRAMES):
-        for row in features.read(KEYFRAMES, videos, ["frame_digests"]).sort_by("digest").to_pylist():
-            for frame in row["frame_digests"] or []:
-                found.setdefault(frame, row["digest"])
-    frames, owners = (pa.array(values, pa.string()) for values in (found.keys(), found.values()))
-    return pa.table([frames, pa.nulls(len(found), pa.string()), owners], schema=CONTENTS)
+    return pa.table([digests, *[pa.nulls(len(digests), pa.string())] * 2], schema=CONTENTS)
 
 
 class ContentReader:

@@ -49,7 +49,9 @@ def explain(params: Params, store: Path, post_id: str, only: Sequence[str] = ())
         digests = contents_of(posts, features, kind)["digest"].to_pylist()
         for name in only or catalogue.EXTRACTORS:
             if digests and catalogue.make(name, params).kind == kind:
-                rows += _known(features, name, kind, digests)
+                found = features.read(name, digests).to_pylist() if name in features.versions else []
+                by_digest = {row["digest"]: row for row in found}
+                rows += [_row(name, kind, digest, by_digest.get(digest)) for digest in digests]
     return {"post_id": post_id, "rows": rows}
 
 
@@ -61,12 +63,6 @@ def print_explained(result: dict[str, Any]) -> None:
         what = Text(visible(f"{row['reason']}: {row['detail']}") if row["reason"] else values)
         table.add_row(row["kind"], row["digest"][:12], row["extractor"], row["version"] or "", row["extracted_at"] or "", what)
     console(stderr=False).print(table)
-
-
-def _known(features: FeatureStore, name: str, kind: Kind, digests: list[str]) -> list[dict[str, Any]]:
-    found = features.read(name, digests).to_pylist() if name in features.versions else []
-    by_digest = {row["digest"]: row for row in found}
-    return [_row(name, kind, digest, by_digest.get(digest)) for digest in digests]
 
 
 def _row(name: str, kind: Kind, digest: str, found: dict[str, Any] | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ EXTRACTORS: Final[dict[str, str]] = {
     "image_hash": "upheld.feature_store.extractors.image.hashes:ImageHash",
     "image_embedding": "upheld.feature_store.extractors.image.embedding:ImageEmbedding",
     "clip_image": "upheld.feature_store.extractors.clip:ClipImage",
-    "clip_text": "upheld.feature_store.extractors.clip_text:ClipText",
+    "clip_text": "upheld.feature_store.extractors.clip:ClipText",
     "ocr": "upheld.feature_store.extractors.image.ocr:Ocr",
     "faces": "upheld.feature_store.extractors.image.faces:Faces",
     "caption": "upheld.feature_store.extractors.image.caption:Caption",

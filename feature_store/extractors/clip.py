@@ -1,15 +1,18 @@
-"""A picture in CLIP's common space of pictures and texts."""
+"""Pictures and texts in CLIP's common space, where the product of two vectors is their cosine."""
 
+import importlib.util
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from upheld.common.params.extractors import Clip
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.extractors import clip_weights, versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 
 if TYPE_CHECKING:
     from upheld.feature_store.backbones.clip import ClipModel
@@ -17,27 +20,38 @@ if TYPE_CHECKING:
 LONGEST = 512  # more than the models look at (224 to 448), so that their own resizing decides
 
 
-class ClipImage(Extractor):
-    """Embeds pictures as the model's authors prepare them; vectors have length 1."""
+class _ClipExtractor(Extractor):
+    """What both have in common: the column, and where the weights come from."""
 
-    name: ClassVar[str] = "clip_image"
-    kind: ClassVar[Kind] = "image"
     columns: ClassVar[pa.Schema] = pa.schema([("embedding", pa.list_(pa.float32()))])
 
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
-        return versions.version(1, clip_weights.settings_and_weights(self.params.clip))
+        return extractor_version(1, settings_and_weights(self.params.clip))
 
     def unavailable(self) -> str | None:
         """Why there are no weights; None where there are."""
-        return clip_weights.lacking(self.params.clip)
+        return missing_weights(self.params.clip)
+
+    @cached_property
+    def _model(self) -> "ClipModel":
+        from upheld.feature_store.backbones.clip import load_clip
+
+        return load_clip(self.params.clip)
+
+
+class ClipImage(_ClipExtractor):
+    """Embeds pictures as the model's authors prepare them; vectors have length 1."""
+
+    name: ClassVar[str] = "clip_image"
+    kind: ClassVar[Kind] = "image"
 
     def decode(self, content: bytes) -> Arrays:
         """`pixels`, uint8 (H, W, 3).
 
         Raises:
-            Undecodable: as `image_decoding.opened`.
+            Undecodable: as `images.opened`.
         """
         return {"pixels": decode_within(content, LONGEST, self.params.ingest.max_media_pixels).picture}
 
@@ -53,8 +67,41 @@ class ClipImage(Extractor):
             vectors = model.network.encode_image(pixels, normalize=True).float().cpu().numpy()  # type: ignore[operator]
         return [{"embedding": vector} for vector in vectors]
 
-    @cached_property
-    def _model(self) -> "ClipModel":
-        from upheld.feature_store.backbones.clip import load_clip
 
-        return load_clip(self.params.clip)
+class ClipText(_ClipExtractor):
+    """Embeds texts; vectors have length 1, their product with a picture's is the cosine."""
+
+    name: ClassVar[str] = "clip_text"
+    kind: ClassVar[Kind] = "text"
+
+    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+        """Vectors, in the order given; the model's tokenizer cuts what is too long."""
+        import torch
+
+        model = self._model
+        device = next(model.network.parameters()).device
+        tokens = model.tokenizer([arrays["bytes"].tobytes().decode() for arrays in batch]).to(device)
+        with torch.inference_mode():
+            vectors = model.network.encode_text(tokens, normalize=True).float().cpu().numpy()  # type: ignore[operator]
+        return [{"embedding": vector} for vector in vectors]
+
+
+def missing_weights(settings: Clip) -> str | None:
+    """Why CLIP cannot run here, in words that say what to do; None where it can."""
+    if settings.pretrained is None:
+        return "no weights: set clip.pretrained to a folder, a .safetensors file or a tag of open_clip's"
+    if importlib.util.find_spec("open_clip") is None:
+        return "package open_clip is not installed; run `make setup`"
+    path = Path(settings.pretrained)
+    if path.is_dir() and not ((path / "open_clip_config.json").is_file() and any(path.glob("*.safetensors"))):
+        return f"{path}: expected open_clip_config.json and *.safetensors"
+    if path.is_file() and path.suffix != ".safetensors":
+        return f"{path}: expected a .safetensors file; other formats can run code when they are loaded"
+    return None
+
+
+def settings_and_weights(settings: Clip) -> dict[str, str]:
+    """What CLIP's results depend on: architecture, and digest of the weights or the name that they come by."""
+    path = Path(str(settings.pretrained))
+    weights = hashing.of_folder(path) if path.is_dir() else hashing.of_file(path) if path.is_file() else str(settings.pretrained)
+    return {"model": settings.model, "weights": weights}

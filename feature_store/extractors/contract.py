@@ -1,13 +1,16 @@
-"""What an extractor is: bytes of one content in, one row of features out, or the reason why there is none."""
+"""What an extractor is: bytes of one content in, one row of features out, or the reason why there is none; and what its version says."""
 
+import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from upheld.common.params.params import Params
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 
 Kind = Literal["text", "image", "video", "audio"]
@@ -60,3 +63,24 @@ class Extractor(ABC):
         Returns:
             for each, in their order, a value for every name in `columns`, or why there is none.
         """
+
+
+def extractor_version(number: int, settings: Mapping[str, Any], weights: Iterable[Path] = ()) -> str:
+    """An extractor's version, such as `1-0f3a9c21b7de`.
+
+    Args:
+        number: raised when the extractor's code comes to give other results.
+        settings: JSON values that its results depend on.
+        weights: files that it computes with.
+
+    Returns:
+        the number, and 12 hexadecimal digits of the digest of settings and weights.
+    """
+    return f"{number}-{hashing.of_json([dict(settings), [hashing.of_file(path) for path in weights]])[:12]}"
+
+
+def packaged_folder(package: str) -> Path | None:
+    """Folder of an installed package, found without importing it; None where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return Path(folders[0]) if folders else None

@@ -5,17 +5,20 @@ The store is read as it is now, not at its pinned versions: a digest names its c
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts.inputs import NUM_BANDS, FeaturePins
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
 
 Spectrogram = NDArray[np.float16]  # (T, 64), log-mel
 AT_ONCE = 16  # videos or sounds whose rows are in memory
+Content = TypeVar("Content")  # bytes, or a spectrogram
 
 
 def pictures_of(store: Path, posts: pd.DataFrame, pins: FeaturePins) -> Callable[[Sequence[str]], Iterator[tuple[str, bytes]]]:
@@ -37,7 +40,11 @@ def pictures_of(store: Path, posts: pd.DataFrame, pins: FeaturePins) -> Callable
             wanted.discard(name)
             yield name, content
         if wanted and "keyframes" in pins.features:
-            yield from _frames(FeatureStore(pins.location(store)), _videos_with(posts, wanted), wanted, pins)
+            moving = posts[posts["num_frames"] > 0]
+            frames = zip(moving["image_digests"], moving["num_frames"], strict=True)
+            holds = [not wanted.isdisjoint(digests[-number:]) for digests, number in frames]
+            videos = {name for digests in moving.loc[holds, "video_digests"] for name in digests}
+            yield from _frames(FeatureStore(pins.location(store)), videos, wanted, pins)
 
     return read
 
@@ -83,13 +90,32 @@ def spectrogram(log_mel: bytes) -> Spectrogram:
     return np.frombuffer(log_mel, np.float16).reshape(-1, NUM_BANDS)
 
 
-def _videos_with(posts: pd.DataFrame, frames: set[str]) -> set[str]:
-    moving = posts[posts["num_frames"] > 0]
-    holds = [not frames.isdisjoint(names[-number:]) for names, number in zip(moving["image_digests"], moving["num_frames"], strict=True)]
-    return {name for names in moving.loc[holds, "video_digests"] for name in names}
-
-
 def _some(names: Iterable[str]) -> Iterator[list[str]]:
     """Names a few at a time, each once, in order."""
     ordered = sorted(set(names))
     return (ordered[start : start + AT_ONCE] for start in range(0, len(ordered), AT_ONCE))
+
+
+def whole(
+    kind: str, store: Path, read: Callable[[Sequence[str]], Iterable[tuple[str, Content]]]
+) -> Callable[[Sequence[str]], dict[str, Content]]:
+    """Make a reader complain of what is not there.
+
+    Args:
+        kind: what it reads, `image` or `sound`.
+        store: folder that it reads from.
+        read: digests -> (digest, content) of each that is there.
+
+    Returns:
+        digests -> content of each; raises FailedWork naming a digest that the store does not hold.
+    """
+
+    def fetch(names: Sequence[str]) -> dict[str, Content]:
+        """All of them, or an error."""
+        found = dict(read(names))
+        missing = sorted(set(names) - found.keys())
+        if missing:
+            raise FailedWork(f"{store}: {kind} {missing[0]} of the snapshot is gone; start a new run from the ledger as it is now")
+        return found
+
+    return fetch

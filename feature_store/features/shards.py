@@ -6,7 +6,7 @@ index is there. All of it may be deleted at any time: the next run decodes again
 
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
+from upheld.common.progress import bars, reporter
 from upheld.feature_store.contracts import hashing
 
 SHARD_BYTES = 64 << 20  # held in memory until a shard is written
@@ -126,3 +127,34 @@ def _items(index: Path) -> list[list[Any]]:
     except (OSError, ValueError) as error:
         raise FailedWork(f"{index}: not a readable index of decoded arrays ({error}); delete {index.parent}, it is decoded anew") from error
     return items
+
+
+def filled(
+    shards: Shards, kind: str, names: Iterable[str], decoded: Callable[[Sequence[str]], Iterable[tuple[str, NDArray[Any]]]]
+) -> Shards:
+    """Shards that hold all of `names`; those that no run has decoded yet are decoded now.
+
+    Args:
+        shards: where decoded arrays are kept.
+        kind: `pictures` or `sounds`, for the bar and the error.
+        names: digests wanted.
+        decoded: gives (digest, array) of those asked for, one by one, in any order.
+
+    Raises:
+        FailedWork: one of them is not in the store.
+    """
+    wanted = shards.missing(names)
+    if wanted:
+        with bars() as shown:
+            report = reporter(shown, f"decoding {kind}", len(wanted))
+
+            def counted() -> Iterable[tuple[str, NDArray[Any]]]:
+                for item in decoded(wanted):
+                    yield item
+                    report(1)
+
+            shards.add(counted())
+    lost = shards.missing(wanted)
+    if lost:
+        raise FailedWork(f"{kind[:-1]} {lost[0]}: not in the store (of {len(lost)} missing); take a new snapshot")
+    return shards

@@ -3,7 +3,7 @@
 Every write is one Lance version, whole or not at all: a killed writer leaves nothing that a reader sees.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.ledger import lance
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger.tables import TIMESTAMP
 
 # What every table has besides its features.
 #   digest             SHA-256 of the content, hexadecimal
@@ -25,7 +25,7 @@ KEYS: Final = pa.schema(
     [
         pa.field("digest", pa.string(), nullable=False),
         pa.field("extractor_version", pa.string(), nullable=False),
-        pa.field("extracted_at", contracts.TIMESTAMP, nullable=False),
+        pa.field("extracted_at", TIMESTAMP, nullable=False),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
     ]
@@ -79,8 +79,16 @@ class FeatureStore:
         handle = self._open(name, at)
         wanted = _schema(handle.schema, columns, name)
         needed = pa.unify_schemas([wanted, pa.schema([KEYS.field("extracted_at")])])
-        rows = pa.Table.from_batches(_matching(handle, needed, digests, _conditions(version, as_of)), needed)
-        return _latest(rows).select(wanted.names)
+        where = _conditions(version, as_of)
+        named = None if digests is None else pa.array(set(digests), pa.string())
+        if named is None:
+            batches = lance.scan(handle, needed, where)
+        elif len(named) <= _FEW_DIGESTS:
+            lists = lance.one_of("digest", named.to_pylist(), _FEW_DIGESTS)
+            batches = (batch for few in lists for batch in lance.scan(handle, needed, few if where is None else f"{where} AND {few}"))
+        else:
+            batches = (batch.filter(pc.is_in(batch["digest"], value_set=named)) for batch in lance.scan(handle, needed, where))
+        return _latest(pa.Table.from_batches(batches, needed)).select(wanted.names)
 
     def columns(self, name: str) -> list[str]:
         """Names of a table's columns, in order.
@@ -122,7 +130,13 @@ class FeatureStore:
         new = [field for field in rows.schema if field.name not in handle.schema.names]
         if new:
             handle.add_columns(pa.schema([field.with_nullable(True) for field in new]))
-        lance.upsert(handle, _IDENTITY, handle.schema, _as_in(handle.schema, rows, name))
+        columns = []
+        for field in handle.schema:
+            if field.name in rows.column_names and rows.schema.field(field.name).type != field.type:
+                found = rows.schema.field(field.name).type
+                raise FailedWork(f"features table {name}: column {field.name} is {field.type} in the store and {found} now; name it anew")
+            columns.append(rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type))
+        lance.upsert(handle, _IDENTITY, handle.schema, pa.table(columns, schema=handle.schema))
 
     def erase(self, digests: Iterable[str]) -> dict[str, int]:
         """Delete contents from every table, their bytes from every file: older versions of the tables that change are gone, too.
@@ -200,16 +214,6 @@ def _conditions(version: str | None, as_of: datetime | None) -> str | None:
     return " AND ".join(conditions) or None
 
 
-def _matching(handle: Any, schema: pa.Schema, digests: Iterable[str] | None, where: str | None) -> Iterator[pa.RecordBatch]:
-    wanted = None if digests is None else pa.array(set(digests), pa.string())
-    if wanted is not None and len(wanted) <= _FEW_DIGESTS:
-        for few in lance.one_of("digest", wanted.to_pylist(), _FEW_DIGESTS):
-            yield from lance.scan(handle, schema, few if where is None else f"{where} AND {few}")
-        return
-    for batch in lance.scan(handle, schema, where):
-        yield batch if wanted is None else batch.filter(pc.is_in(batch["digest"], value_set=wanted))
-
-
 def _latest(rows: pa.Table) -> pa.Table:
     """Of each digest the row with the greatest extracted_at."""
     if pc.count_distinct(rows["digest"]).as_py() == len(rows):
@@ -218,13 +222,3 @@ def _latest(rows: pa.Table) -> pa.Table:
     names = rows["digest"].take(order).to_numpy()
     last = np.append(names[1:] != names[:-1], True)
     return rows.take(order.filter(pa.array(last)))
-
-
-def _as_in(schema: pa.Schema, rows: pa.Table, name: str) -> pa.Table:
-    columns = []
-    for field in schema:
-        if field.name in rows.column_names and rows.schema.field(field.name).type != field.type:
-            found = rows.schema.field(field.name).type
-            raise FailedWork(f"features table {name}: column {field.name} is {field.type} in the store and {found} now; name it anew")
-        columns.append(rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type))
-    return pa.table(columns, schema=schema)

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from upheld.common import foreign_files
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.ingest.readers import READERS, Bounds, FileRejected, RawBatch
@@ -38,7 +38,7 @@ class Delivery:
 
     def escapes(self, relative: str) -> bool:
         """True if the file, symbolic links followed, lies outside the delivery."""
-        return self.local and not foreign_files.within(Path(self.root), Path(self.path(relative)))
+        return self.local and not files.within(Path(self.root), Path(self.path(relative)))
 
     def has(self, relative: str) -> bool:
         """True if the delivery holds this file, and it is an ordinary one: no folder, pipe or device, no link to nowhere."""

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upheld.common import files, one_writer
+from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.ledger import lance, tables
@@ -251,7 +251,7 @@ def writing(store: Path) -> Iterator[Change]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadUse(f"--store {store}: cannot be made ({error.strerror}); name a folder that may be written to") from error
-    with one_writer.only(folder / ".lock", "ledger"):
+    with files.only_writer(folder / ".lock", "ledger"):
         if not (folder / MARKER).exists():
             database = lance.connect(folder)
             database.drop_all_tables()  # a writer killed before its first marker

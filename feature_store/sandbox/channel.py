@@ -62,7 +62,7 @@ class Channel:
 
     Attributes:
         num_done: contents that it answered for.
-        gone: True once it can take no more.
+        ended: True once it can take no more.
 
     Raises:
         FailedWork: it does not start.
@@ -70,15 +70,18 @@ class Channel:
 
     def __init__(self, decoder: str, params: Settings, timeout_s: float, fits: Callable[[Arrays], bool] | None = None) -> None:
         self.num_done = 0
-        self.gone = False
+        self.ended = False
         self._timeout_s = timeout_s
         self._max_bytes = params.decode_memory_bytes
         self._fits = fits
         self._sent: deque[int] = deque()  # numbers of the contents that wait for an answer; nobody can answer before he is asked
         self._folder = tempfile.TemporaryDirectory(prefix="upheld-decoder-")  # nothing to be found where it works
+        kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)}
+        path = [str(ROOT), *(str(Path(entry).absolute()) for entry in sys.path if entry)]
+        environment = kept | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path)}
         command = [sys.executable, "-P", "-c", "from upheld.feature_store.sandbox.worker import main; main()"]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(), cwd=self._folder.name, bufsize=0
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=self._folder.name, bufsize=0
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -120,12 +123,19 @@ class Channel:
             if header["number"] != number:
                 raise BadFrame("answers another request")
             last = header.get("last") is True
-            answer = _refused(*header["refused"]) if "refused" in header else unpack_arrays(header["arrays"], payload)
+            answer: Arrays | Refused
+            if "refused" in header:
+                reason, detail = header["refused"]
+                if not _REASON.fullmatch(reason):
+                    raise BadFrame("a reason that is none")
+                answer = Refused(reason, str(detail)[:_MAX_DETAIL_CHARS])
+            else:
+                answer = unpack_arrays(header["arrays"], payload)
             if self._fits is not None and not isinstance(answer, Refused) and not self._fits(answer):
                 raise BadFrame("no such answer is expected")
         except Exception as error:
             raise WorkerDied(_nonsense(error)) from error
-        self.gone = last
+        self.ended = last
         self.num_done += not last
         return answer
 
@@ -135,7 +145,7 @@ class Channel:
 
     def kill(self) -> None:
         """End the worker, and let go of it."""
-        self.gone = True
+        self.ended = True
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -200,18 +210,6 @@ class Channel:
     def _ending(self) -> str:
         code = self._process.wait()
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)}
-    path = [str(ROOT), *(str(Path(entry).absolute()) for entry in sys.path if entry)]
-    return kept | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path)}
-
-
-def _refused(reason: str, detail: str) -> Refused:
-    if not _REASON.fullmatch(reason):
-        raise BadFrame("a reason that is none")
-    return Refused(reason, str(detail)[:_MAX_DETAIL_CHARS])
 
 
 def _nonsense(error: Exception) -> str:

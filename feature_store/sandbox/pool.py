@@ -70,7 +70,7 @@ class DecodePool:
             ahead: how many may be waiting, decoded or not; what is held in memory.
 
         Yields:
-            for each content, in order, its arrays or why there are none: what the decoder said, or `decode_timeout`,
+            for each content, in order, its arrays or why there are none: the reason that the decoder gave, or `decode_timeout`,
             `decode_memory`, `decode_crashed`, `decode_failed`.
 
         Raises:
@@ -153,7 +153,7 @@ class DecodePool:
             answer = Refused("decode_timeout", f"not decoded in {self._timeout_s:g} s")
         except WorkerDied as error:
             answer = Refused("decode_crashed", f"the decoder {error}")
-        felled = channel.gone or (isinstance(answer, Refused) and answer.reason in ("decode_timeout", "decode_crashed"))
+        felled = channel.ended or (isinstance(answer, Refused) and answer.reason in ("decode_timeout", "decode_crashed"))
         if felled:
             channel.kill()
         # A worker that ran out of memory or crashed after others may have done so for their sake: once more, in a fresh one.

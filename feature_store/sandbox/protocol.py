@@ -45,11 +45,11 @@ def pack_arrays(arrays: Arrays, header: dict[str, Any]) -> list[memoryview]:
     for name, array in flat.items():
         if not _NUMBERS.fullmatch(array.dtype.str):
             raise BadFrame(f"array {name} holds {array.dtype}; decoders hand over plain numbers")
-    said = [[name, array.dtype.str, list(array.shape)] for name, array in flat.items()]
-    return pack(header | {"arrays": said}, [array.reshape(-1) for array in flat.values()])
+    announced = [[name, array.dtype.str, list(array.shape)] for name, array in flat.items()]
+    return pack(header | {"arrays": announced}, [array.reshape(-1) for array in flat.values()])
 
 
-def unpack_arrays(said: Any, payload: bytearray) -> Arrays:
+def unpack_arrays(announced: Any, payload: bytearray) -> Arrays:
     """The arrays of a frame, as views of its payload.
 
     Raises:
@@ -58,7 +58,7 @@ def unpack_arrays(said: Any, payload: bytearray) -> Arrays:
     arrays: Arrays = {}
     start = 0
     try:
-        for name, dtype, shape in said:
+        for name, dtype, shape in announced:
             if not _NUMBERS.fullmatch(dtype) or any(type(size) is not int or size < 0 for size in shape):
                 raise BadFrame(f"an array of {dtype} {shape}")
             arrays[str(name)] = np.frombuffer(payload, dtype, math.prod(shape), start).reshape(shape)

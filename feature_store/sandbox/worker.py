@@ -34,12 +34,7 @@ def main() -> None:
         _write(answers, pack({"broken": f"{type(error).__name__}: {error}"}))
         return
     _write(answers, pack({"ready": True}))
-    _serve(decoder, answers)
-
-
-def _serve(decoder: Any, answers: int) -> None:
-    """Decode what arrives, the next content being read meanwhile."""
-    requests: queue.Queue[tuple[Any, bytes] | None] = queue.Queue(1)
+    requests: queue.Queue[tuple[Any, bytes] | None] = queue.Queue(1)  # the next content is read while one is decoded
     threading.Thread(target=_fetch, args=(requests,), daemon=True).start()
     while (request := requests.get()) is not None:
         answer, last = _answer(decoder, request[1], {"number": request[0]["number"]})

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from upheld.common.arrays import Floats
 from upheld.common.params.data import Snapshot
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.hashing import uniform
@@ -23,7 +23,6 @@ from upheld.feature_store.ledger.tables import week_of
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import captions
 
-Floats = NDArray[np.float64]
 ALL = "all"
 CONTENTS = {"text": "caption_digest", "image": "image_digests", "video": "video_digests", "audio": "sound_digests"}  # by what is read
 EMBEDDING = "text_embedding"

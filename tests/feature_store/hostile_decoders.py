@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from upheld.feature_store.decoding.contract import Undecodable
-from upheld.feature_store.sandbox import landlock, protocol
-from upheld.feature_store.sandbox.system_calls import FORBIDDEN, OPENING, SIGNALLING
+from upheld.feature_store.sandbox import confinement, protocol
+from upheld.feature_store.sandbox.confinement import FORBIDDEN, OPENING, SIGNALLING
 
 
 def endless():
@@ -55,7 +55,7 @@ def parent():
 
 
 def reads():
-    Path(landlock.__file__).read_bytes()
+    Path(confinement.__file__).read_bytes()
     Path("/proc/self/statm").read_bytes()
     os.listdir(f"/proc/{os.getpid()}/..")
 

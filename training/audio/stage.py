@@ -20,9 +20,8 @@ from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read_snapshot
 from upheld.feature_store.contracts.workspace import AUDIO_MODEL, SNAPSHOT
-from upheld.feature_store.features.decoded import filled
 from upheld.feature_store.features.media import Spectrogram, sounds_of
-from upheld.feature_store.features.shards import Shards
+from upheld.feature_store.features.shards import Shards, filled
 from upheld.training.audio.model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
 from upheld.training.loop import classifier as stage
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from upheld.common.arrays import Floats
 from upheld.feature_store.ledger.tables import LOGIT_LIMIT
 
 MODALITIES = ("text", "image", "audio")
@@ -24,8 +24,6 @@ LOGO = ("logo_count", "logo_confidence", "logo_area")  # columns {name}_{brand};
 FEATURES = (*(f"{name}_logit" for name in MODALITIES), *(f"{name}_missing" for name in MODALITIES), *CONTEXT)
 PRIOR = np.repeat([1.0, 0.0], [3, 6])  # as if text, image and sound were independent given the truth (naive Bayes)
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
-
-Floats = NDArray[np.float64]
 
 
 class PolicyFusion(BaseModel):

@@ -25,9 +25,8 @@ from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
 from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import Picture
-from upheld.feature_store.features.decoded import filled
 from upheld.feature_store.features.media import pictures_of
-from upheld.feature_store.features.shards import Shards
+from upheld.feature_store.features.shards import Shards, filled
 from upheld.training.image.model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
 from upheld.training.loop import classifier as stage
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of

@@ -12,16 +12,16 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.common import post_progress
+from upheld.common import progress
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing_folder, write_json
-from upheld.common.post_progress import Report, silent
+from upheld.common.progress import Report, silent
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import LOGO_MODEL, LOGO_SCAN, SNAPSHOT
 from upheld.feature_store.features import media
-from upheld.feature_store.features.snapshot_media import whole
+from upheld.feature_store.features.media import whole
 from upheld.training.logos import detector as logo_detector
 from upheld.training.logos import photos
 from upheld.training.logos.detector import Detector
@@ -125,8 +125,8 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
     if detector is not None:
         names = {name for names in data.posts["image_digests"] for name in names}
         fetch = whole("image", store, media.pictures_of(store, data.posts, pins_of(data.manifest)))
-        with post_progress.bars() as bars:
-            scan = scan_pictures(detector, names, fetch, post_progress.reporter(bars, "logos", len(names)))
+        with progress.bars() as bars:
+            scan = scan_pictures(detector, names, fetch, progress.reporter(bars, "logos", len(names)))
     save(scan, out)
     return Result(len(scan.sizes), len(scan.detections), len(scan.brands))
 

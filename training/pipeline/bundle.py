@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing_folder, write_json
-from upheld.common.post_progress import Report, silent
+from upheld.common.progress import Report, silent
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MEMBERSHIP_FILE, read_manifest

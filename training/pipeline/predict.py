@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.common import post_progress
+from upheld.common import progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing
@@ -21,7 +21,7 @@ from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.inputs import Inputs, read_inputs
 from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.features import media as contents
-from upheld.feature_store.features.snapshot_media import whole
+from upheld.feature_store.features.media import whole
 from upheld.training.fusion import logo_signals
 from upheld.training.fusion.stage import SCORE_SCHEMA, score_table
 from upheld.training.logos import scan
@@ -68,14 +68,14 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
     scanned = scan.read(workspace / paths.LOGO_SCAN)
     threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if scanned.brands else None
     logos = logo_signals.of_posts(posts, scanned.detections, scanned.sizes, scanned.brands, threshold)
-    with post_progress.bars() as bars:
+    with progress.bars() as bars:
         classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
-        report = post_progress.reporter(bars, "stage 1", len(posts))
+        report = progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
         probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
         scores = SCORE_SCHEMA.empty_table()
         if champion is not None:
-            of_champion = champion.predict(test, media, post_progress.reporter(bars, "champion", len(test)))
+            of_champion = champion.predict(test, media, progress.reporter(bars, "champion", len(test)))
             scores, _ = score_table(of_champion, test, data.examples, data.manifest["synthetic"])
     probs.insert(1, "split", posts["split"].to_numpy())
     rows = probs.merge(logos, on="post_id", validate="1:1")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from upheld.common.post_progress import Report, silent
+from upheld.common.progress import Report, silent
 from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio.model import AudioModel, load_audio, predict_audio
 from upheld.training.image.model import ImageModel, batches, load_image, predict_image

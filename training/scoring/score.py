@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from upheld.common import post_progress
+from upheld.common import progress
 from upheld.common.errors import BadUse
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
@@ -122,9 +122,9 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
         image_decoders(params) as decoders,
         replacing(out) as partial,
         pq.ParquetWriter(partial, tables.DECISIONS, compression="zstd") as writer,
-        post_progress.bars() as bars,
+        progress.bars() as bars,
     ):
-        report = post_progress.reporter(bars, "score", _num_rows(posts))
+        report = progress.reporter(bars, "score", _num_rows(posts))
         for batch in read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
             rows = decide(judge, batch, report)
             writer.write_table(_decisions(judge, rows, decided_at))
@@ -133,7 +133,7 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
     return Result(actions.total(), dict(actions), (*tools.notes, *notes))
 
 
-def decide(judge: Judge, batch: Batch, report: post_progress.Report = post_progress.silent) -> pd.DataFrame:
+def decide(judge: Judge, batch: Batch, report: progress.Report = progress.silent) -> pd.DataFrame:
     """Score a batch and route it.
 
     Returns:

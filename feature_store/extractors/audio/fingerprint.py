@@ -12,11 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from upheld.common.params import media
+from upheld.common.params import extractors as sections
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.audio.log_mel import power_spectrum
+from upheld.feature_store.extractors.audio.spectrogram import power_spectrum
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 HOP = 256  # samples: 16 ms, the unit of `times`
@@ -139,7 +139,7 @@ def compare(first: Fingerprint, second: Fingerprint) -> SoundMatch:
     return SoundMatch(num_aligned, share, float(best + together.min()) * HOP / RATE_HZ)
 
 
-def is_same(match: SoundMatch, settings: media.AudioFingerprint) -> bool:
+def is_same(match: SoundMatch, settings: sections.AudioFingerprint) -> bool:
     """Whether a match is a re-upload: enough landmarks in line, in number and in share."""
     return match.num_aligned >= settings.min_aligned and match.share >= settings.thr_share
 

@@ -1,18 +1,26 @@
-"""Log-mel spectrogram and cepstral statistics of a sound's first minute: what the audio classifier reads."""
+"""Log-mel spectrogram and cepstral statistics of a sound's first minute, which the audio classifier reads, and how they are computed."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.fft import dct, next_fast_len
+from scipy.signal.windows import hann
 
+from upheld.common.arrays import Floats32
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import NUM_BANDS
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.audio.log_mel import log_mel, mfcc
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 NUM_COEFFICIENTS = 20
+
+_FLOOR = 1e-6  # added to the power in a band; silence is ln(1e-6) = -13.8
+_LOW_HZ = 60.0  # below is hum
 
 
 class Spectrogram(Extractor):
@@ -57,3 +65,62 @@ class Spectrogram(Extractor):
             "mfcc_mean": coefficients.mean(0).tolist(),
             "mfcc_std": coefficients.std(0).tolist(),
         }
+
+
+def power_spectrum(sound: Floats32, window: int, hop: int) -> Floats32:
+    """Squared magnitudes of the short-time Fourier transform with a periodic Hann window.
+
+    Args:
+        sound: float32 (n,), in [-1, 1); shorter ones are filled with silence to one window.
+        window: samples of a frame.
+        hop: samples from one frame to the next; a rest at the end that fills no window is left out.
+
+    Returns:
+        float32 (1 + (n - window) // hop, size // 2 + 1), size being the next fast length of the transform.
+    """
+    filled = np.pad(sound, (0, max(0, window - len(sound))))
+    frames = sliding_window_view(filled, window)[::hop] * hann(window, sym=False).astype(np.float32)
+    power: Floats32 = np.square(np.abs(np.fft.rfft(frames, next_fast_len(window, real=True)))).astype(np.float32)
+    return power
+
+
+def log_mel(sound: Floats32, rate_hz: int, window: int, hop: int, num_bands: int) -> Floats32:
+    """Natural logarithm of the power in bands that are evenly spaced in mel.
+
+    Args:
+        sound, window, hop: as `power_spectrum`.
+        rate_hz: samples a second.
+        num_bands: triangular bands between 60 Hz and half the rate.
+
+    Returns:
+        float32 (num_frames, num_bands).
+
+    Source: mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987), triangles of height 1 as in HTK (Young et al., The HTK Book, 5.4).
+    """
+    power = power_spectrum(sound, window, hop)
+    bands: Floats32 = np.log(power @ _triangles(rate_hz, power.shape[1], num_bands).T + np.float32(_FLOOR))
+    return bands
+
+
+def mfcc(log_mels: Floats32, num_coefficients: int) -> Floats32:
+    """Mel-frequency cepstral coefficients: orthonormal DCT-II of each frame's log-mel values, the first ones.
+
+    Returns:
+        float32 (num_frames, num_coefficients).
+
+    Source: Davis & Mermelstein (1980), IEEE Transactions on Acoustics, Speech and Signal Processing 28(4).
+    """
+    coefficients: Floats32 = dct(log_mels, type=2, norm="ortho", axis=1)[:, :num_coefficients].astype(np.float32)
+    return coefficients
+
+
+@lru_cache
+def _triangles(rate_hz: int, num_bins: int, num_bands: int) -> Floats32:
+    """Weights (num_bands, num_bins) of each Fourier bin in each band."""
+    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (_LOW_HZ, rate_hz / 2))
+    corners = 700 * (10 ** (np.linspace(low, high, num_bands + 2) / 2595) - 1)
+    bins = np.linspace(0, rate_hz / 2, num_bins)
+    rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
+    falling = (corners[2:, None] - bins) / np.diff(corners)[1:, None]
+    weights: Floats32 = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return weights

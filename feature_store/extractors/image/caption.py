@@ -15,8 +15,7 @@ from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
 
 _MAX_SIDE = 768  # pixels; BLIP itself shrinks to 384
 
@@ -35,7 +34,7 @@ class Caption(Extractor):
         settings = self.params.caption
         folder = Path(settings.model)
         origin = hashing.of_folder(folder) if settings.model and folder.is_dir() else f"{settings.model}@{settings.revision}"
-        return versions.version(1, {"model": origin, "max_tokens": settings.max_tokens})
+        return extractor_version(1, {"model": origin, "max_tokens": settings.max_tokens})
 
     def unavailable(self) -> str | None:
         """Says so until params name a model that is there."""
@@ -43,7 +42,7 @@ class Caption(Extractor):
         folder = Path(settings.model)
         if not settings.model:
             return "no weights: set caption.model to a folder or a hub id of a BLIP captioning model"
-        if versions.packaged_folder("transformers") is None:
+        if packaged_folder("transformers") is None:
             return "package transformers is not installed; run `make setup`"
         if folder.is_dir():
             lacking = not any(folder.glob("*.safetensors")) or not (folder / "config.json").is_file()

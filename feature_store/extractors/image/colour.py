@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 
 LONGEST = 128  # statistics of a picture shrunk to this differ from the whole one's in the third digit
 NUM_HUES = 12  # 30 degrees each, the first from red to orange
@@ -39,13 +38,13 @@ class Colour(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digest of its constants."""
-        return versions.version(1, {"longest": LONGEST, "hues": NUM_HUES})
+        return extractor_version(1, {"longest": LONGEST, "hues": NUM_HUES})
 
     def decode(self, content: bytes) -> Arrays:
         """Measure here, where decoding goes on: `size` int32 (2,), `numbers` float32 in the order of NUMBERS, `hues` float32 (12,).
 
         Raises:
-            Undecodable: as `image_decoding.opened`.
+            Undecodable: as `images.opened`.
         """
         picture, width, height = decode_within(content, LONGEST, self.params.ingest.max_media_pixels)
         return {"size": np.array([width, height], np.int32), "numbers": numbers(picture), "hues": hue_shares(picture)}

@@ -11,8 +11,7 @@ from upheld.common.errors import BadUse
 from upheld.feature_store.backbones.pretrained import image_origin
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_square
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 
 if TYPE_CHECKING:
     from upheld.feature_store.backbones.image import Backbone
@@ -31,13 +30,13 @@ class ImageEmbedding(Extractor):
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
         settings = self.params.image_embedding
-        return versions.version(1, settings.model_dump() | {"weights": image_origin(settings.backbone)})
+        return extractor_version(1, settings.model_dump() | {"weights": image_origin(settings.backbone)})
 
     def decode(self, content: bytes) -> Arrays:
         """`pixels`, uint8 (size, size, 3).
 
         Raises:
-            Undecodable: as `image_decoding.opened`.
+            Undecodable: as `images.opened`.
         """
         return {"pixels": decode_square(content, self.params.image_embedding.size, self.params.ingest.max_media_pixels)}
 

@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
 
 _PACKAGE = "facenet_pytorch"
 _NETS = ("PNet", "RNet", "ONet")
@@ -38,13 +37,13 @@ class Faces(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digest of the params and of the three networks."""
-        folder = versions.packaged_folder(_PACKAGE)
+        folder = packaged_folder(_PACKAGE)
         weights = sorted((folder / "data").glob("*.pt")) if folder else []
-        return versions.version(1, self.params.faces.model_dump(), weights)
+        return extractor_version(1, self.params.faces.model_dump(), weights)
 
     def unavailable(self) -> str | None:
         """Says so where the package with the networks is not installed."""
-        if versions.packaged_folder(_PACKAGE) is None:
+        if packaged_folder(_PACKAGE) is None:
             return "package facenet-pytorch is not installed; run `make setup`"
         return None
 
@@ -67,7 +66,7 @@ class Faces(Extractor):
         from facenet_pytorch.models.utils.detect_face import detect_face
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        folder = versions.packaged_folder(_PACKAGE)
+        folder = packaged_folder(_PACKAGE)
         assert folder is not None, "unavailable() says so first"
         nets = {}
         for name in _NETS:
@@ -81,18 +80,15 @@ class Faces(Extractor):
 
     def _count(self, image: Picture) -> dict[str, Any]:
         height, width = image.shape[:2]
-        boxes = []
+        boxes: list[dict[str, float]] = []
         if min(height, width) >= self.params.faces.min_face:  # the detector fails on less
             (found, *_), _ = self._detect(image)
-            boxes = [_box(row, width, height) for row in found if row[4] >= self.params.faces.min_prob]
+            for row in found:
+                if row[4] >= self.params.faces.min_prob:  # a detection in pixels, which may reach beyond the picture
+                    sides = np.clip(np.asarray(row[:4], np.float64) / (width, height, width, height), 0.0, 1.0)
+                    boxes.append(dict(zip(_SIDES, sides.tolist(), strict=True)) | {"prob": float(row[4])})
         boxes.sort(key=_area, reverse=True)
         return {"count": len(boxes), "boxes": boxes, "largest_share": _area(boxes[0]) if boxes else 0.0}
-
-
-def _box(row: Sequence[float], width: int, height: int) -> dict[str, float]:
-    """A detection in pixels, which may reach beyond the picture, as shares of it."""
-    sides = np.clip(np.asarray(row[:4], np.float64) / (width, height, width, height), 0.0, 1.0)
-    return dict(zip(_SIDES, sides.tolist(), strict=True)) | {"prob": float(row[4])}
 
 
 def _area(box: dict[str, float]) -> float:

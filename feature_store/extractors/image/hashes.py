@@ -13,8 +13,7 @@ from PIL import Image
 
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 
 # Both hashes look at 64 pixels or fewer; from 512 on the file's own size changes a bit or two (measured). Source: the PDQ paper,
 # "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", section 3.1, shrinks to 512 before anything else.
@@ -31,13 +30,13 @@ class ImageHash(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digest of the side that pictures are shrunk to."""
-        return versions.version(1, {"longest": LONGEST})
+        return extractor_version(1, {"longest": LONGEST})
 
     def decode(self, content: bytes) -> Arrays:
         """Hash here, where decoding goes on: `phash` 8 bytes, `pdq` 32 bytes, `quality` one number from 0 to 100.
 
         Raises:
-            Undecodable: as `image_decoding.opened`.
+            Undecodable: as `images.opened`.
         """
         picture = decode_within(content, LONGEST, self.params.ingest.max_media_pixels).picture
         bits, quality = pdqhash.compute(picture)

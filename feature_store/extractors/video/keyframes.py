@@ -9,13 +9,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from upheld.common.params.media import Keyframes as Settings
+from upheld.common.params.extractors import Keyframes as Settings
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, rgb
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.video.frame_picks import UniformPicks
-from upheld.feature_store.extractors.video.frame_sampling import CutDetector
+from upheld.feature_store.extractors.video.frame_sampling import CutDetector, UniformPicks
 
 FRAME = pa.struct([("digest", pa.string()), ("time_s", pa.float32()), ("picked", pa.string()), ("jpeg", pa.large_binary())])
 
@@ -56,7 +55,11 @@ class Keyframes(Extractor):
         picks = _Picks(self.params.keyframes)
         facts = read_video(content, self.params.video_bounds, picks.see)
         chosen = sorted(picks.chosen().items())
-        files = [_jpeg(pixels, self.params.keyframes.jpeg_quality) for _, (pixels, _) in chosen]
+        files = []
+        for _, (pixels, _) in chosen:
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG", quality=self.params.keyframes.jpeg_quality)
+            files.append(file.getvalue())
         return {
             "jpeg": np.frombuffer(b"".join(files), np.uint8),
             "ends": np.cumsum([len(file) for file in files]),
@@ -101,12 +104,6 @@ class _Picks:
         kept.append((strength, frame.time_s, rgb(frame.picture, self.settings.max_side)))
         kept.sort(key=lambda cut: (-cut[0], cut[1]))
         del kept[most:]
-
-
-def _jpeg(pixels: Picture, quality: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return file.getvalue()
 
 
 def _row(arrays: Arrays) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.video import Frame, Picture, read_video, shrunk
 from upheld.feature_store.extractors.contract import Extractor, Kind
-from upheld.feature_store.extractors.video.frame_picks import UniformPicks
-from upheld.feature_store.extractors.video.frame_sampling import SIDE
+from upheld.feature_store.extractors.video.frame_sampling import SIDE, UniformPicks
 
 _MIN_SIDE = 16  # pixels: the flow's smoothing needs some around each
 _MIN_GAP_S = 1 / 240  # frames closer than this bear rounded times
@@ -62,12 +61,15 @@ class Motion(Extractor):
         return [self._statistics(arrays["pairs"], arrays["gaps"]) for arrays in batch]
 
     def _statistics(self, pairs: Picture, gaps: NDArray[np.float64]) -> dict[str, Any]:
+        import cv2
+
         threshold = self.params.keyframes.cut_threshold
-        speeds = [
-            speeds_between(first, second) / gap
-            for (first, second), gap in zip(pairs, gaps, strict=True)
-            if _difference(first, second) <= threshold
-        ]
+        speeds = []
+        for (first, second), gap in zip(pairs, gaps, strict=True):
+            # Mean absolute difference in grey levels, as the cut detector sees it.
+            small = [cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.int16) for picture in (first, second)]
+            if float(np.abs(small[0] - small[1]).mean()) <= threshold:
+                speeds.append(speeds_between(first, second) / gap)
         if not speeds:
             return {"flow_mean": 0.0, "flow_std": 0.0, "flow_max": 0.0, "moving_share": 0.0, "num_pairs": 0}
         every = np.stack(speeds)
@@ -96,14 +98,6 @@ def speeds_between(first: Picture, second: Picture) -> NDArray[np.float64]:
     flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0)
     lengths: NDArray[np.float64] = np.hypot(flow[..., 0], flow[..., 1]).astype(np.float64) / max(first.shape)
     return lengths
-
-
-def _difference(first: Picture, second: Picture) -> float:
-    """Mean absolute difference in grey levels, as the cut detector sees it."""
-    import cv2
-
-    small = [cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.int16) for picture in (first, second)]
-    return float(np.abs(small[0] - small[1]).mean())
 
 
 class _Pairs:

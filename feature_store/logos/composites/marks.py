@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.common.foreign_files import ordinary_bytes
+from upheld.common.files import ordinary_bytes
 from upheld.common.terminal import console
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.logos.composites.drawing import MarkBounds

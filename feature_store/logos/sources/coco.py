@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from upheld.common.errors import BadUse
-from upheld.common.foreign_files import is_file, within
+from upheld.common.files import is_file, within
 from upheld.feature_store.logos.sources.source import Mark, Photo, Source, check_brands, label_text, split_named
 
 _MAX_BYTES = 1 << 30  # of a file; COCO's own 860,000 boxes take half of it

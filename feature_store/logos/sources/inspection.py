@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import numpy as np
 import pdqhash
 
-from upheld.common.foreign_files import ordinary_bytes
+from upheld.common.files import ordinary_bytes
 from upheld.common.params.logos import LogoData
 from upheld.feature_store.contracts import hashing as digest
 from upheld.feature_store.decoding.contract import Arrays, Refused

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from upheld.common.errors import BadUse
-from upheld.common.foreign_files import ordinary_bytes
+from upheld.common.files import ordinary_bytes
 from upheld.feature_store.logos.dataset.dataset import SPLITS
 
 MAX_LABEL_BYTES: Final = 4 << 20  # of one photo's labels; a thousand boxes need a hundredth of it

@@ -10,7 +10,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from upheld.common.errors import BadUse
-from upheld.common.foreign_files import is_file, within
+from upheld.common.files import is_file, within
 from upheld.feature_store.logos.dataset.dataset import SPLITS
 from upheld.feature_store.logos.sources.source import Mark, Photo, Source, check_brands, is_brand, label_text, list_text
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from upheld.common.errors import BadUse
-from upheld.common.foreign_files import is_file, within
+from upheld.common.files import is_file, within
 from upheld.feature_store.logos.sources.source import Mark, Photo, Source, check_brands, label_text, list_text, split_named
 
 _MAX_DEPTH = 8  # of lists and mappings in each other in data.yaml

@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from tests.feature_store.extractors.pictures import blobs, encoded
 from upheld.common.errors import BadUse
 from upheld.common.params import params
-from upheld.feature_store.extractors.clip import ClipImage
-from upheld.feature_store.extractors.clip_text import ClipText
+from upheld.feature_store.extractors.clip import ClipImage, ClipText
 
 TINY = {
     "embed_dim": 16,

@@ -14,7 +14,7 @@ from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Undecodable
-from upheld.feature_store.extractors.video.frame_picks import UniformPicks
+from upheld.feature_store.extractors.video.frame_sampling import UniformPicks
 from upheld.feature_store.extractors.video.keyframes import Keyframes
 
 

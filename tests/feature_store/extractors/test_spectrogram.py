@@ -9,8 +9,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
-from upheld.feature_store.extractors.audio.log_mel import log_mel, mfcc, power_spectrum
-from upheld.feature_store.extractors.audio.spectrogram import Spectrogram
+from upheld.feature_store.extractors.audio.spectrogram import Spectrogram, log_mel, mfcc, power_spectrum
 
 RATE_HZ = clips.RATE_HZ
 

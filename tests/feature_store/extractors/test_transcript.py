@@ -11,7 +11,7 @@ import pytest
 from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.extractors.audio import whisper_weights
+from upheld.feature_store.extractors.audio import transcript as module
 from upheld.feature_store.extractors.audio.speech import Speech
 from upheld.feature_store.extractors.audio.transcript import Transcript
 
@@ -83,23 +83,21 @@ def test_versions_follow_what_results_depend_on() -> None:
 
 
 def test_joined_weights_are_checked(tmp_path, monkeypatch) -> None:
-    files = {"data/model.bin.part1": b"first", "data/model.bin.part2": b"second"} | {
-        f"data/{name}": b"{}" for name in whisper_weights._SMALL_FILES
-    }
+    files = {"data/model.bin.part1": b"first", "data/model.bin.part2": b"second"} | {f"data/{name}": b"{}" for name in module._SMALL_FILES}
     (tmp_path / "data").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(whisper_weights, "packaged_file", lambda _, relative: tmp_path / relative)
+    monkeypatch.setattr(module, "packaged_file", lambda _, relative: tmp_path / relative)
     with pytest.raises(FailedWork, match="the joined parts have digest"):
-        whisper_weights.joined_folder()
+        module.joined_folder()
     assert not list((tmp_path / "cache").rglob("model.bin*"))
     digest = "da83f63e1a473003712c18f5afc5a79044221943d1083c7c5a7ac7236d85e8d2"  # sha256 of "firstsecond"
-    monkeypatch.setattr(whisper_weights, "_JOINED_DIGEST", digest)
-    model = whisper_weights.joined_folder() / "model.bin"
+    monkeypatch.setattr(module, "_JOINED_DIGEST", digest)
+    model = module.joined_folder() / "model.bin"
     assert model.read_bytes() == b"firstsecond"
     model.write_bytes(b"damaged")
-    assert (whisper_weights.joined_folder() / "model.bin").read_bytes() == b"firstsecond"
+    assert (module.joined_folder() / "model.bin").read_bytes() == b"firstsecond"
 
 
 def test_missing_packages_are_said(monkeypatch) -> None:
@@ -107,11 +105,11 @@ def test_missing_packages_are_said(monkeypatch) -> None:
         raise FailedWork(f"no {package}; run `make setup`")
 
     assert Transcript(parameters()).unavailable() is None
-    monkeypatch.setattr(whisper_weights, "packaged_file", missing)
+    monkeypatch.setattr(module, "packaged_file", missing)
     assert "make setup" in (Transcript(parameters()).unavailable() or "")
 
 
 def test_a_folder_without_a_model_is_bad_use(tmp_path) -> None:
     extractor = Transcript(parameters(f"transcript.model={tmp_path}"))
     with pytest.raises(BadUse, match=r"transcript\.model"):
-        whisper_weights.load(extractor.params.transcript.model, "int8")
+        module.load_whisper(extractor.params.transcript.model, "int8")

@@ -166,7 +166,7 @@ def test_after_too_many_requests_it_waits_as_asked_and_asks_again(server: Server
 
 def test_waits_double(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("upheld.feature_store.extractors.image.chat_endpoint.time.sleep", waits.append)
+    monkeypatch.setattr("upheld.feature_store.extractors.image.vision_answer.time.sleep", waits.append)
     server.replies = [(503, {"Retry-After": "99999"}, b""), (503, {"Retry-After": "soon"}, b""), (500, {}, b""), (500, {}, b"")]
     assert reasons(ask(extractor(server, backoff_s=0.5, max_attempts=4))) == ["vision_away"]
     assert waits == [60.0, 1.0, 2.0]

@@ -165,7 +165,7 @@ KILLED = """
 import os, signal, sys
 from upheld.feature_store.ledger import lance
 from upheld.feature_store.features.table import FeatureStore
-from tests.feature_store.test_feature_table import table
+from tests.feature_store.features.test_feature_table import table
 step, folder = sys.argv[1:]
 setattr(lance, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 store = FeatureStore(folder)

@@ -18,8 +18,8 @@ from tests.feature_store.hostile_decoders import MALFORMED
 from upheld.common.errors import FailedWork
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.sandbox.channel import Channel
+from upheld.feature_store.sandbox.confinement import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 from upheld.feature_store.sandbox.pool import DecodePool
-from upheld.feature_store.sandbox.system_calls import FORBIDDEN, OPENING, SECCOMP, SIGNALLING
 
 HOSTILE = "tests.feature_store.hostile_decoders:Hostile"
 PARAMS = parameters("features.decode_memory_bytes=268435456")
@@ -189,7 +189,7 @@ with DecodePool({HOSTILE!r}, parameters(), 30, 1) as pool:
 print(upheld.feature_store.__file__)
 print(json.dumps([getattr(one, "detail", None) or one["found"].tobytes().decode() for one in found]))
 """
-    code = str(project / "feature_store/sandbox/landlock.py")
+    code = str(project / "feature_store/sandbox/confinement.py")
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps([*paths, code])], capture_output=True, text=True, cwd=project, check=True
     )
