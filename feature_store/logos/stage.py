@@ -24,7 +24,7 @@ from upheld.feature_store.logos import store as logo_store
 from upheld.feature_store.logos.composites import retrain as logo_run_composites
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
-from upheld.feature_store.logos.sources import merge
+from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources import outcomes as logo_outcomes
 from upheld.feature_store.logos.sources.outcomes import NoneUsable
 
@@ -97,7 +97,7 @@ def _merged(params: parameters.Params, parts: Sequence[Dataset], folder: Path) -
     if not parts:
         images, boxes = (pd.DataFrame(columns=schema.names) for schema in (logo_dataset.IMAGES, logo_dataset.BOXES))
         return logo_dataset.assemble(folder, (), images, boxes, boxes, synthetic=False), {}
-    dataset, account = merge.merge(parts, folder, params.logo_data.max_hash_distance)
+    dataset, account = grouping.merge(parts, folder, params.logo_data.max_hash_distance)
     within = f"{folder.resolve()}/"
     files = [file.removeprefix(within) if isinstance(file, str) else None for file in dataset.images["file"]]
     images = dataset.images.assign(file=pd.Series(files, index=dataset.images.index, dtype=object))

@@ -22,7 +22,7 @@ from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset import photos as logo_image
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.sample_world import pictures
-from upheld.feature_store.sample_world.rng import stream
+from upheld.feature_store.sample_world.base import stream
 
 SIDE_PX: Final = 320  # longer side of a picture
 MARK_SHARE: Final = (0.15, 0.6)  # of a picture's shorter side: on small pictures smaller marks show nothing of their shape

@@ -15,7 +15,7 @@ from upheld.common.params.logos import LogoCompose
 from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.composites.paste import compose
-from upheld.feature_store.sample_world.rng import identifier, stream, weighted
+from upheld.feature_store.sample_world.base import identifier, stream, weighted
 
 PICTURES: Final = ("post_id", "media_uri", "width", "height", "brand", "x1", "y1", "x2", "y2")
 # The world's own look, whatever composites for training look like: one whole mark, large enough for these small pictures.

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pandas as pd
 
 from upheld.common.params.data import SampleData
+from upheld.feature_store.sample_world.base import identifier, stream
 from upheld.feature_store.sample_world.posts import Posts, Week
-from upheld.feature_store.sample_world.rng import identifier, stream
 
 MODEL_VERSION = "sample-scorer-1"
 

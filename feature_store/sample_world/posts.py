@@ -1,17 +1,115 @@
-"""Posts of one week of the sample world, and the truth about them."""
+"""Posts of one week of the sample world, their sentences from templates (one YAML file a language), and the truth about them."""
 
 import random
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from upheld.common.params.data import SampleData
-from upheld.feature_store.sample_world import clips, logos
-from upheld.feature_store.sample_world import pictures as images
-from upheld.feature_store.sample_world.rng import identifier, stream, weighted
-from upheld.feature_store.sample_world.text import HARD_STANCES, LANGUAGES, STANCES, Writer
+from upheld.feature_store.sample_world import logos, pictures
+from upheld.feature_store.sample_world.base import identifier, stream, weighted
+
+LANGUAGES = ("en", "de", "es", "fr", "pt", "tr", "hi", "id")
+
+# stance -> whether it breaks the policy. `quote` and `endorse` hold the same violating sentence: only what stands around it differs.
+STANCES = {"violating": 1, "veiled": 1, "endorse": 1, "quote": 0, "borderline": 0, "benign": 0}
+HARD_STANCES = ("veiled", "endorse", "quote", "borderline")
+
+_SLOT = re.compile(r"{(\w+)}")
+_CURRENCIES = {"en": "£", "hi": "₹", "tr": "₺", "pt": "R$", "id": "Rp"}
+_PROB_OPENER, _PROB_CLOSER, _PROB_MORE, _PROB_TYPO, _PROB_NEW_WORD = 0.5, 0.5, 0.4, 0.2, 0.5
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes: a language, the week of the world (1 is the first), and the random stream it draws from."""
+
+    language: str
+    week: int
+    rng: random.Random
+
+    def sentence(self, policy: str, stance: str) -> str:
+        """A sentence about a policy's matter that takes one of STANCES."""
+        if stance in ("quote", "endorse"):
+            frame = self.rng.choice(_grammar(self.language)[stance])
+            return self._fill(frame.replace("{quote}", self.sentence(policy, "violating")))
+        return self._fill(self.rng.choice(_grammar(self.language)["policies"][policy][stance]))
+
+    def chatter(self) -> str:
+        """A sentence about everyday life that has to do with no policy."""
+        return self._fill(self.rng.choice(_grammar(self.language)["chatter"]))
+
+    def caption(self) -> str:
+        """A few words under a picture that tell nothing of what it shows."""
+        return self._fill(self.rng.choice(_grammar(self.language)["captions"]))
+
+    def tags(self, policy: str | None) -> list[str]:
+        """One or two hashtags, of the policy's own or of everyday life."""
+        grammar = _grammar(self.language)
+        words: Sequence[str] = grammar["policies"][policy]["tags"] if policy else grammar["tags"]
+        return self.rng.sample(list(words), self.rng.choice((1, 1, 2)))
+
+    def dress(self, sentence: str) -> str:
+        """Put small talk around a sentence, so that few posts are copies of others, and now and then a slip of the finger into it."""
+        grammar = _grammar(self.language)
+        opener: str = self.rng.choice(grammar["openers"]) + " " if self.rng.random() < _PROB_OPENER else ""
+        closer = " " + self._fill(self.rng.choice(grammar["closers"])) if self.rng.random() < _PROB_CLOSER else ""
+        said = [self._slip(sentence) if self.rng.random() < _PROB_TYPO else sentence]
+        if self.rng.random() < _PROB_MORE:
+            said.insert(self.rng.randrange(2), self.chatter())
+        return opener + " ".join(said) + closer
+
+    def _fill(self, template: str) -> str:
+        filled: str = _SLOT.sub(lambda match: self._word(match[1]), template)
+        return filled[:1].upper() + filled[1:]
+
+    def _word(self, slot: str) -> str:
+        if slot in _MADE:
+            return _MADE[slot](self)
+        grammar = _grammar(self.language)
+        newer = [word for since, words in grammar["later"].items() if self.week >= since for word in words.get(slot, ())]
+        words = newer if newer and self.rng.random() < _PROB_NEW_WORD else grammar["slots"][slot]
+        return str(self.rng.choice(words))
+
+    def _slip(self, sentence: str) -> str:
+        at = self.rng.randrange(max(len(sentence) - 1, 1))
+        pair = sentence[at : at + 2]
+        return sentence[:at] + pair[::-1] + sentence[at + 2 :] if pair.isalpha() else sentence
+
+
+def _price(writer: Writer) -> str:
+    return f"{writer.rng.choice((9, 19, 49, 80, 120, 250, 400, 990)) + writer.rng.randrange(10)} {_CURRENCIES.get(writer.language, '€')}"
+
+
+def _url(writer: Writer) -> str:
+    # .example is reserved (RFC 2606), so that no address leads anywhere.
+    name = writer.rng.choice(("glimmer", "quickbox", "sunnyday", "bestpick", "mooncart")) + writer.rng.choice(
+        ("-deals", "-win", "-pay", "")
+    )
+    return f"{name}.example/{writer.rng.randrange(4096):x}"
+
+
+_MADE: dict[str, Callable[[Writer], str]] = {
+    "price": _price,
+    "url": _url,
+    "number": lambda writer: str(writer.rng.randint(2, 30)),
+    "code": lambda writer: "".join(writer.rng.choices("ABCDEFGHKLMNPRSTUVWXYZ23456789", k=6)),
+}
+
+
+@cache
+def _grammar(language: str) -> dict[str, Any]:
+    text = resources.files("upheld.feature_store.sample_world").joinpath("texts", f"{language}.yaml").read_text(encoding="utf-8")
+    grammar: dict[str, Any] = yaml.safe_load(text)
+    return grammar
+
 
 POLICIES = ("hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence")
 REGIONS = {
@@ -37,7 +135,7 @@ _STAY_WEEKS = 3
 
 _STANCES_ORDINARY = dict(zip(STANCES, (0.27, 0.08, 0.05, 0.16, 0.16, 0.28), strict=True))
 _STANCES_OFFENDER = dict(zip(STANCES, (0.62, 0.13, 0.07, 0.03, 0.05, 0.10), strict=True))
-_IMAGE_KINDS = dict(zip(images.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
+_IMAGE_KINDS = dict(zip(pictures.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
 _MEDIA = {"jpg": "image", "mp4": "video", "wav": "audio"}
 _BOARDS = {"board:news": 0.3, "board:town": 0.25, "board:market": 0.2, "board:family": 0.15, "board:night": 0.1}
 
@@ -87,8 +185,8 @@ def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
     made = [_post(week, settings, num_posts, number, rng) for number in range(num_posts)]
     posts = pd.DataFrame([post for post, _, _, _ in made]).sort_values(["created_at", "post_id"], ignore_index=True)
     truth = pd.DataFrame([row for _, _, rows, _ in made for row in rows])
-    pictures = pd.DataFrame([picture for _, _, _, picture in made if picture], columns=list(logos.PICTURES))
-    return Posts(posts, {uri: content for _, media, _, _ in made for uri, content in media.items()}, truth, pictures)
+    shown = pd.DataFrame([picture for _, _, _, picture in made if picture], columns=list(logos.PICTURES))
+    return Posts(posts, {uri: content for _, media, _, _ in made for uri, content in media.items()}, truth, shown)
 
 
 def _post(
@@ -100,7 +198,7 @@ def _post(
     kind, media, picture = _image(week, settings, post_id, rng) if rng.random() < settings.share_images else (None, {}, {})
     stances: dict[str, str] = {}
     text, topic = _caption(writer) if kind and rng.random() < settings.share_captions else _text(writer, offends, stances)
-    broken = {images.KINDS[kind]} if kind else set()
+    broken = {pictures.KINDS[kind]} if kind else set()
     if not kind:
         media, broken = _moving(week, settings, post_id)
     post = {
@@ -179,7 +277,7 @@ def _image(week: Week, settings: SampleData, post_id: str, rng: random.Random) -
     drawn = stream(week.seed, "image", *name)
     kind = weighted(drawn, _IMAGE_KINDS)
     uri = f"media/week={week.number:02d}/{post_id}.jpg"
-    content, shown = logos.marked(images.draw(kind, drawn), kind, settings.share_logos, week.seed, *name)
+    content, shown = logos.marked(pictures.draw(kind, drawn), kind, settings.share_logos, week.seed, *name)
     return kind, {uri: content}, {"post_id": post_id, "media_uri": uri} | shown
 
 
@@ -188,13 +286,13 @@ def _moving(week: Week, settings: SampleData, post_id: str) -> tuple[dict[str, b
     rng = stream(week.seed, "moving", post_id)  # of its own, so that the rest of the world is the same with and without
     if rng.random() >= settings.share_clips:
         return {}, set()
-    heard = rng.choice(list(clips.SOUNDS))
-    samples = clips.sound(heard, rng)
+    heard = rng.choice(list(pictures.SOUNDS))
+    samples = pictures.sound(heard, rng)
     name = f"media/week={week.number:02d}/{post_id}"
     if rng.random() < 0.6:
-        return {f"{name}.wav": clips.wav(samples)}, {clips.SOUNDS[heard]}
+        return {f"{name}.wav": pictures.wav(samples)}, {pictures.SOUNDS[heard]}
     kind = weighted(rng, _IMAGE_KINDS)
-    return {f"{name}.mp4": clips.clip(kind, samples, rng)}, {clips.SOUNDS[heard], images.KINDS[kind]}
+    return {f"{name}.mp4": pictures.clip(kind, samples, rng)}, {pictures.SOUNDS[heard], pictures.KINDS[kind]}
 
 
 def _drifted(weights: dict[Any, tuple[float, float]], number: int) -> dict[Any, float]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.feature_store.sample_world.rng import identifier, stream
-from upheld.feature_store.sample_world.text import LANGUAGES
+from upheld.feature_store.sample_world.base import identifier, stream
+from upheld.feature_store.sample_world.posts import LANGUAGES
 
 SOURCE_OF_ZONE = {"auto_remove": "audit_removed", "review": "queue", "none": "audit_passed"}
 

@@ -13,10 +13,11 @@ from upheld.common.params.logos import LogoData
 from upheld.common.terminal import console
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset import photos as logo_image
+from upheld.feature_store.logos.dataset.boxes import Corners
 from upheld.feature_store.logos.dataset.dataset import Dataset, checked_bytes, from_ledger
 from upheld.feature_store.logos.dataset.photos import Unreadable
-from upheld.feature_store.logos.sources.inspection import look, photo_bytes
-from upheld.feature_store.logos.sources.source import Corners, Refusal
+from upheld.feature_store.logos.sources.inspection import inspect_photos, photo_bytes
+from upheld.feature_store.logos.sources.source import Refusal
 
 _Place = tuple[str, Path]  # what a photo is called in reports, and where it lies
 
@@ -98,7 +99,7 @@ def _checked(photos: str, store: Path, rules: LogoData) -> Backgrounds:
     found: dict[str, Background] = {}
     refused = []
     given = _ledger(store) if photos == "ledger" else _files(Path(photos), rules)
-    for (position, where), seen in track(look(given, rules), "photos", console=console(), transient=True):
+    for (position, where), seen in track(inspect_photos(given, rules), "photos", console=console(), transient=True):
         if isinstance(seen, Unreadable):
             refused.append(Refusal("photo", position, position, seen.reason, seen.detail))
         else:  # the same photo under another name would only be drawn more often

@@ -15,8 +15,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.foreign_files import ordinary_bytes
 from upheld.common.terminal import console
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.logos.composites.drawing import MarkBounds
-from upheld.feature_store.logos.composites.svg_checks import MAX_RATIO
+from upheld.feature_store.logos.composites.drawing import MAX_RATIO, MarkBounds
 from upheld.feature_store.logos.sources.source import Refusal, is_brand
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 

@@ -26,10 +26,11 @@ import pyarrow.parquet as pq
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.logos.dataset import boxes as box_measures
 
 SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
 SOURCES: Final = ("import", "outcome", "composite")
-CORNERS: Final = ("x1", "y1", "x2", "y2")
+CORNERS: Final = box_measures.CORNERS
 
 IMAGES: Final = pa.schema(
     [

@@ -61,7 +61,7 @@ class PhotoDecoder:
         return {"size": size, "pdq": np.packbits(bits.astype(bool)), "quality": np.array(quality, np.int32)}
 
 
-def look(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: LogoData) -> Iterator[tuple[Key, Seen | Unreadable]]:
+def inspect_photos(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: LogoData) -> Iterator[tuple[Key, Seen | Unreadable]]:
     """Decode photos in workers, further ones while the caller is busy with those it got.
 
     Args:
