@@ -18,6 +18,16 @@ _SIGNS = ("OPEN", "MUSEUM", "BUS 12", "PARK", "CAFE", "EXIT B", "SCHOOL", "RADIO
 
 _Color = tuple[int, int, int]
 
+# What is heard -> the policy it breaks; steps are as sudden as shots, but deep and soft.
+SOUNDS: dict[str, str | None] = {"shots": "dangerous_content", "steps": None, "melody": None}
+
+RATE_HZ = 16_000
+_FRAMES_PER_S = 5
+_CLIP_SIZE = (128, 96)  # pixels, of a clip
+_SCALE_HZ = (262.0, 294.0, 330.0, 392.0, 440.0, 523.0)
+
+Samples = NDArray[np.int16]
+
 
 def draw(kind: str, rng: random.Random) -> bytes:
     """Draw one picture.
@@ -123,17 +133,6 @@ def _font(size_px: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 _PAINTERS = {"gore": _gore, "banner": _banner, "sunset": _sunset, "sign": _sign, "scene": _scene}
 
 
-# What is heard -> the policy it breaks; steps are as sudden as shots, but deep and soft.
-SOUNDS: dict[str, str | None] = {"shots": "dangerous_content", "steps": None, "melody": None}
-
-RATE_HZ = 16_000
-_FRAMES_PER_S = 5
-_SIZE = (128, 96)  # pixels, of a clip
-_SCALE_HZ = (262.0, 294.0, 330.0, 392.0, 440.0, 523.0)
-
-Samples = NDArray[np.int16]
-
-
 def sound(kind: str, rng: random.Random) -> Samples:
     """Two to four seconds of one kind.
 
@@ -181,12 +180,12 @@ def clip(kind: str, samples: Samples, rng: random.Random) -> bytes:
     """
     import av  # the world's posts without clips need no FFmpeg
 
-    calm, shown = (_picture(name, rng) for name in ("scene", kind))
+    calm, shown = (Image.open(io.BytesIO(draw(name, rng))).resize(_CLIP_SIZE) for name in ("scene", kind))
     num_frames = len(samples) * _FRAMES_PER_S // RATE_HZ
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         video = container.add_stream("mpeg4", rate=_FRAMES_PER_S)
-        video.width, video.height, video.pix_fmt, video.bit_rate, video.thread_count = *_SIZE, "yuv420p", 400_000, 1
+        video.width, video.height, video.pix_fmt, video.bit_rate, video.thread_count = *_CLIP_SIZE, "yuv420p", 400_000, 1
         audio = container.add_stream("aac", rate=RATE_HZ)
         for number in range(num_frames):
             picture = shown if num_frames // 3 <= number < 2 * num_frames // 3 else calm
@@ -196,8 +195,3 @@ def clip(kind: str, samples: Samples, rng: random.Random) -> bytes:
         frame.sample_rate = RATE_HZ
         container.mux([packet for part in (frame, None) for packet in audio.encode(part)])
     return file.getvalue()
-
-
-def _picture(kind: str, rng: random.Random) -> Image.Image:
-    with Image.open(io.BytesIO(draw(kind, rng))) as image:
-        return image.resize(_SIZE)

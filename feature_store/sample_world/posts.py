@@ -61,10 +61,10 @@ class Writer:
         grammar = _grammar(self.language)
         opener: str = self.rng.choice(grammar["openers"]) + " " if self.rng.random() < _PROB_OPENER else ""
         closer = " " + self._fill(self.rng.choice(grammar["closers"])) if self.rng.random() < _PROB_CLOSER else ""
-        said = [self._slip(sentence) if self.rng.random() < _PROB_TYPO else sentence]
+        sentences = [self._slip(sentence) if self.rng.random() < _PROB_TYPO else sentence]
         if self.rng.random() < _PROB_MORE:
-            said.insert(self.rng.randrange(2), self.chatter())
-        return opener + " ".join(said) + closer
+            sentences.insert(self.rng.randrange(2), self.chatter())
+        return opener + " ".join(sentences) + closer
 
     def _fill(self, template: str) -> str:
         filled: str = _SLOT.sub(lambda match: self._word(match[1]), template)
@@ -84,21 +84,15 @@ class Writer:
         return sentence[:at] + pair[::-1] + sentence[at + 2 :] if pair.isalpha() else sentence
 
 
-def _price(writer: Writer) -> str:
-    return f"{writer.rng.choice((9, 19, 49, 80, 120, 250, 400, 990)) + writer.rng.randrange(10)} {_CURRENCIES.get(writer.language, '€')}"
-
-
-def _url(writer: Writer) -> str:
-    # .example is reserved (RFC 2606), so that no address leads anywhere.
-    name = writer.rng.choice(("glimmer", "quickbox", "sunnyday", "bestpick", "mooncart")) + writer.rng.choice(
-        ("-deals", "-win", "-pay", "")
-    )
-    return f"{name}.example/{writer.rng.randrange(4096):x}"
-
-
 _MADE: dict[str, Callable[[Writer], str]] = {
-    "price": _price,
-    "url": _url,
+    "price": lambda writer: (
+        f"{writer.rng.choice((9, 19, 49, 80, 120, 250, 400, 990)) + writer.rng.randrange(10)} {_CURRENCIES.get(writer.language, '€')}"
+    ),
+    "url": lambda writer: (  # .example is reserved (RFC 2606), so that no address leads anywhere
+        writer.rng.choice(("glimmer", "quickbox", "sunnyday", "bestpick", "mooncart"))
+        + writer.rng.choice(("-deals", "-win", "-pay", ""))
+        + f".example/{writer.rng.randrange(4096):x}"
+    ),
     "number": lambda writer: str(writer.rng.randint(2, 30)),
     "code": lambda writer: "".join(writer.rng.choices("ABCDEFGHKLMNPRSTUVWXYZ23456789", k=6)),
 }
@@ -159,7 +153,7 @@ class Week:
 class Posts:
     """What a week brings: posts in the delivery contract, their media (uri -> bytes), and the truth aside.
 
-    `pictures` has one row a picture, columns `sample_data_logos.PICTURES`: its size, and the mark on it, if there is one.
+    `pictures` has one row a picture, columns `logos.PICTURES`: its size, and the mark on it, if there is one.
     `truth` has one row a post and policy: post_id, category, language (the true one), label (1 violates), hard (bool),
     stance (how the text meets the policy; `image` where only a picture, clip or sound does, `none` off topic).
     """
@@ -182,45 +176,59 @@ def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
         posts in order of time, media and truth.
     """
     rng = stream(week.seed, "posts", week.number)
-    made = [_post(week, settings, num_posts, number, rng) for number in range(num_posts)]
-    posts = pd.DataFrame([post for post, _, _, _ in made]).sort_values(["created_at", "post_id"], ignore_index=True)
-    truth = pd.DataFrame([row for _, _, rows, _ in made for row in rows])
-    shown = pd.DataFrame([picture for _, _, _, picture in made if picture], columns=list(logos.PICTURES))
-    return Posts(posts, {uri: content for _, media, _, _ in made for uri, content in media.items()}, truth, shown)
-
-
-def _post(
-    week: Week, settings: SampleData, num_posts: int, number: int, rng: random.Random
-) -> tuple[dict[str, Any], dict[str, bytes], list[dict[str, Any]], dict[str, Any]]:
-    post_id = identifier("p", week.seed, week.number, number)
-    writer = Writer(weighted(rng, _drifted(_LANGUAGE_WEIGHTS, week.number)), week.number, rng)
-    author_id, region, offends = _author(week, settings, writer.language, number, rng)
-    kind, media, picture = _image(week, settings, post_id, rng) if rng.random() < settings.share_images else (None, {}, {})
-    stances: dict[str, str] = {}
-    text, topic = _caption(writer) if kind and rng.random() < settings.share_captions else _text(writer, offends, stances)
-    broken = {pictures.KINDS[kind]} if kind else set()
-    if not kind:
-        media, broken = _moving(week, settings, post_id)
-    post = {
-        "post_id": post_id,
-        "created_at": week.monday + timedelta(seconds=rng.randrange(7 * 24 * 3600), microseconds=rng.randrange(1_000_000)),
-        "language": "und" if rng.random() < 0.02 else writer.language,
-        "region": None if rng.random() < 0.04 else region,
-        "text": text,
-        "hashtags": _hashtags(writer, topic, stances, rng),
-        "media": [{"kind": _MEDIA[uri.rpartition(".")[2]], "uri": uri} for uri in media],
-        "context_id": _context(week, num_posts, writer.language, rng),
-        "author_id": author_id,
-        "author_group": None,
-    }
-    return post, media, [_truth(post_id, writer.language, policy, stances, policy in broken) for policy in POLICIES], picture
-
-
-def _truth(post_id: str, language: str, policy: str, stances: dict[str, str], shown: bool) -> dict[str, Any]:
-    stance = stances.get(policy, "none")
-    broken = STANCES.get(stance, 0) or int(shown)
-    stance = "image" if shown and not STANCES.get(stance, 0) else stance
-    return {"post_id": post_id, "category": policy, "language": language, "label": broken, "hard": stance in HARD_STANCES, "stance": stance}
+    posts, truth, marked = [], [], []
+    contents: dict[str, bytes] = {}
+    for number in range(num_posts):
+        post_id = identifier("p", week.seed, week.number, number)
+        writer = Writer(weighted(rng, _drifted(_LANGUAGE_WEIGHTS, week.number)), week.number, rng)
+        author_id, region, offends = _author(week, settings, writer.language, number, rng)
+        kind, media, picture = _image(week, settings, post_id, rng) if rng.random() < settings.share_images else (None, {}, {})
+        stances: dict[str, str] = {}
+        if kind and rng.random() < settings.share_captions:
+            text, topic = writer.caption(), None
+        else:
+            text, topic = _text(writer, offends, stances)
+        broken = {pictures.KINDS[kind]} if kind else set()
+        if not kind:
+            media, broken = _moving(week, settings, post_id)
+        contents |= media
+        marked += [picture] if picture else []
+        created_at = week.monday + timedelta(seconds=rng.randrange(7 * 24 * 3600), microseconds=rng.randrange(1_000_000))
+        language = "und" if rng.random() < 0.02 else writer.language
+        region_known = rng.random() >= 0.04
+        # an offending post's hashtags give it away now and then; those of another post on the matter rarely mislead
+        revealing = topic is not None and rng.random() < (0.3 if STANCES[stances[topic]] else 0.06)
+        hashtags = writer.tags(topic if revealing else None) if rng.random() < 0.35 else []
+        # a large board, a small thread of this week or, seldom, the one before, or none
+        context, context_id = rng.random(), None
+        if context < 0.55:
+            context_id = weighted(rng, _BOARDS)
+        else:
+            started = max(week.number - int(rng.random() < 0.1), 1)
+            if context < 0.8:
+                context_id = f"thread:{writer.language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}"
+        posts.append(
+            {
+                "post_id": post_id,
+                "created_at": created_at,
+                "language": language,
+                "region": region if region_known else None,
+                "text": text,
+                "hashtags": hashtags,
+                "media": [{"kind": _MEDIA[uri.rpartition(".")[2]], "uri": uri} for uri in media],
+                "context_id": context_id,
+                "author_id": author_id,
+                "author_group": None,
+            }
+        )
+        for policy in POLICIES:
+            stance = stances.get(policy, "none")
+            violates, shown = STANCES.get(stance, 0), policy in broken
+            stance = "image" if shown and not violates else stance
+            row = {"post_id": post_id, "category": policy, "language": writer.language, "label": violates or int(shown)}
+            truth.append(row | {"hard": stance in HARD_STANCES, "stance": stance})
+    frame = pd.DataFrame(posts).sort_values(["created_at", "post_id"], ignore_index=True)
+    return Posts(frame, contents, pd.DataFrame(truth), pd.DataFrame(marked, columns=list(logos.PICTURES)))
 
 
 def _text(writer: Writer, offends: bool, stances: dict[str, str]) -> tuple[str, str | None]:
@@ -238,16 +246,6 @@ def _text(writer: Writer, offends: bool, stances: dict[str, str]) -> tuple[str, 
     return text, topic
 
 
-def _caption(writer: Writer) -> tuple[str, None]:
-    return writer.caption(), None
-
-
-def _hashtags(writer: Writer, topic: str | None, stances: dict[str, str], rng: random.Random) -> list[str]:
-    """An offending post's hashtags give it away now and then; those of another post on the matter rarely mislead."""
-    told = topic is not None and rng.random() < (0.3 if STANCES[stances[topic]] else 0.06)
-    return writer.tags(topic if told else None) if rng.random() < 0.35 else []
-
-
 def _author(week: Week, settings: SampleData, language: str, number: int, rng: random.Random) -> tuple[str | None, str, bool]:
     """Who posts: a regular (a few of them offend again and again), somebody seen once, or nobody known."""
     draw = rng.random()
@@ -259,15 +257,6 @@ def _author(week: Week, settings: SampleData, language: str, number: int, rng: r
         return identifier("u", week.seed, *name), regular.choice(REGIONS[language]), regular.random() < settings.share_offenders
     author_id = identifier("u", week.seed, "once", week.number, number) if draw < 0.85 else None
     return author_id, rng.choice(REGIONS[language]), rng.random() < settings.share_offenders
-
-
-def _context(week: Week, num_posts: int, language: str, rng: random.Random) -> str | None:
-    """A large board, a small thread of this week or, seldom, the one before, or none."""
-    draw = rng.random()
-    if draw < 0.55:
-        return weighted(rng, _BOARDS)
-    started = max(week.number - int(rng.random() < 0.1), 1)
-    return f"thread:{language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}" if draw < 0.8 else None
 
 
 def _image(week: Week, settings: SampleData, post_id: str, rng: random.Random) -> tuple[str, dict[str, bytes], dict[str, Any]]:

@@ -30,7 +30,7 @@ from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources.source import Refusal
 
 
-def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, making: str) -> dict[str, Any]:
+def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, provenance: str) -> dict[str, Any]:
     """Make composite `number`, unless it is there; what is known of it is written after its picture.
 
     Args:
@@ -39,7 +39,7 @@ def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[B
         seed: of the random stream, with `number`.
         marks, photos: to draw from.
         out: folder of the dataset.
-        making: names the marks, photos, params and seed; composites of others lie beside.
+        provenance: names the marks, photos, params and seed; composites of others lie beside.
 
     Returns:
         digest, file, width, height, and the photo's digest and hash; boxes: brand, x1, y1, x2, y2, share seen.
@@ -47,15 +47,21 @@ def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[B
     Raises:
         FailedWork: the photo is gone.
     """
-    part = out / "parts" / making / f"{number:07d}.json"
+    part = out / "parts" / provenance / f"{number:07d}.json"
     if part.is_file():
         known: dict[str, Any] = json.loads(part.read_text(encoding="utf-8"))
         return known
     rng = np.random.default_rng([seed, number])
     photo = photos[rng.integers(len(photos))]
     settings = given.logo_compose
-    made = paste.compose(photo.open(given.logo_data.max_pixels), photo.boxes, _chosen(number, marks, rng, given), rng, settings)
-    file = f"images/{making}/{number:07d}.jpg"
+    chosen: list[Mark] = []
+    if rng.random() >= settings.empty_share:  # brands take turns at being the first, so that each gets as many composites
+        brands = sorted({mark.brand for mark in marks})
+        wanted = [brands[number % len(brands)], *rng.choice(brands, int(rng.integers(settings.max_marks)))]
+        of_brand = [[mark for mark in marks if mark.brand == brand] for brand in wanted]
+        chosen = [some[rng.integers(len(some))] for some in of_brand]
+    made = paste.compose(photo.open(given.logo_data.max_pixels), photo.boxes, chosen, rng, settings)
+    file = f"images/{provenance}/{number:07d}.jpg"
     with replacing(out / file) as partial:
         partial.write_bytes(made.jpeg)
     row = {
@@ -69,16 +75,6 @@ def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[B
     }
     write_json(part, row)
     return row
-
-
-def _chosen(number: int, marks: list[Mark], rng: np.random.Generator, given: Params) -> list[Mark]:
-    """Marks for one composite: the brands take turns at being the first, so that each gets as many composites."""
-    if rng.random() < given.logo_compose.empty_share:
-        return []
-    brands = sorted({mark.brand for mark in marks})
-    wanted = [brands[number % len(brands)], *rng.choice(brands, int(rng.integers(given.logo_compose.max_marks)))]
-    of_brand = [[mark for mark in marks if mark.brand == brand] for brand in wanted]
-    return [some[rng.integers(len(some))] for some in of_brand]
 
 
 def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: Params, synthetic: bool) -> logo_dataset.Dataset:
@@ -117,7 +113,7 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
     Args:
         given: sections `logo_compose` and `logo_data`.
         seed: other seeds give other composites.
-        marks: folder of marks (`logo_mark.load`).
+        marks: folder of marks (`marks.load`).
         photos: folder of photos, folder of a logo dataset (its training photos, whose boxes are kept), or "ledger".
         out: folder to write; composites of other marks, photos, params or seeds there are replaced.
         num: how many, at least 1.
@@ -135,20 +131,21 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
     return compose(given, seed, loaded, backgrounds(photos, store, given.logo_data), out, num)
 
 
-def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], grounds: Backgrounds, out: Path, num: int) -> Result:
+def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], found: Backgrounds, out: Path, num: int) -> Result:
     """As `run`, of marks and photos at hand; what was refused of either is in the report. `out` is a logo dataset, or not there yet."""
     brands, refused_marks = marks
-    made_of = hashing.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])
-    making = made_of[:16]
-    write_json(out / "making.json", {"made_of": made_of})
+    pictures = [[mark.brand, hashing.of_bytes(mark.rgba.tobytes())] for mark in brands]
+    digest = hashing.of_json([pictures, [photo.digest for photo in found.photos], given.logo_compose.model_dump(), seed])
+    provenance = digest[:16]
+    write_json(out / "making.json", {"made_of": digest})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        numbers = pool.map(lambda number: one(number, given, seed, brands, grounds.photos, out, making), range(num))
+        numbers = pool.map(lambda number: one(number, given, seed, brands, found.photos, out, provenance), range(num))
         rows = list(track(numbers, "composites", total=num, console=console(), transient=True))
-    dataset = dataset_of(rows, {mark.brand for mark in brands} | set(grounds.brands), out, given, grounds.synthetic)
-    refused = [vars(refusal) for refusal in [*refused_marks, *grounds.refused]]
+    dataset = dataset_of(rows, {mark.brand for mark in brands} | set(found.brands), out, given, found.synthetic)
+    refused = [vars(refusal) for refusal in [*refused_marks, *found.refused]]
     report = {
         "marks": {"used": len(brands), "refused": len(refused_marks)},
-        "photos": {"used": len(grounds.photos), "refused": len(grounds.refused)},
+        "photos": {"used": len(found.photos), "refused": len(found.refused)},
         "refused": refused,
         "composites": num,
         "counts": logo_dataset.counts(dataset),
@@ -156,20 +153,11 @@ def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], g
     }
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
-    _remove_others(out, making)
-    return Result(dataset, report)
-
-
-def _said_of(marks: list[Mark]) -> list[list[str]]:
-    return [[mark.brand, hashing.of_bytes(mark.rgba.tobytes())] for mark in marks]
-
-
-def _remove_others(out: Path, making: str) -> None:
-    """Remove composites of other marks, photos, params or seeds, which no table names any more."""
-    for kind in ("images", "parts"):
+    for kind in ("images", "parts"):  # composites of other marks, photos, params or seeds, which no table names any more
         for folder in (out / kind).iterdir():
-            if folder.name != making:
+            if folder.name != provenance:
                 shutil.rmtree(folder, ignore_errors=True)
+    return Result(dataset, report)
 
 
 @command("logo compose")

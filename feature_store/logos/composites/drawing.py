@@ -82,7 +82,7 @@ def check(root: Any) -> None:
 
 
 def _by_id(root: Any) -> dict[str, Any]:
-    """Elements by their id. Two of one id: which of them is drawn would be anybody's guess."""
+    """Elements by their id. Two of one id are refused: which of them is drawn would be anybody's guess."""
     found: dict[str, Any] = {}
     for element in root.iter():
         name = element.get("id")
@@ -141,7 +141,16 @@ def draw_svg(content: bytes, side_px: int) -> Image.Image:
         MarkRefused: `svg_too_large`, `svg_malformed`, `svg_entities`, `svg_script`, `svg_external`, `svg_text`, `svg_element`,
             `svg_bomb` or `svg_size`.
     """
-    root = _parsed(content)
+    if len(content) > MAX_SVG_BYTES:
+        raise MarkRefused("svg_too_large", f"{len(content)} bytes, at most {MAX_SVG_BYTES}")
+    try:
+        root = ElementTree.fromstring(content)
+    except DefusedXmlException as error:
+        raise MarkRefused("svg_entities", f"{type(error).__name__}: a mark needs no entities; remove them") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise MarkRefused("svg_malformed", f"no XML: {error}") from error
+    if root.tag != f"{SVG}svg":
+        raise MarkRefused("svg_malformed", f"the outermost element is {root.tag[:80]!r}; expected svg in {SVG[1:-1]}")
     check(root)
     width, height = _size(root)
     scale = side_px / max(width, height)
@@ -153,20 +162,6 @@ def draw_svg(content: bytes, side_px: int) -> Image.Image:
         raise MarkRefused("svg_malformed", str(error)[:200]) from error
     with Image.open(io.BytesIO(drawn), formats=["PNG"]) as image:
         return image.convert("RGBA")
-
-
-def _parsed(content: bytes) -> Any:
-    if len(content) > MAX_SVG_BYTES:
-        raise MarkRefused("svg_too_large", f"{len(content)} bytes, at most {MAX_SVG_BYTES}")
-    try:
-        root = ElementTree.fromstring(content)
-    except DefusedXmlException as error:
-        raise MarkRefused("svg_entities", f"{type(error).__name__}: a mark needs no entities; remove them") from error
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise MarkRefused("svg_malformed", f"no XML: {error}") from error
-    if root.tag != f"{SVG}svg":
-        raise MarkRefused("svg_malformed", f"the outermost element is {root.tag[:80]!r}; expected svg in {SVG[1:-1]}")
-    return root
 
 
 def _size(root: Any) -> tuple[float, float]:
@@ -197,7 +192,7 @@ class MarkBounds(Section):
 
 
 class MarkDrawer:
-    """What `feature_store/sandbox/pool.py` makes in its workers.
+    """The decoder that `feature_store/sandbox/pool.py` makes in its workers.
 
     Args:
         bounds: see there.

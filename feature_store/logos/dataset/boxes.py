@@ -57,16 +57,16 @@ def judge_box(corners: Corners, width: int, height: int, rules: LogoData) -> Cor
     """
     x1, y1, x2, y2 = corners
     if not all(map(math.isfinite, corners)):
-        return Rejected("box_not_finite", f"corners {_said(corners)}: expected numbers")
+        return Rejected("box_not_finite", f"corners {_text(corners)}: expected numbers")
     if x2 <= x1 or y2 <= y1:
-        return Rejected("box_degenerate", f"corners {_said(corners)}: expected x1 < x2 and y1 < y2")
+        return Rejected("box_degenerate", f"corners {_text(corners)}: expected x1 < x2 and y1 < y2")
     beyond = max(-x1, -y1, x2 - width, y2 - height)
     if beyond > rules.max_outside_px:
-        return Rejected("box_outside", f"corners {_said(corners)}: {beyond:.1f} pixels outside a photo of {width} x {height}")
+        return Rejected("box_outside", f"corners {_text(corners)}: {beyond:.1f} pixels outside a photo of {width} x {height}")
     inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     side = min(inside[2] - inside[0], inside[3] - inside[1])
     if side < rules.min_side_px:
-        return Rejected("box_too_small", f"corners {_said(corners)}: a side of {side:.2f} pixels, at least {rules.min_side_px}")
+        return Rejected("box_too_small", f"corners {_text(corners)}: a side of {side:.2f} pixels, at least {rules.min_side_px}")
     return inside
 
 
@@ -90,7 +90,7 @@ def same_marks(ones: Sequence[tuple[str, Corners]], others: Sequence[tuple[str, 
     return not left
 
 
-def _said(corners: Corners) -> str:
+def _text(corners: Corners) -> str:
     return ", ".join(f"{corner:.6g}" for corner in corners)
 
 

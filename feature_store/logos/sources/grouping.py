@@ -30,14 +30,11 @@ def groups(images: pd.DataFrame, max_distance: int) -> "pd.Series[str]":
     rows = images.sort_values("digest")
     hashed = np.flatnonzero(rows["pdq"].notna())
     sets = DisjointSets(len(rows))
-    for one, other in _pairs(_words(rows["pdq"].iloc[hashed].tolist()), max_distance):
+    words = np.frombuffer(bytes.fromhex("".join(rows["pdq"].iloc[hashed])), dtype=np.uint64).reshape(-1, 4)
+    for one, other in _pairs(words, max_distance):
         sets.union(int(hashed[one]), int(hashed[other]))
     # digests ascend, so the smallest position of a set holds its smallest digest
     return pd.Series(rows["digest"].to_numpy()[sets.labels()], index=rows.index, name="group_id").reindex(images.index)
-
-
-def _words(hashes: list[str]) -> NDArray[np.uint64]:
-    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(len(hashes), 4)
 
 
 def _pairs(words: NDArray[np.uint64], max_distance: int) -> list[tuple[int, int]]:
@@ -123,40 +120,30 @@ def merge(datasets: Sequence[Dataset], folder: Path, max_hash_distance: int) -> 
     """
     if not datasets:
         raise BadUse("no logo dataset given; `upheld logo import` and `upheld logo compose` make some")
-    every = pd.concat([_located(dataset, number) for number, dataset in enumerate(datasets)], ignore_index=True)
+    parts = []
+    for number, dataset in enumerate(datasets):
+        files = [None if pd.isna(file) else str((dataset.folder / file).resolve()) for file in dataset.images["file"]]
+        parts.append(dataset.images.assign(file=pd.Series(files, index=dataset.images.index, dtype=object), number=number))
+    every = pd.concat(parts, ignore_index=True)
     every["rank"] = every["source"].map({"outcome": 0, "import": 1, "composite": 2})
     images = every.sort_values(["rank", "number", "digest"]).drop_duplicates("digest").reset_index(drop=True)
     images["group_id"] = groups(images, max_hash_distance)
     before = images["split"]
-    images["split"] = _splits(images)
-    given_away = images["composite"] & (images["split"] != "train") & images["group_id"].isin(images.loc[~images["composite"], "group_id"])
+    # a photo's split is that of its group's real photos, where there are some, or of its composites
+    own = pd.concat([held_out_first(part) for _, part in images.groupby("composite")]).reindex(images.index)
+    real = ~images["composite"]
+    of_real = pd.Series(own[real].to_numpy(), index=images.loc[real, "group_id"]).groupby(level=0).first()
+    images["split"] = images["group_id"].map(of_real).astype(object).fillna(own)
+    given_away = ~real & (images["split"] != "train") & images["group_id"].isin(images.loc[real, "group_id"])
     account = {
         "duplicate": len(every) - len(images),
         "moved": int((~given_away & (images["split"] != before)).sum()),
         "background_held_out": int(given_away.sum()),
     }
     images = images[~given_away]
-    tables = {name: _of(images, [getattr(dataset, name) for dataset in datasets]) for name in ("boxes", "negatives")}
+    tables = {}
+    for name in ("boxes", "negatives"):  # those of the dataset that each photo was taken from
+        rows = pd.concat([getattr(dataset, name).assign(number=number) for number, dataset in enumerate(datasets)], ignore_index=True)
+        tables[name] = rows.merge(images[["digest", "number"]], on=["digest", "number"])[["digest", "brand", *CORNERS]]
     brands = {brand for dataset in datasets for brand in dataset.brands}
     return assemble(folder, brands, images, **tables, synthetic=any(dataset.synthetic for dataset in datasets)), account
-
-
-def _splits(images: pd.DataFrame) -> "pd.Series[str]":
-    """Split of each photo: that of its group's real photos, where there are some, or of its composites."""
-    parts = [held_out_first(part) for _, part in images.groupby("composite")]
-    own = pd.concat(parts).reindex(images.index)
-    real = ~images["composite"]
-    of_real = pd.Series(own[real].to_numpy(), index=images.loc[real, "group_id"]).groupby(level=0).first()
-    return images["group_id"].map(of_real).astype(object).fillna(own)
-
-
-def _located(dataset: Dataset, number: int) -> pd.DataFrame:
-    """Photos with their files' absolute names and the dataset's number."""
-    files = [None if pd.isna(file) else str((dataset.folder / file).resolve()) for file in dataset.images["file"]]
-    return dataset.images.assign(file=pd.Series(files, index=dataset.images.index, dtype=object), number=number)
-
-
-def _of(images: pd.DataFrame, tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Rows of each photo, from the dataset that the photo was taken from."""
-    rows = pd.concat([table.assign(number=number) for number, table in enumerate(tables)], ignore_index=True)
-    return rows.merge(images[["digest", "number"]], on=["digest", "number"])[["digest", "brand", *CORNERS]]

@@ -38,8 +38,13 @@ def read(folder: Path) -> Source:
             if file not in seen:  # a photo listed for two splits belongs to the first of them
                 seen.add(file)
                 _take(source, folder, file, split_named(key))
+    # label files in the folders of known ones that belong to no photo: their boxes would vanish unseen
     lists = {Path(str(place)).name for places in splits.values() for place in (places if isinstance(places, list) else [places])}
-    _refuse_orphans(source, folder, seen, lists | {"classes.txt"})
+    known = {_labels_of(folder, photo) for photo in seen}
+    for place in sorted({labels.parent for labels in known if within(folder, labels.parent) and labels.parent.is_dir()}):
+        for labels in sorted(place.glob("*.txt")):
+            if labels not in known and labels.name not in lists | {"classes.txt"}:
+                source.refuse("photo", labels, str(labels), "photo_missing", "a label file without its photo")
     return source
 
 
@@ -52,22 +57,17 @@ def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
         raise BadUse(f"{path}: leads outside {folder}; put a file there")
     text = list_text(path)
     try:
-        _refuse_bombs(text, path)
+        depth = 0  # aliases can make a few lines as large as memory, and nesting as deep as the stack
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+                raise BadUse(f"{path}: has aliases (*name), or more than {_MAX_DEPTH} lists in each other; write the names out")
         about = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise BadUse(f"{path}: not valid YAML: {error}") from error
     if not isinstance(about, dict):
         raise BadUse(f"{path}: expected a mapping with names, train and val")
     return path, about
-
-
-def _refuse_bombs(text: str, path: Path) -> None:
-    """Aliases can make a few lines as large as memory, and nesting as deep as the stack."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
-            raise BadUse(f"{path}: has aliases (*name), or more than {_MAX_DEPTH} lists in each other; write the names out")
 
 
 def _names(names: Any, path: Path) -> list[str]:
@@ -88,13 +88,12 @@ def _photos(folder: Path, origin: Path, root: Any, places: Any) -> list[Path]:
         path = next((option for option in options if within(folder, option) and (option.is_dir() or is_file(option))), None)
         if path is None:
             raise BadUse(f"{origin}: {place}: no such folder or list inside {folder}")
-        files += _in_folder(path) if path.is_dir() else [folder / line for line in list_text(path).splitlines() if line.strip()]
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if not file.is_dir())
+            files += [file for file in found if not file.name.startswith(".") and file.suffix.lower() not in _NO_PHOTOS]
+        else:
+            files += [folder / line for line in list_text(path).splitlines() if line.strip()]
     return files
-
-
-def _in_folder(path: Path) -> list[Path]:
-    found = sorted(file for file in path.rglob("*") if not file.is_dir())
-    return [file for file in found if not file.name.startswith(".") and file.suffix.lower() not in _NO_PHOTOS]
 
 
 def _labels_of(folder: Path, photo: Path) -> Path:
@@ -135,12 +134,3 @@ def _take_mark(source: Source, photo: Path, position: str, words: list[str]) -> 
     corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     source.marks.append(Mark(photo, position, source.brands[int(number)], corners))
     return None
-
-
-def _refuse_orphans(source: Source, folder: Path, photos: set[Path], no_labels: set[str]) -> None:
-    """Label files in the folders of known ones that belong to no photo: their boxes would vanish unseen."""
-    known = {_labels_of(folder, photo) for photo in photos}
-    for place in sorted({labels.parent for labels in known if within(folder, labels.parent) and labels.parent.is_dir()}):
-        for labels in sorted(place.glob("*.txt")):
-            if labels not in known and labels.name not in no_labels:
-                source.refuse("photo", labels, str(labels), "photo_missing", "a label file without its photo")
