@@ -14,6 +14,8 @@ from upheld.feature_store.logos.composites.geometry import Mask, blur, box_of, p
 from upheld.feature_store.logos.composites.marks import Mark
 from upheld.feature_store.logos.dataset.boxes import Corners
 
+_TRIES = 12  # places looked at for a mark before the composite goes without it
+
 
 @dataclass(frozen=True)
 class Pasted:
@@ -62,10 +64,9 @@ def blend(
     if share < settings.min_visible_share or box is None or min(box[2] - box[0], box[3] - box[1]) < settings.min_side_px:
         return None
     shade, opacity = appearance.light((height, width), rng)[inner], np.float32(rng.uniform(0.88, 1.0))
-    below = under
-    with_plate = rng.random() < settings.plate_share
+    below, with_plate = under, rng.random() < settings.plate_share
     if with_plate or appearance.contrast(mark[inner], under) < settings.min_contrast:
-        below = below * (1 - plate[inner][..., 3:]) + plate[inner][..., :3] * shade
+        below = under * (1 - plate[inner][..., 3:]) + plate[inner][..., :3] * shade
     laid = below * (1 - mark[inner][..., 3:] * opacity) + mark[inner][..., :3] * opacity * shade
     before = hidden[inner][..., None]
     # what stands in front has the colours of another piece of the photo, out of focus: no mark can be made out on it
@@ -74,9 +75,6 @@ def blend(
     result[rows, columns] = laid * (1 - before) + front * before
     frame = (float(columns.start), float(rows.start), float(columns.start + under.shape[1]), float(rows.start + under.shape[0]))
     return Pasted(result, box, share, frame)
-
-
-_TRIES = 12  # places looked at for a mark before the composite goes without it
 
 
 @dataclass(frozen=True)

@@ -145,24 +145,22 @@ def judged(ledger: Ledger, outcomes: pd.DataFrame, rules: LogoData, at: dict[str
             photos.append((digest, None, seen.width, seen.height, seen.pdq, "outcome"))
             sizes[digest] = (seen.width, seen.height)
     judgements = []
-    for row in rows.itertuples():
-        found = _judge(row, sizes, broken, rules)
+    outcome: Any
+    for outcome in rows.itertuples():
+        found: Any  # the box inside its photo, or why the outcome cannot be used
+        if not isinstance(outcome.digest, str):
+            found = Rejected("media_unknown", f"post {outcome.post_id} has no image {outcome.media_uri!r}")
+        elif outcome.digest not in sizes:
+            found = broken.get(outcome.digest, Rejected("media_missing", "the ledger holds no bytes of this image"))
+        elif not is_brand(outcome.brand):
+            found = Rejected("brand_name", f"{outcome.brand[:80]!r}: expected printable characters")
+        else:
+            found = judge_box((outcome.x1, outcome.y1, outcome.x2, outcome.y2), *sizes[outcome.digest], rules)
         refused = isinstance(found, Rejected | Unreadable)
-        judgements.append((None, None, *found) if not refused else (found.reason, found.detail, row.x1, row.y1, row.x2, row.y2))
+        judgements.append((found.reason, found.detail, outcome.x1, outcome.y1, outcome.x2, outcome.y2) if refused else (None, None, *found))
     columns = pd.DataFrame(judgements, columns=["reason", "detail", *logo_dataset.CORNERS], index=rows.index)
     rows = rows.drop(columns=list(logo_dataset.CORNERS)).join(columns.astype({"reason": object, "detail": object}))
     return rows, pd.DataFrame(photos, columns=["digest", "file", "width", "height", "pdq", "source"])
-
-
-def _judge(row: Any, sizes: dict[str, tuple[int, int]], broken: dict[str, Unreadable], rules: LogoData) -> Any:
-    """The box of an outcome inside its photo, or why the outcome cannot be used."""
-    if not isinstance(row.digest, str):
-        return Rejected("media_unknown", f"post {row.post_id} has no image {row.media_uri!r}")
-    if row.digest not in sizes:
-        return broken.get(row.digest, Rejected("media_missing", "the ledger holds no bytes of this image"))
-    if not is_brand(row.brand):
-        return Rejected("brand_name", f"{row.brand[:80]!r}: expected printable characters")
-    return judge_box((row.x1, row.y1, row.x2, row.y2), *sizes[row.digest], rules)
 
 
 def agreed(outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -28,7 +28,7 @@ def read(folder: Path) -> Source:
         BadUse: the yaml is missing or malformed, or names a place that is missing or outside `folder`.
     """
     path, about = _about(folder)
-    source = Source(check_brands(_names(about.get("names"), path), path), relative=True)
+    source = Source(check_brands(about["names"], path), relative=True)
     splits = {key: about[key] for key in ("train", "val", "valid", "test") if about.get(key)}
     if not splits:
         raise BadUse(f"{path}: names none of train, val and test; at least one must say where photos are")
@@ -49,6 +49,7 @@ def read(folder: Path) -> Source:
 
 
 def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The data.yaml of a dataset and what it says; `names` are the classes in order of their number."""
     found = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
     path = next((file for file in found if file.stem in ("data", "dataset")), found[0] if found else None)
     if path is None:
@@ -67,16 +68,12 @@ def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
         raise BadUse(f"{path}: not valid YAML: {error}") from error
     if not isinstance(about, dict):
         raise BadUse(f"{path}: expected a mapping with names, train and val")
-    return path, about
-
-
-def _names(names: Any, path: Path) -> list[str]:
-    """Class names in order of number, from a list or a mapping number -> name."""
+    names = about.get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(name, str | int | float) for name in names):
         raise BadUse(f"{path}: key names: expected a list of class names, or a mapping of 0, 1, … to them")
-    return [str(name) for name in names]
+    return path, about | {"names": [str(name) for name in names]}
 
 
 def _photos(folder: Path, origin: Path, root: Any, places: Any) -> list[Path]:
