@@ -14,6 +14,8 @@ from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 
+Item = TypeVar("Item")
+
 
 def write_mark(folder: Path, seed: int, as_of: datetime) -> None:
     """Say at a delivery's root that all of it is synthetic, from which seed, and at what moment (UTC) it ends."""
@@ -37,9 +39,6 @@ def refuse_others_folder(out: Path) -> None:
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / SYNTHETIC_MARK).is_file()):
         raise BadUse(f"--out {out}: exists and was not made by sample-data (no {SYNTHETIC_MARK} in it); name a new or an empty folder")
-
-
-Item = TypeVar("Item")
 
 
 def stream(seed: int, *names: object) -> random.Random:

@@ -25,6 +25,33 @@ HARD_STANCES = ("veiled", "endorse", "quote", "borderline")
 _SLOT = re.compile(r"{(\w+)}")
 _CURRENCIES = {"en": "£", "hi": "₹", "tr": "₺", "pt": "R$", "id": "Rp"}
 _PROB_OPENER, _PROB_CLOSER, _PROB_MORE, _PROB_TYPO, _PROB_NEW_WORD = 0.5, 0.5, 0.4, 0.2, 0.5
+POLICIES = ("hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence")
+REGIONS = {
+    "en": ("GB", "US", "IE", "IN"),
+    "de": ("DE", "AT", "CH"),
+    "es": ("ES", "MX", "AR"),
+    "fr": ("FR", "CA", "SN"),
+    "pt": ("BR", "PT"),
+    "tr": ("TR", "DE"),
+    "hi": ("IN",),
+    "id": ("ID",),
+}
+
+# Shares of the first week and what a week adds to them, until they stay: the drift of the world.
+_LANGUAGE_WEIGHTS = dict(
+    zip(LANGUAGES, ((0.24, 0.0), (0.14, 0.0), (0.13, 0.0), (0.12, 0.0), (0.13, 0.0), (0.10, 0.0), (0.10, 0.0), (0.04, 0.025)), strict=True)
+)
+_TOPIC_WEIGHTS = dict(zip(POLICIES, ((0.16, 0.0), (0.17, -0.008), (0.13, 0.012), (0.16, 0.0), (0.13, 0.004)), strict=True)) | {
+    None: (0.30, 0.0)
+}
+_DRIFT_WEEKS = 10
+_STAY_WEEKS = 3
+
+_STANCES_ORDINARY = dict(zip(STANCES, (0.27, 0.08, 0.05, 0.16, 0.16, 0.28), strict=True))
+_STANCES_OFFENDER = dict(zip(STANCES, (0.62, 0.13, 0.07, 0.03, 0.05, 0.10), strict=True))
+_IMAGE_KINDS = dict(zip(pictures.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
+_MEDIA = {"jpg": "image", "mp4": "video", "wav": "audio"}
+_BOARDS = {"board:news": 0.3, "board:town": 0.25, "board:market": 0.2, "board:family": 0.15, "board:night": 0.1}
 
 
 @dataclass(frozen=True)
@@ -103,35 +130,6 @@ def _grammar(language: str) -> dict[str, Any]:
     text = resources.files("upheld.feature_store.sample_world").joinpath("texts", f"{language}.yaml").read_text(encoding="utf-8")
     grammar: dict[str, Any] = yaml.safe_load(text)
     return grammar
-
-
-POLICIES = ("hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence")
-REGIONS = {
-    "en": ("GB", "US", "IE", "IN"),
-    "de": ("DE", "AT", "CH"),
-    "es": ("ES", "MX", "AR"),
-    "fr": ("FR", "CA", "SN"),
-    "pt": ("BR", "PT"),
-    "tr": ("TR", "DE"),
-    "hi": ("IN",),
-    "id": ("ID",),
-}
-
-# Shares of the first week and what a week adds to them, until they stay: the drift of the world.
-_LANGUAGE_WEIGHTS = dict(
-    zip(LANGUAGES, ((0.24, 0.0), (0.14, 0.0), (0.13, 0.0), (0.12, 0.0), (0.13, 0.0), (0.10, 0.0), (0.10, 0.0), (0.04, 0.025)), strict=True)
-)
-_TOPIC_WEIGHTS = dict(zip(POLICIES, ((0.16, 0.0), (0.17, -0.008), (0.13, 0.012), (0.16, 0.0), (0.13, 0.004)), strict=True)) | {
-    None: (0.30, 0.0)
-}
-_DRIFT_WEEKS = 10
-_STAY_WEEKS = 3
-
-_STANCES_ORDINARY = dict(zip(STANCES, (0.27, 0.08, 0.05, 0.16, 0.16, 0.28), strict=True))
-_STANCES_OFFENDER = dict(zip(STANCES, (0.62, 0.13, 0.07, 0.03, 0.05, 0.10), strict=True))
-_IMAGE_KINDS = dict(zip(pictures.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
-_MEDIA = {"jpg": "image", "mp4": "video", "wav": "audio"}
-_BOARDS = {"board:news": 0.3, "board:town": 0.25, "board:market": 0.2, "board:family": 0.15, "board:night": 0.1}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _URL = re.compile(r"url\(\s*['\"]?(?P<target>[^'\")]*)", re.IGNORECASE)
 # In a stylesheet only what cannot nest may refer to another element, and nothing may be written in disguise.
 _STYLE_TRICKS = re.compile(r"[@\\]|/\*|(?:mask|clip-path|filter|marker[\w-]*)\s*:", re.IGNORECASE)
+MAX_SVG_BYTES: Final = 2 << 20
+_LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:px)?\s*")
+_XML: Final = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<")
 
 
 class MarkRefused(ValueError):
@@ -123,10 +126,6 @@ def _weigh(element: Any, by_id: dict[str, Any], known: dict[str, tuple[int, int]
     return count, height
 
 
-MAX_SVG_BYTES: Final = 2 << 20
-_LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:px)?\s*")
-
-
 def draw_svg(content: bytes, side_px: int) -> Image.Image:
     """Draw an SVG.
 
@@ -178,9 +177,6 @@ def _size(root: Any) -> tuple[float, float]:
     if max(width, height) > MAX_RATIO * min(width, height):
         raise MarkRefused("svg_size", f"{width:g} x {height:g}: one side is more than {MAX_RATIO:g} times the other")
     return width, height
-
-
-_XML: Final = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<")
 
 
 class MarkBounds(Section):
