@@ -15,10 +15,10 @@ import pandas as pd
 
 from upheld.common.params import params as parameters
 from upheld.common.params.params import Params
-from upheld.feature_store.logos.sources import import_command
+from upheld.feature_store.logos.sources import import_dataset
 
 
-def flickr_logos(data: Path, out: Path, params: Params) -> import_command.Result:
+def flickr_logos(data: Path, out: Path, params: Params) -> import_dataset.Result:
     """Convert FlickrLogos-27 to COCO beside `out`, and import it: near-duplicates together, each brand in every split.
 
     Args:
@@ -35,7 +35,7 @@ def flickr_logos(data: Path, out: Path, params: Params) -> import_command.Result
         for name in archive.namelist():
             (coco / "images" / Path(name).name).write_bytes(archive.read(name))
     (coco / "annotations.json").write_text(json.dumps(as_coco(pd.read_parquet(data / "train_boxes.parquet"))), encoding="utf-8")
-    return import_command.run(params.logo_data, params.seed, coco, "coco", out)
+    return import_dataset.run(params.logo_data, params.seed, coco, "coco", out)
 
 
 def as_coco(boxes: pd.DataFrame) -> dict[str, list[dict[str, object]]]:

@@ -28,7 +28,7 @@ from upheld.feature_store.logos.composites import command as logo_compose
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
 from upheld.feature_store.logos.dataset.precision import average_precision
-from upheld.feature_store.logos.sources import merge
+from upheld.feature_store.logos.sources import grouping
 from upheld.training.logos import stage as logo
 
 HELD_BACK = ("Apple", "DHL", "Nike", "Starbucks", "Vodafone")
@@ -74,7 +74,7 @@ def dataset_of(arm: str, data: Dataset, marks: Path, out: Path, given: Params) -
         marks = out / "marks"
     num = SHARE * int((base.images["split"] == "train").sum())
     made = logo_compose.run(given, given.seed, marks, str(base.folder), out / "composites", num, out / "store").dataset
-    merged, account = merge.merge([base, made], out / "merged", given.logo_data.max_hash_distance)
+    merged, account = grouping.merge([base, made], out / "merged", given.logo_data.max_hash_distance)
     print("merged:", account, logo_dataset.counts(merged)["splits"])
     # Composites do not choose the epoch: all arms are validated on the same kind of photo.
     images = merged.images[~merged.images["composite"] | (merged.images["split"] == "train")].drop(columns="composite")

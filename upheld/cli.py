@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "upheld.evaluation.weekly.command",
         "The weekly report: thresholds, audits, appeals, drift, fairness and reviewers of each model.",
     ),
-    "logo import": ("upheld.feature_store.logos.sources.import_command", "Make a logo dataset of a YOLO, COCO or Pascal VOC dataset."),
+    "logo import": ("upheld.feature_store.logos.sources.import_dataset", "Make a logo dataset of a YOLO, COCO or Pascal VOC dataset."),
     "logo outcomes": ("upheld.feature_store.logos.sources.outcomes", "Make a logo dataset of what reviewers said of detected logos."),
     "logo train": ("upheld.training.logos.stage", "Train a logo detector, and apply it to the photos held out."),
     "logo detect": ("upheld.training.logos.detect", "Find brand marks on photos."),

@@ -21,10 +21,10 @@ from upheld.feature_store.contracts.inputs import Inputs, read_inputs
 from upheld.feature_store.contracts.workspace import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logos import store as logo_store
-from upheld.feature_store.logos.composites import retrain as logo_run_composites
+from upheld.feature_store.logos.composites import retrain
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
-from upheld.feature_store.logos.sources import merge
+from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources import outcomes as logo_outcomes
 from upheld.feature_store.logos.sources.outcomes import NoneUsable
 
@@ -58,28 +58,30 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, about: 
     pinned = read_inputs(inputs)
     marks = logo_store.pinned_marks(store, pinned)
     datasets = logo_store.pinned_datasets(store, pinned)
-    ground = logo_run_composites.Ground(store, pinned.tables.model_dump()["media"], pinned.synthetic)
-    with tempfile.TemporaryDirectory() as scratch, replacing_folder(about) as told, replacing_folder(out) as folder:
-        reviewed, outcomes = _reviewed(params, pinned, store, Path(scratch), told)
+    ledger = retrain.LedgerPhotos(store, pinned.tables.model_dump()["media"], pinned.synthetic)
+    with tempfile.TemporaryDirectory() as scratch, replacing_folder(about) as report_to, replacing_folder(out) as folder:
+        reviewed, outcomes = _reviewed(params, pinned, store, Path(scratch), report_to)
         real = [*([reviewed] if reviewed else []), *datasets]
         made, composites = None, None
         if marks and params.logo_data.num_composites:
-            made, composites = logo_run_composites.compose(params, _merged(params, real, folder)[0], marks, ground)
-        parts = [*real, logo_run_composites.located(made, folder)] if made else real
+            made, composites = retrain.compose(params, _merged(params, real, folder)[0], marks, ledger)
+        parts = [*real, retrain.located(made, folder)] if made else real
         dataset, account = _merged(params, parts, folder)
         if made:
             of_ours = dataset.images["file"].map(lambda file: isinstance(file, str) and not Path(file).is_absolute())
-            logo_run_composites.publish(made, dataset.images.loc[of_ours, "digest"], folder)
+            retrain.publish(made, dataset.images.loc[of_ours, "digest"], folder)
         logo_dataset.write(dataset)
         report: dict[str, Any] = {"outcomes": outcomes, "datasets": pinned.logo_datasets, "composites": composites, "merged": account}
         report |= {"counts": logo_dataset.counts(dataset), "digest": dataset.digest, "synthetic": dataset.synthetic}
-        write_json(told / "report.json", report)
+        write_json(report_to / "report.json", report)
     if made:
         shutil.rmtree(made.folder.parent, ignore_errors=True)  # the checkpoint: what it holds is published
     return Result(replace(dataset, folder=out), report)
 
 
-def _reviewed(params: parameters.Params, pinned: Inputs, store: Path, scratch: Path, told: Path) -> tuple[Dataset | None, dict[str, Any]]:
+def _reviewed(
+    params: parameters.Params, pinned: Inputs, store: Path, scratch: Path, report_to: Path
+) -> tuple[Dataset | None, dict[str, Any]]:
     """What reviewers said, None where nothing of it can be used; and what became of each outcome."""
     versions = pinned.tables.model_dump()
     if not len(Ledger(store).read("logo_outcomes", ["outcome_id"], version=versions["logo_outcomes"])):
@@ -88,7 +90,7 @@ def _reviewed(params: parameters.Params, pinned: Inputs, store: Path, scratch: P
         result = logo_outcomes.run(params.logo_data, params.seed, store, scratch / "outcomes", versions)
     except NoneUsable as error:
         return None, {"reason": str(error)}
-    shutil.copy(scratch / "outcomes" / "quarantine.parquet", told)
+    shutil.copy(scratch / "outcomes" / "quarantine.parquet", report_to)
     return replace(result.dataset, synthetic=pinned.synthetic), result.report
 
 
@@ -97,21 +99,11 @@ def _merged(params: parameters.Params, parts: Sequence[Dataset], folder: Path) -
     if not parts:
         images, boxes = (pd.DataFrame(columns=schema.names) for schema in (logo_dataset.IMAGES, logo_dataset.BOXES))
         return logo_dataset.assemble(folder, (), images, boxes, boxes, synthetic=False), {}
-    dataset, account = merge.merge(parts, folder, params.logo_data.max_hash_distance)
+    dataset, account = grouping.merge(parts, folder, params.logo_data.max_hash_distance)
     within = f"{folder.resolve()}/"
     files = [file.removeprefix(within) if isinstance(file, str) else None for file in dataset.images["file"]]
     images = dataset.images.assign(file=pd.Series(files, index=dataset.images.index, dtype=object))
     return replace(dataset, images=images), account
-
-
-def _summary(report: dict[str, Any]) -> str:
-    splits = ", ".join(f"{split} {made['photos']} photos with {made['boxes']} boxes" for split, made in report["counts"]["splits"].items())
-    said = [f"logo_data: {len(report['counts']['brands'])} brands; {splits}" + (" (synthetic)" if report["synthetic"] else "")]
-    said += [report["outcomes"]["reason"]] if "reason" in report["outcomes"] else []
-    composites = report["composites"] or {}
-    said += [f"composites: none, {composites['reason']}"] if "reason" in composites else []
-    said += [f"refused: {refusal['file']}: {refusal['detail']}" for refusal in composites.get("refused", [])]
-    return "\n".join(said)
 
 
 @command("logo_data")
@@ -124,7 +116,13 @@ def main(
 ) -> Output:
     """Put together what the logo detector learns from."""
     report = run(parameters.load(*asked), inputs, store, out, about).report
-    return Output(report, _summary(report))
+    splits = ", ".join(f"{split} {made['photos']} photos with {made['boxes']} boxes" for split, made in report["counts"]["splits"].items())
+    lines = [f"logo_data: {len(report['counts']['brands'])} brands; {splits}" + (" (synthetic)" if report["synthetic"] else "")]
+    lines += [report["outcomes"]["reason"]] if "reason" in report["outcomes"] else []
+    composites = report["composites"] or {}
+    lines += [f"composites: none, {composites['reason']}"] if "reason" in composites else []
+    lines += [f"refused: {refusal['file']}: {refusal['detail']}" for refusal in composites.get("refused", [])]
+    return Output(report, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ def pins(store: Path) -> LogoPins:
     Raises:
         FailedWork: a folder in `logos/` is no finished dataset.
     """
-    return LogoPins(logo_datasets={name: dataset.digest for name, dataset in _datasets(store).items()}, logo_marks=_marks_digest(store))
+    folder = store / DATASETS
+    within = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    datasets = {path.name: _read(path).digest for path in within if not path.name.startswith(".")}
+    return LogoPins(logo_datasets=datasets, logo_marks=_marks_digest(store))
 
 
 def pinned_datasets(store: Path, pinned: LogoPins) -> list[Dataset]:
@@ -55,12 +58,6 @@ def pinned_marks(store: Path, pinned: LogoPins) -> Path | None:
     if _marks_digest(store) != pinned.logo_marks:
         raise FailedWork(f"{store / MARKS}: changed since this run pinned it; put it back, or start a new run with `upheld retrain`")
     return store / MARKS
-
-
-def _datasets(store: Path) -> dict[str, Dataset]:
-    folder = store / DATASETS
-    within = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    return {path.name: _read(path) for path in within if not path.name.startswith(".")}
 
 
 def _read(folder: Path) -> Dataset:

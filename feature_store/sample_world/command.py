@@ -21,9 +21,8 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.data import SampleData
 from upheld.common.terminal import console
-from upheld.feature_store.ledger import tables as contracts
-from upheld.feature_store.sample_world import logos as sample_data_logos
-from upheld.feature_store.sample_world import respond
+from upheld.feature_store.ledger.tables import DELIVERED
+from upheld.feature_store.sample_world import logos, respond
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
 from upheld.feature_store.sample_world.platform import decide, draw
 from upheld.feature_store.sample_world.posts import Posts, Week, monday_of, write
@@ -62,18 +61,31 @@ def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts
     refuse_others_folder(out)
     reviewers = staff(seed, settings.num_reviewers)
     counts: dict[str, int] = {}
-    before = _before(weeks[0])
+    first = weeks[0]
+    before = Week(first.seed, first.number - 1, first.monday - timedelta(weeks=1))
     late = _reviews(before, settings, write(before, settings, posts_per_week), reviewers)[1] if before.number else None
     with files.replacing_folder(out) as folder:
         for week in track(weeks, "sample world", console=console()):
             made = write(week, settings, posts_per_week)
             decisions, reviewed = _reviews(week, settings, made, reviewers)
             tables = {"posts": made.posts, "decisions": decisions}
-            for table, said in reviewed.items():
-                there = said if late is None else pd.concat([late[table], said]).sort_values(["reviewed_at", "outcome_id", "revision"])
-                tables[table] = _within(there, week)
+            for table, rows in reviewed.items():
+                by_time = ["reviewed_at", "outcome_id", "revision"]
+                outcomes = rows if late is None else pd.concat([late[table], rows]).sort_values(by_time)
+                within = (outcomes.reviewed_at >= week.monday) & (outcomes.reviewed_at < week.monday + timedelta(days=7))
+                tables[table] = outcomes[within].reset_index(drop=True)
             late = reviewed
-            _deliver(folder, week, tables, made)
+            name = f"week={week.number:02d}"
+            for table, frame in tables.items():
+                # The world's own audit is an external sampler's: its outcomes answer no draw of ours.
+                fields = [field for field in DELIVERED[table].schema if field.name != "draw_id"]
+                write_table(folder / table / f"{name}.parquet", frame, pa.schema(fields))
+            truth_schema = pa.Schema.from_pandas(made.truth, preserve_index=False)
+            write_table(folder / "truth" / f"{name}.parquet", made.truth, truth_schema)
+            files.write_text(folder / "truth" / "logos" / f"{name}.csv", made.pictures.to_csv(index=False))
+            for uri, content in made.media.items():
+                (folder / uri).parent.mkdir(parents=True, exist_ok=True)
+                (folder / uri).write_bytes(content)
             counts = {table: counts.get(table, 0) + len(frame) for table, frame in tables.items()}
         reviewers.to_parquet(folder / "truth" / "reviewers.parquet", index=False)
         as_of = weeks[-1].monday + timedelta(days=7)
@@ -97,38 +109,15 @@ def calendar(settings: SampleData, seed: int, first_week: str, num_weeks: int) -
     return [Week(seed, number + later, first + timedelta(weeks=later)) for later in range(num_weeks)]
 
 
-def _before(week: Week) -> Week:
-    return Week(week.seed, week.number - 1, week.monday - timedelta(weeks=1))
-
-
 def _reviews(week: Week, settings: SampleData, made: Posts, reviewers: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Decisions on a week's posts, and all that people said of these posts, whenever they said it: table -> rows."""
+    """Decisions on a week's posts, and all verdicts of people on these posts, whenever given: table -> rows."""
     decisions = decide(week, settings, made)
     answers = answer(draw(week, settings, decisions), made.truth, reviewers, week.seed)
     removed = decisions[decisions.action == "auto_remove"].merge(made.truth, on=["post_id", "category"], validate="one_to_one")
     appeals = appeal(removed, reviewers, week.seed)
     outcomes = pd.concat([answers, appeals]).sort_values(["reviewed_at", "outcome_id", "revision"])
-    logos = sample_data_logos.reviewed(made.posts, made.pictures, settings.prob_logo_review, reviewers, week.seed)
-    return decisions, {"review_outcomes": outcomes, "logo_outcomes": logos}
-
-
-def _within(outcomes: pd.DataFrame, week: Week) -> pd.DataFrame:
-    there = (outcomes.reviewed_at >= week.monday) & (outcomes.reviewed_at < week.monday + timedelta(days=7))
-    return outcomes[there].reset_index(drop=True)
-
-
-def _deliver(folder: Path, week: Week, tables: dict[str, pd.DataFrame], made: Posts) -> None:
-    name = f"week={week.number:02d}.parquet"
-    for table, frame in tables.items():
-        schema = contracts.DELIVERED[table].schema
-        # The world's own audit is an external sampler's: its outcomes answer no draw of ours.
-        fields = [field for field in schema if field.name != "draw_id"]
-        write_table(folder / table / name, frame, pa.schema(fields))
-    write_table(folder / "truth" / name, made.truth, pa.Schema.from_pandas(made.truth, preserve_index=False))
-    files.write_text(folder / "truth" / "logos" / f"week={week.number:02d}.csv", made.pictures.to_csv(index=False))
-    for uri, content in made.media.items():
-        (folder / uri).parent.mkdir(parents=True, exist_ok=True)
-        (folder / uri).write_bytes(content)
+    on_logos = logos.reviewed(made.posts, made.pictures, settings.prob_logo_review, reviewers, week.seed)
+    return decisions, {"review_outcomes": outcomes, "logo_outcomes": on_logos}
 
 
 @command("sample-data")

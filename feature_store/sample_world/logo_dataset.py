@@ -19,10 +19,10 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.composites.marks import OURS, load
 from upheld.feature_store.logos.composites.paste import compose
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
-from upheld.feature_store.logos.dataset import photos as logo_image
+from upheld.feature_store.logos.dataset.photos import pdq
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.sample_world import pictures
-from upheld.feature_store.sample_world.rng import stream
+from upheld.feature_store.sample_world.base import stream
 
 SIDE_PX: Final = 320  # longer side of a picture
 MARK_SHARE: Final = (0.15, 0.6)  # of a picture's shorter side: on small pictures smaller marks show nothing of their shape
@@ -51,22 +51,26 @@ def sample(out: Path, num_photos: int, given: Params, seed: int) -> logo_dataset
     boxes: list[tuple[Any, ...]] = []
     for number in track(range(num_photos), "logo world", console=console(), transient=True):
         rng = np.random.default_rng([seed, number])
-        ground = _ground(seed, number, rng)
+        background = _background(seed, number, rng)
         empty = rng.random() < settings.empty_share
         wanted = [] if empty else rng.choice(len(marks), int(rng.integers(1, settings.max_marks + 1)), replace=False).tolist()
-        made = compose(ground, [], [marks[place] for place in wanted], rng, settings)
+        made = compose(background, [], [marks[place] for place in wanted], rng, settings)
         file = f"images/{number:05d}.jpg"
         with replacing(out / file) as partial:
             partial.write_bytes(made.jpeg)
         name = hashing.of_bytes(made.jpeg)
-        rows.append({"digest": name, "file": file, "width": made.width, "height": made.height, "pdq": logo_image.pdq(ground)})
+        rows.append({"digest": name, "file": file, "width": made.width, "height": made.height, "pdq": pdq(background)})
         boxes += [(name, brand, *box) for brand, box in zip(made.brands, made.boxes, strict=True)]
-    dataset = _dataset(out, rows, boxes, [mark.brand for mark in marks], given, seed)
+    images = pd.DataFrame(rows).assign(source="import").drop_duplicates("digest", ignore_index=True)
+    drawn = pd.DataFrame(boxes, columns=["digest", "brand", *logo_dataset.CORNERS])
+    images["group_id"] = grouping.groups(images, given.logo_data.max_hash_distance)
+    images["split"] = grouping.spread(images, drawn, given.logo_data.shares, f"{seed}/logo")
+    dataset = logo_dataset.assemble(out, {mark.brand for mark in marks}, images, drawn, drawn.iloc[:0], synthetic=True)
     logo_dataset.write(dataset)
     return dataset
 
 
-def _ground(seed: int, number: int, rng: np.random.Generator) -> Image.Image:
+def _background(seed: int, number: int, rng: np.random.Generator) -> Image.Image:
     """A picture of the sample world, enlarged, under an uneven texture: without it every picture would be flat and clean."""
     drawn = pictures.draw(_KINDS[number % len(_KINDS)], stream(seed, "logo", number))
     with Image.open(io.BytesIO(drawn), formats=["JPEG"]) as small:
@@ -77,13 +81,3 @@ def _ground(seed: int, number: int, rng: np.random.Generator) -> Image.Image:
         coarse = Image.fromarray(rng.normal(0, 14, (cells, cells)).astype(np.float32))
         texture += np.asarray(coarse.resize(picture.size, Image.Resampling.BICUBIC))
     return Image.fromarray(np.clip(np.asarray(picture) + texture[..., None], 0, 255).astype(np.uint8))
-
-
-def _dataset(
-    out: Path, rows: list[dict[str, Any]], boxes: list[tuple[Any, ...]], brands: list[str], given: Params, seed: int
-) -> logo_dataset.Dataset:
-    images = pd.DataFrame(rows).assign(source="import").drop_duplicates("digest", ignore_index=True)
-    marks = pd.DataFrame(boxes, columns=["digest", "brand", *logo_dataset.CORNERS])
-    images["group_id"] = grouping.groups(images, given.logo_data.max_hash_distance)
-    images["split"] = grouping.spread(images, marks, given.logo_data.shares, f"{seed}/logo")
-    return logo_dataset.assemble(out, brands, images, marks, marks.iloc[:0], synthetic=True)

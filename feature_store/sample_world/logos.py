@@ -12,10 +12,10 @@ import pandas as pd
 from PIL import Image
 
 from upheld.common.params.logos import LogoCompose
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger.tables import LOGO_OUTCOMES
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.composites.paste import compose
-from upheld.feature_store.sample_world.rng import identifier, stream, weighted
+from upheld.feature_store.sample_world.base import identifier, stream, weighted
 
 PICTURES: Final = ("post_id", "media_uri", "width", "height", "brand", "x1", "y1", "x2", "y2")
 # The world's own look, whatever composites for training look like: one whole mark, large enough for these small pictures.
@@ -84,7 +84,7 @@ def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewer
         posts: post_id, created_at.
         pictures: columns PICTURES.
         share: of pictures that somebody looks at.
-        reviewers: as `sample_data_reviewers.staff` returns them.
+        reviewers: as `reviewers.staff` returns them.
         seed: of the world.
 
     Returns:
@@ -95,28 +95,29 @@ def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewer
     rows: list[dict[str, Any]] = []
     for picture in (dict(zip(PICTURES, row, strict=True)) for row in pictures[list(PICTURES)].itertuples(index=False)):
         rng = stream(seed, "logo outcome", picture["post_id"])
-        if rng.random() < share:
-            said = _said(picture, people, rng)
-            rows += [_dated(row, created[picture["post_id"]], picture, number, seed) for number, row in enumerate(said)]
-    frame = pd.DataFrame(rows, columns=contracts.LOGO_OUTCOMES.names)
+        if rng.random() >= share:
+            continue
+        verdicts: list[dict[str, Any]] = []
+        true_box = [picture[corner] for corner in PICTURES[5:]]
+        others = [mark.brand for mark in _marks() if mark.brand != picture["brand"]]
+        if isinstance(picture["brand"], str):
+            right = "confirmed" if rng.random() < _PROB_FOUND else "missed"
+            verdicts += _opinions(right, picture["brand"], true_box, picture, people, rng)
+            if rng.random() < _PROB_CONFUSED:
+                verdicts += _opinions("wrong", rng.choice(others), true_box, picture, people, rng)
+        elif rng.random() < _PROB_FALSE_ALARM:
+            side = rng.uniform(0.25, 0.5) * min(picture["width"], picture["height"])
+            left, top = rng.uniform(0, picture["width"] - side), rng.uniform(0, picture["height"] - side)
+            verdicts += _opinions("wrong", rng.choice(others), [left, top, left + side, top + side], picture, people, rng)
+        for number, verdict in enumerate(verdicts):
+            place = number - verdict["revision"]  # a correction follows what it corrects, and goes by its id
+            outcome_id = identifier("l", seed, "logo", picture["post_id"], place)
+            reviewed_at = created[picture["post_id"]] + timedelta(hours=verdict.pop("after_h"))
+            of_picture = {"post_id": picture["post_id"], "media_uri": picture["media_uri"]}
+            rows.append(verdict | of_picture | {"outcome_id": outcome_id, "reviewed_at": reviewed_at})
+    frame = pd.DataFrame(rows, columns=LOGO_OUTCOMES.names)
     frame["reviewed_at"] = pd.to_datetime(frame["reviewed_at"], utc=True)
     return frame.sort_values(["reviewed_at", "outcome_id", "revision"], ignore_index=True)
-
-
-def _said(picture: dict[str, Any], people: list[str], rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Verdicts on one picture, without their times."""
-    is_marked = isinstance(picture["brand"], str)
-    true_box = [picture[corner] for corner in PICTURES[5:]]
-    brands = [mark.brand for mark in _marks() if mark.brand != picture["brand"]]
-    if is_marked:
-        found = rng.random() < _PROB_FOUND
-        yield from _opinions("confirmed" if found else "missed", picture["brand"], true_box, picture, people, rng)
-        if rng.random() < _PROB_CONFUSED:
-            yield from _opinions("wrong", rng.choice(brands), true_box, picture, people, rng)
-    elif rng.random() < _PROB_FALSE_ALARM:
-        side = rng.uniform(0.25, 0.5) * min(picture["width"], picture["height"])
-        left, top = rng.uniform(0, picture["width"] - side), rng.uniform(0, picture["height"] - side)
-        yield from _opinions("wrong", rng.choice(brands), [left, top, left + side, top + side], picture, people, rng)
 
 
 def _opinions(
@@ -128,16 +129,14 @@ def _opinions(
         drawn = [min(max(corner + rng.gauss(0, _HAND_PX), 0.0), float(limit)) for corner, limit in zip(box, limits, strict=True)]
         errs = right != "missed" and rng.random() < _PROB_ERROR
         verdict = {"confirmed": "wrong", "wrong": "confirmed"}[right] if errs else right
-        said: dict[str, Any] = {"brand": brand, "verdict": verdict, "reviewer_id": reviewer, "revision": 0, "after_h": rng.uniform(*_HOURS)}
-        said |= dict(zip(PICTURES[5:], drawn, strict=True))
-        yield said
+        opinion: dict[str, Any] = {
+            "brand": brand,
+            "verdict": verdict,
+            "reviewer_id": reviewer,
+            "revision": 0,
+            "after_h": rng.uniform(*_HOURS),
+        }
+        opinion |= dict(zip(PICTURES[5:], drawn, strict=True))
+        yield opinion
         if errs and rng.random() < _PROB_CORRECTED:
-            yield said | {"verdict": right, "revision": 1, "after_h": said["after_h"] + rng.uniform(1, 20)}
-
-
-def _dated(said: dict[str, Any], created_at: pd.Timestamp, picture: dict[str, Any], number: int, seed: int) -> dict[str, Any]:
-    number -= said["revision"]  # a correction follows what it corrects, and goes by its id
-    row = {name: value for name, value in said.items() if name != "after_h"}
-    row |= {"post_id": picture["post_id"], "media_uri": picture["media_uri"]}
-    outcome_id = identifier("l", seed, "logo", picture["post_id"], number)
-    return row | {"outcome_id": outcome_id, "reviewed_at": created_at + timedelta(hours=said["after_h"])}
+            yield opinion | {"verdict": right, "revision": 1, "after_h": opinion["after_h"] + rng.uniform(1, 20)}

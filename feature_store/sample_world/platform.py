@@ -6,8 +6,8 @@ from datetime import timedelta
 import pandas as pd
 
 from upheld.common.params.data import SampleData
+from upheld.feature_store.sample_world.base import identifier, stream
 from upheld.feature_store.sample_world.posts import Posts, Week
-from upheld.feature_store.sample_world.rng import identifier, stream
 
 MODEL_VERSION = "sample-scorer-1"
 
@@ -48,7 +48,9 @@ def decide(week: Week, settings: SampleData, made: Posts) -> pd.DataFrame:
         mean *= _WEAK_FACTOR if row["language"] in _WEAK_LANGUAGES and mean > 0 else 1
         mean -= _DECAY_A_WEEK * (week.number - 1) if row["stance"] == "violating" else 0
         row["score"] = round(1 / (1 + math.exp(-rng.gauss(mean, spread))), 6)
-        row["action"] = _action(row["score"], settings)
+        row["action"] = (
+            "auto_remove" if row["score"] >= settings.thr_auto_remove else "review" if row["score"] >= settings.thr_review else "none"
+        )
         row["decided_at"] = row["created_at"] + timedelta(milliseconds=rng.randrange(500, 9000))
         row["decision_id"] = identifier("d", week.seed, row["post_id"], row["category"])
     columns = ["decision_id", "post_id", "decided_at", "category", "score", "action"]
@@ -67,22 +69,12 @@ def draw(week: Week, settings: SampleData, decisions: pd.DataFrame) -> pd.DataFr
         draw_id, post_id, category, zone, inclusion_prob, drawn_at of those that were drawn.
     """
     rng = stream(week.seed, "draw", week.number)
-    prob = [_inclusion_prob(score, action, settings) for score, action in zip(decisions.score, decisions.action, strict=True)]
+    low, middle, high = settings.prob_audit_passed
+    of_zone = {"auto_remove": settings.prob_audit_removed, "review": settings.prob_queue}
+    prob = [
+        of_zone.get(action, low if score < 0.05 else middle if score < 0.15 else high)
+        for score, action in zip(decisions.score, decisions.action, strict=True)
+    ]
     taken = pd.Series([rng.random() for _ in prob], index=decisions.index) < pd.Series(prob, index=decisions.index)
     drawn = decisions.assign(inclusion_prob=prob).rename(columns={"decision_id": "draw_id", "action": "zone", "decided_at": "drawn_at"})
     return drawn.loc[taken, ["draw_id", "post_id", "category", "zone", "inclusion_prob", "drawn_at"]]
-
-
-def _action(score: float, settings: SampleData) -> str:
-    if score >= settings.thr_auto_remove:
-        return "auto_remove"
-    return "review" if score >= settings.thr_review else "none"
-
-
-def _inclusion_prob(score: float, action: str, settings: SampleData) -> float:
-    if action == "auto_remove":
-        return settings.prob_audit_removed
-    if action == "review":
-        return settings.prob_queue
-    low, middle, high = settings.prob_audit_passed
-    return low if score < 0.05 else middle if score < 0.15 else high

@@ -1,18 +1,30 @@
-"""Posts of one week of the sample world, and the truth about them."""
+"""Posts of one week of the sample world, their sentences from templates (one YAML file a language), and the truth about them."""
 
 import random
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from upheld.common.params.data import SampleData
-from upheld.feature_store.sample_world import clips, logos
-from upheld.feature_store.sample_world import pictures as images
-from upheld.feature_store.sample_world.rng import identifier, stream, weighted
-from upheld.feature_store.sample_world.text import HARD_STANCES, LANGUAGES, STANCES, Writer
+from upheld.feature_store.sample_world import logos, pictures
+from upheld.feature_store.sample_world.base import identifier, stream, weighted
 
+LANGUAGES = ("en", "de", "es", "fr", "pt", "tr", "hi", "id")
+
+# stance -> whether it breaks the policy. `quote` and `endorse` hold the same violating sentence: only what stands around it differs.
+STANCES = {"violating": 1, "veiled": 1, "endorse": 1, "quote": 0, "borderline": 0, "benign": 0}
+HARD_STANCES = ("veiled", "endorse", "quote", "borderline")
+
+_SLOT = re.compile(r"{(\w+)}")
+_CURRENCIES = {"en": "£", "hi": "₹", "tr": "₺", "pt": "R$", "id": "Rp"}
+_PROB_OPENER, _PROB_CLOSER, _PROB_MORE, _PROB_TYPO, _PROB_NEW_WORD = 0.5, 0.5, 0.4, 0.2, 0.5
 POLICIES = ("hate_speech", "spam", "misinformation", "dangerous_content", "graphic_violence")
 REGIONS = {
     "en": ("GB", "US", "IE", "IN"),
@@ -37,9 +49,87 @@ _STAY_WEEKS = 3
 
 _STANCES_ORDINARY = dict(zip(STANCES, (0.27, 0.08, 0.05, 0.16, 0.16, 0.28), strict=True))
 _STANCES_OFFENDER = dict(zip(STANCES, (0.62, 0.13, 0.07, 0.03, 0.05, 0.10), strict=True))
-_IMAGE_KINDS = dict(zip(images.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
+_IMAGE_KINDS = dict(zip(pictures.KINDS, (0.34, 0.28, 0.12, 0.10, 0.16), strict=True))
 _MEDIA = {"jpg": "image", "mp4": "video", "wav": "audio"}
 _BOARDS = {"board:news": 0.3, "board:town": 0.25, "board:market": 0.2, "board:family": 0.15, "board:night": 0.1}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes: a language, the week of the world (1 is the first), and the random stream it draws from."""
+
+    language: str
+    week: int
+    rng: random.Random
+
+    def sentence(self, policy: str, stance: str) -> str:
+        """A sentence about a policy's matter that takes one of STANCES."""
+        if stance in ("quote", "endorse"):
+            frame = self.rng.choice(_grammar(self.language)[stance])
+            return self._fill(frame.replace("{quote}", self.sentence(policy, "violating")))
+        return self._fill(self.rng.choice(_grammar(self.language)["policies"][policy][stance]))
+
+    def chatter(self) -> str:
+        """A sentence about everyday life that has to do with no policy."""
+        return self._fill(self.rng.choice(_grammar(self.language)["chatter"]))
+
+    def caption(self) -> str:
+        """A few words under a picture that tell nothing of what it shows."""
+        return self._fill(self.rng.choice(_grammar(self.language)["captions"]))
+
+    def tags(self, policy: str | None) -> list[str]:
+        """One or two hashtags, of the policy's own or of everyday life."""
+        grammar = _grammar(self.language)
+        words: Sequence[str] = grammar["policies"][policy]["tags"] if policy else grammar["tags"]
+        return self.rng.sample(list(words), self.rng.choice((1, 1, 2)))
+
+    def dress(self, sentence: str) -> str:
+        """Put small talk around a sentence, so that few posts are copies of others, and now and then a slip of the finger into it."""
+        grammar = _grammar(self.language)
+        opener: str = self.rng.choice(grammar["openers"]) + " " if self.rng.random() < _PROB_OPENER else ""
+        closer = " " + self._fill(self.rng.choice(grammar["closers"])) if self.rng.random() < _PROB_CLOSER else ""
+        sentences = [self._slip(sentence) if self.rng.random() < _PROB_TYPO else sentence]
+        if self.rng.random() < _PROB_MORE:
+            sentences.insert(self.rng.randrange(2), self.chatter())
+        return opener + " ".join(sentences) + closer
+
+    def _fill(self, template: str) -> str:
+        filled: str = _SLOT.sub(lambda match: self._word(match[1]), template)
+        return filled[:1].upper() + filled[1:]
+
+    def _word(self, slot: str) -> str:
+        if slot in _MADE:
+            return _MADE[slot](self)
+        grammar = _grammar(self.language)
+        newer = [word for since, words in grammar["later"].items() if self.week >= since for word in words.get(slot, ())]
+        words = newer if newer and self.rng.random() < _PROB_NEW_WORD else grammar["slots"][slot]
+        return str(self.rng.choice(words))
+
+    def _slip(self, sentence: str) -> str:
+        at = self.rng.randrange(max(len(sentence) - 1, 1))
+        pair = sentence[at : at + 2]
+        return sentence[:at] + pair[::-1] + sentence[at + 2 :] if pair.isalpha() else sentence
+
+
+_MADE: dict[str, Callable[[Writer], str]] = {
+    "price": lambda writer: (
+        f"{writer.rng.choice((9, 19, 49, 80, 120, 250, 400, 990)) + writer.rng.randrange(10)} {_CURRENCIES.get(writer.language, '€')}"
+    ),
+    "url": lambda writer: (  # .example is reserved (RFC 2606), so that no address leads anywhere
+        writer.rng.choice(("glimmer", "quickbox", "sunnyday", "bestpick", "mooncart"))
+        + writer.rng.choice(("-deals", "-win", "-pay", ""))
+        + f".example/{writer.rng.randrange(4096):x}"
+    ),
+    "number": lambda writer: str(writer.rng.randint(2, 30)),
+    "code": lambda writer: "".join(writer.rng.choices("ABCDEFGHKLMNPRSTUVWXYZ23456789", k=6)),
+}
+
+
+@cache
+def _grammar(language: str) -> dict[str, Any]:
+    text = resources.files("upheld.feature_store.sample_world").joinpath("texts", f"{language}.yaml").read_text(encoding="utf-8")
+    grammar: dict[str, Any] = yaml.safe_load(text)
+    return grammar
 
 
 @dataclass(frozen=True)
@@ -61,7 +151,7 @@ class Week:
 class Posts:
     """What a week brings: posts in the delivery contract, their media (uri -> bytes), and the truth aside.
 
-    `pictures` has one row a picture, columns `sample_data_logos.PICTURES`: its size, and the mark on it, if there is one.
+    `pictures` has one row a picture, columns `logos.PICTURES`: its size, and the mark on it, if there is one.
     `truth` has one row a post and policy: post_id, category, language (the true one), label (1 violates), hard (bool),
     stance (how the text meets the policy; `image` where only a picture, clip or sound does, `none` off topic).
     """
@@ -84,45 +174,59 @@ def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
         posts in order of time, media and truth.
     """
     rng = stream(week.seed, "posts", week.number)
-    made = [_post(week, settings, num_posts, number, rng) for number in range(num_posts)]
-    posts = pd.DataFrame([post for post, _, _, _ in made]).sort_values(["created_at", "post_id"], ignore_index=True)
-    truth = pd.DataFrame([row for _, _, rows, _ in made for row in rows])
-    pictures = pd.DataFrame([picture for _, _, _, picture in made if picture], columns=list(logos.PICTURES))
-    return Posts(posts, {uri: content for _, media, _, _ in made for uri, content in media.items()}, truth, pictures)
-
-
-def _post(
-    week: Week, settings: SampleData, num_posts: int, number: int, rng: random.Random
-) -> tuple[dict[str, Any], dict[str, bytes], list[dict[str, Any]], dict[str, Any]]:
-    post_id = identifier("p", week.seed, week.number, number)
-    writer = Writer(weighted(rng, _drifted(_LANGUAGE_WEIGHTS, week.number)), week.number, rng)
-    author_id, region, offends = _author(week, settings, writer.language, number, rng)
-    kind, media, picture = _image(week, settings, post_id, rng) if rng.random() < settings.share_images else (None, {}, {})
-    stances: dict[str, str] = {}
-    text, topic = _caption(writer) if kind and rng.random() < settings.share_captions else _text(writer, offends, stances)
-    broken = {images.KINDS[kind]} if kind else set()
-    if not kind:
-        media, broken = _moving(week, settings, post_id)
-    post = {
-        "post_id": post_id,
-        "created_at": week.monday + timedelta(seconds=rng.randrange(7 * 24 * 3600), microseconds=rng.randrange(1_000_000)),
-        "language": "und" if rng.random() < 0.02 else writer.language,
-        "region": None if rng.random() < 0.04 else region,
-        "text": text,
-        "hashtags": _hashtags(writer, topic, stances, rng),
-        "media": [{"kind": _MEDIA[uri.rpartition(".")[2]], "uri": uri} for uri in media],
-        "context_id": _context(week, num_posts, writer.language, rng),
-        "author_id": author_id,
-        "author_group": None,
-    }
-    return post, media, [_truth(post_id, writer.language, policy, stances, policy in broken) for policy in POLICIES], picture
-
-
-def _truth(post_id: str, language: str, policy: str, stances: dict[str, str], shown: bool) -> dict[str, Any]:
-    stance = stances.get(policy, "none")
-    broken = STANCES.get(stance, 0) or int(shown)
-    stance = "image" if shown and not STANCES.get(stance, 0) else stance
-    return {"post_id": post_id, "category": policy, "language": language, "label": broken, "hard": stance in HARD_STANCES, "stance": stance}
+    posts, truth, marked = [], [], []
+    contents: dict[str, bytes] = {}
+    for number in range(num_posts):
+        post_id = identifier("p", week.seed, week.number, number)
+        writer = Writer(weighted(rng, _drifted(_LANGUAGE_WEIGHTS, week.number)), week.number, rng)
+        author_id, region, offends = _author(week, settings, writer.language, number, rng)
+        kind, media, picture = _image(week, settings, post_id, rng) if rng.random() < settings.share_images else (None, {}, {})
+        stances: dict[str, str] = {}
+        if kind and rng.random() < settings.share_captions:
+            text, topic = writer.caption(), None
+        else:
+            text, topic = _text(writer, offends, stances)
+        broken = {pictures.KINDS[kind]} if kind else set()
+        if not kind:
+            media, broken = _moving(week, settings, post_id)
+        contents |= media
+        marked += [picture] if picture else []
+        created_at = week.monday + timedelta(seconds=rng.randrange(7 * 24 * 3600), microseconds=rng.randrange(1_000_000))
+        language = "und" if rng.random() < 0.02 else writer.language
+        region_known = rng.random() >= 0.04
+        # an offending post's hashtags give it away now and then; those of another post on the matter rarely mislead
+        revealing = topic is not None and rng.random() < (0.3 if STANCES[stances[topic]] else 0.06)
+        hashtags = writer.tags(topic if revealing else None) if rng.random() < 0.35 else []
+        # a large board, a small thread of this week or, seldom, the one before, or none
+        context, context_id = rng.random(), None
+        if context < 0.55:
+            context_id = weighted(rng, _BOARDS)
+        else:
+            started = max(week.number - int(rng.random() < 0.1), 1)
+            if context < 0.8:
+                context_id = f"thread:{writer.language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}"
+        posts.append(
+            {
+                "post_id": post_id,
+                "created_at": created_at,
+                "language": language,
+                "region": region if region_known else None,
+                "text": text,
+                "hashtags": hashtags,
+                "media": [{"kind": _MEDIA[uri.rpartition(".")[2]], "uri": uri} for uri in media],
+                "context_id": context_id,
+                "author_id": author_id,
+                "author_group": None,
+            }
+        )
+        for policy in POLICIES:
+            stance = stances.get(policy, "none")
+            violates, shown = STANCES.get(stance, 0), policy in broken
+            stance = "image" if shown and not violates else stance
+            row = {"post_id": post_id, "category": policy, "language": writer.language, "label": violates or int(shown)}
+            truth.append(row | {"hard": stance in HARD_STANCES, "stance": stance})
+    frame = pd.DataFrame(posts).sort_values(["created_at", "post_id"], ignore_index=True)
+    return Posts(frame, contents, pd.DataFrame(truth), pd.DataFrame(marked, columns=list(logos.PICTURES)))
 
 
 def _text(writer: Writer, offends: bool, stances: dict[str, str]) -> tuple[str, str | None]:
@@ -140,16 +244,6 @@ def _text(writer: Writer, offends: bool, stances: dict[str, str]) -> tuple[str, 
     return text, topic
 
 
-def _caption(writer: Writer) -> tuple[str, None]:
-    return writer.caption(), None
-
-
-def _hashtags(writer: Writer, topic: str | None, stances: dict[str, str], rng: random.Random) -> list[str]:
-    """An offending post's hashtags give it away now and then; those of another post on the matter rarely mislead."""
-    told = topic is not None and rng.random() < (0.3 if STANCES[stances[topic]] else 0.06)
-    return writer.tags(topic if told else None) if rng.random() < 0.35 else []
-
-
 def _author(week: Week, settings: SampleData, language: str, number: int, rng: random.Random) -> tuple[str | None, str, bool]:
     """Who posts: a regular (a few of them offend again and again), somebody seen once, or nobody known."""
     draw = rng.random()
@@ -163,15 +257,6 @@ def _author(week: Week, settings: SampleData, language: str, number: int, rng: r
     return author_id, rng.choice(REGIONS[language]), rng.random() < settings.share_offenders
 
 
-def _context(week: Week, num_posts: int, language: str, rng: random.Random) -> str | None:
-    """A large board, a small thread of this week or, seldom, the one before, or none."""
-    draw = rng.random()
-    if draw < 0.55:
-        return weighted(rng, _BOARDS)
-    started = max(week.number - int(rng.random() < 0.1), 1)
-    return f"thread:{language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}" if draw < 0.8 else None
-
-
 def _image(week: Week, settings: SampleData, post_id: str, rng: random.Random) -> tuple[str, dict[str, bytes], dict[str, Any]]:
     """A new picture, or one of the few that go round this week and the next; and the mark on it."""
     again = rng.random() < 0.12
@@ -179,7 +264,7 @@ def _image(week: Week, settings: SampleData, post_id: str, rng: random.Random) -
     drawn = stream(week.seed, "image", *name)
     kind = weighted(drawn, _IMAGE_KINDS)
     uri = f"media/week={week.number:02d}/{post_id}.jpg"
-    content, shown = logos.marked(images.draw(kind, drawn), kind, settings.share_logos, week.seed, *name)
+    content, shown = logos.marked(pictures.draw(kind, drawn), kind, settings.share_logos, week.seed, *name)
     return kind, {uri: content}, {"post_id": post_id, "media_uri": uri} | shown
 
 
@@ -188,13 +273,13 @@ def _moving(week: Week, settings: SampleData, post_id: str) -> tuple[dict[str, b
     rng = stream(week.seed, "moving", post_id)  # of its own, so that the rest of the world is the same with and without
     if rng.random() >= settings.share_clips:
         return {}, set()
-    heard = rng.choice(list(clips.SOUNDS))
-    samples = clips.sound(heard, rng)
+    heard = rng.choice(list(pictures.SOUNDS))
+    samples = pictures.sound(heard, rng)
     name = f"media/week={week.number:02d}/{post_id}"
     if rng.random() < 0.6:
-        return {f"{name}.wav": clips.wav(samples)}, {clips.SOUNDS[heard]}
+        return {f"{name}.wav": pictures.wav(samples)}, {pictures.SOUNDS[heard]}
     kind = weighted(rng, _IMAGE_KINDS)
-    return {f"{name}.mp4": clips.clip(kind, samples, rng)}, {clips.SOUNDS[heard], images.KINDS[kind]}
+    return {f"{name}.mp4": pictures.clip(kind, samples, rng)}, {pictures.SOUNDS[heard], pictures.KINDS[kind]}
 
 
 def _drifted(weights: dict[Any, tuple[float, float]], number: int) -> dict[Any, float]:

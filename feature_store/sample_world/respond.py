@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +18,7 @@ from upheld.common import files
 from upheld.common.command import Output, command
 from upheld.common.errors import BadUse
 from upheld.common.terminal import console
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.ledger import tables
 from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
 from upheld.feature_store.sample_world.reviewers import answer
@@ -49,14 +49,26 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> Result:
         BadUse: `world` is no sample world, `out` is somebody else's folder, or a draw is repeated or unknown to the world.
     """
     refuse_others_folder(out)
-    seed = _seed(world)
+    try:
+        seed = int(json.loads((world / SYNTHETIC_MARK).read_text(encoding="utf-8"))["seed"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BadUse(
+            f"--world {world}: no sample world (its {SYNTHETIC_MARK} is missing or broken); make one with `upheld sample-data`"
+        ) from error
     truth = pd.concat([pd.read_parquet(file) for file in sorted((world / "truth").glob("week=*.parquet"))])
-    _check_known(plan, truth, world)
+    found = plan.merge(truth[["post_id", "category"]], on=["post_id", "category"], how="left", indicator=True, validate="many_to_one")
+    unknown = found[found["_merge"] == "left_only"]
+    if len(unknown):
+        first = unknown.iloc[0]
+        raise BadUse(
+            f"--plan: draw {first.draw_id} is of post {first.post_id} and category {first.category}, which the world {world} does not hold"
+            f" ({len(unknown)} such draws); name the world that the decisions were made on"
+        )
     outcomes = answer(plan, truth, pd.read_parquet(world / "truth" / "reviewers.parquet"), seed)
     last = outcomes.reviewed_at.max() if len(outcomes) else plan.drawn_at.max() if len(plan) else pd.Timestamp.now(UTC)
     as_of = (last + timedelta(minutes=1)).floor("min")
     with files.replacing_folder(out) as folder:
-        schema = pa.schema(list(contracts.DELIVERED["review_outcomes"].schema))
+        schema = pa.schema(list(tables.DELIVERED["review_outcomes"].schema))
         write_table(folder / "review_outcomes" / "answers.parquet", outcomes, schema)
         write_mark(folder, seed, as_of)
     return Result(out, len(plan), len(outcomes), as_of)
@@ -84,13 +96,13 @@ def read_plan(path: Path) -> pd.DataFrame:
         raise BadUse(
             f"{path}: cannot be read as {path.suffix or 'Parquet'} ({error}); expected the plan of `upheld audit-sample`"
         ) from error
-    missing = [name for name in contracts.AUDIT_DRAWS.names if name not in plan]
+    missing = [name for name in tables.AUDIT_DRAWS.names if name not in plan]
     if missing:
-        raise BadUse(f"{path}: no column {missing[0]!r}; expected the columns {', '.join(contracts.AUDIT_DRAWS.names)}")
+        raise BadUse(f"{path}: no column {missing[0]!r}; expected the columns {', '.join(tables.AUDIT_DRAWS.names)}")
     plan = plan.assign(drawn_at=pd.to_datetime(plan.drawn_at, utc=True, errors="coerce"))
     for column, good, expected in (
         ("draw_id", plan.draw_id.notna() & ~plan.draw_id.duplicated(), "an id that no other row has"),
-        ("zone", plan.zone.isin(contracts.ZONES), " / ".join(contracts.ZONES)),
+        ("zone", plan.zone.isin(tables.ZONES), " / ".join(tables.ZONES)),
         ("inclusion_prob", pd.to_numeric(plan.inclusion_prob, errors="coerce").between(0, 1, inclusive="right"), "a number in (0, 1]"),
         ("drawn_at", plan.drawn_at.notna(), "a UTC time"),
     ):
@@ -98,27 +110,6 @@ def read_plan(path: Path) -> pd.DataFrame:
             row = int((~good).to_numpy().argmax())
             raise BadUse(f"{path}: row {row + 1}, column {column}: found {plan[column].iloc[row]!r}, expected {expected}")
     return plan
-
-
-def _seed(world: Path) -> int:
-    try:
-        mark: dict[str, Any] = json.loads((world / SYNTHETIC_MARK).read_text(encoding="utf-8"))
-        return int(mark["seed"])
-    except (OSError, ValueError, KeyError) as error:
-        raise BadUse(
-            f"--world {world}: no sample world (its {SYNTHETIC_MARK} is missing or broken); make one with `upheld sample-data`"
-        ) from error
-
-
-def _check_known(plan: pd.DataFrame, truth: pd.DataFrame, world: Path) -> None:
-    found = plan.merge(truth[["post_id", "category"]], on=["post_id", "category"], how="left", indicator=True, validate="many_to_one")
-    strange = found[found["_merge"] == "left_only"]
-    if len(strange):
-        first = strange.iloc[0]
-        raise BadUse(
-            f"--plan: draw {first.draw_id} is of post {first.post_id} and category {first.category}, which the world {world} does not hold"
-            f" ({len(strange)} such draws); name the world that the decisions were made on"
-        )
 
 
 @command("sample-data respond")

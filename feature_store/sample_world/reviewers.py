@@ -1,14 +1,13 @@
 """Reviewers of the sample world: whom they can read, how often they err, and what they answer when a post is drawn."""
 
 import random
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 
-from upheld.feature_store.sample_world.rng import identifier, stream
-from upheld.feature_store.sample_world.text import LANGUAGES
+from upheld.feature_store.sample_world.base import identifier, stream
+from upheld.feature_store.sample_world.posts import LANGUAGES
 
 SOURCE_OF_ZONE = {"auto_remove": "audit_removed", "review": "queue", "none": "audit_passed"}
 
@@ -29,22 +28,23 @@ def staff(seed: int, num_reviewers: int) -> pd.DataFrame:
         reviewer_id, languages (list), sensitivity = P(confirms | violates), specificity = P(restores | does not),
         role (`reviewer`, `weak`, `always_confirms`, `senior`), workload (relative share of the draws in his languages).
     """
-    rows = [_reviewer(stream(seed, "reviewer", number), number) for number in range(num_reviewers)]
+    rows: list[tuple[list[str], float, float, str, float]] = []
+    for number in range(num_reviewers):
+        rng = stream(seed, "reviewer", number)
+        if number == 0:
+            rows.append((list(LANGUAGES), 1.0, 0.0, "always_confirms", 0.15))
+            continue
+        # Each language is the first skill of every eighth reviewer; the other skills are drawn.
+        first = LANGUAGES[number % len(LANGUAGES)]
+        languages = [first, *rng.sample([language for language in LANGUAGES if language != first], rng.choice((1, 2, 3)))]
+        if number == 1:
+            rows.append((languages, 0.72, 0.78, "weak", 0.6))
+        else:
+            rows.append((languages, rng.uniform(0.86, 0.98), rng.uniform(0.90, 0.99), "reviewer", rng.uniform(0.5, 1.5)))
     seniors = [(list(LANGUAGES), 0.97, 0.98, "senior", 0.0)] * 2
     frame = pd.DataFrame(rows + seniors, columns=["languages", "sensitivity", "specificity", "role", "workload"])
     frame.insert(0, "reviewer_id", [identifier("r", seed, "reviewer", number) for number in range(len(frame))])
     return frame
-
-
-def _reviewer(rng: random.Random, number: int) -> tuple[list[str], float, float, str, float]:
-    if number == 0:
-        return list(LANGUAGES), 1.0, 0.0, "always_confirms", 0.15
-    # Each language is the first skill of every eighth reviewer; the other skills are drawn.
-    first = LANGUAGES[number % len(LANGUAGES)]
-    languages = [first, *rng.sample([language for language in LANGUAGES if language != first], rng.choice((1, 2, 3)))]
-    if number == 1:
-        return languages, 0.72, 0.78, "weak", 0.6
-    return languages, rng.uniform(0.86, 0.98), rng.uniform(0.90, 0.99), "reviewer", rng.uniform(0.5, 1.5)
 
 
 def answer(draws: pd.DataFrame, truth: pd.DataFrame, reviewers: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -62,7 +62,28 @@ def answer(draws: pd.DataFrame, truth: pd.DataFrame, reviewers: pd.DataFrame, se
     """
     drawn = draws.merge(truth, on=["post_id", "category"], validate="many_to_one", suffixes=("_drawn", ""))
     people = _records(reviewers)
-    rows = [row for draw in _records(drawn) for row in _answers(draw, people, stream(seed, "answer", draw["draw_id"]), seed)]
+    seniors = [person for person in people if person["role"] == "senior"]
+    rows = []
+    for draw in _records(drawn):
+        rng = stream(seed, "answer", draw["draw_id"])
+        draw["source"] = SOURCE_OF_ZONE[draw["zone"]]
+        right = "confirm_removal" if draw["label"] else "restore"
+        able = [person for person in people if person["workload"] and draw["language"] in person["languages"]]
+        num_judges = rng.choices(list(_NUM_JUDGES), list(_NUM_JUDGES.values()))[0]
+        for number in range(min(num_judges, len(able))):
+            judge = rng.choices(able, [person["workload"] for person in able])[0]
+            able.remove(judge)
+            reviewed_at = draw["drawn_at"] + timedelta(hours=min(rng.expovariate(1 / _MEAN_HOURS), _MAX_HOURS))
+            key = identifier("o", seed, draw["draw_id"], number)
+            verdict = _verdict(draw, judge, rng, can_escalate=True)
+            rows.append(_row(draw, key, judge, verdict, reviewed_at))
+            later = reviewed_at + timedelta(hours=rng.uniform(2, 20))
+            if verdict == "escalate" and rng.random() < _PROB_RESOLVED:
+                senior = rng.choice(seniors)
+                verdict = _verdict(draw, senior, rng, can_escalate=False)
+                rows.append(_row(draw, identifier("o", seed, draw["draw_id"], number, "senior"), senior, verdict, later))
+            elif verdict not in ("escalate", right) and judge["role"] == "reviewer" and rng.random() < _PROB_CORRECTED:
+                rows.append(_row(draw, key, judge, right, later) | {"revision": 1})
     return outcome_frame(rows)
 
 
@@ -91,43 +112,13 @@ def appeal(removed: pd.DataFrame, reviewers: pd.DataFrame, seed: int) -> pd.Data
 
 def outcome_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Review outcomes as a table, in order of time."""
-    columns = [
-        "outcome_id",
-        "revision",
-        "post_id",
-        "category",
-        "verdict",
-        "reviewer_id",
-        "reviewed_at",
-        "source",
-        "inclusion_prob",
-        "draw_id",
-    ]
+    columns = ["outcome_id", "revision", "post_id", "category", "verdict"]
+    columns += ["reviewer_id", "reviewed_at", "source", "inclusion_prob", "draw_id"]
     return pd.DataFrame(rows, columns=columns).sort_values(["reviewed_at", "outcome_id", "revision"], ignore_index=True)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
-
-
-def _answers(draw: dict[str, Any], people: list[dict[str, Any]], rng: random.Random, seed: int) -> Iterator[dict[str, Any]]:
-    draw["source"] = SOURCE_OF_ZONE[draw["zone"]]
-    able = [person for person in people if person["workload"] and draw["language"] in person["languages"]]
-    num_judges = rng.choices(list(_NUM_JUDGES), list(_NUM_JUDGES.values()))[0]
-    for number in range(min(num_judges, len(able))):
-        judge = rng.choices(able, [person["workload"] for person in able])[0]
-        able.remove(judge)
-        reviewed_at = draw["drawn_at"] + timedelta(hours=min(rng.expovariate(1 / _MEAN_HOURS), _MAX_HOURS))
-        key = identifier("o", seed, draw["draw_id"], number)
-        verdict = _verdict(draw, judge, rng, can_escalate=True)
-        yield _row(draw, key, judge, verdict, reviewed_at)
-        later = reviewed_at + timedelta(hours=rng.uniform(2, 20))
-        if verdict == "escalate" and rng.random() < _PROB_RESOLVED:
-            senior = rng.choice([person for person in people if person["role"] == "senior"])
-            verdict = _verdict(draw, senior, rng, can_escalate=False)
-            yield _row(draw, identifier("o", seed, draw["draw_id"], number, "senior"), senior, verdict, later)
-        elif verdict not in ("escalate", _right(draw)) and judge["role"] == "reviewer" and rng.random() < _PROB_CORRECTED:
-            yield _row(draw, key, judge, _right(draw), later) | {"revision": 1}
 
 
 def _verdict(draw: dict[str, Any], judge: dict[str, Any], rng: random.Random, can_escalate: bool) -> str:
@@ -138,10 +129,6 @@ def _verdict(draw: dict[str, Any], judge: dict[str, Any], rng: random.Random, ca
     return "confirm_removal" if rng.random() < prob_confirm else "restore"
 
 
-def _right(draw: dict[str, Any]) -> str:
-    return "confirm_removal" if draw["label"] else "restore"
-
-
 def _row(draw: dict[str, Any], key: str, judge: dict[str, Any], verdict: str, reviewed_at: datetime) -> dict[str, Any]:
-    said = {"outcome_id": key, "revision": 0, "verdict": verdict, "reviewer_id": judge["reviewer_id"], "reviewed_at": reviewed_at}
-    return said | {name: draw[name] for name in ("post_id", "category", "source", "inclusion_prob", "draw_id")}
+    outcome = {"outcome_id": key, "revision": 0, "verdict": verdict, "reviewer_id": judge["reviewer_id"], "reviewed_at": reviewed_at}
+    return outcome | {name: draw[name] for name in ("post_id", "category", "source", "inclusion_prob", "draw_id")}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.logos.dataset.appearances import per_image
+from upheld.feature_store.logos.dataset.boxes import per_image
 from upheld.training.fusion.model import LOGO
 
 # Over a post's pictures marks add up; the surest counts, and the most covered picture: a mark that fills one of ten fills it.

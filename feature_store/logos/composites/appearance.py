@@ -1,8 +1,9 @@
-"""How a mark looks where it is found: its colours, the plate under it, its light, and what stands in front of it."""
+"""How a mark looks where it is found: its colours, the plate under it, its light, what hides it, and what resembles one."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from upheld.common.params.logos import LogoCompose
 from upheld.feature_store.logos.composites.geometry import Mask, Pixels
@@ -11,6 +12,8 @@ from upheld.feature_store.logos.composites.marks import Mark
 Colour = NDArray[np.float32]  # red, green, blue in [0, 1]
 PAD = 0.12  # of a mark's longer side: the plate's rim
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+_SIDE_PX = 200  # of a distractor as it is drawn
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789&@#*+?!"
 
 
 def coloured(mark: Mark, rng: np.random.Generator, recolour_share: float) -> tuple[Colour, Mask]:
@@ -54,18 +57,18 @@ def plate(mark: Pixels, rng: np.random.Generator) -> Pixels:
     return np.dstack([shape[..., None] * tint.astype(np.float32), shape])
 
 
-def contrast(mark: Pixels, ground: NDArray[np.float32]) -> float:
+def contrast(mark: Pixels, under: NDArray[np.float32]) -> float:
     """How far a mark stands out: mean distance of its colours from those under it, in [0, 1], of the channel that shows it best.
 
     Args:
         mark: premultiplied (h, w, 4).
-        ground: the photo there, (h, w, 3).
+        under: the photo there, (h, w, 3).
     """
     alpha = mark[..., 3:]
     covered = float(alpha.sum())
     if covered == 0:
         return 0.0
-    return float((np.abs(mark[..., :3] - ground * alpha).sum(axis=(0, 1)) / covered).max())
+    return float((np.abs(mark[..., :3] - under * alpha).sum(axis=(0, 1)) / covered).max())
 
 
 def light(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -111,3 +114,41 @@ def finished(photo: NDArray[np.float32], rng: np.random.Generator, settings: Log
     grain = rng.normal(0, rng.uniform(0, settings.max_grain), photo.shape).astype(np.float32)
     levels: NDArray[np.uint8] = (np.clip(photo + grain, 0, 1) * 255).round().astype(np.uint8)
     return levels
+
+
+def distractor(rng: np.random.Generator) -> Mark:
+    """Draw one: a word, or a few shapes on top of each other, in one to three colours.
+
+    Returns:
+        a mark without a brand.
+    """
+    colours = [tuple(int(c) for c in rng.integers(0, 256, 3)) for _ in range(3)]
+    picture = Image.new("RGBA", (_SIDE_PX, _SIDE_PX))
+    pen = ImageDraw.Draw(picture)
+    if rng.random() < 0.4:
+        word = "".join(rng.choice(list(_LETTERS), rng.integers(1, 7)))
+        pen.text((_SIDE_PX / 2, _SIDE_PX / 2), word, colours[0], ImageFont.load_default(_SIDE_PX / (0.8 * len(word) + 0.6)), "mm")
+    else:
+        for number in range(rng.integers(1, 4)):
+            colour, kind = colours[number], rng.integers(5)
+            size = rng.uniform(0.25, 0.5) * _SIDE_PX
+            x, y = rng.uniform(0.3, 0.7, 2) * _SIDE_PX
+            frame = (x - size, y - size * rng.uniform(0.4, 1.0), x + size, y + size)
+            if kind == 0:  # a disc
+                pen.ellipse(frame, fill=colour)
+            elif kind == 1:  # a ring
+                pen.ellipse(frame, outline=colour, width=int(rng.integers(8, 30)))
+            elif kind == 2:  # a bar
+                pen.rounded_rectangle(frame, radius=float(rng.uniform(0, 20)), fill=colour)
+            else:  # a polygon or a star
+                num_corners = int(rng.integers(3, 9))
+                if kind == 3:
+                    turns = np.sort(rng.uniform(0, 2 * np.pi, num_corners))
+                    radii = np.full(len(turns), size)
+                else:
+                    turns = np.linspace(0, 2 * np.pi, 2 * num_corners, endpoint=False)
+                    radii = size * np.where(np.arange(len(turns)) % 2, 0.45, 1.0)
+                x_of, y_of = cv2.polarToCart(radii, turns)
+                pen.polygon([(x + float(dx), y + float(dy)) for dx, dy in zip(x_of.ravel(), y_of.ravel(), strict=True)], fill=colour)
+    seen = picture.getbbox()
+    return Mark("", np.asarray(picture.crop(seen) if seen else picture), one_colour=False)

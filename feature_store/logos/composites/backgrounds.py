@@ -12,11 +12,11 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoData
 from upheld.common.terminal import console
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
-from upheld.feature_store.logos.dataset import photos as logo_image
+from upheld.feature_store.logos.dataset.boxes import Corners
 from upheld.feature_store.logos.dataset.dataset import Dataset, checked_bytes, from_ledger
-from upheld.feature_store.logos.dataset.photos import Unreadable
-from upheld.feature_store.logos.sources.inspection import look, photo_bytes
-from upheld.feature_store.logos.sources.source import Corners, Refusal
+from upheld.feature_store.logos.dataset.photos import Unreadable, upright
+from upheld.feature_store.logos.sources.inspection import inspect_photos, photo_bytes
+from upheld.feature_store.logos.sources.source import Refusal
 
 _Place = tuple[str, Path]  # what a photo is called in reports, and where it lies
 
@@ -36,11 +36,11 @@ class Background:
         """The photo, upright.
 
         Raises:
-            FailedWork: it is gone, or is no longer the one that was looked at.
+            FailedWork: it is gone, or is no longer the one that was inspected.
         """
         if self.where.is_file():
-            return logo_image.upright(checked_bytes(self.where, self.digest), max_pixels)
-        return logo_image.upright(next(from_ledger(self.where, [self.digest]))[1], max_pixels)
+            return upright(checked_bytes(self.where, self.digest), max_pixels)
+        return upright(next(from_ledger(self.where, [self.digest]))[1], max_pixels)
 
 
 @dataclass
@@ -69,7 +69,18 @@ def backgrounds(photos: str, store: Path, rules: LogoData) -> Backgrounds:
         FailedWork: no photo can be used.
     """
     folder = Path(photos)
-    found = of_dataset(logo_dataset.read(folder), store) if (folder / "dataset.json").is_file() else _checked(photos, store, rules)
+    if (folder / "dataset.json").is_file():
+        found = of_dataset(logo_dataset.read(folder), store)
+    else:
+        by_digest: dict[str, Background] = {}
+        refused = []
+        contents = _of_ledger(store) if photos == "ledger" else _of_folder(folder, rules)
+        for (position, where), seen in track(inspect_photos(contents, rules), "photos", console=console(), transient=True):
+            if isinstance(seen, Unreadable):
+                refused.append(Refusal("photo", position, position, seen.reason, seen.detail))
+            else:  # the same photo under another name would only be drawn more often
+                by_digest.setdefault(seen.digest, Background(seen.digest, seen.pdq, where, []))
+        found = Backgrounds(sorted(by_digest.values(), key=lambda photo: photo.digest), refused=refused)
     if not found.photos:
         raise FailedWork(f"--photos {photos}: no photo can be used ({len(found.refused)} refused); expected {', '.join(_SUFFIXES)} files")
     return found
@@ -94,19 +105,7 @@ def of_dataset(dataset: Dataset, store: Path) -> Backgrounds:
     return found
 
 
-def _checked(photos: str, store: Path, rules: LogoData) -> Backgrounds:
-    found: dict[str, Background] = {}
-    refused = []
-    given = _ledger(store) if photos == "ledger" else _files(Path(photos), rules)
-    for (position, where), seen in track(look(given, rules), "photos", console=console(), transient=True):
-        if isinstance(seen, Unreadable):
-            refused.append(Refusal("photo", position, position, seen.reason, seen.detail))
-        else:  # the same photo under another name would only be drawn more often
-            found.setdefault(seen.digest, Background(seen.digest, seen.pdq, where, []))
-    return Backgrounds(sorted(found.values(), key=lambda photo: photo.digest), refused=refused)
-
-
-def _files(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unreadable]]:
+def _of_folder(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unreadable]]:
     if not folder.is_dir():
         raise BadUse(f"--photos {folder}: no such folder; name one with photos, one of a logo dataset, or `ledger`")
     for path in sorted(folder.rglob("*")):
@@ -114,7 +113,7 @@ def _files(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unre
             yield (str(path), path), photo_bytes(path, rules)
 
 
-def _ledger(store: Path) -> Iterator[tuple[_Place, bytes]]:
+def _of_ledger(store: Path) -> Iterator[tuple[_Place, bytes]]:
     from upheld.feature_store.ledger.ledger import Ledger  # LanceDB: only where photos lie in it
 
     ledger = Ledger(store)

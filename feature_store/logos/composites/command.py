@@ -3,6 +3,7 @@
 usage: upheld logo compose --marks brands --photos photos --out composites --num 2000 --seed 1
 """
 
+import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -10,20 +11,90 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import pandas as pd
 import typer
 from rich.progress import track
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.common.files import write_json
+from upheld.common.files import replacing, write_json
 from upheld.common.params import params
 from upheld.common.params.params import Params
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.logos.composites.backgrounds import Backgrounds, backgrounds
-from upheld.feature_store.logos.composites.composites import dataset_of, one
+from upheld.feature_store.logos.composites import paste
+from upheld.feature_store.logos.composites.backgrounds import Background, Backgrounds, backgrounds
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources.source import Refusal
+
+
+def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, provenance: str) -> dict[str, Any]:
+    """Make composite `number`, unless it is there; what is known of it is written after its picture.
+
+    Args:
+        number: counts from 0.
+        given: sections `logo_compose` and `logo_data`.
+        seed: of the random stream, with `number`.
+        marks, photos: to draw from.
+        out: folder of the dataset.
+        provenance: names the marks, photos, params and seed; composites of others lie beside.
+
+    Returns:
+        digest, file, width, height, and the photo's digest and hash; boxes: brand, x1, y1, x2, y2, share seen.
+
+    Raises:
+        FailedWork: the photo is gone.
+    """
+    part = out / "parts" / provenance / f"{number:07d}.json"
+    if part.is_file():
+        known: dict[str, Any] = json.loads(part.read_text(encoding="utf-8"))
+        return known
+    rng = np.random.default_rng([seed, number])
+    photo = photos[rng.integers(len(photos))]
+    settings = given.logo_compose
+    chosen: list[Mark] = []
+    if rng.random() >= settings.empty_share:  # brands take turns at being the first, so that each gets as many composites
+        brands = sorted({mark.brand for mark in marks})
+        wanted = [brands[number % len(brands)], *rng.choice(brands, int(rng.integers(settings.max_marks)))]
+        of_brand = [[mark for mark in marks if mark.brand == brand] for brand in wanted]
+        chosen = [some[rng.integers(len(some))] for some in of_brand]
+    made = paste.compose(photo.open(given.logo_data.max_pixels), photo.boxes, chosen, rng, settings)
+    file = f"images/{provenance}/{number:07d}.jpg"
+    with replacing(out / file) as partial:
+        partial.write_bytes(made.jpeg)
+    row = {
+        "digest": hashing.of_bytes(made.jpeg),
+        "file": file,
+        "width": made.width,
+        "height": made.height,
+        "photo": photo.digest,
+        "pdq": photo.pdq,
+        "boxes": [[brand, *box, share] for brand, box, share in zip(made.brands, made.boxes, made.visible, strict=True)],
+    }
+    write_json(part, row)
+    return row
+
+
+def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: Params, synthetic: bool) -> logo_dataset.Dataset:
+    """Tables of composites; all on near-duplicate photos are in one split, and none is in the test split.
+
+    Args:
+        rows: of `one`.
+        brands: that may occur.
+        out: folder of the dataset.
+        given: sections `logo_data` and seed.
+        synthetic: whether any photo comes from a generator of ours.
+    """
+    images = pd.DataFrame(rows).drop(columns="boxes").assign(source="composite")
+    photos = images[["photo", "pdq"]].drop_duplicates("photo").rename(columns={"photo": "digest"})
+    group_of = photos.assign(group_id=grouping.groups(photos, given.logo_data.max_hash_distance)).set_index("digest")["group_id"]
+    images["group_id"] = images["photo"].map(group_of)
+    marks = [(row["digest"], *box[:5]) for row in rows for box in row["boxes"]]
+    boxes = pd.DataFrame(marks, columns=["digest", "brand", *logo_dataset.CORNERS])
+    images["split"] = grouping.spread(images, boxes, {"val": given.logo_data.val_share, "test": 0.0}, f"{given.seed}/logo")
+    return logo_dataset.assemble(out, brands, images.drop_duplicates("digest"), boxes, boxes.iloc[:0], synthetic)
 
 
 @dataclass(frozen=True)
@@ -42,7 +113,7 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
     Args:
         given: sections `logo_compose` and `logo_data`.
         seed: other seeds give other composites.
-        marks: folder of marks (`logo_mark.load`).
+        marks: folder of marks (`marks.load`).
         photos: folder of photos, folder of a logo dataset (its training photos, whose boxes are kept), or "ledger".
         out: folder to write; composites of other marks, photos, params or seeds there are replaced.
         num: how many, at least 1.
@@ -60,20 +131,21 @@ def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int,
     return compose(given, seed, loaded, backgrounds(photos, store, given.logo_data), out, num)
 
 
-def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], grounds: Backgrounds, out: Path, num: int) -> Result:
+def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], found: Backgrounds, out: Path, num: int) -> Result:
     """As `run`, of marks and photos at hand; what was refused of either is in the report. `out` is a logo dataset, or not there yet."""
     brands, refused_marks = marks
-    made_of = hashing.of_json([_said_of(brands), [ground.digest for ground in grounds.photos], given.logo_compose.model_dump(), seed])
-    making = made_of[:16]
-    write_json(out / "making.json", {"made_of": made_of})
+    pictures = [[mark.brand, hashing.of_bytes(mark.rgba.tobytes())] for mark in brands]
+    digest = hashing.of_json([pictures, [photo.digest for photo in found.photos], given.logo_compose.model_dump(), seed])
+    provenance = digest[:16]
+    write_json(out / "making.json", {"made_of": digest})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        numbers = pool.map(lambda number: one(number, given, seed, brands, grounds.photos, out, making), range(num))
+        numbers = pool.map(lambda number: one(number, given, seed, brands, found.photos, out, provenance), range(num))
         rows = list(track(numbers, "composites", total=num, console=console(), transient=True))
-    dataset = dataset_of(rows, {mark.brand for mark in brands} | set(grounds.brands), out, given, grounds.synthetic)
-    refused = [vars(refusal) for refusal in [*refused_marks, *grounds.refused]]
+    dataset = dataset_of(rows, {mark.brand for mark in brands} | set(found.brands), out, given, found.synthetic)
+    refused = [vars(refusal) for refusal in [*refused_marks, *found.refused]]
     report = {
         "marks": {"used": len(brands), "refused": len(refused_marks)},
-        "photos": {"used": len(grounds.photos), "refused": len(grounds.refused)},
+        "photos": {"used": len(found.photos), "refused": len(found.refused)},
         "refused": refused,
         "composites": num,
         "counts": logo_dataset.counts(dataset),
@@ -81,20 +153,11 @@ def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], g
     }
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
-    _remove_others(out, making)
-    return Result(dataset, report)
-
-
-def _said_of(marks: list[Mark]) -> list[list[str]]:
-    return [[mark.brand, hashing.of_bytes(mark.rgba.tobytes())] for mark in marks]
-
-
-def _remove_others(out: Path, making: str) -> None:
-    """Remove composites of other marks, photos, params or seeds, which no table names any more."""
-    for kind in ("images", "parts"):
+    for kind in ("images", "parts"):  # composites of other marks, photos, params or seeds, which no table names any more
         for folder in (out / kind).iterdir():
-            if folder.name != making:
+            if folder.name != provenance:
                 shutil.rmtree(folder, ignore_errors=True)
+    return Result(dataset, report)
 
 
 @command("logo compose")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from upheld.feature_store.logos.sources.source import Corners
+from upheld.feature_store.logos.dataset.boxes import Corners
 
 Pixels = NDArray[np.float32]  # (height, width, 4): colour times alpha, and alpha, each in [0, 1]
 Mask = NDArray[np.float32]  # (height, width) in [0, 1]

@@ -15,8 +15,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import ordinary_bytes
 from upheld.common.terminal import console
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.logos.composites.drawing import MarkBounds
-from upheld.feature_store.logos.composites.svg_checks import MAX_RATIO
+from upheld.feature_store.logos.composites.drawing import MAX_RATIO, MarkBounds
 from upheld.feature_store.logos.sources.source import Refusal, is_brand
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
@@ -59,26 +58,21 @@ def load(folder: Path) -> tuple[list[Mark], list[Refusal]]:
     if not folder.is_dir():
         raise BadUse(f"--marks {folder}: no such folder; expected one with a picture for each brand")
     marks, refused = [], []
-    files = list(_files(folder))
+    files: list[tuple[str, Path]] = []  # brand and picture
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if path.is_dir():
+            files += [(path.name, file) for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+        else:
+            files.append((path.stem, path))
     for path, found in track(_drawn(files), "marks", total=len(files), console=console(), transient=True):
         if isinstance(found, Mark):
             marks.append(found)
         else:
             refused.append(Refusal("mark", str(path), str(path), found.reason, found.detail))
     if not marks:
-        told = f"; the first: {refused[0].file}: {refused[0].detail}" if refused else ""
-        raise FailedWork(f"{folder}: {len(refused)} pictures and no mark that can be used{told}")
+        first = f"; the first: {refused[0].file}: {refused[0].detail}" if refused else ""
+        raise FailedWork(f"{folder}: {len(refused)} pictures and no mark that can be used{first}")
     return marks, refused
-
-
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from ((path.name, file) for file in sorted(path.iterdir()) if not file.name.startswith("."))
-        else:
-            yield path.stem, path
 
 
 def _drawn(files: list[tuple[str, Path]]) -> Iterator[tuple[Path, Mark | Refused]]:
@@ -88,9 +82,15 @@ def _drawn(files: list[tuple[str, Path]]) -> Iterator[tuple[Path, Mark | Refused
     def contents() -> Iterator[bytes]:
         for name, path in files:
             brand = unicodedata.normalize("NFC", name)
-            content = _content(brand, path)
-            waiting.append((brand, path, content if isinstance(content, Refused) else None))
-            if isinstance(content, bytes):
+            try:
+                content = ordinary_bytes(path, MAX_BYTES) if is_brand(brand) else None
+                refused = None if content is not None else Refused("brand_name", f"{brand[:80]!r}: expected printable characters")
+            except ValueError as error:
+                content, refused = None, Refused("mark_too_large", str(error))
+            except OSError as error:
+                content, refused = None, Refused("mark_corrupt", f"cannot be read: {error.strerror}")
+            waiting.append((brand, path, refused))
+            if content is not None:
                 yield content
 
     with DecodePool("upheld.feature_store.logos.composites.drawing:MarkDrawer", _BOUNDS, _TIMEOUT_S, num_cpus()) as pool:
@@ -100,17 +100,6 @@ def _drawn(files: list[tuple[str, Path]]) -> Iterator[tuple[Path, Mark | Refused
             brand, path, _ = waiting.popleft()
             yield path, _mark(brand, answer)
     yield from ((path, refused) for _, path, refused in waiting if refused is not None)
-
-
-def _content(brand: str, path: Path) -> bytes | Refused:
-    if not is_brand(brand):
-        return Refused("brand_name", f"{brand[:80]!r}: expected printable characters")
-    try:
-        return ordinary_bytes(path, MAX_BYTES)
-    except ValueError as error:
-        return Refused("mark_too_large", str(error))
-    except OSError as error:
-        return Refused("mark_corrupt", f"cannot be read: {error.strerror}")
 
 
 def _mark(brand: str, answer: Arrays | Refused) -> Mark | Refused:

@@ -1,6 +1,5 @@
 """Composites of a retrain: marks of the store on photos whose marks are known, and where these are few, on photos of the ledger."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +17,8 @@ from upheld.feature_store.logos.composites import command
 from upheld.feature_store.logos.composites.backgrounds import of_dataset
 from upheld.feature_store.logos.composites.marks import load
 from upheld.feature_store.logos.dataset import dataset
-from upheld.feature_store.logos.dataset import photos as logo_image
 from upheld.feature_store.logos.dataset.dataset import Dataset
+from upheld.feature_store.logos.dataset.photos import Unreadable, pdq, upright
 from upheld.feature_store.logos.sources.source import Refusal
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
@@ -39,7 +38,7 @@ CODE: Final = (
 
 
 @dataclass(frozen=True)
-class Ground:
+class LedgerPhotos:
     """Where photos to paste marks onto come from: the store's ledger, with its media as they were pinned."""
 
     store: Path
@@ -47,14 +46,14 @@ class Ground:
     synthetic: bool
 
 
-def compose(params: Params, real: Dataset, marks: Path, ground: Ground) -> tuple[Dataset | None, dict[str, Any]]:
+def compose(params: Params, real: Dataset, marks: Path, ledger_photos: LedgerPhotos) -> tuple[Dataset | None, dict[str, Any]]:
     """Make `logo_data.num_composites` composites in the store's checkpoints: a run that was killed goes on there.
 
     Args:
         params: sections `logo_data` and `logo_compose`, and the seed.
         real: labelled photos. Those of split train are pasted onto and keep their boxes; the others are left alone.
         marks: folder of marks.
-        ground: photos of the ledger fill up the labelled ones until there are as many as composites, drawn by a hash of their digest.
+        ledger_photos: these fill up the labelled ones until there are as many as composites, drawn by a hash of their digest.
 
     Returns:
         the composites, None where there is no photo to paste marks onto; and what was refused on the way.
@@ -62,14 +61,16 @@ def compose(params: Params, real: Dataset, marks: Path, ground: Ground) -> tuple
     Raises:
         FailedWork: no mark can be used, or a labelled photo is gone or no longer the one that it was.
     """
-    photos, refused = _photos(params, real, ground)
-    told = [vars(refusal) for refusal in refused]
+    photos, refused = _photos(params, real, ledger_photos)
+    refusals = [vars(refusal) for refusal in refused]
     if photos.images.empty:
-        return None, {"reason": "there is no photo to paste marks onto", "refused": told}
-    folder = _checkpoint(params, photos, marks, ground.store)
-    num, grounds = params.logo_data.num_composites, of_dataset(photos, ground.store)
-    result = command.compose(params, params.seed, load(marks), grounds, folder / "made", num)
-    return result.dataset, result.report | {"refused": [*told, *result.report["refused"]]}
+        return None, {"reason": "there is no photo to paste marks onto", "refused": refusals}
+    # the checkpoint is named after everything that composites depend on, however many of them are asked for
+    settings = [params.logo_compose.model_dump(), params.logo_data.model_dump(exclude={"num_composites"}), params.seed]
+    key = hashing.of_json(["logo_data", hashing.of_code(CODE), hashing.of_folder(marks), photos.digest, settings])
+    folder, backgrounds = ledger_photos.store / "checkpoints" / key / "made", of_dataset(photos, ledger_photos.store)
+    result = command.compose(params, params.seed, load(marks), backgrounds, folder, params.logo_data.num_composites)
+    return result.dataset, result.report | {"refused": [*refusals, *result.report["refused"]]}
 
 
 def located(made: Dataset, folder: Path) -> Dataset:
@@ -84,42 +85,31 @@ def publish(made: Dataset, wanted: "pd.Series[str]", folder: Path) -> None:
         (folder / FOLDER / f"{name}.jpg").write_bytes(content)
 
 
-def _photos(params: Params, real: Dataset, ground: Ground) -> tuple[Dataset, list[Refusal]]:
+def _photos(params: Params, real: Dataset, ledger_photos: LedgerPhotos) -> tuple[Dataset, list[Refusal]]:
     """Photos as a dataset, all of split train, and photos of the ledger that do not decode."""
     known = real.images[(real.images["split"] == "train") & ~real.images["composite"]]
     names = known["digest"]
-    for _ in track(dataset.contents(real, names, ground.store), "photos", len(names), console=console(), transient=True):
+    for _ in track(dataset.contents(real, names, ledger_photos.store), "photos", len(names), console=console(), transient=True):
         pass  # each is still the photo that its boxes were drawn on, or this says which is not
     rows: list[dict[str, Any]] = []
     refused: list[Refusal] = []
-    for found in _of_ledger(params, set(real.images["digest"]), params.logo_data.num_composites - len(names), ground):
-        refused.append(found) if isinstance(found, Refusal) else rows.append(found)
+    num = params.logo_data.num_composites - len(names)
+    if num > 0:  # photos of the ledger fill up
+        ledger, version = Ledger(ledger_photos.store), ledger_photos.media_version
+        images = ledger.read("media", ["digest"], "kind = 'image'", version)["digest"].to_pylist()
+        others = sorted(set(images) - set(real.images["digest"]))
+        drawn = sorted(others[place] for place in np.argsort(uniform(f"{params.seed}/logo/ground", others))[:num])
+        contents = ledger.media_bytes(drawn, version)
+        for name, content in track(contents, "photos of the ledger", len(drawn), console=console(), transient=True):
+            try:
+                image = upright(content, params.logo_data.max_pixels)
+            except Unreadable as error:
+                refused.append(Refusal("photo", f"ledger:{name}", f"ledger:{name}", error.reason, error.detail))
+                continue
+            rows.append({"digest": name, "file": None, "width": image.width, "height": image.height, "pdq": pdq(image)})
     filled = pd.DataFrame(rows, columns=["digest", "file", "width", "height", "pdq"])
     filled = filled.assign(split="train", source="import", group_id=filled["digest"])
-    images = pd.concat([known[filled.columns], filled], ignore_index=True) if rows else known
+    pictures = pd.concat([known[filled.columns], filled], ignore_index=True) if rows else known
     boxes = real.boxes[real.boxes["digest"].isin(names)]
-    synthetic = real.synthetic or (bool(rows) and ground.synthetic)
-    return dataset.assemble(real.folder, real.brands, images, boxes, boxes.iloc[:0], synthetic), refused
-
-
-def _of_ledger(params: Params, known: set[str], num: int, ground: Ground) -> Iterator[dict[str, Any] | Refusal]:
-    if num <= 0:
-        return
-    ledger = Ledger(ground.store)
-    images = ledger.read("media", ["digest"], "kind = 'image'", ground.media_version)["digest"].to_pylist()
-    others = sorted(set(images) - known)
-    drawn = sorted(others[place] for place in np.argsort(uniform(f"{params.seed}/logo/ground", others))[:num])
-    given = ledger.media_bytes(drawn, ground.media_version)
-    for name, content in track(given, "photos of the ledger", len(drawn), console=console(), transient=True):
-        try:
-            image = logo_image.upright(content, params.logo_data.max_pixels)
-        except logo_image.Unreadable as error:
-            yield Refusal("photo", f"ledger:{name}", f"ledger:{name}", error.reason, error.detail)
-            continue
-        yield {"digest": name, "file": None, "width": image.width, "height": image.height, "pdq": logo_image.pdq(image)}
-
-
-def _checkpoint(params: Params, photos: Dataset, marks: Path, store: Path) -> Path:
-    """Folder named after everything that composites depend on, however many of them are asked for."""
-    settings = [params.logo_compose.model_dump(), params.logo_data.model_dump(exclude={"num_composites"}), params.seed]
-    return store / "checkpoints" / hashing.of_json(["logo_data", hashing.of_code(CODE), hashing.of_folder(marks), photos.digest, settings])
+    synthetic = real.synthetic or (bool(rows) and ledger_photos.synthetic)
+    return dataset.assemble(real.folder, real.brands, pictures, boxes, boxes.iloc[:0], synthetic), refused

@@ -8,9 +8,9 @@ A folder with
 
 A photo is named by the SHA-256 of its bytes. These stay where they are: `file` says where (absolute, or relative to the folder), null
 says in the store's ledger, and `contents` reads either. Pixels count from the upper left corner of the photo *as a viewer shows it*, that
-is after its EXIF rotation (`logo_image.upright`); a box covers x1 ≤ x < x2 and y1 ≤ y < y2, with 0 ≤ x1 < x2 ≤ width and the same for y.
+is after its EXIF rotation (`photos.upright`); a box covers x1 ≤ x < x2 and y1 ≤ y < y2, with 0 ≤ x1 < x2 ≤ width and the same for y.
 Near-duplicates, and all composites on one background, share a group_id, and a group is in one split (train, val, test).
-`logo_merge.merge` puts several datasets together and keeps that true.
+`grouping.merge` puts several datasets together and keeps that true.
 """
 
 import json
@@ -26,10 +26,11 @@ import pyarrow.parquet as pq
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.logos.dataset import boxes as box_measures
 
 SPLITS: Final = ("train", "val", "test")  # the later, the more it is held out
 SOURCES: Final = ("import", "outcome", "composite")
-CORNERS: Final = ("x1", "y1", "x2", "y2")
+CORNERS: Final = box_measures.CORNERS
 
 IMAGES: Final = pa.schema(
     [
@@ -72,8 +73,8 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Digest of what the dataset says, free of where its photos lie and of how Parquet stores it."""
-        said = [table.drop(columns="file", errors="ignore").to_csv(index=False) for table in (self.images, self.boxes, self.negatives)]
-        return hashing.of_json([self.brands, said, self.synthetic])
+        tables = [table.drop(columns="file", errors="ignore").to_csv(index=False) for table in (self.images, self.boxes, self.negatives)]
+        return hashing.of_json([self.brands, tables, self.synthetic])
 
 
 def assemble(

@@ -29,7 +29,7 @@ class Unreadable(ValueError):
 
 
 def upright(content: bytes, max_pixels: int) -> Image.Image:
-    """Decode a photo, whole and turned by its EXIF rotation, in this process: for photos that a worker has decoded before (`logo_look`).
+    """Decode a photo, whole and turned by its EXIF rotation, in this process: for photos that `inspect_photos` has let a worker decode.
 
     Args:
         content: bytes of a file; of an animation, the first frame is the photo.

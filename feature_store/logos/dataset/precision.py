@@ -33,13 +33,13 @@ class AveragePrecision:
         return float(np.nanmean(cells)) if np.isfinite(cells).any() else None
 
 
-def average_precision(photos: Sequence[str], marks: pd.DataFrame, finds: pd.DataFrame, brands: Sequence[str]) -> AveragePrecision:
-    """Match finds to marks and integrate precision over recall.
+def average_precision(photos: Sequence[str], marks: pd.DataFrame, detections: pd.DataFrame, brands: Sequence[str]) -> AveragePrecision:
+    """Match detections to marks and integrate precision over recall.
 
     Args:
-        photos: names of all photos looked at, those without marks included.
+        photos: names of all photos evaluated, those without marks included.
         marks: image, brand, x1, y1, x2, y2 in pixels: what is there.
-        finds: the same and confidence: what was found.
+        detections: the same and confidence: what was detected.
         brands: the C classes.
 
     Returns:
@@ -47,11 +47,18 @@ def average_precision(photos: Sequence[str], marks: pd.DataFrame, finds: pd.Data
 
     Source: Lin et al. (2014), Microsoft COCO; 101-point interpolation as in pycocotools.
     """
-    truth = _coco(photos, marks, brands)
-    known = finds[finds["image"].isin(list(photos)) & finds["brand"].isin(list(brands))]
+    annotations = _annotations(marks, photos, brands)
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": number} for number in range(len(photos))],
+        "categories": [{"id": number, "name": brand} for number, brand in enumerate(brands)],
+        "annotations": annotations.assign(id=np.arange(1, len(annotations) + 1), iscrowd=0).to_dict("records"),
+    }
+    known = detections[detections["image"].isin(list(photos)) & detections["brand"].isin(list(brands))]
     results = _annotations(known, photos, brands).assign(score=known["confidence"].to_numpy())
     at = np.full((10, len(brands), len(SIZES)), np.nan)
     with redirect_stdout(io.StringIO()):  # it prints its own progress
+        truth.createIndex()
         if len(results) and len(marks):
             evaluation = COCOeval(truth, truth.loadRes(results.to_dict("records")), "bbox")
             evaluation.params.maxDets = [MAX_DETECTIONS]
@@ -62,20 +69,6 @@ def average_precision(photos: Sequence[str], marks: pd.DataFrame, finds: pd.Data
         elif len(marks):
             at[:, np.isin(brands, marks["brand"].unique()), 0] = 0.0
     return AveragePrecision(tuple(brands), at)
-
-
-def _coco(photos: Sequence[str], marks: pd.DataFrame, brands: Sequence[str]) -> COCO:
-    coco = COCO()
-    annotations = _annotations(marks, photos, brands)
-    annotations = annotations.assign(id=np.arange(1, len(annotations) + 1), iscrowd=0)
-    coco.dataset = {
-        "images": [{"id": number} for number in range(len(photos))],
-        "categories": [{"id": number, "name": brand} for number, brand in enumerate(brands)],
-        "annotations": annotations.to_dict("records"),
-    }
-    with redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
 
 
 def _annotations(boxes: pd.DataFrame, photos: Sequence[str], brands: Sequence[str]) -> pd.DataFrame:

@@ -60,7 +60,22 @@ def read(folder: Path) -> Source:
                 raise BadUse(f"{path}: category {category.id} is {category.name!r} here and {names[category.id]!r} in another file")
     source = Source(check_brands(list(names.values()), next(iter(contents))))
     for path, content in contents.items():
-        _take(source, folder, path, content, names)
+        split = split_named(path.stem) or split_named(path.parent.name)
+        subfolders = [place for root in (folder, folder / "images") if root.is_dir() for place in sorted(root.iterdir()) if place.is_dir()]
+        of_split = [place for place in subfolders if split and split_named(place.name) == split]
+        places = [path.parent, *of_split, folder / "images", folder]  # that photos may lie in, the likeliest first
+        photos: dict[int, Path] = {}
+        for number, image in enumerate(content.images):
+            position = f"{path}:images[{number}]"
+            file = next((place / image.file_name for place in places if is_file(place / image.file_name)), places[0] / image.file_name)
+            photos[image.id] = file
+            if not within(folder, file):
+                source.refuse("photo", file, position, "photo_path_unsafe", f"{image.file_name!r}: expected a file inside {folder}")
+            else:
+                size = (image.width, image.height) if image.width and image.height else None
+                source.photos.append(Photo(file, split, size))
+        for number, annotation in enumerate(content.annotations):
+            _take_mark(source, annotation, f"{path}:annotations[{number}]", photos, names)
     return source
 
 
@@ -79,29 +94,6 @@ def _parse(folder: Path, path: Path) -> _File:
     if repeated:
         raise BadUse(f"{path}: image id {repeated[0]} occurs more than once; ids must tell images apart")
     return content
-
-
-def _take(source: Source, folder: Path, path: Path, content: _File, names: dict[int, str]) -> None:
-    split = split_named(path.stem) or split_named(path.parent.name)
-    places = _places(folder, path, split)
-    photos: dict[int, Path] = {}
-    for number, image in enumerate(content.images):
-        position = f"{path}:images[{number}]"
-        file = next((place / image.file_name for place in places if is_file(place / image.file_name)), places[0] / image.file_name)
-        photos[image.id] = file
-        if not within(folder, file):
-            source.refuse("photo", file, position, "photo_path_unsafe", f"{image.file_name!r}: expected a file inside {folder}")
-        else:
-            size = (image.width, image.height) if image.width and image.height else None
-            source.photos.append(Photo(file, split, size))
-    for number, annotation in enumerate(content.annotations):
-        _take_mark(source, annotation, f"{path}:annotations[{number}]", photos, names)
-
-
-def _places(folder: Path, path: Path, split: str | None) -> list[Path]:
-    """Folders that photos may lie in, the likeliest first."""
-    named = [place for root in (folder, folder / "images") if root.is_dir() for place in sorted(root.iterdir()) if place.is_dir()]
-    return [path.parent, *(place for place in named if split and split_named(place.name) == split), folder / "images", folder]
 
 
 def _take_mark(source: Source, annotation: dict[str, Any], position: str, photos: dict[int, Path], names: dict[int, str]) -> None:

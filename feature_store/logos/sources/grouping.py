@@ -1,13 +1,17 @@
-"""Photos that show the same, and the splits that such groups go to."""
+"""Photos that show the same, the splits that such groups go to, and several logo datasets as one, with no copy on both sides of a split."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from upheld.common.errors import BadUse
 from upheld.feature_store.contracts.hashing import uniform
-from upheld.feature_store.logos.dataset.dataset import SPLITS
+from upheld.feature_store.contracts.keyed_hash import uniform
+from upheld.feature_store.logos.dataset.dataset import CORNERS, SPLITS, Dataset, assemble
 from upheld.feature_store.splits import assignment
 from upheld.feature_store.splits.disjoint_sets import DisjointSets
 
@@ -27,14 +31,11 @@ def groups(images: pd.DataFrame, max_distance: int) -> "pd.Series[str]":
     rows = images.sort_values("digest")
     hashed = np.flatnonzero(rows["pdq"].notna())
     sets = DisjointSets(len(rows))
-    for one, other in _pairs(_words(rows["pdq"].iloc[hashed].tolist()), max_distance):
+    words = np.frombuffer(bytes.fromhex("".join(rows["pdq"].iloc[hashed])), dtype=np.uint64).reshape(-1, 4)
+    for one, other in _pairs(words, max_distance):
         sets.union(int(hashed[one]), int(hashed[other]))
     # digests ascend, so the smallest position of a set holds its smallest digest
     return pd.Series(rows["digest"].to_numpy()[sets.labels()], index=rows.index, name="group_id").reindex(images.index)
-
-
-def _words(hashes: list[str]) -> NDArray[np.uint64]:
-    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(len(hashes), 4)
 
 
 def _pairs(words: NDArray[np.uint64], max_distance: int) -> list[tuple[int, int]]:
@@ -98,3 +99,52 @@ def by_hash(images: pd.DataFrame, shares: dict[str, float], key: str) -> "pd.Ser
     place = uniform(f"{key}/stay", images["group_id"])
     split = np.select([place < shares["test"], place < shares["test"] + shares["val"]], ["test", "val"], "train")
     return pd.Series(split, index=images.index, dtype=object)
+
+
+def merge(datasets: Sequence[Dataset], folder: Path, max_hash_distance: int) -> tuple[Dataset, dict[str, int]]:
+    """Put datasets together.
+
+    A photo in several of them is taken once: what a reviewer said of it counts before what was imported. Near-duplicates are found anew
+    among all; a group of them is in the most held-out split that any of its real photos has. Composites whose background belongs to a
+    held-out group of real photos are left out: as training they would give it away, as test they would be no evidence.
+
+    Args:
+        datasets: at least one.
+        folder: relative names of the result's photos count from it; it is not written.
+        max_hash_distance: of near-duplicates, in bits of 256.
+
+    Returns:
+        the dataset, and how many photos are `duplicate`, `moved` to another split and `background_held_out`.
+
+    Raises:
+        BadUse: there is no dataset.
+    """
+    if not datasets:
+        raise BadUse("no logo dataset given; `upheld logo import` and `upheld logo compose` make some")
+    parts = []
+    for number, dataset in enumerate(datasets):
+        files = [None if pd.isna(file) else str((dataset.folder / file).resolve()) for file in dataset.images["file"]]
+        parts.append(dataset.images.assign(file=pd.Series(files, index=dataset.images.index, dtype=object), number=number))
+    every = pd.concat(parts, ignore_index=True)
+    every["rank"] = every["source"].map({"outcome": 0, "import": 1, "composite": 2})
+    images = every.sort_values(["rank", "number", "digest"]).drop_duplicates("digest").reset_index(drop=True)
+    images["group_id"] = groups(images, max_hash_distance)
+    before = images["split"]
+    # a photo's split is that of its group's real photos, where there are some, or of its composites
+    own = pd.concat([held_out_first(part) for _, part in images.groupby("composite")]).reindex(images.index)
+    real = ~images["composite"]
+    of_real = pd.Series(own[real].to_numpy(), index=images.loc[real, "group_id"]).groupby(level=0).first()
+    images["split"] = images["group_id"].map(of_real).astype(object).fillna(own)
+    given_away = ~real & (images["split"] != "train") & images["group_id"].isin(images.loc[real, "group_id"])
+    account = {
+        "duplicate": len(every) - len(images),
+        "moved": int((~given_away & (images["split"] != before)).sum()),
+        "background_held_out": int(given_away.sum()),
+    }
+    images = images[~given_away]
+    tables = {}
+    for name in ("boxes", "negatives"):  # those of the dataset that each photo was taken from
+        rows = pd.concat([getattr(dataset, name).assign(number=number) for number, dataset in enumerate(datasets)], ignore_index=True)
+        tables[name] = rows.merge(images[["digest", "number"]], on=["digest", "number"])[["digest", "brand", *CORNERS]]
+    brands = {brand for dataset in datasets for brand in dataset.brands}
+    return assemble(folder, brands, images, **tables, synthetic=any(dataset.synthetic for dataset in datasets)), account

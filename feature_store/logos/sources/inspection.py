@@ -11,7 +11,7 @@ import pdqhash
 
 from upheld.common.files import ordinary_bytes
 from upheld.common.params.logos import LogoData
-from upheld.feature_store.contracts import hashing as digest
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.logos.dataset.photos import MIN_PDQ_QUALITY, Unreadable, unreadable
@@ -37,7 +37,7 @@ class Seen:
 
 
 class PhotoDecoder:
-    """What `feature_store/sandbox/pool.py` makes in its workers.
+    """The decoder that `feature_store/sandbox/pool.py` makes in its workers.
 
     Args:
         rules: reads max_pixels.
@@ -53,7 +53,7 @@ class PhotoDecoder:
             size: int32 (2,), upright width and height; pdq: uint8 (32,); quality: int32 (), of the hash, 0 to 100.
 
         Raises:
-            Undecodable: as `image_decoding.opened`.
+            Undecodable: as `images.decode_within`.
         """
         found = decode_within(content, _HASHED_PX, self._max_pixels)
         bits, quality = pdqhash.compute(found.picture)
@@ -61,7 +61,7 @@ class PhotoDecoder:
         return {"size": size, "pdq": np.packbits(bits.astype(bool)), "quality": np.array(quality, np.int32)}
 
 
-def look(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: LogoData) -> Iterator[tuple[Key, Seen | Unreadable]]:
+def inspect_photos(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: LogoData) -> Iterator[tuple[Key, Seen | Unreadable]]:
     """Decode photos in workers, further ones while the caller is busy with those it got.
 
     Args:
@@ -76,7 +76,7 @@ def look(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: LogoData) ->
 
     def readable() -> Iterator[bytes]:
         for key, content in contents:
-            waiting.append((key, content if isinstance(content, Unreadable) else digest.of_bytes(content)))
+            waiting.append((key, content if isinstance(content, Unreadable) else hashing.of_bytes(content)))
             if isinstance(content, bytes):
                 yield content
 

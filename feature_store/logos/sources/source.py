@@ -8,12 +8,12 @@ from typing import Final, Literal
 
 from upheld.common.errors import BadUse
 from upheld.common.files import ordinary_bytes
+from upheld.common.foreign_files import ordinary_bytes
+from upheld.feature_store.logos.dataset.boxes import Corners
 from upheld.feature_store.logos.dataset.dataset import SPLITS
 
 MAX_LABEL_BYTES: Final = 4 << 20  # of one photo's labels; a thousand boxes need a hundredth of it
 MAX_BRAND_CHARS: Final = 256
-
-Corners = tuple[float, float, float, float]  # x1, y1, x2, y2
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,11 @@ def read(folder: Path) -> Source:
     lists = (folder / name for name in ("classes.txt", "labels.txt"))
     listed = next((path for path in lists if is_file(path) and within(folder, path)), None)
     known = check_brands([line for line in list_text(listed).splitlines() if line], listed) if listed else None
-    splits = _splits(folder)
+    splits: dict[str, str] = {}  # photo's name -> split, the most held-out one where several list it
+    for split in SPLITS:
+        path = folder / "ImageSets" / "Main" / f"{split}.txt"
+        if path.is_file():
+            splits |= {line.split()[0]: split for line in list_text(path).splitlines() if line.strip()}
     source = Source(known or ())
     for path in files:
         _take(source, folder, path, splits.get(path.stem), known)
@@ -41,16 +45,6 @@ def read(folder: Path) -> Source:
             source.refuse("photo", file, str(file), "label_missing", "no annotation; one without objects says that there is no logo")
     source.brands = known or tuple(sorted({mark.brand for mark in source.marks}))
     return source
-
-
-def _splits(folder: Path) -> dict[str, str]:
-    """Photo's name -> split; the most held-out one where several list it."""
-    splits: dict[str, str] = {}
-    for split in SPLITS:
-        path = folder / "ImageSets" / "Main" / f"{split}.txt"
-        if path.is_file():
-            splits |= {line.split()[0]: split for line in list_text(path).splitlines() if line.strip()}
-    return splits
 
 
 def _take(source: Source, folder: Path, path: Path, split: str | None, known: tuple[str, ...] | None) -> None:
@@ -68,19 +62,14 @@ def _take(source: Source, folder: Path, path: Path, split: str | None, known: tu
         file = next(iter(sorted((folder / "JPEGImages").glob(f"{glob.escape(path.stem)}.*"))), file)
     if not within(folder, file):
         return source.refuse("photo", file, str(path), "photo_path_unsafe", f"filename {name!r}: expected a file in JPEGImages")
-    source.photos.append(Photo(file, split, _size(root)))
+    try:  # many tools write 0 or nothing
+        width, height = int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0)
+    except ValueError:
+        width = height = 0
+    source.photos.append(Photo(file, split, (width, height) if width > 0 and height > 0 else None))
     for number, found in enumerate(root.iter("object")):
         _take_mark(source, file, f"{path}:object[{number}]", found, known)
     return None
-
-
-def _size(root: Any) -> tuple[int, int] | None:
-    """Width and height that the file claims; many tools write 0 or nothing."""
-    try:
-        width, height = int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0)
-    except ValueError:
-        return None
-    return (width, height) if width > 0 and height > 0 else None
 
 
 def _take_mark(source: Source, file: Path, position: str, found: Any, known: tuple[str, ...] | None) -> None:

@@ -28,7 +28,7 @@ def read(folder: Path) -> Source:
         BadUse: the yaml is missing or malformed, or names a place that is missing or outside `folder`.
     """
     path, about = _about(folder)
-    source = Source(check_brands(_names(about.get("names"), path), path), relative=True)
+    source = Source(check_brands(about["names"], path), relative=True)
     splits = {key: about[key] for key in ("train", "val", "valid", "test") if about.get(key)}
     if not splits:
         raise BadUse(f"{path}: names none of train, val and test; at least one must say where photos are")
@@ -38,12 +38,18 @@ def read(folder: Path) -> Source:
             if file not in seen:  # a photo listed for two splits belongs to the first of them
                 seen.add(file)
                 _take(source, folder, file, split_named(key))
+    # label files in the folders of known ones that belong to no photo: their boxes would vanish unseen
     lists = {Path(str(place)).name for places in splits.values() for place in (places if isinstance(places, list) else [places])}
-    _refuse_orphans(source, folder, seen, lists | {"classes.txt"})
+    known = {_labels_of(folder, photo) for photo in seen}
+    for place in sorted({labels.parent for labels in known if within(folder, labels.parent) and labels.parent.is_dir()}):
+        for labels in sorted(place.glob("*.txt")):
+            if labels not in known and labels.name not in lists | {"classes.txt"}:
+                source.refuse("photo", labels, str(labels), "photo_missing", "a label file without its photo")
     return source
 
 
 def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The data.yaml of a dataset and what it says; `names` are the classes in order of their number."""
     found = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
     path = next((file for file in found if file.stem in ("data", "dataset")), found[0] if found else None)
     if path is None:
@@ -52,31 +58,22 @@ def _about(folder: Path) -> tuple[Path, dict[str, Any]]:
         raise BadUse(f"{path}: leads outside {folder}; put a file there")
     text = list_text(path)
     try:
-        _refuse_bombs(text, path)
+        depth = 0  # aliases can make a few lines as large as memory, and nesting as deep as the stack
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+                raise BadUse(f"{path}: has aliases (*name), or more than {_MAX_DEPTH} lists in each other; write the names out")
         about = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise BadUse(f"{path}: not valid YAML: {error}") from error
     if not isinstance(about, dict):
         raise BadUse(f"{path}: expected a mapping with names, train and val")
-    return path, about
-
-
-def _refuse_bombs(text: str, path: Path) -> None:
-    """Aliases can make a few lines as large as memory, and nesting as deep as the stack."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
-            raise BadUse(f"{path}: has aliases (*name), or more than {_MAX_DEPTH} lists in each other; write the names out")
-
-
-def _names(names: Any, path: Path) -> list[str]:
-    """Class names in order of number, from a list or a mapping number -> name."""
+    names = about.get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(name, str | int | float) for name in names):
         raise BadUse(f"{path}: key names: expected a list of class names, or a mapping of 0, 1, … to them")
-    return [str(name) for name in names]
+    return path, about | {"names": [str(name) for name in names]}
 
 
 def _photos(folder: Path, origin: Path, root: Any, places: Any) -> list[Path]:
@@ -88,13 +85,12 @@ def _photos(folder: Path, origin: Path, root: Any, places: Any) -> list[Path]:
         path = next((option for option in options if within(folder, option) and (option.is_dir() or is_file(option))), None)
         if path is None:
             raise BadUse(f"{origin}: {place}: no such folder or list inside {folder}")
-        files += _in_folder(path) if path.is_dir() else [folder / line for line in list_text(path).splitlines() if line.strip()]
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if not file.is_dir())
+            files += [file for file in found if not file.name.startswith(".") and file.suffix.lower() not in _NO_PHOTOS]
+        else:
+            files += [folder / line for line in list_text(path).splitlines() if line.strip()]
     return files
-
-
-def _in_folder(path: Path) -> list[Path]:
-    found = sorted(file for file in path.rglob("*") if not file.is_dir())
-    return [file for file in found if not file.name.startswith(".") and file.suffix.lower() not in _NO_PHOTOS]
 
 
 def _labels_of(folder: Path, photo: Path) -> Path:
@@ -135,12 +131,3 @@ def _take_mark(source: Source, photo: Path, position: str, words: list[str]) -> 
     corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     source.marks.append(Mark(photo, position, source.brands[int(number)], corners))
     return None
-
-
-def _refuse_orphans(source: Source, folder: Path, photos: set[Path], no_labels: set[str]) -> None:
-    """Label files in the folders of known ones that belong to no photo: their boxes would vanish unseen."""
-    known = {_labels_of(folder, photo) for photo in photos}
-    for place in sorted({labels.parent for labels in known if within(folder, labels.parent) and labels.parent.is_dir()}):
-        for labels in sorted(place.glob("*.txt")):
-            if labels not in known and labels.name not in no_labels:
-                source.refuse("photo", labels, str(labels), "photo_missing", "a label file without its photo")

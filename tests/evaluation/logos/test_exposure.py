@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upheld.evaluation.logos.exposure import NO_CONTEXT, exposure
-from upheld.feature_store.logos.dataset.appearances import covered_share, per_image
+from upheld.feature_store.logos.dataset.boxes import covered_share, per_image
 
 CORNERS = ["x1", "y1", "x2", "y2"]
 EDGE = st.integers(-5, 25)

@@ -4,7 +4,6 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import cli
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,11 +12,12 @@ from PIL import Image
 
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import coco, jpeg, picture, put
+from upheld import cli
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoCompose
 from upheld.common.params.params import Params
 from upheld.feature_store.logos.composites import command as logo_compose
-from upheld.feature_store.logos.composites import composites, paste
+from upheld.feature_store.logos.composites import paste
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.logos.dataset.boxes import overlaps
@@ -127,20 +127,20 @@ def test_the_same_seed_gives_the_same_dataset_and_more_composites_keep_the_first
 def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     world(tmp_path / "photos")
     whole = make(tmp_path, "whole").dataset
-    done = []
+    done, compose = [], paste.compose
 
     def tired(*args):
         if len(done) >= 5:
             raise OSError(28, "No space left on device", "disk")
         done.append(0)
-        return paste.compose(*args)
+        return compose(*args)
 
-    monkeypatch.setattr(composites, "compose", tired)
+    monkeypatch.setattr(paste, "compose", tired)
     with pytest.raises(OSError, match="No space"):
         make(tmp_path)
     assert not (tmp_path / "out" / "dataset.json").exists()
     num_before = len(list((tmp_path / "out" / "parts").glob("*/*.json")))
-    monkeypatch.setattr(composites, "compose", lambda *args: done.append(1) or paste.compose(*args))
+    monkeypatch.setattr(paste, "compose", lambda *args: done.append(1) or compose(*args))
     assert make(tmp_path).dataset.digest == whole.digest
     assert 0 < num_before < 12 and done.count(1) == 12 - num_before  # threads: some more than five may have been at work
 
@@ -170,12 +170,12 @@ def test_composites_on_one_photo_and_its_near_duplicates_are_one_group(tmp_path)
 
 
 def test_photos_of_a_logo_dataset_keep_their_boxes_and_held_out_ones_are_not_used(tmp_path):
-    from upheld.feature_store.logos.sources import import_command
+    from upheld.feature_store.logos.sources import import_dataset
 
     box = [{"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 25]}]
     folder = coco(tmp_path / "d", "train", {"a.jpg": jpeg(picture(1))}, box)
     coco(folder, "test", {"b.jpg": jpeg(picture(2))}, box)
-    real = import_command.run(parameters().logo_data, 1, folder, "coco", tmp_path / "real").dataset
+    real = import_dataset.run(parameters().logo_data, 1, folder, "coco", tmp_path / "real").dataset
     made = make(tmp_path, photos=str(tmp_path / "real"), num=8).dataset
     train = real.images.loc[real.images["split"] == "train", "digest"].tolist()
     assert set(made.images["group_id"]) == set(train)

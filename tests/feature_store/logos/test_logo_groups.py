@@ -14,7 +14,7 @@ from tests.feature_store.logo_folders import jpeg, picture
 from upheld.common.errors import BadUse
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset import photos as logo_image
-from upheld.feature_store.logos.sources import grouping, merge
+from upheld.feature_store.logos.sources import grouping
 
 
 def named(number: int) -> str:
@@ -97,7 +97,7 @@ def test_merging_holds_out_whole_groups_and_drops_composites_on_held_out_photos(
     later = dataset(photos(digest=[near], pdq=[bits(0)], file=["near.jpg"], source="outcome"), {near: "ant"}, Path("later"))
     pasted = photos(digest=[fake, free], pdq=[bits(1), bits(*range(200))], source="composite", split=["train", "val"])
     composites = dataset(pasted, {fake: "cat", free: "cat"}, synthetic=True)
-    merged, account = merge.merge([real, later, composites], Path("y"), 10)
+    merged, account = grouping.merge([real, later, composites], Path("y"), 10)
     assert account == {"duplicate": 0, "moved": 2, "background_held_out": 1}
     images = merged.images.set_index("digest")
     assert images["split"].to_dict() == {test: "test", near: "test", train: "train", free: "train"}
@@ -111,10 +111,10 @@ def test_what_a_reviewer_said_of_a_photo_counts_before_what_was_imported():
     name = named(1)
     imported = dataset(photos(digest=[name]), {name: "ant"})
     reviewed = dataset(photos(digest=[name], source="outcome"), {name: "bee"})
-    merged, account = merge.merge([imported, reviewed], Path("y"), 10)
+    merged, account = grouping.merge([imported, reviewed], Path("y"), 10)
     assert merged.boxes["brand"].tolist() == ["bee"] and account["duplicate"] == 1
 
 
 def test_merging_nothing_is_bad_use():
     with pytest.raises(BadUse, match="no logo dataset"):
-        merge.merge([], Path("y"), 10)
+        grouping.merge([], Path("y"), 10)

@@ -6,7 +6,6 @@ import os
 import struct
 import zlib
 
-import cli
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,13 +13,14 @@ from PIL import Image
 
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
+from upheld import cli
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoData
 from upheld.feature_store.logos.composites import backgrounds
 from upheld.feature_store.logos.composites.marks import load
 from upheld.feature_store.logos.dataset.photos import Unreadable, upright
-from upheld.feature_store.logos.sources import import_command, inspection
-from upheld.feature_store.logos.sources.inspection import Seen, look
+from upheld.feature_store.logos.sources import import_dataset, inspection
+from upheld.feature_store.logos.sources.inspection import Seen, inspect_photos
 
 pytestmark = pytest.mark.timeout(60)
 RULES = parameters().logo_data
@@ -28,11 +28,11 @@ SOME = "0 .5 .5 .25 .5\n"
 BOX = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 25]}
 
 
-def take(folder, layout: str, rules: LogoData = RULES) -> import_command.Result:
-    return import_command.run(rules, 7, folder, layout, folder.with_name(f"{folder.name}.out"))
+def take(folder, layout: str, rules: LogoData = RULES) -> import_dataset.Result:
+    return import_dataset.run(rules, 7, folder, layout, folder.with_name(f"{folder.name}.out"))
 
 
-def reasons(result: import_command.Result, kind: str = "photos") -> dict[str, int]:
+def reasons(result: import_dataset.Result, kind: str = "photos") -> dict[str, int]:
     kept = pd.read_parquet(result.dataset.folder / "quarantine.parquet")
     row = result.report[kind]
     assert row["rows"] == row["accepted"] + row["duplicate"] + row["quarantined"]
@@ -81,7 +81,7 @@ PHOTOS = {
 
 
 def test_photos_of_any_kind_are_taken_or_named():
-    found = dict(look(((name, content) for name, (content, _) in PHOTOS.items()), RULES))
+    found = dict(inspect_photos(((name, content) for name, (content, _) in PHOTOS.items()), RULES))
     assert {name: seen.reason if isinstance(seen, Unreadable) else None for name, seen in found.items()} == {
         name: reason for name, (_, reason) in PHOTOS.items()
     }
@@ -96,24 +96,24 @@ def test_photos_of_any_kind_are_taken_or_named():
 
 def test_sixteen_bits_are_scaled_and_a_turned_photo_is_upright():
     assert np.abs(np.asarray(upright(PHOTOS["sixteen bits"][0], 10**6)).astype(int) - np.asarray(PHOTO.convert("L"))[..., None]).max() <= 1
-    ((_, seen),) = look([("turned", turned(PHOTO))], RULES)
+    ((_, seen),) = inspect_photos([("turned", turned(PHOTO))], RULES)
     assert isinstance(seen, Seen) and (seen.width, seen.height) == SIZE[::-1]
 
 
 def test_photos_that_could_not_be_read_keep_their_place():
     gone = Unreadable("photo_missing", "gone")
     given = [("a", gone), ("b", jpeg(PHOTO)), ("c", gone), ("d", b""), ("e", gone)]
-    found = list(look(given, RULES))
+    found = list(inspect_photos(given, RULES))
     assert [name for name, _ in found] == list("abcde")
     assert [seen.reason if isinstance(seen, Unreadable) else seen.width for _, seen in found] == [
         "photo_missing", SIZE[0], "photo_missing", "image_corrupt", "photo_missing",
     ]  # fmt: skip
-    assert list(look([], RULES)) == []
+    assert list(inspect_photos([], RULES)) == []
 
 
 def test_a_decoder_that_was_taken_over_is_not_believed(monkeypatch):
     monkeypatch.setattr(inspection, "_DECODER", "tests.feature_store.hostile_decoders:LyingDecoder")
-    ((_, seen),) = look([("a", jpeg(PHOTO))], RULES)
+    ((_, seen),) = inspect_photos([("a", jpeg(PHOTO))], RULES)
     assert isinstance(seen, Unreadable) and seen.reason == "image_corrupt"
 
 

@@ -3,26 +3,26 @@
 import json
 from pathlib import Path
 
-import cli
 import pandas as pd
 import pytest
 
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
+from upheld import cli
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
-from upheld.feature_store.logos.sources import import_command
+from upheld.feature_store.logos.sources import import_dataset
 
 SOME = "0 0.5 0.5 0.25 0.5\n"  # x 30 to 50, y 15 to 45 of SIZE
 
 
-def take(folder: Path, layout: str, *overrides: str) -> import_command.Result:
+def take(folder: Path, layout: str, *overrides: str) -> import_dataset.Result:
     given = parameters(*overrides)
-    return import_command.run(given.logo_data, given.seed, folder, layout, folder.with_name(f"{folder.name}.out"))
+    return import_dataset.run(given.logo_data, given.seed, folder, layout, folder.with_name(f"{folder.name}.out"))
 
 
-def reasons(result: import_command.Result, kind: str) -> dict[str, int]:
+def reasons(result: import_dataset.Result, kind: str) -> dict[str, int]:
     row = result.report[kind]
     assert row["rows"] == row["accepted"] + row["duplicate"] + row["quarantined"]
     assert row["quarantined"] == sum(row["by_reason"].values())

@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.feature_store.logo_folders import put
 from upheld.common.errors import BadUse, FailedWork
+from upheld.feature_store.logos.composites.drawing import MAX_SVG_BYTES, MarkRefused, draw_svg
 from upheld.feature_store.logos.composites.marks import OURS, SIDE_PX, load
-from upheld.feature_store.logos.composites.svg import MAX_BYTES, MarkRefused, draw
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
@@ -46,7 +46,7 @@ HOSTILE = {
     "a loop": ("svg_bomb", svg('<g id="a"><use xlink:href="#b"/></g><g id="b"><use xlink:href="#a"/></g>')),
     "deep": ("svg_bomb", svg("<g>" * 200 + "</g>" * 200)),
     "many": ("svg_bomb", svg('<rect width="1" height="1"/>' * 20_001)),
-    "long": ("svg_too_large", svg(" " * MAX_BYTES)),
+    "long": ("svg_too_large", svg(" " * MAX_SVG_BYTES)),
     "thin": ("svg_size", svg("", 'viewBox="0 0 1000000 1"')),
     "nothing": ("svg_size", svg("", 'viewBox="0 0 0 0"')),
     "no number": ("svg_size", svg("", 'viewBox="0 0 nan 5"')),
@@ -64,7 +64,7 @@ HOSTILE = {
 def test_a_hostile_svg_is_refused_by_name(name):
     reason, content = HOSTILE[name]
     with pytest.raises(MarkRefused) as refused:
-        draw(content, 64)
+        draw_svg(content, 64)
     assert refused.value.reason == reason, refused.value
 
 
@@ -72,7 +72,7 @@ def test_a_hostile_svg_is_refused_by_name(name):
     "attributes", ['viewBox="0 0 1e9 5e8"', 'width="1000000000" height="500000000px"', 'viewBox="0,0,100,50" width="9999"']
 )
 def test_a_huge_svg_is_drawn_at_the_size_that_was_asked_for(attributes):
-    assert draw(svg('<rect width="100%" height="100%"/>', attributes), 64).size == (64, 32)
+    assert draw_svg(svg('<rect width="100%" height="100%"/>', attributes), 64).size == (64, 32)
 
 
 def test_what_editors_leave_is_dropped_and_the_shapes_are_drawn():
@@ -82,7 +82,7 @@ def test_what_editors_leave_is_dropped_and_the_shapes_are_drawn():
         '<style>.a{fill:url(#g)}</style></defs><rect class="a" width="50" height="50"/>',
         head='<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">',
     )
-    drawn = np.asarray(draw(content, 100))
+    drawn = np.asarray(draw_svg(content, 100))
     assert drawn.shape == (50, 100, 4)
     assert drawn[25, 25].tolist() == [255, 0, 0, 255] and drawn[25, 75, 3] == 0
 

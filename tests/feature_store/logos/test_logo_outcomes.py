@@ -2,17 +2,17 @@
 
 import json
 
-import cli
 import pandas as pd
 import pytest
 
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
+from upheld import cli
 from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.sources import outcomes as logo_outcomes
-from upheld.feature_store.logos.sources.verdicts import agreed
+from upheld.feature_store.logos.sources.outcomes import agreed
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 PHOTOS = {f"media/{name}.jpg": jpeg(picture(number)) for number, name in enumerate("abc")}

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import av
-import cli
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from upheld import cli
 from upheld.common.params import params
 from upheld.feature_store.sample_world import command as sample_data
 
@@ -238,7 +238,7 @@ def test_every_language_s_grammar_has_the_same_shape() -> None:
     def shape(node: object) -> object:
         return {key: shape(value) for key, value in node.items()} if isinstance(node, dict) else len(node)  # type: ignore[arg-type]
 
-    grammars = [yaml.safe_load(file.read_text()) for file in sorted((ROOT / "feature_store" / "sample_texts").glob("*.yaml"))]
+    grammars = [yaml.safe_load(file.read_text()) for file in sorted((ROOT / "feature_store" / "sample_world" / "texts").glob("*.yaml"))]
     shapes = [shape({name: grammar[name] for name in grammar if name not in ("slots", "later")}) for grammar in grammars]
     assert len(grammars) >= 6 and all(other == shapes[0] for other in shapes)
     sentences = [text for grammar in grammars for texts in grammar["policies"].values() for stance in texts for text in texts[stance]]

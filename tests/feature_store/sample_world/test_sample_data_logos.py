@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tests.feature_store.test_sample_data import contents, read
 
 from tests.feature_store.deliveries import ROOT, parameters, take
+from tests.feature_store.sample_world.test_sample_data import contents, read
 from upheld.common.params import params
 from upheld.feature_store.logos.composites.marks import OURS
 from upheld.feature_store.logos.dataset.boxes import overlaps
