@@ -11,10 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Param, TaskGroup, get_current_context, task
+from airflow.sdk import Asset, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from upheld.dags.runner import graph, run_stage, workspace
+
+# The URI of every asset that our DAGs announce. An event is a nudge, not a queue: read past your own watermark.
+LEDGER = Asset(name="ledger", uri="upheld://store/ledger")
+CHALLENGER = Asset(name="challenger", uri="upheld://registry/upheld-moderation/challenger")
 
 # JSON schema types of the trigger form. A parameter that is null by default may become any single value.
 FORM_TYPES: dict[type, str | list[str]] = {

@@ -79,6 +79,7 @@ def changing(event: Literal["freeze", "unfreeze"]) -> Main:
 
 
 main = changing("freeze")
+unfreeze_main = changing("unfreeze")
 
 
 if __name__ == "__main__":

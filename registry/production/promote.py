@@ -1,8 +1,9 @@
-"""Put a registered model, or new thresholds of the champion, into production, with the approver on record.
+"""Put a registered model, or new thresholds of the champion, into production, or put back what was there before; approvers go on record.
 
 usage: upheld promote --model 4 --approver NAME --note TEXT
        upheld promote --thresholds 7 --approver NAME --note TEXT
        upheld promote --describe
+       upheld rollback --approver NAME --note TEXT    (again goes one further back)
 """
 
 import sys
@@ -71,6 +72,31 @@ def _told(status: str, model: Version, thresholds: Version, approval: Approval) 
     return {"status": status, "model": model.label, "thresholds": thresholds.label, **of}
 
 
+def rollback(store: Path, approver: str, note: str) -> dict[str, Any]:
+    """Let alias `champion` name what the last promotion replaced; no gate is asked, since it was in production.
+
+    Args:
+        store: folder with the registry.
+        approver: who decides.
+        note: why.
+
+    Returns:
+        {"status": "rolled back", "model", "thresholds", "before", "approver", "at"}.
+
+    Raises:
+        BadUse: nothing was in production before, or no approver is named.
+        FailedWork: alias champion was moved by other means, or the files are no longer those that were approved.
+    """
+    registry = mlflow_store.connect(store, create=False)
+    champion.settle(store, registry)
+    target = champion.before(store, registry)
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(target.model))
+    thresholds = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(target.thresholds))
+    approval = champion.move(store, registry, "rollback", model, thresholds, champion.Said(approver, note))
+    result = {"status": "rolled back", "model": model.label, "thresholds": thresholds.label}
+    return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
+
+
 @command("promote")
 def main(
     model: Annotated[str | None, typer.Option(help="Version or alias; with its thresholds [challenger].")] = None,
@@ -93,6 +119,17 @@ def main(
     if result:
         files.write_json(result, answer)
     return Output(answer, text)
+
+
+@command("rollback")
+def rollback_main(
+    approver: Annotated[str, typer.Option(help="Who decides.")],
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Put back what was in production before."""
+    answer = rollback(store, approver, note)
+    return Output(answer, f"rolled back to {answer['model']} with {answer['thresholds']} at alias champion")
 
 
 if __name__ == "__main__":

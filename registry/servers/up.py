@@ -94,7 +94,9 @@ def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login:
     pages.mkdir(exist_ok=True)
     pages.chmod(0o700)
     with (home / "database.log").open("wb") as log:
-        made = subprocess.run([sys.executable, "-m", "upheld.dags.runner.database"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        made = subprocess.run(
+            [sys.executable, "-m", "upheld.dags.runner.run_now", "database"], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
     if made.returncode:
         raise FailedWork(f"Airflow's database cannot be prepared; see {home / 'database.log'}")
     started = [
