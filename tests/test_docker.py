@@ -176,9 +176,7 @@ def test_the_cuda_image_is_the_trainer_s_with_the_host_s_driver_and_torch_s_own_
     without = [[step for step in instructions(name) if step[0] != "ENV"] for name in ("cuda.Dockerfile", "trainer.Dockerfile")]
     assert without[0] == without[1]
     locked = (ROOT / "requirements.lock").read_text()
-    assert re.search(r"^torch==[\d.]+ ", locked, re.M) and re.search(
-        r"^nvidia-cuda-runtime==", locked, re.M
-    )  # no CPU-only build
+    assert re.search(r"^torch==[\d.]+ ", locked, re.M) and re.search(r"^nvidia-cuda-runtime==", locked, re.M)  # no CPU-only build
 
 
 def test_mlflow_asks_for_a_login_takes_no_uploads_and_works_in_a_folder_of_its_own(compose) -> None:

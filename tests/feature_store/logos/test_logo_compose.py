@@ -4,7 +4,6 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import cli
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from PIL import Image
 
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import coco, jpeg, picture, put
+from upheld import cli
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoCompose
 from upheld.common.params.params import Params

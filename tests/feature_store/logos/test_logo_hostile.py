@@ -6,7 +6,6 @@ import os
 import struct
 import zlib
 
-import cli
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
+from upheld import cli
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoData
 from upheld.feature_store.logos.composites import backgrounds

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import cli
 import pandas as pd
 import pytest
 
 from tests.feature_store.deliveries import ROOT, parameters
 from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc, voc_object, yolo
+from upheld import cli
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset

@@ -2,12 +2,12 @@
 
 import json
 
-import cli
 import pandas as pd
 import pytest
 
 from tests.feature_store.deliveries import ROOT, deliver, parameters, post, take
 from tests.feature_store.logo_folders import jpeg, picture, put
+from upheld import cli
 from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset

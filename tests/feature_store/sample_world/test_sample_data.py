@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import av
-import cli
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from upheld import cli
 from upheld.common.params import params
 from upheld.feature_store.sample_world import command as sample_data
 

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import cli
 import numpy as np
 import pandas as pd
 import pytest
 
+from upheld import cli
 from upheld.common.params import params
 from upheld.feature_store.sample_world import command as sample_data
 from upheld.feature_store.sample_world.platform import draw
