@@ -90,6 +90,7 @@ def test_installed_from_the_wheel_alone_the_core_evaluates_a_score_table(wheel: 
 def test_a_workspace_imports_its_own_code(tmp_path: Path, python: str) -> None:
     folder, store = tmp_path / "store/runs/one", tmp_path / "store"
     workspace.create(ROOT, folder, store, {}, {})
+    assert not [path for path in folder.rglob("*") if path.is_symlink() and not path.resolve().is_relative_to(folder)]
     module, line, changed = folder / "registry/runs/history.py", "no run yet in", "nothing ran in"
     source = module.read_text()
     assert source.count(line) == 1
@@ -108,7 +109,6 @@ def test_a_workspace_imports_its_own_code(tmp_path: Path, python: str) -> None:
 
     assert changed in said(folder)
     assert line in said(ROOT)  # the checkout's is as it was
-    assert not [path for path in folder.rglob("*") if path.is_symlink() and not path.resolve().is_relative_to(folder)]
 
 
 def bare_imports(source: str) -> Iterator[str]:

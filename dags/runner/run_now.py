@@ -56,13 +56,16 @@ def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
         ValueError: the folder has no such DAG, or one of its files does not load.
     """
     from airflow.dag_processing.dagbag import DagBag
+    from airflow.jobs.job import most_recent_job
+    from airflow.models.dag import DagModel
     from airflow.sdk.listener import get_listener_manager
 
     from upheld.dags.runner.task_logs import TaskLogs
 
     initialise(ROOT)
     moment = pendulum.parse(at)
-    if _scheduler_takes(dag_id):
+    job, model = most_recent_job("SchedulerJob"), DagModel.get_current(dag_id)
+    if job is not None and job.is_alive() and model is not None and not model.is_paused:
         done = _through_scheduler(dag_id, moment, conf)
     else:
         bag = DagBag(str(ROOT / "dags"))
@@ -71,14 +74,6 @@ def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
         get_listener_manager().add_listener(TaskLogs())
         done = bag.dags[dag_id].test(run_after=moment, logical_date=moment, run_conf=conf)
     return {"run_id": done.run_id, "state": str(done.state), "tasks": {ti.task_id: str(ti.state) for ti in done.get_task_instances()}}
-
-
-def _scheduler_takes(dag_id: str) -> bool:
-    from airflow.jobs.job import most_recent_job
-    from airflow.models.dag import DagModel
-
-    job, model = most_recent_job("SchedulerJob"), DagModel.get_current(dag_id)
-    return job is not None and job.is_alive() and model is not None and not model.is_paused
 
 
 def _through_scheduler(dag_id: str, moment: Any, conf: dict[str, Any]) -> Any:

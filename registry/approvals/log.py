@@ -74,7 +74,13 @@ def read(store: Path) -> list[Approval]:
     Raises:
         BadUse: a file is no such record. It is never passed over: what it says would be forgotten.
     """
-    return [_read(path) for path in sorted(folder_of(store).glob("*.json"))]
+    found = []
+    for path in sorted(folder_of(store).glob("*.json")):
+        try:
+            found.append(Approval.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise BadUse(f"{path}: is not a record of an approval ({' '.join(str(error).split())[:160]}); restore it by hand") from error
+    return found
 
 
 def changes(store: Path) -> list[Approval]:
@@ -93,13 +99,6 @@ def append(store: Path, approval: Approval) -> None:
         except FileExistsError:  # another process was faster
             continue
         return
-
-
-def _read(path: Path) -> Approval:
-    try:
-        return Approval.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise BadUse(f"{path}: is not a record of an approval ({' '.join(str(error).split())[:160]}); restore it by hand") from error
 
 
 def show(answers: Sequence[Approval]) -> None:

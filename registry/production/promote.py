@@ -56,17 +56,17 @@ def run(
     chosen, bounds = proposal.choose(store, registry, model, thresholds)
     now = champion.current(registry)
     if now == champion.approved(store) == Pair(chosen.number, bounds.number):
-        return _told("unchanged", chosen, bounds, approval_log.changes(store)[-1])
+        return _outcome("unchanged", chosen, bounds, approval_log.changes(store)[-1])
     if instead_of is not None and instead_of != str(now):
         raise FailedWork(f"approved as a change from {instead_of}, but now {now} is in production; look at the change again")
     held = champion.held(store, chosen, bounds)
     if held and not (despite_hold or "").strip():
         raise BadUse(f"the gate holds {' and '.join(held)}; its report says why, and --despite-hold REASON overrules it")
-    said = champion.Said(approver, note, despite_hold if held else None)
-    return _told("promoted", chosen, bounds, champion.move(store, registry, "promote", chosen, bounds, said))
+    given = champion.Answer(approver, note, despite_hold if held else None)
+    return _outcome("promoted", chosen, bounds, champion.move(store, registry, "promote", chosen, bounds, given))
 
 
-def _told(status: str, model: Version, thresholds: Version, approval: Approval) -> dict[str, Any]:
+def _outcome(status: str, model: Version, thresholds: Version, approval: Approval) -> dict[str, Any]:
     """What `run` answers."""
     of = {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
     return {"status": status, "model": model.label, "thresholds": thresholds.label, **of}
@@ -92,7 +92,7 @@ def rollback(store: Path, approver: str, note: str) -> dict[str, Any]:
     target = champion.before(store, registry)
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(target.model))
     thresholds = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(target.thresholds))
-    approval = champion.move(store, registry, "rollback", model, thresholds, champion.Said(approver, note))
+    approval = champion.move(store, registry, "rollback", model, thresholds, champion.Answer(approver, note))
     result = {"status": "rolled back", "model": model.label, "thresholds": thresholds.label}
     return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
 

@@ -22,10 +22,8 @@ from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger import tables
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.registry.approvals import verified
-from upheld.registry.approvals.log import Pair
 from upheld.registry.production import champion, thresholds
 from upheld.registry.tracking import mlflow_store
-from upheld.registry.tracking.mlflow_store import Registry
 
 
 def in_force(store: Path, week: str, out: Path, label: Path) -> str:
@@ -102,7 +100,12 @@ def propose(store: Path, report: Path) -> dict[str, Any]:
         return _nothing(f"{label} is in production and did not serve in {week}")
     if not served.num_changes:
         return _nothing(f"the labels of {week} support no change of {label}'s thresholds")
-    registered = _register(registry, store, now, report / served.folder, week)
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
+    before = Thresholds.read(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "thresholds.json"
+        completed(Thresholds.read(report / served.folder / "thresholds.json"), before).write(path)
+        registered = thresholds.run(path, str(now.model), report / served.folder, f"weekly {week}", store)
     number = registered["thresholds"].rpartition("/")[2]
     if number == str(now.thresholds):
         return _nothing(f"what {week} proposes for {label} is in force already")
@@ -112,16 +115,6 @@ def propose(store: Path, report: Path) -> dict[str, Any]:
 
 def _nothing(why: str) -> dict[str, Any]:
     return {"status": "nothing", "model": None, "thresholds": None, "why": why}
-
-
-def _register(registry: Registry, store: Path, now: Pair, folder: Path, week: str) -> dict[str, Any]:
-    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
-    before = Thresholds.read(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
-    content = completed(Thresholds.read(folder / "thresholds.json"), before)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "thresholds.json"
-        content.write(path)
-        return thresholds.run(path, str(now.model), folder, f"weekly {week}", store)
 
 
 def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:

@@ -144,7 +144,7 @@ def test_score_refuses_what_nobody_approved_although_mlflow_says_so(store: Path,
     with pytest.raises(FailedWork, match="alias champion names"):
         pin.export_champion(store)
     with pytest.raises(FailedWork, match="alias champion names"):
-        behave.appoint(store, "champion")
+        behave.load_model(store, "champion")
     (store / "weekly.json").write_text('{"week": "2026-W43", "models": []}')
     with pytest.raises(FailedWork, match="alias champion names"):
         weekly.propose(store, store)

@@ -82,12 +82,12 @@ def test_scoring_is_told_what_is_frozen(make_workspace, tmp_path, monkeypatch) -
     register.run(make_workspace("one"), store)
     given = []
     monkeypatch.setattr(score, "appoint", lambda *arguments: given.append(arguments[-1]))
-    serve.appoint(store, None)
+    serve.load_model(store, None)
     for category in ("spam", "hate_speech"):  # the model knows only the first
         assert call(freeze.main, store, category, "--reason", "x") == 0
-    serve.appoint(store, None)
+    serve.load_model(store, None)
     assert call(freeze.unfreeze_main, store, "spam", "--reason", "x") == 0
-    serve.appoint(store, None)
+    serve.load_model(store, None)
     assert given == [[], ["spam"], []]
 
 
