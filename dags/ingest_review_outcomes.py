@@ -9,9 +9,8 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from upheld.dags.runner.assets import LEDGER
 from upheld.dags.runner.process import interpreter
-from upheld.dags.runner.tasks import call, store_of
+from upheld.dags.runner.tasks import LEDGER, call, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DELIVERY = Param(

@@ -13,10 +13,9 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from upheld.dags.runner.assets import CHALLENGER
 from upheld.dags.runner.process import interpreter
 from upheld.dags.runner.question import Question
-from upheld.dags.runner.tasks import call, store_of
+from upheld.dags.runner.tasks import CHALLENGER, call, store_of
 from upheld.dags.runner.workspace import base_params
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,9 +9,8 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from upheld.dags.runner.assets import CHALLENGER, LEDGER
 from upheld.dags.runner.graph import read
-from upheld.dags.runner.tasks import form, run_task, stage_tasks
+from upheld.dags.runner.tasks import CHALLENGER, LEDGER, form, run_task, stage_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTROLS = {

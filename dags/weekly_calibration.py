@@ -15,9 +15,8 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from upheld.dags.runner.assets import LEDGER
 from upheld.dags.runner.process import interpreter
-from upheld.dags.runner.tasks import call, store_of
+from upheld.dags.runner.tasks import LEDGER, call, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
 WEEK = Param(
@@ -50,7 +49,7 @@ def weekly_calibration() -> None:
         reports = store_of(ROOT) / "weekly"
         before, in_force, out = state_before(reports, week), reports / "in_force" / f"{week}.json", reports / week
         champion = in_force.with_suffix(".champion.json")
-        upheld("upheld.registry.production.in_force", ["--week", week, "--out", str(in_force), "--champion", str(champion)])
+        upheld("upheld.registry.production.weekly", ["in-force", "--week", week, "--out", str(in_force), "--champion", str(champion)])
         now = json.loads(champion.read_text(encoding="utf-8"))["model_version"] or "none" if champion.exists() else None
         carried = [] if before is None else ["--state", str(before)]
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []

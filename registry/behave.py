@@ -4,7 +4,7 @@ usage: upheld behave champion --suite cases.parquet --out data/behaviour --colum
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,8 +47,8 @@ class Model:
     thresholds: Thresholds
 
 
-def appoint(store: Path, reference: str) -> Model:
-    """Load a registered version with the thresholds pinned to it. Raises as `serve.resolve`, `verified.bundle` and `pipeline.load`."""
+def load_model(store: Path, reference: str) -> Model:
+    """Load a registered version with the thresholds pinned to it. Raises as `score.resolve`, `verified.bundle` and `pipeline.load`."""
     registry = mlflow_store.connect(store, create=False)
     version, thresholds = score.resolve(store, registry, reference)
     content = Thresholds.read(verified.thresholds(store, registry, thresholds))
@@ -83,7 +83,7 @@ def run(
     judged = _judged(cases, _predict(model.pipeline, cases), points)
     table = behaviour.measure(judged, settings.behave, settings.fairness.alpha)
     lost = cases["ref_case_id"][cases["ref_case_id"].notna() & ~cases["ref_case_id"].isin(cases["case_id"])]
-    told = {
+    summary = {
         "model_version": model.version,
         "thresholds_version": model.thresholds_version,
         "synthetic": model.pipeline.synthetic,
@@ -93,11 +93,17 @@ def run(
         "pairs": len(behaviour.paired(judged)),
         "unpaired": len(lost),
         "unpaired_example": None if lost.empty else lost.iloc[0],
-        "flagged_from": {category: _flagged_from(point) for category, point in points.items()},
+        "flagged_from": {
+            category: {"threshold": float(edges()[point.cuts[0]]) if point.cuts[0] < len(edges()) else None, "note": point.note or None}
+            for category, point in points.items()
+        },
         "verdicts": {str(name): int(number) for name, number in table["verdict"].value_counts().sort_index().items()},
     }
-    _write(out, table, judged, told)
-    return told
+    with files.replacing(out / "cases.parquet") as partial:
+        judged[CASE_COLUMNS].to_parquet(partial, index=False)
+    files.write_text(out / "behaviour.md", markdown(table, summary))
+    behaviour.write(out, table, summary)
+    return summary
 
 
 def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
@@ -123,29 +129,21 @@ def _judged(cases: pd.DataFrame, probs: pd.DataFrame, points: Mapping[str, Opera
     return judged.assign(passed=judged["flagged"] == (judged["label"] == 1))
 
 
-def _flagged_from(point: OperatingPoint) -> dict[str, Any]:
-    first = point.cuts[0]
-    return {"threshold": float(edges()[first]) if first < len(edges()) else None, "note": point.note or None}
-
-
-def _write(out: Path, table: pd.DataFrame, judged: pd.DataFrame, told: dict[str, Any]) -> None:
-    with files.replacing(out / "cases.parquet") as partial:
-        judged[CASE_COLUMNS].to_parquet(partial, index=False)
-    files.write_text(out / "behaviour.md", markdown(table, told))
-    behaviour.write(out, table, told)
-
-
-def markdown(table: pd.DataFrame, told: Mapping[str, Any]) -> str:
+def markdown(table: pd.DataFrame, summary: Mapping[str, Any]) -> str:
     """behaviour.md: pass rates per language, then what fails."""
-    lines = [f"# Behaviour of {told['model_version']} with {told['thresholds_version']}", ""]
-    lines += ["**Synthetic: this model was trained on generated posts.**", ""] if told["synthetic"] else []
-    lines += [f"{count(told['cases'], 'case')} and {count(told['pairs'], 'pair')} of {plain(told['suite'])}; "
-              f"{told['unpaired']} variants whose original is not in the suite are not compared.", ""]  # fmt: skip
-    pooled = table[(table["group_column"] == ALL) & (table["metric"] == "pass_rate")]
+    lines = [f"# Behaviour of {summary['model_version']} with {summary['thresholds_version']}", ""]
+    lines += ["**Synthetic: this model was trained on generated posts.**", ""] if summary["synthetic"] else []
+    lines += [f"{count(summary['cases'], 'case')} and {count(summary['pairs'], 'pair')} of {plain(summary['suite'])}; "
+              f"{summary['unpaired']} variants whose original is not in the suite are not compared.", ""]  # fmt: skip
+    pooled: Iterable[Any] = table[(table["group_column"] == ALL) & (table["metric"] == "pass_rate")].itertuples()
     lines += [
         "| category | language | cases passed | interval | cases | verdict |",
         "| --- | --- | --- | --- | --- | --- |",
-        *(f"| {plain(row.category)} | {plain(row.language)} | {_figures(row)} |" for row in pooled.itertuples()),
+        *(
+            f"| {plain(row.category)} | {plain(row.language)} | {part(row.value)} | {share(row.ci_low)} to {share(row.ci_high)} | {row.n} "
+            f"| {row.verdict} |"
+            for row in pooled
+        ),
         "",
     ]
     failed = table[(table["verdict"] == "FAIL") & (table["group_column"] != ALL)].sort_values("value", kind="stable")
@@ -154,10 +152,6 @@ def markdown(table: pd.DataFrame, told: Mapping[str, Any]) -> str:
         where = f"{plain(row.group_value)} ({plain(row.category)}, {plain(row.language)})"
         lines.append(f"- {where}: {str(row.metric).replace('_', ' ')} {row.value:.3f}, {row.ci_low:.3f} to {row.ci_high:.3f}; {row.reason}")
     return "\n".join([*lines, *([f"- and {len(failed) - MAX_LISTED} more in metrics.parquet"] if len(failed) > MAX_LISTED else []), ""])
-
-
-def _figures(row: Any) -> str:
-    return f"{part(row.value)} | {share(row.ci_low)} to {share(row.ci_high)} | {row.n} | {row.verdict}"
 
 
 @command("behave")
@@ -172,13 +166,13 @@ def main(
 ) -> Output:
     """Functional and paired suites on a registered model, per language."""
     settings = params.load(*asked, store)
-    told = run(appoint(store, model), suite, out, settings, scores.parse_columns(columns), violation)
+    summary = run(load_model(store, model), suite, out, settings, scores.parse_columns(columns), violation)
     behaviour.keep(store, out)  # for the reports on this version
-    verdicts = ", ".join(f"{number} {name}" for name, number in told["verdicts"].items())
-    text = f"{told['model_version']}: {told['cases']} cases, {told['pairs']} pairs: {verdicts}. {out}/behaviour.md"
-    if told["unpaired"]:
-        text += f"\n{told['unpaired']} rows have a ref_case_id that no case has, such as {told['unpaired_example']!r}"
-    return Output({"out": str(out), **told}, lambda: console().print(text, markup=False, highlight=False, soft_wrap=True))
+    verdicts = ", ".join(f"{number} {name}" for name, number in summary["verdicts"].items())
+    text = f"{summary['model_version']}: {summary['cases']} cases, {summary['pairs']} pairs: {verdicts}. {out}/behaviour.md"
+    if summary["unpaired"]:
+        text += f"\n{summary['unpaired']} rows have a ref_case_id that no case has, such as {summary['unpaired_example']!r}"
+    return Output({"out": str(out), **summary}, lambda: console().print(text, markup=False, highlight=False, soft_wrap=True))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,17 @@ def run(store: Path, first: str, second: str) -> dict[str, list[Change]]:
     """
     registry = mlflow_store.connect(store, create=False)
     sides = [_facts(registry, mlflow_store.resolve(registry, mlflow_store.MODEL, reference)) for reference in (first, second)]
-    return {section: _changes(sides[0][section], sides[1][section]) for section in sides[0]}
+    changes: dict[str, list[Change]] = {}
+    for section, first_side in sides[0].items():
+        second_side = sides[1][section]
+        pairs = [(key, first_side.get(key), second_side.get(key)) for key in sorted(first_side.keys() | second_side.keys())]
+        changes[section] = [{"key": key, "first": one, "second": other} for key, one, other in pairs if one != other]
+    return changes
 
 
 def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]:
     params, metrics = mlflow_store.run_data(registry, version.run_id)
-    manifest = _artifact(registry, version, "manifest.json")
+    manifest = json.loads(mlflow_store.run_artifact(registry, version.run_id, "manifest.json").read_text(encoding="utf-8"))
     thresholds = Thresholds.read(mlflow_store.thresholds_path(registry, version))
     return {
         "lineage": dict(version.tags),
@@ -51,16 +56,6 @@ def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]
         },
         "metrics": metrics,
     }
-
-
-def _artifact(registry: Registry, version: Version, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(mlflow_store.run_artifact(registry, version.run_id, name).read_text(encoding="utf-8"))
-    return content
-
-
-def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
-    keys = sorted(first.keys() | second.keys())
-    return [{"key": key, "first": first.get(key), "second": second.get(key)} for key in keys if first.get(key) != second.get(key)]
 
 
 def _show(changes: Mapping[str, list[Change]], first: str, second: str) -> None:

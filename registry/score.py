@@ -51,10 +51,10 @@ def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Ver
     return model, champion.thresholds_of(store, registry, model)
 
 
-def appoint(store: Path, reference: str | None) -> score.Judge:
+def load_model(store: Path, reference: str | None) -> score.Judge:
     """Load the model that `reference` names, from the registry of `store`, with the categories that are frozen there.
 
-    Raises as `resolve`, `verified.bundle`, `freeze_log.frozen` and `score.appoint` do.
+    Raises as `resolve`, `verified.bundle`, `freezes.frozen` and `score.appoint` do.
     """
     registry = mlflow_store.connect(store, create=False)
     model, thresholds = resolve(store, registry, reference)
@@ -86,7 +86,7 @@ def main(
     if (post is None) == (posts is None) or (posts is None) != (out is None):
         raise BadUse("expected either --post FILE, or --posts FILE with --out FILE")
     settings = params.load(*asked, store)
-    judge = appoint(store, model)
+    judge = load_model(store, model)
     console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
     if judge.frozen:
         console().print(f"frozen, so not removed automatically: {', '.join(sorted(judge.frozen))}", markup=False, highlight=False)

@@ -25,7 +25,7 @@ sys.meta_path.insert(0, Refuse())
 
 
 def test_calibrate_and_evaluate_run_where_nothing_but_the_core_can_be_imported(tmp_path) -> None:
-    imports = "import upheld.evaluation.audit.command\nfrom upheld.evaluation import quickstart"
+    imports = "from upheld.evaluation import quickstart\nfrom upheld.evaluation.audit import command"
     script = f"{BLOCK}\n{imports}\nsys.exit(quickstart.main(['--out', {str(tmp_path)!r}]))"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
-DOCKERFILES = ("airflow.Dockerfile", "trainer.Dockerfile")
+DOCKERFILES = ("airflow.Dockerfile", "cuda.Dockerfile", "trainer.Dockerfile")
 SECRET_NAME = re.compile("SECRET|PASSWORD|TOKEN|FERNET|API_?KEY|CREDENTIAL", re.I)
 
 
@@ -149,10 +149,34 @@ def test_services_use_our_images_and_depend_on_each_other(compose) -> None:
         assert service["image"] in built and re.search(r":\d+\.\d+\.\d+$", service["image"])
         assert set(service.get("depends_on", {})) <= set(services)
         assert set(compose["volumes"]) == {volume.split(":")[0] for volume in service["volumes"]}
+        assert "profiles" not in service or service.get("command") == ["airflow", "scheduler"]
     # Under LocalExecutor the tasks run beside the scheduler: it needs the environment of the stages.
-    assert services["scheduler"]["image"].startswith("upheld-trainer:")
-    assert built[services["scheduler"]["image"]]["dockerfile"] == "docker/trainer.Dockerfile"
-    assert services["scheduler"]["environment"]["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    for name, dockerfile in (("scheduler", "trainer.Dockerfile"), ("scheduler-cuda", "cuda.Dockerfile")):
+        assert built[services[name]["image"]]["dockerfile"] == f"docker/{dockerfile}"
+        assert services[name]["environment"]["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+
+
+def test_the_profile_cuda_gives_the_scheduler_a_card_in_place_of_the_plain_one(compose) -> None:
+    services = compose["services"]
+    schedulers = {name: service for name, service in services.items() if service.get("command") == ["airflow", "scheduler"]}
+    assert {name: service["profiles"] for name, service in schedulers.items()} == {"scheduler": ["cpu"], "scheduler-cuda": ["cuda"]}
+    own = ("image", "build", "profiles", "deploy")
+    plain, cuda = ({key: value for key, value in schedulers[name].items() if key not in own} for name in ("scheduler", "scheduler-cuda"))
+    assert plain == cuda
+    (card,) = services["scheduler-cuda"]["deploy"]["resources"]["reservations"]["devices"]
+    assert card == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert [name for name, service in services.items() if "deploy" in service] == ["scheduler-cuda"]
+    usage = (DOCKER / "compose.yaml").read_text().partition("name:")[0]
+    assert all(f"docker/compose.yaml --profile {profile} up" in usage for profile in ("cpu", "cuda"))
+
+
+def test_the_cuda_image_is_the_trainer_s_with_the_host_s_driver_and_torch_s_own_cuda() -> None:
+    card = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+    assert environment("cuda.Dockerfile") == environment("trainer.Dockerfile") | card
+    without = [[step for step in instructions(name) if step[0] != "ENV"] for name in ("cuda.Dockerfile", "trainer.Dockerfile")]
+    assert without[0] == without[1]
+    locked = (ROOT / "requirements.lock").read_text()
+    assert re.search(r"^torch==[\d.]+ ", locked, re.M) and re.search(r"^nvidia-cuda-runtime==", locked, re.M)  # no CPU-only build
 
 
 def test_mlflow_asks_for_a_login_takes_no_uploads_and_works_in_a_folder_of_its_own(compose) -> None:

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-# subcommand -> (module with `main(argv) -> int`, what it does). Modules are imported only when asked for.
+# subcommand -> (module with `main(argv) -> int`, or module:function, what it does). Modules are imported only when asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("upheld.feature_store.ingest.command", "Take a delivery of posts, decisions and review outcomes into the ledger."),
     "features": (
@@ -16,13 +16,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retrain": ("upheld.registry.runs.retrain", "Run the whole job through Airflow: snapshot to challenger."),
     "score": ("upheld.registry.score", "Decide on one post or many with a registered model and its thresholds."),
     "freeze": ("upheld.registry.production.freeze", "Stop automatic removal of a category at once."),
-    "unfreeze": ("upheld.registry.production.unfreeze", "Resume automatic removal of a category."),
+    "unfreeze": ("upheld.registry.production.freeze:unfreeze_main", "Resume automatic removal of a category."),
     "promote": ("upheld.registry.production.promote", "Put a registered model, or new thresholds of the champion, into production."),
-    "rollback": ("upheld.registry.production.rollback", "Put back what was in production before."),
-    "approvals": ("upheld.registry.approvals.command", "List who approved, rejected or rolled back what, and which questions timed out."),
+    "rollback": ("upheld.registry.production.promote:rollback_main", "Put back what was in production before."),
+    "approvals": ("upheld.registry.approvals.log", "List who approved, rejected or rolled back what, and which questions timed out."),
     "diff": ("upheld.registry.diff", "What changed between two versions of the model."),
     "runs": ("upheld.registry.runs.history", "List the retrains and where the failed ones stopped."),
-    "rerun": ("upheld.registry.runs.rerun", "Run a retrain again from one stage on."),
+    "rerun": ("upheld.registry.runs.retrain:rerun_main", "Run a retrain again from one stage on."),
     "store move": ("upheld.registry.storage.move", "Make a copied or moved store a store of its own."),
     "up": ("upheld.registry.servers.up", "Start Airflow and MLflow on loopback."),
     "calibrate": ("upheld.evaluation.calibrate", "Calibrate scores and certify both thresholds of every category."),
@@ -67,14 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"upheld: no such command {name!r}; `upheld --help` lists them", file=sys.stderr)
         return 2
+    place, _, function = COMMANDS[name][0].partition(":")
     try:
-        module = importlib.import_module(COMMANDS[name][0])
+        module = importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "upheld":
             raise
         print(f"upheld {name}: needs the package {error.name!r}; `make setup` installs everything", file=sys.stderr)
         return 1
-    code: int = module.main(rest)
+    code: int = getattr(module, function or "main")(rest)
     return code
 
 

@@ -109,7 +109,7 @@ def load(path: Path, overrides: list[str] | None = None, store: Path | None = No
     The stages of the graph name no store: DVC knows the values of the params file alone.
 
     Args:
-        path: YAML file; where there is no `params.yaml` in the working folder, the repository's own is taken.
+        path: YAML file; where there is no `params.yaml` in the working folder, the one that comes with the package is taken.
         overrides: `section.key=value` strings, value in YAML syntax; each replaces what the files say.
         store: its own params file, if it has one, replaces what `path` says, except where `path` is the file of a run's
             workspace, which holds all that the run was given.
@@ -121,8 +121,8 @@ def load(path: Path, overrides: list[str] | None = None, store: Path | None = No
         BadUse: a file is missing or no YAML mapping, a key is unknown, a value has the wrong type or range,
             or an override is not of the form key=value. The message names the file and the key.
     """
-    if path == FILE and not path.exists() and (beside := ROOT / FILE).exists():
-        path = beside
+    if path == FILE and not path.exists():
+        path = ROOT / "upheld" / FILE
     content = _read(path)
     kept = {} if store is None or (path.parent / "run.json").exists() else of_store(store)
     if store is not None and kept:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -38,7 +37,12 @@ def read(path: Path) -> dict[str, Stage]:
             on both ends can show that the handoff is whole.
     """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    stages = {name: _stage(name, body) for name, body in content["stages"].items()}
+    stages = {}
+    for name, body in content["stages"].items():
+        meta = body.get("meta", {})
+        files = {key: tuple(body.get(key, ())) for key in ("deps", "params", "outs")}
+        pool, queue, retries = meta.get("pool", "default_pool"), meta.get("queue", "default"), meta.get("retries", 0)
+        stages[name] = Stage(name=name, **files, pool=pool, queue=queue, retries=retries)
     outs = [out for stage in stages.values() for out in stage.outs]
     if len(set(outs)) != len(outs):
         raise ValueError(f"{path}: an out is written by two stages")
@@ -48,19 +52,6 @@ def read(path: Path) -> dict[str, Stage]:
             if parts:
                 raise ValueError(f"{path}: stage {stage.name} reads {dep}, a part of {parts[0]}; depend on the whole out")
     return stages
-
-
-def _stage(name: str, body: Mapping[str, Any]) -> Stage:
-    meta = body.get("meta", {})
-    return Stage(
-        name=name,
-        deps=tuple(body.get("deps", ())),
-        params=tuple(body.get("params", ())),
-        outs=tuple(body.get("outs", ())),
-        pool=meta.get("pool", "default_pool"),
-        queue=meta.get("queue", "default"),
-        retries=meta.get("retries", 0),
-    )
 
 
 def producers(stages: Mapping[str, Stage]) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """Run one DAG from start to end and wait for it, with a run id known beforehand.
 
 usage: python -m upheld.dags.runner.run_now retrain --at 2026-08-31T12:00:00+00:00 --conf '{"text.epochs": 1}' --result FILE
+       python -m upheld.dags.runner.run_now database    (only make Airflow's tables and pools)
 """
 
 import argparse
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -14,10 +16,27 @@ from typing import Any
 import pendulum
 
 from upheld import ROOT
-from upheld.dags.runner import database
+from upheld.dags.runner import graph
 from upheld.dags.runner.process import die_with_parent
 
 POLL_S = 2.0
+SLOTS = 1  # stages of one pool share what it stands for (memory, the accelerator), so they run one after the other
+
+
+def initialise(root: Path) -> None:
+    """Make or migrate the tables and make the pools that are missing; slots that somebody changed stay as they are.
+
+    Args:
+        root: repository with `dvc.yaml`.
+    """
+    from airflow.models.pool import Pool
+    from airflow.utils import db
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    db.initdb()
+    for name in sorted({stage.pool for stage in graph.read(root / "dvc.yaml").values()}):
+        if Pool.get_pool(name) is None:
+            Pool.create_or_update_pool(name, slots=SLOTS, description="from dvc.yaml", include_deferred=False)
 
 
 def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
@@ -37,13 +56,16 @@ def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
         ValueError: the folder has no such DAG, or one of its files does not load.
     """
     from airflow.dag_processing.dagbag import DagBag
+    from airflow.jobs.job import most_recent_job
+    from airflow.models.dag import DagModel
     from airflow.sdk.listener import get_listener_manager
 
     from upheld.dags.runner.task_logs import TaskLogs
 
-    database.initialise(ROOT)
+    initialise(ROOT)
     moment = pendulum.parse(at)
-    if _scheduler_takes(dag_id):
+    job, model = most_recent_job("SchedulerJob"), DagModel.get_current(dag_id)
+    if job is not None and job.is_alive() and model is not None and not model.is_paused:
         done = _through_scheduler(dag_id, moment, conf)
     else:
         bag = DagBag(str(ROOT / "dags"))
@@ -52,14 +74,6 @@ def run(dag_id: str, at: str, conf: dict[str, Any]) -> dict[str, Any]:
         get_listener_manager().add_listener(TaskLogs())
         done = bag.dags[dag_id].test(run_after=moment, logical_date=moment, run_conf=conf)
     return {"run_id": done.run_id, "state": str(done.state), "tasks": {ti.task_id: str(ti.state) for ti in done.get_task_instances()}}
-
-
-def _scheduler_takes(dag_id: str) -> bool:
-    from airflow.jobs.job import most_recent_job
-    from airflow.models.dag import DagModel
-
-    job, model = most_recent_job("SchedulerJob"), DagModel.get_current(dag_id)
-    return job is not None and job.is_alive() and model is not None and not model.is_paused
 
 
 def _through_scheduler(dag_id: str, moment: Any, conf: dict[str, Any]) -> Any:
@@ -95,4 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:] == ["database"]:
+        initialise(ROOT)
+    else:
+        sys.exit(main())

@@ -256,24 +256,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if folder.exists():  # for `upheld runs`
         timed = result | {"started_at": started, "duration_s": round(time.time() - started, 1), "exit_code": code}
         workspace.write_json(folder / "results" / f"{task}.json", timed)
-        _leave_failure(folder)
+        # failure.json is about the first task whose last try failed; there is none where all went well.
+        ended = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (folder / "results").glob("*.json")}
+        failed = sorted((result["started_at"], name) for name, result in ended.items() if result["status"] == "failed")
+        if failed:
+            first = ended[failed[0][1]]
+            failure = {"task": failed[0][1], "message": first["error"], "exit_code": first["exit_code"]}
+            workspace.write_json(folder / "failure.json", failure)
+        else:
+            (folder / "failure.json").unlink(missing_ok=True)
     elif code:  # a refused `prepare` leaves no folder
         failure = {"task": task, "message": result["error"], "exit_code": code}
         workspace.write_json(args.store / "refused" / f"{folder.name}.json", failure)
     workspace.write_json(args.result, result)
     return code
-
-
-def _leave_failure(folder: Path) -> None:
-    """Write `failure.json` {"task", "message", "exit_code"} of the first task whose last try failed; there is none where all went well."""
-    ended = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (folder / "results").glob("*.json")}
-    failed = sorted((result["started_at"], task) for task, result in ended.items() if result["status"] == "failed")
-    if failed:
-        task = failed[0][1]
-        failure = {"task": task, "message": ended[task]["error"], "exit_code": ended[task]["exit_code"]}
-        workspace.write_json(folder / "failure.json", failure)
-    else:
-        (folder / "failure.json").unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:

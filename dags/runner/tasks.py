@@ -11,10 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Param, TaskGroup, get_current_context, task
+from airflow.sdk import Asset, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from upheld.dags.runner import graph, run_stage, workspace
+
+# The URI of every asset that our DAGs announce. An event is a nudge, not a queue: read past your own watermark.
+LEDGER = Asset(name="ledger", uri="upheld://store/ledger")
+CHALLENGER = Asset(name="challenger", uri="upheld://registry/upheld-moderation/challenger")
 
 # JSON schema types of the trigger form. A parameter that is null by default may become any single value.
 FORM_TYPES: dict[type, str | list[str]] = {
@@ -44,15 +48,15 @@ def form(root: Path) -> dict[str, Param]:
     """
     read = {*run_stage.FEATURE_PARAMS, *(name for stage in graph.read(root / "dvc.yaml").values() for name in stage.params)}
     flat = workspace.base_params(root, store_of(root))
-    return {key: _field(key, value) for key, value in flat.items() if any(key == name or key.startswith(f"{name}.") for name in read)}
-
-
-def _field(key: str, value: Any) -> Param:
-    """Airflow's page takes an empty text for null, and refuses null unless the type allows it; `workspace.create` turns it back."""
-    schema: dict[str, Any] = {"type": ["null", "string"] if value == "" else FORM_TYPES[type(value)]}
-    if isinstance(value, list) and value:
-        schema["items"] = {"type": FORM_TYPES[type(value[0])]}  # else the page makes texts of numbers
-    return Param(value, section=key.partition(".")[0], **schema)
+    fields = {}
+    for key, value in flat.items():
+        if any(key == name or key.startswith(f"{name}.") for name in read):
+            # Airflow's page takes an empty text for null, and refuses null unless the type allows it; `workspace.create` turns it back.
+            schema: dict[str, Any] = {"type": ["null", "string"] if value == "" else FORM_TYPES[type(value)]}
+            if isinstance(value, list) and value:
+                schema["items"] = {"type": FORM_TYPES[type(value[0])]}  # else the page makes texts of numbers
+            fields[key] = Param(value, section=key.partition(".")[0], **schema)
+    return fields
 
 
 def stage_tasks(root: Path) -> TaskGroup:

@@ -53,9 +53,9 @@ def run(store: Path, answer: Answer, model: str, thresholds: str, instead_of: st
             why = str(error)
     action = "refused" if answer == "approve" else answer
     chosen, bounds = proposal.choose(store, registry, model, thresholds)
-    told = "; ".join(text for text in (why, note) if text)[: champion.MAX_TEXT_CHARS]
-    said = champion.Said(None if action == "timeout" else by, told, despite_hold or None)
-    champion.note(store, registry, action, chosen, bounds, said)
+    reason = "; ".join(text for text in (why, note) if text)[: champion.MAX_TEXT_CHARS]
+    given = champion.Answer(None if action == "timeout" else by, reason, despite_hold or None)
+    champion.note(store, registry, action, chosen, bounds, given)
     return {"status": "refused" if why else ANSWERS[action], "why": why}
 
 
@@ -72,10 +72,10 @@ def main(
     store: StoreFolder = STORE_FOLDER,
 ) -> Output:
     """Carry out an answer and write it down."""
-    told = run(store, answer, model, thresholds, instead_of, by, note, despite_hold)
+    outcome = run(store, answer, model, thresholds, instead_of, by, note, despite_hold)
     if result:
-        files.write_json(result, told)
-    return Output(told, f"{told['status']}{': ' if told['why'] else ''}{told['why']}")
+        files.write_json(result, outcome)
+    return Output(outcome, f"{outcome['status']}{': ' if outcome['why'] else ''}{outcome['why']}")
 
 
 if __name__ == "__main__":

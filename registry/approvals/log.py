@@ -1,16 +1,24 @@
 """What people answered when they were asked about production: a log in the store, one file an answer, that nothing ever rewrites.
 
 It lies outside MLflow, because whoever reaches MLflow can move an alias and write a tag. What MLflow shows is never believed.
+
+usage: upheld approvals [--json]
 """
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from rich.table import Table
+from rich.text import Text
 
 from upheld.common import files
+from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse
+from upheld.common.terminal import console, visible
 
 Action = Literal["promote", "rollback", "reject", "timeout", "refused"]
 CHANGES = ("promote", "rollback")
@@ -66,7 +74,13 @@ def read(store: Path) -> list[Approval]:
     Raises:
         BadUse: a file is no such record. It is never passed over: what it says would be forgotten.
     """
-    return [_read(path) for path in sorted(folder_of(store).glob("*.json"))]
+    found = []
+    for path in sorted(folder_of(store).glob("*.json")):
+        try:
+            found.append(Approval.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise BadUse(f"{path}: is not a record of an approval ({' '.join(str(error).split())[:160]}); restore it by hand") from error
+    return found
 
 
 def changes(store: Path) -> list[Approval]:
@@ -87,8 +101,24 @@ def append(store: Path, approval: Approval) -> None:
         return
 
 
-def _read(path: Path) -> Approval:
-    try:
-        return Approval.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise BadUse(f"{path}: is not a record of an approval ({' '.join(str(error).split())[:160]}); restore it by hand") from error
+def show(answers: Sequence[Approval]) -> None:
+    """Print the table of answers, in the order given; long texts wrap, so that 80 columns hold it."""
+    table = Table("when (UTC)", "answer", "asked for", "in place of", "by", "why", title="answers about production, newest first")
+    for item in answers:
+        held = ["held by the gate"] if item.gate == "hold" else []
+        why = "; ".join([*held, *(text for text in (item.despite_hold, item.note) if text)])
+        cells = (f"{item.at:%Y-%m-%d %H:%M}", ANSWERS[item.action], str(item.after), str(item.before), item.approver or "nobody", why)
+        table.add_row(*(Text(visible(cell), overflow="fold") for cell in cells))
+    console(stderr=False).print(table)
+
+
+@command("approvals")
+def main(store: StoreFolder = STORE_FOLDER) -> Output:
+    """List who approved, rejected, rolled back, or let a question time out."""
+    found = read(store)[::-1]
+    none = f"no answer yet in {folder_of(store)}; `upheld promote` and the DAG promote write them"
+    return Output([item.model_dump(mode="json") for item in found], (lambda: show(found)) if found else none)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

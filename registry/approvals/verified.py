@@ -44,5 +44,5 @@ def _compare(store: Path, version: Version, found: str, path: Path) -> None:
     if wanted is None:
         raise BadUse(f"{version.label}: carries no digest (tag {TAGS[version.name]}), so its files cannot be checked; register it anew")
     if found != wanted:
-        told = f"SHA-256 {found[:12]}…, expected {wanted[:12]}…"
-        raise FailedWork(f"{version.label}: {path} is not what was registered ({told}); restore it, or use another version")
+        digests = f"SHA-256 {found[:12]}…, expected {wanted[:12]}…"
+        raise FailedWork(f"{version.label}: {path} is not what was registered ({digests}); restore it, or use another version")

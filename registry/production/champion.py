@@ -20,7 +20,7 @@ CHALLENGER = "challenger"
 MAX_TEXT_CHARS = 2000  # of a note or a reason
 
 
-class Said(NamedTuple):
+class Answer(NamedTuple):
     """Who answers (None: nobody did), why, and the reason to approve what the gate holds."""
 
     approver: str | None
@@ -46,12 +46,12 @@ def in_production(store: Path, registry: Registry) -> Pair:
     Raises:
         FailedWork: alias and record differ; the message names both, and the commands that mend it.
     """
-    now, said = current(registry), approved(store)
-    if now != said:
+    now, on_record = current(registry), approved(store)
+    if now != on_record:
         command = "`upheld promote --model {} --thresholds {} --approver NAME`"
-        mend = [command.format(pair.model, pair.thresholds or "VERSION") for pair in (now, said) if pair.model]
+        mend = [command.format(pair.model, pair.thresholds or "VERSION") for pair in (now, on_record) if pair.model]
         raise FailedWork(
-            f"alias champion names {now}, but the last approval in {approval_log.folder_of(store)} is of {said}; "
+            f"alias champion names {now}, but the last approval in {approval_log.folder_of(store)} is of {on_record}; "
             f"look at what you want in production and run {' or '.join(mend)}"
         )
     return now
@@ -85,7 +85,7 @@ def held(store: Path, model: Version, thresholds: Version) -> list[str]:
     return [version.label for version in new if version.tags.get("upheld.gate") != "promote"]
 
 
-def move(store: Path, registry: Registry, action: Action, model: Version, thresholds: Version, said: Said) -> Approval:
+def move(store: Path, registry: Registry, action: Action, model: Version, thresholds: Version, answer: Answer) -> Approval:
     """Write the approval down, then let alias `champion` name the two.
 
     Args:
@@ -93,7 +93,7 @@ def move(store: Path, registry: Registry, action: Action, model: Version, thresh
         registry: open registry.
         action: "promote" or "rollback".
         model, thresholds: what goes into production; their files must be those that were registered.
-        said: who approves, and why.
+        answer: who approves, and why.
 
     Returns:
         the approval as it was written down.
@@ -104,19 +104,19 @@ def move(store: Path, registry: Registry, action: Action, model: Version, thresh
     """
     verified.bundle(store, registry, model)
     verified.thresholds(store, registry, thresholds)
-    approval = note(store, registry, action, model, thresholds, said)
+    approval = note(store, registry, action, model, thresholds, answer)
     _point(registry, approval)
     return approval
 
 
-def note(store: Path, registry: Registry, action: Action, model: Version, thresholds: Version, said: Said) -> Approval:
+def note(store: Path, registry: Registry, action: Action, model: Version, thresholds: Version, answer: Answer) -> Approval:
     """Write an answer down; nothing moves by it.
 
     Args:
         store, registry: as in `move`.
         action: what was answered.
         model, thresholds: what was asked for.
-        said: who answered, and why.
+        answer: who answered, and why.
 
     Returns:
         what was written down.
@@ -124,18 +124,18 @@ def note(store: Path, registry: Registry, action: Action, model: Version, thresh
     Raises:
         BadUse: approver is blank, or a text is too long.
     """
-    if said.approver is not None and not said.approver.strip():
+    if answer.approver is not None and not answer.approver.strip():
         raise BadUse("--approver: expected the name of the person who answers")
-    too_long = next((text for text in said if text and len(text) > MAX_TEXT_CHARS), None)
+    too_long = next((text for text in answer if text and len(text) > MAX_TEXT_CHARS), None)
     if too_long is not None:
         raise BadUse(f"{too_long[:40]!r}…: expected at most {MAX_TEXT_CHARS} characters, found {len(too_long)}")
     approval = Approval(
         action=action,
         after=Pair(model.number, thresholds.number),
         before=current(registry),
-        approver=said.approver and said.approver.strip(),
-        note=said.note,
-        despite_hold=said.despite_hold,
+        approver=answer.approver and answer.approver.strip(),
+        note=answer.note,
+        despite_hold=answer.despite_hold,
         gate="hold" if held(store, model, thresholds) else "promote",
         bundle_sha256=verified.expected(store, model),
         thresholds_sha256=verified.expected(store, thresholds),
@@ -176,7 +176,7 @@ def before(store: Path, registry: Registry) -> Pair:
 
 def _point(registry: Registry, approval: Approval) -> None:
     """The model first. The tags are for who looks in MLflow; nothing reads them."""
-    said = {
+    tags = {
         "upheld.approved_by": approval.approver or "",
         "upheld.approved_at": approval.at.isoformat(),
         "upheld.approval_note": approval.note,
@@ -185,5 +185,5 @@ def _point(registry: Registry, approval: Approval) -> None:
     }
     for name, number in ((mlflow_store.MODEL, approval.after.model), (mlflow_store.THRESHOLDS, approval.after.thresholds)):
         version = mlflow_store.resolve(registry, name, str(number))
-        mlflow_store.tag_version(registry, version, said)
+        mlflow_store.tag_version(registry, version, tags)
         mlflow_store.point_alias(registry, ALIAS, version)

@@ -53,8 +53,8 @@ def run(
     for name, text in (("--who", who), ("--reason", reason)):
         if not text.strip() or len(text) > MAX_REASON:
             raise BadUse(f"{name}: expected 1 to {MAX_REASON} characters, found {len(text.strip())}")
-    said = Event(category=category, event=event, who=" ".join(who.split()), at=at, reason=" ".join(reason.split()))
-    return freezes.append(store, said)
+    entry = Event(category=category, event=event, who=" ".join(who.split()), at=at, reason=" ".join(reason.split()))
+    return freezes.append(store, entry)
 
 
 def changing(event: Literal["freeze", "unfreeze"]) -> Main:
@@ -79,6 +79,7 @@ def changing(event: Literal["freeze", "unfreeze"]) -> Main:
 
 
 main = changing("freeze")
+unfreeze_main = changing("unfreeze")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Put a registered model, or new thresholds of the champion, into production, with the approver on record.
+"""Put a registered model, or new thresholds of the champion, into production, or put back what was there before; approvers go on record.
 
 usage: upheld promote --model 4 --approver NAME --note TEXT
        upheld promote --thresholds 7 --approver NAME --note TEXT
        upheld promote --describe
+       upheld rollback --approver NAME --note TEXT    (again goes one further back)
 """
 
 import sys
@@ -55,20 +56,45 @@ def run(
     chosen, bounds = proposal.choose(store, registry, model, thresholds)
     now = champion.current(registry)
     if now == champion.approved(store) == Pair(chosen.number, bounds.number):
-        return _told("unchanged", chosen, bounds, approval_log.changes(store)[-1])
+        return _outcome("unchanged", chosen, bounds, approval_log.changes(store)[-1])
     if instead_of is not None and instead_of != str(now):
         raise FailedWork(f"approved as a change from {instead_of}, but now {now} is in production; look at the change again")
     held = champion.held(store, chosen, bounds)
     if held and not (despite_hold or "").strip():
         raise BadUse(f"the gate holds {' and '.join(held)}; its report says why, and --despite-hold REASON overrules it")
-    said = champion.Said(approver, note, despite_hold if held else None)
-    return _told("promoted", chosen, bounds, champion.move(store, registry, "promote", chosen, bounds, said))
+    given = champion.Answer(approver, note, despite_hold if held else None)
+    return _outcome("promoted", chosen, bounds, champion.move(store, registry, "promote", chosen, bounds, given))
 
 
-def _told(status: str, model: Version, thresholds: Version, approval: Approval) -> dict[str, Any]:
+def _outcome(status: str, model: Version, thresholds: Version, approval: Approval) -> dict[str, Any]:
     """What `run` answers."""
     of = {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
     return {"status": status, "model": model.label, "thresholds": thresholds.label, **of}
+
+
+def rollback(store: Path, approver: str, note: str) -> dict[str, Any]:
+    """Let alias `champion` name what the last promotion replaced; no gate is asked, since it was in production.
+
+    Args:
+        store: folder with the registry.
+        approver: who decides.
+        note: why.
+
+    Returns:
+        {"status": "rolled back", "model", "thresholds", "before", "approver", "at"}.
+
+    Raises:
+        BadUse: nothing was in production before, or no approver is named.
+        FailedWork: alias champion was moved by other means, or the files are no longer those that were approved.
+    """
+    registry = mlflow_store.connect(store, create=False)
+    champion.settle(store, registry)
+    target = champion.before(store, registry)
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(target.model))
+    thresholds = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(target.thresholds))
+    approval = champion.move(store, registry, "rollback", model, thresholds, champion.Answer(approver, note))
+    result = {"status": "rolled back", "model": model.label, "thresholds": thresholds.label}
+    return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
 
 
 @command("promote")
@@ -93,6 +119,17 @@ def main(
     if result:
         files.write_json(result, answer)
     return Output(answer, text)
+
+
+@command("rollback")
+def rollback_main(
+    approver: Annotated[str, typer.Option(help="Who decides.")],
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Put back what was in production before."""
+    answer = rollback(store, approver, note)
+    return Output(answer, f"rolled back to {answer['model']} with {answer['thresholds']} at alias champion")
 
 
 if __name__ == "__main__":

@@ -78,65 +78,48 @@ def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any
         }
     verified.bundle(store, registry, chosen)
     why_held = champion.held(store, chosen, bounds)
-    told = bounds if chosen.number == now.model else chosen  # whose report to read
+    evidence = bounds if chosen.number == now.model else chosen  # whose report to read
     suites = behaviour.load(behaviour.folder_of(store, chosen.label))
     body = [
         *proposal_text.unexplained(now, champion.approved(store)),
-        *_body(store, registry, chosen, told, bounds, now, bool(why_held)),
+        *_body(store, registry, chosen, evidence, bounds, now, bool(why_held)),
         *proposal_text.frozen(freezes.frozen(store)),
         *proposal_text.behaviour(chosen.number, suites),
         *proposal_text.answers(approval_log.read(store)),
-        *_where(registry, told),
     ]
-    subject = _subject(chosen, bounds, now, why_held)
+    if "evaluation/report.html" in mlflow_store.run_files(registry, evidence.run_id, "evaluation"):
+        page = mlflow_store.artifact_page(registry, evidence.run_id, "evaluation/report.html")
+        file = mlflow_store.artifact_file(registry, evidence.run_id, "evaluation/report.html")
+        body.append(proposal_text.where(page, file, evidence.run_id))
+    what = f"{chosen.label} with {bounds.label}" if chosen.number != now.model else f"{bounds.label} for the champion {chosen.label}"
+    warning = "HELD by the gate" if why_held else "The gate agrees"
+    synthetic = " Synthetic data." if bounds.tags.get("upheld.synthetic") == "true" else ""
+    subject = f"Put {what} into production in place of {now}? {warning}.{synthetic}"
     return answer | {"status": "ask", "held": bool(why_held), "subject": subject, "body": "\n".join(body)}
 
 
-def _subject(model: Version, thresholds: Version, now: Pair, why_held: list[str]) -> str:
-    what = f"{model.label} with {thresholds.label}" if model.number != now.model else f"{thresholds.label} for the champion {model.label}"
-    warning = "HELD by the gate" if why_held else "The gate agrees"
-    synthetic = " Synthetic data." if thresholds.tags.get("upheld.synthetic") == "true" else ""
-    return f"Put {what} into production in place of {now}? {warning}.{synthetic}"
-
-
-def _body(store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, held: bool) -> Iterator[str]:
-    there = mlflow_store.run_files(registry, told.run_id, "evaluation")
-    in_force = _in_force(store, registry, now)
+def _body(store: Path, registry: Registry, model: Version, evidence: Version, bounds: Version, now: Pair, held: bool) -> Iterator[str]:
+    there = mlflow_store.run_files(registry, evidence.run_id, "evaluation")
+    in_force = None
+    if now.thresholds is not None:
+        version = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(now.thresholds))
+        in_force = Thresholds.read(verified.thresholds(store, registry, version))
     proposed = Thresholds.read(verified.thresholds(store, registry, bounds))
     metrics = None
     if "evaluation/metrics.parquet" in there:
-        metrics = pd.read_parquet(mlflow_store.run_artifact(registry, told.run_id, "evaluation/metrics.parquet"))
+        metrics = pd.read_parquet(mlflow_store.run_artifact(registry, evidence.run_id, "evaluation/metrics.parquet"))
     if held:
         yield "**The gate holds this.** Approving it needs a reason of at least 10 characters; it stays on record.\n"
-    yield from proposal_text.volumes(volumes.of_change(store, registry, model, told, bounds, now, in_force))
+    yield from proposal_text.volumes(volumes.of_change(store, registry, model, evidence, bounds, now, in_force))
     if "evaluation/gate.json" in there:
-        gate = json.loads(mlflow_store.run_artifact(registry, told.run_id, "evaluation/gate.json").read_text(encoding="utf-8"))
+        gate = json.loads(mlflow_store.run_artifact(registry, evidence.run_id, "evaluation/gate.json").read_text(encoding="utf-8"))
         yield from proposal_text.gate(gate, metrics)
-    if told is model and metrics is not None:
-        yield from proposal_text.comparison(metrics, _compared_with(model), now.model)
+    if evidence is model and metrics is not None:
+        recorded = json.loads(model.tags.get("upheld.champion", "null"))  # that it was compared with when it was evaluated
+        yield from proposal_text.comparison(metrics, None if recorded is None else int(recorded["version"]), now.model)
     yield from proposal_text.thresholds(in_force, proposed)
     yield "## The report\n"
     if FIRST_SCREEN in there:
-        yield mlflow_store.run_artifact(registry, told.run_id, FIRST_SCREEN).read_text(encoding="utf-8").strip() + "\n"
+        yield mlflow_store.run_artifact(registry, evidence.run_id, FIRST_SCREEN).read_text(encoding="utf-8").strip() + "\n"
     else:
-        yield f"{told.label} was registered before its report had a {render.FIRST_SCREEN} of its own: open the whole report.\n"
-
-
-def _where(registry: Registry, told: Version) -> Iterator[str]:
-    """Where the whole report is."""
-    if "evaluation/report.html" in mlflow_store.run_files(registry, told.run_id, "evaluation"):
-        page = mlflow_store.artifact_page(registry, told.run_id, "evaluation/report.html")
-        yield proposal_text.where(page, mlflow_store.artifact_file(registry, told.run_id, "evaluation/report.html"), told.run_id)
-
-
-def _compared_with(model: Version) -> int | None:
-    """Number of the champion that the model was compared with when it was evaluated."""
-    recorded = json.loads(model.tags.get("upheld.champion", "null"))
-    return None if recorded is None else int(recorded["version"])
-
-
-def _in_force(store: Path, registry: Registry, now: Pair) -> Thresholds | None:
-    if now.thresholds is None:
-        return None
-    version = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(now.thresholds))
-    return Thresholds.read(verified.thresholds(store, registry, version))
+        yield f"{evidence.label} was registered before its report had a {render.FIRST_SCREEN} of its own: open the whole report.\n"

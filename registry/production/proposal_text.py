@@ -46,14 +46,14 @@ def gate(decision: Mapping[str, Any], metrics: pd.DataFrame | None) -> Iterator[
         decision: content of gate.json.
         metrics: metrics.parquet of the same evaluation; None where it is not kept. It tells evidence against from missing evidence.
     """
-    checks = [{**check, "told": "not shown" if _not_shown(check, metrics) else check["status"]} for check in decision["checks"]]
-    counts = Counter(check["told"] for check in checks)
-    told = ", ".join(f"{count} {words(status)}" for status, count in sorted(counts.items())) or "no check"
-    yield f"## Gate: {plain(decision['decision'])}\n\n{capital(told)}.\n"
-    bad = [check for check in checks if check["told"] in ("fail", "not shown", "warn")]
-    for check in sorted(bad, key=lambda check: str(check["told"]))[:MAX_CHECKS]:
+    checks = [{**check, "outcome": "not shown" if _not_shown(check, metrics) else check["status"]} for check in decision["checks"]]
+    counts = Counter(check["outcome"] for check in checks)
+    summary = ", ".join(f"{count} {words(status)}" for status, count in sorted(counts.items())) or "no check"
+    yield f"## Gate: {plain(decision['decision'])}\n\n{capital(summary)}.\n"
+    bad = [check for check in checks if check["outcome"] in ("fail", "not shown", "warn")]
+    for check in sorted(bad, key=lambda check: str(check["outcome"]))[:MAX_CHECKS]:
         name = f"{capital(scope(check['scope']))}, {words(check['name'])}"
-        yield f"- **{capital(check['told'])}:** {plain(name)}: {plain(check['reason'])}"
+        yield f"- **{capital(check['outcome'])}:** {plain(name)}: {plain(check['reason'])}"
     if len(bad) > MAX_CHECKS:
         yield f"- and {len(bad) - MAX_CHECKS} more"
     yield ""
@@ -147,8 +147,8 @@ def answers(log: Sequence[Approval]) -> Iterator[str]:
         yield "Nobody has been asked before.\n"
     for item in list(reversed(log))[:MAX_ANSWERS]:
         why = "; ".join(text for text in (item.despite_hold, item.note) if text)
-        said = f"{item.at:%Y-%m-%d %H:%M} UTC: {ANSWERS[item.action]}, {item.after}" + (f", by {item.approver}" if item.approver else "")
-        yield f"- {plain(said + (f': {why}' if why else ''))}"
+        answer = f"{item.at:%Y-%m-%d %H:%M} UTC: {ANSWERS[item.action]}, {item.after}" + (f", by {item.approver}" if item.approver else "")
+        yield f"- {plain(answer + (f': {why}' if why else ''))}"
     yield ""
 
 
@@ -172,7 +172,7 @@ def _certificate(action: str, bound: Certificate | None) -> str:
         return "No longer a category."
     outcome = capital(plain(bound.outcome or "no certificate"))
     begins = "Stays off." if action == "auto_remove" and bound.threshold is None else f"{outcome}."
-    need = f"about {_rounded(bound.need_n)}" if bound.need_n else None
+    need = f"about {float(f'{bound.need_n:.3g}'):,.0f}" if bound.need_n else None  # three digits that count
     if bound.n is None or bound.target is None:
         return begins + (f" {capital(need)} labels would be needed." if need else "")
     labels, wanted = count(bound.n, "label"), f"{100 * bound.target:g} %"
@@ -188,8 +188,3 @@ def _certificate(action: str, bound: Certificate | None) -> str:
 
 def _claim(action: str, share_of: str) -> str:
     return f"{share_of} precision" if action == "auto_remove" else f"that review finds {share_of} of violations"
-
-
-def _rounded(number: float) -> str:
-    """Three digits that count: 391,357 is said as 391,000."""
-    return f"{float(f'{number:.3g}'):,.0f}"

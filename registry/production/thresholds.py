@@ -50,14 +50,18 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
     registry = mlflow_store.connect(store, create=False)
     pinned_to = mlflow_store.resolve(registry, mlflow_store.MODEL, model)
     _refuse_other_scale(store, registry, pinned_to, path, content)
+    gate = report / "gate.json"
+    held = content.unproven() or (gate.is_file() and json.loads(gate.read_text(encoding="utf-8"))["decision"] != "promote")
     tags = {
         "upheld.model_version": pinned_to.label,
         "upheld.thresholds_sha256": hashing.of_file(path),
-        "upheld.gate": "hold" if content.unproven() or _held(report / "gate.json") else "promote",
+        "upheld.gate": "hold" if held else "promote",
         "upheld.synthetic": str(content.synthetic).lower(),
         "upheld.origin": origin,
     }
-    known = _find(registry, tags)
+    same = ("upheld.model_version", "upheld.thresholds_sha256")
+    versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
+    known = next((item for item in versions if all(item.tags.get(key) == tags[key] for key in same)), None)
     version = known or _register(registry, path, report, tags)
     return {
         "status": "unchanged" if known else "registered",
@@ -80,16 +84,6 @@ def _refuse_other_scale(store: Path, registry: Registry, model: Version, path: P
         raise BadUse(
             f"{path}: key calibration_digest: another calibration than {model.label} applies; choose them on the model's own scores"
         )
-
-
-def _held(gate: Path) -> bool:
-    return gate.is_file() and json.loads(gate.read_text(encoding="utf-8"))["decision"] != "promote"
-
-
-def _find(registry: Registry, tags: Mapping[str, str]) -> Version | None:
-    wanted = ("upheld.model_version", "upheld.thresholds_sha256")
-    versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
-    return next((item for item in versions if all(item.tags.get(key) == tags[key] for key in wanted)), None)
 
 
 def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, str]) -> Version:

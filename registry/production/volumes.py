@@ -33,7 +33,7 @@ class Volumes:
 
 
 def of_change(
-    store: Path, registry: Registry, model: Version, told: Version, bounds: Version, now: Pair, in_force: Thresholds | None
+    store: Path, registry: Registry, model: Version, evidence: Version, bounds: Version, now: Pair, in_force: Thresholds | None
 ) -> Volumes:
     """Volumes of a proposed change.
 
@@ -41,13 +41,13 @@ def of_change(
         store: folder with the runs.
         registry: open registry.
         model, bounds: what is asked for.
-        told: that one of the two whose run holds the evidence.
+        evidence: that one of the two whose run holds it.
         now: what is in production.
         in_force: the thresholds in production; None without any.
     """
-    there = mlflow_store.run_files(registry, told.run_id, "evaluation")
+    there = mlflow_store.run_files(registry, evidence.run_id, "evaluation")
     if REPORT in there:
-        report = json.loads(mlflow_store.run_artifact(registry, told.run_id, REPORT).read_text(encoding="utf-8"))
+        report = json.loads(mlflow_store.run_artifact(registry, evidence.run_id, REPORT).read_text(encoding="utf-8"))
         if "weekly" in report:
             return _of_week(report["weekly"], in_force)
     gaps = []
@@ -57,12 +57,12 @@ def of_change(
     elif METRICS not in there:
         gaps.append("After: not known; no metrics are kept with this version.")
     else:
-        after = _of_metrics(pd.read_parquet(mlflow_store.run_artifact(registry, told.run_id, METRICS)))
+        after = _of_metrics(pd.read_parquet(mlflow_store.run_artifact(registry, evidence.run_id, METRICS)))
         gaps += [] if after else ["After: not known; the evaluation counted no posts."]
     before: Counts = {}
     if now.model is None or in_force is None:
         gaps.append("Before: nothing is in production.")
-    elif told is not model:
+    elif evidence is not model:
         gaps.append("Before: not known; no week was counted under both sets of thresholds.")
     else:
         before = _of_champion(store, registry, model, now, in_force) or _as_evaluated(registry, model, now)

@@ -1,6 +1,7 @@
-"""Register what a weekly report proposes for the champion's thresholds, so that a person can be asked about it.
+"""Before a weekly report: what is in production. After it: register the thresholds that it proposes, so that a person can be asked.
 
-usage: python -m upheld.registry.production.weekly --report store/weekly/2026-W43
+usage: python -m upheld.registry.production.weekly in-force --week 2026-W43 --out in_force.json --champion champion.json
+       python -m upheld.registry.production.weekly --report store/weekly/2026-W43
 """
 
 import sys
@@ -8,20 +9,69 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
 from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
+from upheld.common.errors import FailedWork
+from upheld.evaluation.weekly import source as week_source
 from upheld.evaluation.weekly.report import WeeklySummary
 from upheld.feature_store.decisions.thresholds import Thresholds
+from upheld.feature_store.ledger import tables
+from upheld.feature_store.ledger.ledger import Ledger
 from upheld.registry.approvals import verified
-from upheld.registry.approvals.log import Pair
 from upheld.registry.production import champion, thresholds
 from upheld.registry.tracking import mlflow_store
-from upheld.registry.tracking.mlflow_store import Registry
 
 
-def run(store: Path, report: Path) -> dict[str, Any]:
+def in_force(store: Path, week: str, out: Path, label: Path) -> str:
+    """Write which model is in production now, and its thresholds with its name, or remove those that an earlier run left there.
+
+    Args:
+        store: folder with ledger and registry.
+        week: ISO week; thresholds of a model that did not serve in it say nothing of its decisions.
+        out: JSON to write with the thresholds.
+        label: JSON to write with {"model_version"}, null where no model is in production; none where the alias and the record of
+            approvals differ.
+
+    Returns:
+        what was done, in a sentence; where no thresholds were written, why.
+
+    Raises:
+        BadUse: no such week.
+        FailedWork: the files of the thresholds are not those that were approved.
+    """
+    out.unlink(missing_ok=True)
+    label.unlink(missing_ok=True)
+    if not mlflow_store.exists(store):
+        files.write_json(label, {"model_version": None})
+        return "nothing is registered yet; the week's own decisions show the thresholds"
+    registry = mlflow_store.connect(store)
+    champion.settle(store, registry)
+    try:
+        now = champion.in_production(store, registry)
+    except FailedWork as error:  # the report does not wait for whoever mends it
+        return f"{error}; the week's own decisions show the thresholds"
+    model = None if now.model is None else mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
+    files.write_json(label, {"model_version": model and model.label})
+    if model is None:
+        return "nothing is in production; the week's own decisions show the thresholds"
+    first, after = (pa.scalar(moment, tables.TIMESTAMP) for moment in week_source.bounds(week))
+    served: set[str] = set()  # model versions that decided in the week
+    for batch in Ledger(store).scan("decisions", ("decided_at", "model_version")):
+        times = batch.column("decided_at").cast(tables.TIMESTAMP)
+        inside = pc.and_(pc.greater_equal(times, first), pc.less(times, after))
+        served |= set(batch.filter(inside).column("model_version").to_pylist())
+    if model.label not in served:
+        return f"{model.label} did not serve in {week}; the week's own decisions show the thresholds"
+    bounds = champion.thresholds_of(store, registry, model)
+    Thresholds.read(verified.thresholds(store, registry, bounds)).model_copy(update={"model_version": model.label}).write(out)
+    return f"{bounds.label} rules {model.label}: {out}"
+
+
+def propose(store: Path, report: Path) -> dict[str, Any]:
     """Register the proposed thresholds; the same proposal is registered once. Nothing goes into production by it.
 
     Args:
@@ -50,7 +100,12 @@ def run(store: Path, report: Path) -> dict[str, Any]:
         return _nothing(f"{label} is in production and did not serve in {week}")
     if not served.num_changes:
         return _nothing(f"the labels of {week} support no change of {label}'s thresholds")
-    registered = _register(registry, store, now, report / served.folder, week)
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
+    before = Thresholds.read(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "thresholds.json"
+        completed(Thresholds.read(report / served.folder / "thresholds.json"), before).write(path)
+        registered = thresholds.run(path, str(now.model), report / served.folder, f"weekly {week}", store)
     number = registered["thresholds"].rpartition("/")[2]
     if number == str(now.thresholds):
         return _nothing(f"what {week} proposes for {label} is in force already")
@@ -60,16 +115,6 @@ def run(store: Path, report: Path) -> dict[str, Any]:
 
 def _nothing(why: str) -> dict[str, Any]:
     return {"status": "nothing", "model": None, "thresholds": None, "why": why}
-
-
-def _register(registry: Registry, store: Path, now: Pair, folder: Path, week: str) -> dict[str, Any]:
-    model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
-    before = Thresholds.read(verified.thresholds(store, registry, champion.thresholds_of(store, registry, model)))
-    content = completed(Thresholds.read(folder / "thresholds.json"), before)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "thresholds.json"
-        content.write(path)
-        return thresholds.run(path, str(now.model), folder, f"weekly {week}", store)
 
 
 def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
@@ -86,6 +131,18 @@ def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
     return proposed.model_copy(update={**calibration, "categories": {**before.categories, **proposed.categories}})
 
 
+@command("in-force")
+def in_force_main(
+    week: Annotated[str, typer.Option(help="ISO week such as 2026-W43.")],
+    out: Annotated[Path, typer.Option(help="thresholds.json to write, if there are any.")],
+    label: Annotated[Path, typer.Option("--champion", help="JSON to write with the model in production.")],
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """The model in production and its thresholds, for a week's report."""
+    message = in_force(store, week, out, label)
+    return Output({"told": message}, message)
+
+
 @command("propose")
 def main(
     report: Annotated[Path, typer.Option(help="Folder that `upheld weekly` wrote.")],
@@ -93,11 +150,11 @@ def main(
     store: StoreFolder = STORE_FOLDER,
 ) -> Output:
     """Register a week's proposed thresholds."""
-    told = run(store, report)
+    answer = propose(store, report)
     if result:
-        files.write_json(result, told)
-    return Output(told, f"{told['status']}: {told['why']}")
+        files.write_json(result, answer)
+    return Output(answer, f"{answer['status']}: {answer['why']}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(in_force_main(sys.argv[2:]) if sys.argv[1:2] == ["in-force"] else main())

@@ -57,7 +57,10 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
 
     _refuse_mixture(store, data is None or (data / SYNTHETIC_MARK).is_file())
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
-    _keep(store, kept | (QUICK_WORLD if quick and data is None else {}))
+    kept |= QUICK_WORLD if quick and data is None else {}
+    if kept and not params.own_file(store).exists():  # a store that has its own goes on with it
+        head = "# Parameters that hold in this store instead of those of params.yaml; `upheld demo` wrote them. Options of a command win.\n"
+        files.write_text(params.own_file(store), head + yaml.safe_dump(kept, sort_keys=False))
     retrain.say_kept(store)
     settings = [f"--params={params_file}", f"--store={store}"]
     if data is None:
@@ -88,13 +91,6 @@ def _refuse_mixture(store: Path, synthetic: bool) -> None:
         raise BadUse(f"{store}: holds {holds}, which {new} must not be mixed with; name another store with UPHELD_STORE or --store")
 
 
-def _keep(store: Path, settings: Settings) -> None:
-    """Write the store's own params file, unless it has one: then this demo goes on from it."""
-    if settings and not params.own_file(store).exists():
-        head = "# Parameters that hold in this store instead of those of params.yaml; `upheld demo` wrote them. Options of a command win.\n"
-        files.write_text(params.own_file(store), head + yaml.safe_dump(settings, sort_keys=False))
-
-
 def _say(line: str) -> None:
     console().print(line, style="bold", highlight=False)
 
@@ -112,7 +108,10 @@ def tell(store: Path, outcome: dict[str, Any]) -> None:
     out = console(stderr=False, soft_wrap=True, highlight=False)
     workspace = Path(outcome["workspace"])
     out.print(_rows(store / "ingest.json"))
-    out.print(_stages(outcome["tasks"]))
+    stages = Table("task", "what happened", "seconds", title="Airflow tasks", title_justify="left")
+    for name, result in outcome["tasks"].items():
+        stages.add_row(name, result["status"], f"{result['duration_s']:.1f}")
+    out.print(stages)
     out.print(_thresholds(workspace))
     registered = outcome["registered"]
     synthetic = read_manifest(workspace / SNAPSHOT)["synthetic"]
@@ -132,13 +131,6 @@ def _rows(summary: Path) -> Table:
     return table
 
 
-def _stages(tasks: dict[str, dict[str, Any]]) -> Table:
-    table = Table("task", "what happened", "seconds", title="Airflow tasks", title_justify="left")
-    for name, result in tasks.items():
-        table.add_row(name, result["status"], f"{result['duration_s']:.1f}")
-    return table
-
-
 def _thresholds(workspace: Path) -> Table:
     """Per category: ranking quality on the test rows, and what the evidence allows."""
     metrics = pd.read_parquet(workspace / METRICS)
@@ -147,14 +139,10 @@ def _thresholds(workspace: Path) -> Table:
     table = Table("category", "test ROC-AUC (interval)", "automatic removal", "review", title="Evidence", title_justify="left")
     for category, bounds in certified.categories.items():
         cell = pooled.loc[category] if category in pooled.index else None
-        table.add_row(category, _interval(cell), _bound(bounds.auto_remove), _bound(bounds.review))
+        undefined = cell is None or pd.isna(cell.value)
+        interval = "undefined" if undefined else f"{cell.value:.3f} ({cell.ci_low:.3f}–{cell.ci_high:.3f})"
+        table.add_row(category, interval, _bound(bounds.auto_remove), _bound(bounds.review))
     return table
-
-
-def _interval(cell: Any) -> str:
-    if cell is None or pd.isna(cell.value):
-        return "undefined"
-    return f"{cell.value:.3f} ({cell.ci_low:.3f}–{cell.ci_high:.3f})"
 
 
 def _bound(bound: Certificate) -> str:

@@ -48,8 +48,9 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
         raise FailedWork(f"{store}: the ledger holds nothing yet; take a delivery in first with `upheld ingest DELIVERY --store {store}`")
     refused = [check for check in ledger.validation.get("checks", []) if not check["success"]]
     if refused:
+        names = "; ".join(str(check["name"]) for check in refused)
         raise FailedWork(
-            f"{store}: the last batch failed its expectations ({_told(refused)}); deliver what is missing or change them, and ingest again"
+            f"{store}: the last batch failed its expectations ({names}); deliver what is missing or change them, and ingest again"
         )
     inputs = {
         "tables": ledger.versions,
@@ -81,10 +82,6 @@ def pinned_features(store: Path, params: parameters.Params) -> FeaturePins:
         if extractor and extractor.unavailable() is None:
             pins.features[name] = PinnedTable(lance_version=lance_version, extractor_version=extractor.version, kind=extractor.kind)
     return pins
-
-
-def _told(refused: list[dict[str, Any]]) -> str:
-    return "; ".join(str(check["name"]) for check in refused)
 
 
 def export_champion(store: Path) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Retrain: run the DAG `retrain` of Airflow from pinning the inputs to alias `challenger`, and say what every stage did.
 
 usage: upheld retrain --store store --set text.epochs=1
+       upheld rerun RUN --from STAGE    (with the params and pinned inputs of the run that failed, and the code of today)
 """
 
 import json
@@ -16,14 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 from rich.table import Table
 
 from upheld import ROOT
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
-from upheld.common.errors import FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.registry.runs import history
@@ -55,6 +57,32 @@ def run(store: Path, conf: dict[str, Any]) -> history.Run:
     if process.returncode == 0:
         return history.read(workspace)
     raise FailedWork(_why(workspace, log))
+
+
+def rerun(store: Path, name: str, stage: str | None, conf: dict[str, object]) -> history.Run:
+    """Start a new run that takes over what an earlier one was given.
+
+    Its workspace is a new one, so the failed run stays as evidence; stages before `stage` come out of the cache.
+
+    Args:
+        store: folder with ledger, registry, runs and caches.
+        name: run to take params and pinned inputs from.
+        stage: stage to run even if nothing that it reads has changed; None takes the one where the run failed.
+        conf: parameters to change on top.
+
+    Returns:
+        the registered run.
+
+    Raises:
+        BadUse: there is no such run or stage.
+        FailedWork: a task failed again.
+    """
+    earlier = history.read(history.folder(store, name))
+    stages = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    if stage is not None and stage not in stages:
+        raise BadUse(f"--from {stage}: no such stage; dvc.yaml has {', '.join(stages)}")
+    forced = stage or (earlier.failed_task if earlier.failed_task in stages else None)
+    return run(store, conf | {"rerun_of": earlier.name, "from_stage": forced})
 
 
 @contextmanager
@@ -171,6 +199,17 @@ def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER)
     conf = changed(*asked, store)
     say_kept(store)
     return output(store, run(store, conf))
+
+
+@command("rerun")
+def rerun_main(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Run to do again, or its unique beginning; `upheld runs` lists them.")],
+    stage: Annotated[str | None, typer.Option("--from", help="Stage to start from; by default the one that failed.")] = None,
+    asked: ParamOptions = PARAM_OPTIONS,
+    store: StoreFolder = STORE_FOLDER,
+) -> Output:
+    """Run a retrain again from one stage on."""
+    return output(store, rerun(store, name, stage, changed(*asked, store)))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,17 @@ def listed(port: int, login: Mapping[str, str]) -> list[dict[str, Any]]:
     """
     headers = _headers(port, login)
     answer = headers and processes.ask(port, "GET", "/api/v2/dags?limit=100&order_by=dag_id", headers)
-    return [_schedule(dag) for dag in json.loads(answer)["dags"]] if answer else []
+    return [
+        {
+            "dag": dag["dag_id"],
+            "name": dag["dag_display_name"],
+            "paused": dag["is_paused"],
+            "schedule": dag["timetable_description"] or dag["timetable_summary"] or "Never by itself",
+            "next_run": dag["next_dagrun_run_after"],
+            "does": dag["description"],
+        }
+        for dag in (json.loads(answer)["dags"] if answer else ())
+    ]
 
 
 def switch_on(port: int, login: Mapping[str, str], dags: Sequence[Mapping[str, Any]]) -> None:
@@ -48,17 +58,6 @@ def sentence(dag: Mapping[str, Any], now: datetime) -> str:
         when = f"{dag['schedule']} (UTC); {'when switched on, first' if dag['paused'] else 'next'} {moment}"
     name = dag["dag"] if dag["name"] == dag["dag"] else f"{dag['name']} ({dag['dag']})"
     return f"{'paused' if dag['paused'] else 'on':<6}  {name}: {when}.{' ' + dag['does'] if dag['does'] else ''}"
-
-
-def _schedule(dag: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "dag": dag["dag_id"],
-        "name": dag["dag_display_name"],
-        "paused": dag["is_paused"],
-        "schedule": dag["timetable_description"] or dag["timetable_summary"] or "Never by itself",
-        "next_run": dag["next_dagrun_run_after"],
-        "does": dag["description"],
-    }
 
 
 def _headers(port: int, login: Mapping[str, str]) -> dict[str, str] | None:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -59,8 +59,12 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
     home = airflow_home.home(store)
     login = _login(home / "passwords.json")
     with (home / "up.lock").open("a") as lock:
-        if not _claim(lock):
-            found = _found(home / "up.json")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it when its holder ends in any way
+        except BlockingIOError as error:
+            if not (home / "up.json").exists():
+                raise FailedWork("another `upheld up` is just starting on this store; ask again in a minute") from error
+            found: dict[str, Any] = json.loads((home / "up.json").read_text(encoding="utf-8"))
             dags = _dags(int(found["airflow"].rpartition(":")[2]), login, on)
             _tell(found | login | {"dags": dags, "already_running": True}, as_json)
             return
@@ -94,7 +98,9 @@ def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login:
     pages.mkdir(exist_ok=True)
     pages.chmod(0o700)
     with (home / "database.log").open("wb") as log:
-        made = subprocess.run([sys.executable, "-m", "upheld.dags.runner.database"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        made = subprocess.run(
+            [sys.executable, "-m", "upheld.dags.runner.run_now", "database"], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
     if made.returncode:
         raise FailedWork(f"Airflow's database cannot be prepared; see {home / 'database.log'}")
     started = [
@@ -149,27 +155,6 @@ def _dags(port: int, login: Mapping[str, str], on: bool) -> list[dict[str, Any]]
         schedules.switch_on(port, login, dags)
         dags = schedules.listed(port, login)
     return dags
-
-
-def _claim(lock: IO[str]) -> bool:
-    """Whether no other `upheld up` holds this store; the kernel frees the lock when its holder ends in any way."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _found(path: Path) -> dict[str, Any]:
-    """Where the `upheld up` that holds the store answers.
-
-    Raises:
-        FailedWork: it has not got so far yet.
-    """
-    if not path.exists():
-        raise FailedWork("another `upheld up` is just starting on this store; ask again in a minute")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _login(path: Path) -> dict[str, str]:

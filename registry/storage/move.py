@@ -125,8 +125,8 @@ def _rewrite_database(path: Path, names: Names) -> int:
         connection.execute("BEGIN IMMEDIATE")
         for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for column in [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]:
-                told = " OR ".join([f'instr("{column}", ?)'] * len(names.forms))
-                where = f'typeof("{column}") = \'text\' AND ({told}) AND moved("{column}") <> "{column}"'
+                holds = " OR ".join([f'instr("{column}", ?)'] * len(names.forms))
+                where = f'typeof("{column}") = \'text\' AND ({holds}) AND moved("{column}") <> "{column}"'
                 change = f'UPDATE "{table}" SET "{column}" = moved("{column}") WHERE {where}'  # noqa: S608
                 count += connection.execute(change, tuple(names.forms)).rowcount
         connection.execute("COMMIT")

@@ -25,7 +25,10 @@ def origin(store: Path) -> Path | None:
     """The folder that the store's registry takes for the store; None where that is `store`, or where there is no registry in it yet."""
     artifacts = store / "mlflow" / "artifacts"
     named = [Path(unquote(urlsplit(location).path)) for location in _locations(store / "mlflow" / "mlflow.db")]
-    return next((path.parents[1] for path in named if not _same(path, artifacts)), None)
+    for path in named:  # both may be one folder, by whichever way; one that does not exist yet is known by its path
+        if path.resolve() != artifacts.resolve() and not (path.exists() and artifacts.exists() and path.samefile(artifacts)):
+            return path.parents[1]
+    return None
 
 
 def _locations(database: Path) -> list[str]:
@@ -37,8 +40,3 @@ def _locations(database: Path) -> list[str]:
             return []
         found = connection.execute("SELECT artifact_location FROM experiments WHERE artifact_location LIKE 'file://%/mlflow/artifacts'")
         return [location for (location,) in found]
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether both are one folder, by whichever way; one that does not exist yet is known by its path."""
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts.hashing import uniform
-from upheld.feature_store.contracts.keyed_hash import uniform
 from upheld.feature_store.logos.dataset.dataset import CORNERS, SPLITS, Dataset, assemble
 from upheld.feature_store.splits import assignment
 from upheld.feature_store.splits.disjoint_sets import DisjointSets

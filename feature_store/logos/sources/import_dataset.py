@@ -138,7 +138,8 @@ def accept(source: Source, rules: LogoData) -> Accepted:
     ]
     quarantine = pd.DataFrame(rows, columns=["kind", "file", "position", "reason", "detail"])
     account: dict[str, Any] = {"boxes_clipped": num_clipped, "photos_without_logos": int((~images["digest"].isin(boxes["digest"])).sum())}
-    for kind, name, accepted in (("photo", "photos", len(images)), ("box", "boxes", len(boxes))):
+    kinds: tuple[tuple[Literal["photo", "box"], str, int], ...] = (("photo", "photos", len(images)), ("box", "boxes", len(boxes)))
+    for kind, name, accepted in kinds:
         refused = quarantine[quarantine["kind"] == kind]
         by_reason = {str(reason): int(times) for reason, times in refused["reason"].value_counts().sort_index().items()}
         numbers = {"rows": rows_in[kind], "accepted": accepted, "duplicate": duplicates[kind], "quarantined": len(refused)}

@@ -8,7 +8,6 @@ from typing import Final, Literal
 
 from upheld.common.errors import BadUse
 from upheld.common.files import ordinary_bytes
-from upheld.common.foreign_files import ordinary_bytes
 from upheld.feature_store.logos.dataset.boxes import Corners
 from upheld.feature_store.logos.dataset.dataset import SPLITS
 

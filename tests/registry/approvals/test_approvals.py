@@ -16,11 +16,9 @@ from upheld.feature_store.contracts import hashing
 from upheld.registry import behave
 from upheld.registry import score as serve
 from upheld.registry.approvals import answer
-from upheld.registry.approvals import command as approvals
 from upheld.registry.approvals import log as approval_log
 from upheld.registry.approvals.log import Pair
-from upheld.registry.production import in_force, promote, proposal, thresholds
-from upheld.registry.production import weekly as propose
+from upheld.registry.production import promote, proposal, thresholds, weekly
 from upheld.registry.runs import pin
 from upheld.registry.tracking import mlflow_store
 
@@ -146,13 +144,13 @@ def test_score_refuses_what_nobody_approved_although_mlflow_says_so(store: Path,
     with pytest.raises(FailedWork, match="alias champion names"):
         pin.export_champion(store)
     with pytest.raises(FailedWork, match="alias champion names"):
-        behave.appoint(store, "champion")
+        behave.load_model(store, "champion")
     (store / "weekly.json").write_text('{"week": "2026-W43", "models": []}')
     with pytest.raises(FailedWork, match="alias champion names"):
-        propose.run(store, store)
+        weekly.propose(store, store)
     with pytest.raises(FailedWork, match="alias champion names"):  # thresholds alone would approve the champion along with them
         promote.run(store, None, "2", approver="Ada", note="")
-    assert "alias champion names" in in_force.run(store, "2026-W43", store / "in_force.json", store / "champion.json")
+    assert "alias champion names" in weekly.in_force(store, "2026-W43", store / "in_force.json", store / "champion.json")
     assert not (store / "in_force.json").exists()
     assert not (store / "champion.json").exists()  # which model is in production is not known
     assert "which nobody approved" in proposal.run(store, "2", None)["body"]
@@ -250,7 +248,7 @@ def test_an_answer_that_moves_nothing_is_recorded_and_shown(
     assert mlflow_store.by_alias(mlflow_store.connect(store), mlflow_store.MODEL, "champion") is None
     body = proposal.run(store, "2", None)["body"]
     assert approval_log.ANSWERS[record["action"]] in body.partition("## The last answers")[2]
-    assert approvals.main(["--store", str(store), "--json"]) == 0
+    assert approval_log.main(["--store", str(store), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [record]
 
 
@@ -266,14 +264,14 @@ def test_a_yes_with_a_reason_is_carried_out(store: Path) -> None:
 def test_the_table_is_whole_at_80_columns_newest_first_and_carries_no_control_characters(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert approvals.main(["--store", str(store)]) == 0
+    assert approval_log.main(["--store", str(store)]) == 0
     assert "no answer yet" in capsys.readouterr().out
     promote.run(store, "1", None, approver="Ada", note="")
     answer.run(
         store, "reject", "2", "2", "model 1 with thresholds 1", "Bartholomew Featherstonehaugh", "no \x1b[31m" + "wordsofnote " * 20, ""
     )
     monkeypatch.setenv("COLUMNS", "80")
-    assert approvals.main(["--store", str(store)]) == 0
+    assert approval_log.main(["--store", str(store)]) == 0
     out = capsys.readouterr().out
     assert max(len(line) for line in out.splitlines()) <= 80
     assert "\x1b" not in out

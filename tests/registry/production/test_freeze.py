@@ -10,22 +10,22 @@ from score_worlds import PARAMS
 from upheld.feature_store.contracts.inputs import Event
 from upheld.feature_store.decisions import freezes
 from upheld.registry import score as serve
-from upheld.registry.production import freeze, unfreeze
+from upheld.registry.production import freeze
 from upheld.registry.runs import register
 from upheld.training.scoring import score
 
 
-def call(module, store: Path, *arguments: str) -> int:
-    return module.main([*arguments, "--store", str(store), "--params", str(PARAMS)])
+def call(command, store: Path, *arguments: str) -> int:
+    return command([*arguments, "--store", str(store), "--params", str(PARAMS)])
 
 
 def test_freeze_and_unfreeze_are_logged_with_who_when_and_why(tmp_path, capsys) -> None:
-    assert call(freeze, tmp_path, "spam", "--reason", "adverts of  a shelter\nare removed", "--who", "Ada", "--json") == 0
+    assert call(freeze.main, tmp_path, "spam", "--reason", "adverts of  a shelter\nare removed", "--who", "Ada", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["changed"]
     assert told["frozen"]["spam"]["who"] == "Ada"
     assert list(freezes.frozen(tmp_path)) == ["spam"]
-    assert call(unfreeze, tmp_path, "spam", "--reason", "fixed", "--who", "Bo") == 0
+    assert call(freeze.unfreeze_main, tmp_path, "spam", "--reason", "fixed", "--who", "Bo") == 0
     assert freezes.frozen(tmp_path) == {}
     events = freezes.read(tmp_path)
     assert [(event.event, event.who, event.reason) for event in events] == [
@@ -37,10 +37,10 @@ def test_freeze_and_unfreeze_are_logged_with_who_when_and_why(tmp_path, capsys) 
 
 def test_doing_it_twice_changes_nothing(tmp_path, capsys) -> None:
     for expected in (True, False):
-        assert call(freeze, tmp_path, "spam", "--reason", "x", "--json") == 0
+        assert call(freeze.main, tmp_path, "spam", "--reason", "x", "--json") == 0
         assert json.loads(capsys.readouterr().out)["changed"] is expected
     assert len(freezes.read(tmp_path)) == 1
-    assert call(unfreeze, tmp_path, "hate_speech", "--reason", "x", "--json") == 0
+    assert call(freeze.unfreeze_main, tmp_path, "hate_speech", "--reason", "x", "--json") == 0
     assert json.loads(capsys.readouterr().out)["changed"] is False
 
 
@@ -54,14 +54,14 @@ def test_doing_it_twice_changes_nothing(tmp_path, capsys) -> None:
     ],
 )
 def test_bad_use_freezes_nothing(tmp_path, capsys, arguments, said) -> None:
-    assert call(freeze, tmp_path, *arguments) == 2
+    assert call(freeze.main, tmp_path, *arguments) == 2
     assert said in capsys.readouterr().err
     assert freezes.read(tmp_path) == []
 
 
 def test_a_damaged_log_is_never_taken_for_an_empty_one(tmp_path, capsys) -> None:
     freezes.path_of(tmp_path).write_text('{"events": [{"category": "spam"')
-    assert call(freeze, tmp_path, "spam", "--reason", "x") == 2
+    assert call(freeze.main, tmp_path, "spam", "--reason", "x") == 2
     assert "restore it by hand" in capsys.readouterr().err
 
 
@@ -82,12 +82,12 @@ def test_scoring_is_told_what_is_frozen(make_workspace, tmp_path, monkeypatch) -
     register.run(make_workspace("one"), store)
     given = []
     monkeypatch.setattr(score, "appoint", lambda *arguments: given.append(arguments[-1]))
-    serve.appoint(store, None)
+    serve.load_model(store, None)
     for category in ("spam", "hate_speech"):  # the model knows only the first
-        assert call(freeze, store, category, "--reason", "x") == 0
-    serve.appoint(store, None)
-    assert call(unfreeze, store, "spam", "--reason", "x") == 0
-    serve.appoint(store, None)
+        assert call(freeze.main, store, category, "--reason", "x") == 0
+    serve.load_model(store, None)
+    assert call(freeze.unfreeze_main, store, "spam", "--reason", "x") == 0
+    serve.load_model(store, None)
     assert given == [[], ["spam"], []]
 
 

@@ -15,7 +15,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import score as serve
 from upheld.registry.approvals import log as approval_log
 from upheld.registry.approvals.log import Pair
-from upheld.registry.production import promote, proposal, rollback, thresholds
+from upheld.registry.production import promote, proposal, thresholds
 from upheld.registry.runs import register
 from upheld.registry.tracking import mlflow_store
 
@@ -125,13 +125,13 @@ def test_rollback_goes_back_step_by_step_and_is_recorded(store: Path) -> None:
     approve(store, "1")
     approve(store, "2")
     approve(store, "3", despite_hold="urgent")
-    assert rollback.run(store, "Bob", "complaints")["model"] == "upheld-moderation/2"
-    assert rollback.run(store, "Bob", "still")["model"] == "upheld-moderation/1"
+    assert promote.rollback(store, "Bob", "complaints")["model"] == "upheld-moderation/2"
+    assert promote.rollback(store, "Bob", "still")["model"] == "upheld-moderation/1"
     assert in_production(store) == (1, 1)
     last = approval_log.read(store)[-1]
     assert (last.action, last.approver, last.note, last.before) == ("rollback", "Bob", "still", Pair(2, 2))
     with pytest.raises(BadUse, match="nothing to go back to"):
-        rollback.run(store, "Bob", "")
+        promote.rollback(store, "Bob", "")
 
 
 def test_an_alias_moved_by_other_means_is_seen(store: Path) -> None:
@@ -139,7 +139,7 @@ def test_an_alias_moved_by_other_means_is_seen(store: Path) -> None:
     registry = mlflow_store.connect(store)
     mlflow_store.point_alias(registry, "champion", mlflow_store.resolve(registry, mlflow_store.MODEL, "2"))
     with pytest.raises(FailedWork, match=r"alias champion names model 2 with thresholds 1, but the last approval in .* is of model 1 with"):
-        rollback.run(store, "Bob", "")
+        promote.rollback(store, "Bob", "")
 
 
 def test_a_crash_between_the_two_moves_is_finished_by_the_next_call(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_a_crash_before_any_move_is_finished_by_the_next_call(store: Path, monke
         with pytest.raises(OSError, match="killed"):
             approve(store, "2")
     assert in_production(store) == (1, 1)
-    assert rollback.run(store, "Bob", "")["model"] == "upheld-moderation/1"  # from 2, which was approved
+    assert promote.rollback(store, "Bob", "")["model"] == "upheld-moderation/1"  # from 2, which was approved
     assert [item.action for item in approval_log.read(store)] == ["promote", "promote", "rollback"]
 
 
@@ -187,9 +187,9 @@ def test_thresholds_alone_take_effect_only_once_approved(store: Path, tmp_path: 
     assert [version.number for version in serve.resolve(store, registry, None)] == [1, 4]
     approve(store, "2")
     assert [version.number for version in serve.resolve(store, registry, "1")] == [1, 4]  # approved for it last
-    rollback.run(store, "Bob", "")
+    promote.rollback(store, "Bob", "")
     assert in_production(store) == (1, 4)
-    rollback.run(store, "Bob", "")
+    promote.rollback(store, "Bob", "")
     assert in_production(store) == (1, 1)
 
 
@@ -287,6 +287,6 @@ def test_the_commands(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert promote.main(["--model", "1", "--approver", "Ada", "--json", *place]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "promoted"
     assert promote.main(["--model", "2", "--approver", "Ada", *place]) == 0
-    assert rollback.main(["--approver", "Bob", *place]) == 0
+    assert promote.rollback_main(["--approver", "Bob", *place]) == 0
     assert "rolled back to upheld-moderation/1" in capsys.readouterr().out
-    assert rollback.main(["--approver", "Bob", *place]) == 2
+    assert promote.rollback_main(["--approver", "Bob", *place]) == 2

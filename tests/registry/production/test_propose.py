@@ -13,15 +13,14 @@ from weeks import deliver, tables
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.evaluation import behaviour
-from upheld.evaluation.weekly import command as weekly
+from upheld.evaluation.weekly import command as weekly_command
 from upheld.evaluation.weekly.report import ModelSummary, WeeklySummary
 from upheld.feature_store.contracts import inputs
 from upheld.feature_store.contracts.inputs import Event
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ingest import command as ingest
-from upheld.registry.production import champion, in_force, promote, proposal
-from upheld.registry.production import weekly as propose
+from upheld.registry.production import champion, promote, proposal, weekly
 from upheld.registry.runs import pin
 from upheld.registry.tracking import mlflow_store
 
@@ -44,9 +43,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reported(store: Path) -> Path:
     """The report on the week, as the DAG makes it."""
     out, ruled = store / "weekly" / WEEK, store / "weekly" / "in_force.json"
-    in_force.run(store, WEEK, ruled, ruled.with_suffix(".champion.json"))
+    weekly.in_force(store, WEEK, ruled, ruled.with_suffix(".champion.json"))
     arguments = ["--week", WEEK, "--out", str(out), "--thresholds", str(ruled), "--store", str(store), "--params", str(PARAMS)]
-    assert weekly.main(arguments) == 0
+    assert weekly_command.main(arguments) == 0
     return out
 
 
@@ -58,18 +57,18 @@ def thresholds_of(store: Path, number: str) -> dict[str, Any]:
 
 def test_the_thresholds_in_force_are_those_in_production_and_name_their_model(store: Path, tmp_path: Path) -> None:
     label = tmp_path / "champion.json"
-    in_force.run(store, WEEK, tmp_path / "in_force.json", label)
+    weekly.in_force(store, WEEK, tmp_path / "in_force.json", label)
     found = json.loads((tmp_path / "in_force.json").read_text())
     assert found == thresholds_of(store, "1") | {"model_version": "upheld-moderation/1"}
     label.unlink()
-    assert "did not serve" in in_force.run(store, "2026-W40", tmp_path / "in_force.json", label)
+    assert "did not serve" in weekly.in_force(store, "2026-W40", tmp_path / "in_force.json", label)
     assert not (tmp_path / "in_force.json").exists()
     assert json.loads(label.read_text()) == {"model_version": "upheld-moderation/1"}  # in production, whether it served or not
 
 
 def test_a_weeks_proposal_is_registered_once_asked_about_and_approved(store: Path, reported: Path) -> None:
-    told = propose.run(store, reported)
-    assert told == propose.run(store, reported)
+    told = weekly.propose(store, reported)
+    assert told == weekly.propose(store, reported)
     assert (told["status"], told["model"]) == ("proposed", "1")
     content = thresholds_of(store, told["thresholds"])
     certified = json.loads((reported / _folder(reported) / "thresholds.json").read_text())
@@ -89,7 +88,7 @@ def test_a_weeks_proposal_is_registered_once_asked_about_and_approved(store: Pat
     assert champion.current(mlflow_store.connect(store)) == champion.Pair(1, 1)  # a proposal changes nothing
     promote.run(store, None, told["thresholds"], approver="Bo", note="", despite_hold="one week's gate", instead_of=asked["instead_of"])
     assert champion.current(mlflow_store.connect(store)) == champion.Pair(1, int(told["thresholds"]))
-    again = propose.run(store, reported)
+    again = weekly.propose(store, reported)
     assert again["status"] == "nothing"
     assert "in force already" in again["why"]
 
@@ -103,7 +102,7 @@ def _folder(reported: Path) -> str:
 def test_nobody_is_asked_where_nothing_is_proposed(store: Path, tmp_path: Path, model: str, changes: int, why: str) -> None:
     one = ModelSummary(model_version=model, folder="one", decision="promote", headline="", num_changes=changes)
     WeeklySummary(week=WEEK, models=[one]).write(tmp_path)
-    told = propose.run(store, tmp_path)
+    told = weekly.propose(store, tmp_path)
     assert (told["status"], told["thresholds"]) == ("nothing", None)
     assert why in told["why"]
 
@@ -112,15 +111,15 @@ def test_nothing_in_production_has_no_thresholds(tmp_path: Path) -> None:
     (tmp_path / "weekly.json").write_text(json.dumps({"week": WEEK, "models": []}))
     label = tmp_path / "champion.json"
     for why in ("nothing is registered yet", "nothing is in production"):
-        assert why in propose.run(tmp_path / "store", tmp_path)["why"]
-        assert why in in_force.run(tmp_path / "store", WEEK, tmp_path / "in_force.json", label)
+        assert why in weekly.propose(tmp_path / "store", tmp_path)["why"]
+        assert why in weekly.in_force(tmp_path / "store", WEEK, tmp_path / "in_force.json", label)
         assert json.loads(label.read_text()) == {"model_version": None}
         mlflow_store.connect(tmp_path / "store")
 
 
 def test_a_category_without_a_decision_keeps_its_thresholds() -> None:
     before = Thresholds.parse(thresholds(spam=(0.1, 0.5, ()), hate_speech=(0.2, 0.6, ())) | {"calibration_digest": "c"})
-    merged = propose.completed(Thresholds.parse(thresholds(spam=(0.3, 0.7, ())) | {"week": WEEK}), before)
+    merged = weekly.completed(Thresholds.parse(thresholds(spam=(0.3, 0.7, ())) | {"week": WEEK}), before)
     assert {name: merged.threshold(name, "auto_remove") for name in merged.categories} == {"spam": 0.7, "hate_speech": 0.6}
     assert merged.calibration_digest == "c"
     assert merged.model_dump()["week"] == WEEK
@@ -128,8 +127,8 @@ def test_a_category_without_a_decision_keeps_its_thresholds() -> None:
 
 def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BadUse, match=r"weekly\.json: cannot be read"):
-        propose.run(store, tmp_path)
-    assert propose.main(["--report", str(tmp_path), "--store", str(store)]) == 2
+        weekly.propose(store, tmp_path)
+    assert weekly.main(["--report", str(tmp_path), "--store", str(store)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     for content, key in (
         ("{", "key : Invalid JSON"),
@@ -137,7 +136,7 @@ def test_an_unfinished_report_is_refused(store: Path, tmp_path: Path, capsys: py
     ):
         (tmp_path / "weekly.json").write_text(content)
         with pytest.raises(BadUse, match=rf"weekly\.json: {key}.*again with `upheld weekly`"):
-            propose.run(store, tmp_path)
+            weekly.propose(store, tmp_path)
 
 
 def test_the_question_says_what_is_frozen_and_what_behaviour_tests_found(store: Path, tmp_path: Path) -> None:

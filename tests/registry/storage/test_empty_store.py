@@ -30,7 +30,8 @@ POST = '{"post_id": "p", "created_at": "2026-10-01T00:00:00Z", "text": "x"}'
         (
             [
                 "-m",
-                "upheld.registry.production.in_force",
+                "upheld.registry.production.weekly",
+                "in-force",
                 "--week",
                 "2026-W41",
                 "--out",

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cli
 import pytest
 
 from tests.finished_workspaces import assemble, register_two_that_pass_and_one_that_is_held, write_workspace
+from upheld import cli
 from upheld.common.errors import FailedWork
 from upheld.registry.runs import register
 from upheld.registry.servers import airflow_home
