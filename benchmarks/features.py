@@ -31,6 +31,7 @@ from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.contracts.inputs import features_location
 from upheld.feature_store.decoding.images import decode_square
 from upheld.feature_store.extraction import command as features
@@ -41,7 +42,6 @@ from upheld.feature_store.extractors.image.embedding import ImageEmbedding
 from upheld.feature_store.extractors.text.embedding import TextEmbedding
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger import ledger
-from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 SIZE = 224

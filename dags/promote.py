@@ -25,7 +25,7 @@ FORM = {
 }
 NOTE = Param(None, type=["null", "string"], title="Why do you decide so?", description="May stay empty. It is kept on record.")
 REASON = (
-    Param(  # a field that is required and empty keeps the page's buttons grey; that it is long enough, registry/approvals/answer.py checks
+    Param(  # a field that is required and empty keeps the page's buttons grey; that it is long enough, registry/production/answer.py checks
         None,
         type="string",
         minLength=10,
@@ -90,7 +90,7 @@ def promote() -> None:
         reason = "despite-hold" if told["held"] and kind == "approve" else "note"
         why = said.get("reason" if told["held"] else "note") or ""
         done = registry(
-            "upheld.registry.approvals.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"]
+            "upheld.registry.production.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"]
         )
         print(f"{done['status']} {done['why']}")
         return told if done["status"] == "refused" else {}

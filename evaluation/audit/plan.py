@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from upheld.common import files
 from upheld.common.errors import BadUse
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.contracts import tables as contracts
 
 COLUMNS = contracts.AUDIT_DRAWS.names
 SUFFIXES = (".csv", ".jsonl", ".parquet")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from upheld.common.arrays import Floats
-from upheld.feature_store.ledger.tables import LOGIT_LIMIT
+from upheld.feature_store.contracts.tables import LOGIT_LIMIT
 
 NUM_BINS = 4096
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from upheld.feature_store.ledger.tables import week_of
+from upheld.feature_store.contracts.tables import week_of
 from upheld.feature_store.logos.dataset.boxes import per_image
 
 NO_CONTEXT = "none"  # of posts that were in no board, channel or thread

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse
 from upheld.evaluation.scores import files as score_files
-from upheld.feature_store.ledger.tables import SCORES, SCORES_REQUIRED
+from upheld.feature_store.contracts.tables import SCORES, SCORES_REQUIRED
 
 NUMBERS = ("score", "label", "inclusion_prob")
 MISSING_GROUP = "(missing)"

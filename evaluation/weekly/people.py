@@ -16,7 +16,7 @@ from upheld.evaluation.statistics import intervals
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly import reviewers
 from upheld.evaluation.weekly.source import Tables
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger import verdicts
 
 KEY = ["post_id", "category"]

@@ -9,8 +9,8 @@ from upheld.evaluation.cube.bins import NUM_BINS, bin_of, edges
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly.source import Tables
 from upheld.feature_store.contracts import language_tags
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decisions.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds
-from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.ledger import verdicts
 
 COLUMNS = ["item_id", "category", "language", "score", "label", "inclusion_prob", "zone", "region", "author_group", "period", "synthetic"]

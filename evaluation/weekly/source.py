@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from upheld.common.errors import BadUse
 from upheld.evaluation.scores import files
 from upheld.evaluation.scores.table import MIN_INCLUSION_PROB
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger import verdicts
 
 POSTS = ("post_id", "language", "region", "author_group", "text")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from upheld.feature_store.ledger.tables import POOLED, UNDETERMINED
+from upheld.feature_store.contracts.tables import POOLED, UNDETERMINED
 
 MAX_LANGUAGES = 256  # about as many as are written on any platform; uploaders can make up many more
 

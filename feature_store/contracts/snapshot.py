@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts.inputs import FeaturePins
-from upheld.feature_store.ledger.tables import TIMESTAMP
+from upheld.feature_store.contracts.tables import TIMESTAMP
 
 EXAMPLES_FILE: Final = "examples.parquet"  # EXAMPLES: one row a post and category
 POSTS_FILE: Final = "posts.parquet"  # POSTS: one row a post

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from upheld.common.arrays import Floats
 from upheld.common.errors import BadUse
-from upheld.feature_store.ledger.tables import LOGIT_LIMIT
+from upheld.feature_store.contracts.tables import LOGIT_LIMIT
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from upheld.common import files
 from upheld.common.errors import BadUse
-from upheld.feature_store.ledger.tables import ACTIONS
+from upheld.feature_store.contracts.tables import ACTIONS
 
 Bounded = Literal["auto_remove", "review"]  # the actions that have a threshold
 BOUNDED: tuple[Bounded, ...] = get_args(Bounded)

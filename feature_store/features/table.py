@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse, FailedWork
+from upheld.feature_store.contracts.tables import TIMESTAMP
 from upheld.feature_store.ledger import lance
-from upheld.feature_store.ledger.tables import TIMESTAMP
 
 # What every table has besides its features.
 #   digest             SHA-256 of the content, hexadecimal

@@ -25,6 +25,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.files import write_json
 from upheld.common.params.params import Params, load
 from upheld.common.terminal import console, visible
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest import expectations
 from upheld.feature_store.ingest.apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
 from upheld.feature_store.ingest.delivery import delivery_digest, open_delivery, table_files
@@ -46,7 +47,6 @@ from upheld.feature_store.ingest.row_checks import Rules
 from upheld.feature_store.ingest.staging import INDEX, StagedFile, Staging
 from upheld.feature_store.ingest.tombstones import Erasure, erase_elsewhere, erased_by, named
 from upheld.feature_store.ledger import ledger
-from upheld.feature_store.ledger import tables as contracts
 
 _STATUSES = (ACCEPTED, DUPLICATE, PENDING, QUARANTINED)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest.readers import FileRejected
-from upheld.feature_store.ledger import tables as contracts
 
 # What a column is turned into: the values (null where a value is missing or bad) and what is wrong with which rows.
 # Faults: reason -> bool (N,).

@@ -14,8 +14,8 @@ import pyarrow as pa
 from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest.readers import READERS, Bounds, FileRejected, RawBatch
-from upheld.feature_store.ledger import tables as contracts
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.common.params.data import Ingest
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest.convert import convert, flags
 from upheld.feature_store.ingest.readers import FileRejected, RawBatch
-from upheld.feature_store.ledger import tables as contracts
 
 # C0 without tab, line feed and carriage return; DEL; C1. They reach terminals and files as commands, not as text.
 CONTROL_PATTERN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, read_batches
 from upheld.feature_store.ingest.media import MediaFile, MediaRefused, Pair, check_all
 from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest.row_checks import Findings, Rules, check, extra_columns, lists_of
-from upheld.feature_store.ledger import tables as contracts
 from upheld.feature_store.sandbox.pool import DecodePool
 
 # Control characters cannot occur in converted columns, so they separate values without ambiguity.

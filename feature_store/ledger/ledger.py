@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from upheld.common import files
 from upheld.common.errors import BadUse
-from upheld.feature_store.contracts import hashing
-from upheld.feature_store.ledger import lance, tables
+from upheld.feature_store.contracts import hashing, tables
+from upheld.feature_store.ledger import lance
 
 MARKER = "commit.json"
 # What identifies a row where an upsert meets an existing one.

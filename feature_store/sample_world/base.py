@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from upheld.common import files
 from upheld.common.errors import BadUse
-from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
+from upheld.feature_store.contracts.tables import SYNTHETIC_MARK
 
 Item = TypeVar("Item")
 

@@ -21,7 +21,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.data import SampleData
 from upheld.common.terminal import console
-from upheld.feature_store.ledger.tables import DELIVERED
+from upheld.feature_store.contracts.tables import DELIVERED
 from upheld.feature_store.sample_world import logos, respond
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
 from upheld.feature_store.sample_world.platform import decide, draw

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from upheld.common.params.logos import LogoCompose
-from upheld.feature_store.ledger.tables import LOGO_OUTCOMES
+from upheld.feature_store.contracts.tables import LOGO_OUTCOMES
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.composites.paste import compose
 from upheld.feature_store.sample_world.base import identifier, stream, weighted

@@ -18,8 +18,8 @@ from upheld.common import files
 from upheld.common.command import Output, command
 from upheld.common.errors import BadUse
 from upheld.common.terminal import console
-from upheld.feature_store.ledger import tables
-from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
+from upheld.feature_store.contracts import tables
+from upheld.feature_store.contracts.tables import SYNTHETIC_MARK
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
 from upheld.feature_store.sample_world.reviewers import answer
 

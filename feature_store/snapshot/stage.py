@@ -22,10 +22,10 @@ from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.inputs import Inputs, LogoPins, read_inputs
 from upheld.feature_store.contracts.snapshot import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
+from upheld.feature_store.contracts.tables import SPLITS
 from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT
 from upheld.feature_store.features.pinned import PinnedFeatures
 from upheld.feature_store.ledger.ledger import Ledger
-from upheld.feature_store.ledger.tables import SPLITS
 from upheld.feature_store.ledger.verdicts import ITEM, weighed
 from upheld.feature_store.snapshot.tables import compose
 

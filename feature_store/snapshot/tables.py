@@ -12,8 +12,8 @@ from upheld.common.params.data import Snapshot
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS
+from upheld.feature_store.contracts.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
-from upheld.feature_store.ledger.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import captions, enriched
 from upheld.feature_store.posts.post_features import prior_removals

@@ -18,8 +18,8 @@ from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.evaluation.weekly import source as week_source
 from upheld.evaluation.weekly.report import WeeklySummary
+from upheld.feature_store.contracts import tables
 from upheld.feature_store.decisions.thresholds import Thresholds
-from upheld.feature_store.ledger import tables
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.registry.approvals import verified
 from upheld.registry.production import champion, thresholds

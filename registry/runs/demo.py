@@ -19,9 +19,9 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.snapshot import read_manifest
+from upheld.feature_store.contracts.tables import SYNTHETIC_MARK
 from upheld.feature_store.contracts.workspace import EVALUATION, METRICS, SNAPSHOT, THRESHOLDS
 from upheld.feature_store.decisions.thresholds import Certificate, Thresholds
-from upheld.feature_store.ledger.tables import SYNTHETIC_MARK
 from upheld.registry.runs import retrain
 
 # Parameters of a demo, written into its store, so that every later command there goes on with them.

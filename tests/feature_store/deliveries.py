@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from upheld.common.params import params
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ledger import ledger
-from upheld.feature_store.ledger import tables as contracts
 
 Row = dict[str, Any]
 AS_OF = datetime(2026, 11, 2, tzinfo=UTC)

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from upheld.common.arrays import Floats
-from upheld.feature_store.ledger.tables import LOGIT_LIMIT
+from upheld.feature_store.contracts.tables import LOGIT_LIMIT
 
 MODALITIES = ("text", "image", "audio")
 CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")

@@ -16,10 +16,9 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import language_tags
+from upheld.feature_store.contracts import language_tags, tables
 from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.contracts.workspace import FUSION, SCORES, SNAPSHOT, STAGE1
-from upheld.feature_store.ledger import tables
 from upheld.training.fusion import model as fusion_model
 
 CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]

@@ -15,11 +15,10 @@ from upheld.common import progress
 from upheld.common.errors import BadUse
 from upheld.common.files import replacing
 from upheld.common.params.params import Params
-from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts import hashing, tables
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.ingest.media import image_decoders
 from upheld.feature_store.ingest.row_checks import Rules
-from upheld.feature_store.ledger import tables
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.scoring.features import Tools
 from upheld.training.scoring.posts import Batch, read_many, read_one

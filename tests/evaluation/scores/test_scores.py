@@ -6,7 +6,7 @@ import pytest
 from upheld.common.errors import BadUse
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
-from upheld.feature_store.ledger.tables import SCORES, SCORES_REQUIRED
+from upheld.feature_store.contracts.tables import SCORES, SCORES_REQUIRED
 
 GOOD = {"item_id": ["a", "b", "c"], "category": "spam", "language": ["en", "de", None], "score": [0.1, 0.9, 0.5], "label": [0.0, 1.0, None]}
 

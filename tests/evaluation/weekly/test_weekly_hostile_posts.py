@@ -8,10 +8,10 @@ import pytest
 
 from tests.weeks import deliver, tables
 from upheld.evaluation.weekly import command as weekly
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.contracts.language_tags import MAX_LANGUAGES, nameable
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ledger import ledger
-from upheld.feature_store.ledger import tables as contracts
 
 WEEK, AS_OF = "2026-W43", "2026-10-30T00:00:00Z"
 PARAMS = str(Path(__file__).parents[3] / "params.yaml")

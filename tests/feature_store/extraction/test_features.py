@@ -286,7 +286,7 @@ def test_on_ray_it_is_the_same(tmp_path):
 @pytest.mark.timed
 @pytest.mark.slow
 def test_a_second_run_over_100_000_posts_takes_less_than_two_seconds(tmp_path):
-    from upheld.feature_store.ledger import tables as contracts
+    from upheld.feature_store.contracts import tables as contracts
 
     store = world(tmp_path, post())
     with ledger.writing(store) as change:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from upheld.common.params import params
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decoding.contract import Arrays
 from upheld.feature_store.extractors.text.language import Language
-from upheld.feature_store.ledger import tables as contracts
 
 SENTENCES = {
     "en": "The parcel never arrived, and nobody answers the phone.",

@@ -9,9 +9,9 @@ import pytest
 
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post, rows, take
 from upheld.common.errors import BadUse
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ledger import ledger
-from upheld.feature_store.ledger import tables as contracts
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.feature_store.deliveries import outcome, parameters
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest.readers import FileRejected, RawBatch
 from upheld.feature_store.ingest.row_checks import Rules, check
 from upheld.feature_store.ingest.staging import row_digests
-from upheld.feature_store.ledger import tables as contracts
 
 MOMENT = datetime(2026, 10, 27, 10, tzinfo=UTC)
 

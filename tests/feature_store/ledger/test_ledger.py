@@ -11,8 +11,8 @@ import pytest
 
 from tests.feature_store.deliveries import AS_OF, ROOT, decision, deliver, outcome, post, rows, take
 from upheld.common.errors import BadUse, FailedWork
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger import ledger
-from upheld.feature_store.ledger import tables as contracts
 
 # An ingest that kills itself before its n-th write to a table (or before the commit marker, at "marker").
 KILLED = """

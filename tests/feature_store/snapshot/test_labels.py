@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upheld.common.params.data import Labels
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger import verdicts
 from upheld.feature_store.snapshot import labels
 

@@ -14,7 +14,7 @@ import pytest
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.ledger import tables as contracts
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger.ledger import Ledger, writing
 from upheld.feature_store.snapshot import stage as snapshot
 from upheld.feature_store.snapshot.tables import Tables, compose

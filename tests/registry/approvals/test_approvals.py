@@ -15,10 +15,9 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.contracts import hashing
 from upheld.registry import behave
 from upheld.registry import score as serve
-from upheld.registry.approvals import answer
 from upheld.registry.approvals import log as approval_log
 from upheld.registry.approvals.log import Pair
-from upheld.registry.production import promote, proposal, thresholds, weekly
+from upheld.registry.production import answer, promote, proposal, thresholds, weekly
 from upheld.registry.runs import pin
 from upheld.registry.tracking import mlflow_store
 

@@ -10,7 +10,7 @@ import pytest
 
 from upheld.common.params import params as parameters
 from upheld.common.params.training import Fusion
-from upheld.feature_store.ledger.tables import SCORES
+from upheld.feature_store.contracts.tables import SCORES
 from upheld.training.fusion import model as fusion_model
 from upheld.training.fusion import stage as fusion
 

@@ -10,8 +10,8 @@ import pytest
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts.tables import SCORES
 from upheld.feature_store.features import media
-from upheld.feature_store.ledger.tables import SCORES
 from upheld.training.fusion import logo_signals
 from upheld.training.fusion import stage as fusion
 from upheld.training.logos import scan as logo_scan

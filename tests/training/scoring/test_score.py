@@ -9,8 +9,8 @@ import pytest
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decisions.thresholds import Thresholds
-from upheld.feature_store.ledger import tables as contracts
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import NO_MEDIA
 from upheld.training.scoring import score

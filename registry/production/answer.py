@@ -1,6 +1,6 @@
 """Carry out what a person answered to a question about production, and write the answer down, whatever it was.
 
-usage: python -m upheld.registry.approvals.answer --answer approve --model 4 --thresholds 4 --instead-of "model 3 …" --by NAME
+usage: python -m upheld.registry.production.answer --answer approve --model 4 --thresholds 4 --instead-of "model 3 …" --by NAME
 """
 
 import sys
