@@ -3,7 +3,7 @@
 usage: python docs/draw_architecture.py            writes both files; the test `tests/test_architecture_page.py` fails where they are old
 
 A box is a room: a folder of a package, or a file that lies beside the folders. It stands one floor above the highest room that it
-imports; a line is an import that no other path of lines explains (the transitive reduction), so that every import can be followed downwards.
+imports; a line is an import that no other path of lines explains (the transitive reduction), so every import can be followed down.
 """
 
 import ast
@@ -67,7 +67,10 @@ def draw(package: str, rooms: dict[str, set[str]], left: int, top: int) -> tuple
     width = 2 * MARGIN + max(len(row) for row in rows) * (BOX_W + GAP_X) - GAP_X
     height = TITLE_H + MARGIN + len(rows) * (BOX_H + GAP_Y) - GAP_Y + MARGIN
     at = {
-        room: (left + (width - len(row) * (BOX_W + GAP_X) + GAP_X) // 2 + place * (BOX_W + GAP_X), top + TITLE_H + MARGIN + depth * (BOX_H + GAP_Y))
+        room: (
+            left + (width + GAP_X) // 2 + (2 * place - len(row)) * (BOX_W + GAP_X) // 2,
+            top + TITLE_H + MARGIN + depth * (BOX_H + GAP_Y),
+        )
         for depth, row in enumerate(rows)
         for place, room in enumerate(row)
     }

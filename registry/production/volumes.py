@@ -8,11 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.common.errors import BadUse
 from upheld.feature_store.contracts.workspace import CHAMPION_SCORES
 from upheld.feature_store.decisions.thresholds import BOUNDED, Thresholds
 from upheld.registry.approvals.log import Pair
-from upheld.registry.runs import history as runs
 from upheld.registry.tracking import mlflow_store
 from upheld.registry.tracking.mlflow_store import Registry, Version
 
@@ -106,10 +104,8 @@ def _of_metrics(metrics: pd.DataFrame) -> Counts:
 def _of_champion(store: Path, registry: Registry, model: Version, now: Pair, in_force: Thresholds) -> Counts:
     """The champion's own scores of the new model's test window, routed as it routes posts today; empty where they are not kept."""
     compared = json.loads(model.tags.get("upheld.champion", "null"))
-    try:
-        path = runs.folder(store, mlflow_store.run_name(registry, model.run_id)) / CHAMPION_SCORES
-    except BadUse:  # the workspace was cleared away, or lies on another machine
-        return {}
+    # the name is a tag that others can write, so it may name a run and no path; the workspace may be cleared away, or on another machine
+    path = store / "runs" / Path(mlflow_store.run_name(registry, model.run_id)).name / CHAMPION_SCORES
     if compared is None or int(compared["version"]) != now.model or not path.is_file():
         return {}
     scores = pd.read_parquet(path, columns=["category", "language", "score", "split"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from upheld import ROOT
 from upheld.common import files
-from upheld.registry.storage import place as store_place
+from upheld.registry.tracking import place as store_place
 
 SECRETS = "secrets.json"
 

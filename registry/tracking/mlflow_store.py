@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from upheld import ROOT
 from upheld.common.errors import BadUse, FailedWork
-from upheld.registry.storage import place as store_place
+from upheld.registry.tracking import place as store_place
 
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"

@@ -28,7 +28,6 @@ from upheld.training.text.model import TextModel, build_text, load_text, predict
 CODE = (
     "upheld.feature_store.backbones",
     "upheld.feature_store.contracts",
-    "upheld.feature_store.ledger",
     "upheld.training.loop",
     "upheld.training.text",
 )

@@ -16,8 +16,7 @@ from tests.finished_workspaces import assemble, register_two_that_pass_and_one_t
 from upheld import cli
 from upheld.common.errors import FailedWork
 from upheld.registry.runs import register
-from upheld.registry.servers import airflow_home
-from upheld.registry.storage import move as store_move
+from upheld.registry.servers import airflow_home, store_move
 from upheld.registry.tracking import mlflow_store
 from upheld.training.pipeline import bundle
 

@@ -18,7 +18,7 @@ from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.servers import airflow_home
-from upheld.registry.storage import place as store_place
+from upheld.registry.tracking import place as store_place
 
 LOCKS = ("airflow/up.lock", "ledger/.lock", ".features.lock")  # of whoever runs the servers, ingests, or extracts features
 # Text that tools read again. What stays: logs, and what is known by its digest (data of runs, files of registered models).

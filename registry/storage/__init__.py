@@ -1,1 +1,0 @@
-"""Where a store lies, and moving one."""
