@@ -16,7 +16,7 @@ import grimp
 DOCS = Path(__file__).parent
 PAGE, PICTURE = DOCS / "architecture.md", DOCS / "architecture.svg"
 PACKAGES = ("registry", "evaluation", "training", "feature_store", "common", "dags")
-BOX_W, BOX_H, GAP_X, GAP_Y, MARGIN, TITLE_H = 118, 26, 14, 30, 16, 26
+BOX_W, BOX_H, GAP_X, GAP_Y, MARGIN, TITLE_H = 148, 26, 14, 30, 16, 26
 ROWS = (("registry",), ("evaluation", "training"), ("feature_store",), ("common", "dags"))
 STYLE = (
     "text{font:12px sans-serif;fill:#1b1f24}.package{fill:#f6f8fa;stroke:#8c959f}.room{fill:#fff;stroke:#57606a}"

@@ -18,9 +18,8 @@ def test_page_and_picture_are_fresh() -> None:
     graph = grimp.build_graph("upheld", cache_dir=None)
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     picture = (DOCS / "architecture.svg").read_text(encoding="utf-8")
-    assert (draw_architecture.page(text, graph), draw_architecture.picture(graph)) == (text, picture), (
-        "run `python docs/draw_architecture.py`"
-    )
+    fresh = (draw_architecture.page(text, graph), draw_architecture.picture(graph))
+    assert fresh == (text, picture), "run `python docs/draw_architecture.py`"
 
 
 def test_every_owner_of_a_contract_exists() -> None:
