@@ -102,7 +102,7 @@ def test_records_are_numbered_and_none_is_ever_overwritten(tmp_path: Path) -> No
     approval_log.append(tmp_path, made)
     taken = (tmp_path / "approvals/000002.json").resolve()
     with pytest.MonkeyPatch.context() as patch:  # another process writes the second record after we have counted
-        link = approval_log.atomic.os.link
+        link = approval_log.files.os.link
         first = [True]
 
         def late(source: str, target: Path) -> None:
@@ -110,7 +110,7 @@ def test_records_are_numbered_and_none_is_ever_overwritten(tmp_path: Path) -> No
                 taken.write_text(made.model_dump_json())
             link(source, target)
 
-        patch.setattr(approval_log.atomic.os, "link", late)
+        patch.setattr(approval_log.files.os, "link", late)
         approval_log.append(tmp_path, made.model_copy(update={"approver": "Bo"}))
     assert [item.approver for item in approval_log.read(tmp_path)] == ["Ada", "Ada", "Bo"]
     assert sorted(path.name for path in (tmp_path / "approvals").iterdir()) == ["000001.json", "000002.json", "000003.json"]
