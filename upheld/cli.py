@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("upheld.registry.diff", "What changed between two versions of the model."),
     "runs": ("upheld.registry.runs.history", "List the retrains and where the failed ones stopped."),
     "rerun": ("upheld.registry.runs.retrain:rerun_main", "Run a retrain again from one stage on."),
-    "store move": ("upheld.registry.storage.move", "Make a copied or moved store a store of its own."),
+    "store move": ("upheld.registry.servers.store_move", "Make a copied or moved store a store of its own."),
     "up": ("upheld.registry.servers.up", "Start Airflow and MLflow on loopback."),
     "calibrate": ("upheld.evaluation.calibrate", "Calibrate scores and certify both thresholds of every category."),
     "evaluate": ("upheld.evaluation.evaluate", "Metrics per category and language, the gate's decision and the report."),
