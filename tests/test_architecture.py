@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,16 @@ def test_nothing_is_unpickled_evaluated_or_given_to_a_shell(path: Path) -> None:
 )
 def test_the_search_for_forbidden_calls_finds_them(code: str) -> None:
     assert any(forbidden(node) for node in ast.walk(ast.parse(code)))
+
+
+def test_modules_that_are_named_by_a_variable_are_imported_in_three_places_only() -> None:
+    """The import contracts cannot see those: a catalogue of ours, the table of commands, and the one owner of ultralytics."""
+    found = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in SOURCES
+        if re.search(r"import_module|__import__", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"feature_store/decoding/contract.py", "training/logos/yolo.py", "upheld/cli.py"}
 
 
 def test_nobody_binds_to_more_than_loopback() -> None:

@@ -35,8 +35,9 @@ def ultralytics(module: str, folder: Path) -> Any:
     """
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
-    settings = importlib.import_module("ultralytics.utils").SETTINGS
-    settings.update({name: False for name in REPORTERS if name in settings})
+    from ultralytics.utils import SETTINGS
+
+    SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
     return importlib.import_module(f"ultralytics.{module}")
 
 
