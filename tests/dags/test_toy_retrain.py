@@ -9,7 +9,7 @@ import pytest
 
 
 def command(toy: Any, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return toy.call(f"registry.{name}", *arguments, "--store", str(toy.store))
+    return toy.call("upheld.cli", name, *arguments, "--store", str(toy.store))
 
 
 def statuses(done: subprocess.CompletedProcess[str]) -> dict[str, str]:

@@ -195,7 +195,7 @@ def test_it_runs_where_nothing_but_the_core_can_be_imported(made, tmp_path) -> N
 
     delivery = deliver(tmp_path / "in", made)
     arguments = ["--week", WEEK, "--delivery", str(delivery), "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
-    script = f"{BLOCK}\nfrom evaluation import weekly\nsys.exit(weekly.main({arguments!r}))"
+    script = f"{BLOCK}\nfrom upheld.evaluation.weekly import command as weekly\nsys.exit(weekly.main({arguments!r}))"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -50,7 +50,7 @@ def test_what_a_model_requires_is_pinned_and_never_a_package_of_our_own_name(tmp
     assert {f"{name}=={metadata.version(name)}" for name in ("numpy", "mlflow", "transformers", "pillow")} <= set(required)
     assert [line for line in required if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line)] == []
     assert [file.name for file in model.iterdir() if file.suffix in (".txt", ".yaml") and "upheld" in file.read_text().lower()] == []
-    assert "feature_store, training" in yaml.safe_load((model / "MLmodel").read_text())["metadata"]["code"]
+    assert "Python path (upheld)" in yaml.safe_load((model / "MLmodel").read_text())["metadata"]["code"]
 
 
 def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
