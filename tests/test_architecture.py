@@ -182,6 +182,13 @@ def test_modules_that_are_named_by_a_variable_are_imported_in_three_places_only(
     assert found == {"feature_store/decoding/contract.py", "training/logos/yolo.py", "upheld/cli.py"}
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_a_module_starts_when_all_of_it_is_there(path: Path) -> None:
+    """What stands below `if __name__ == "__main__"` is not yet defined where a stage or a command starts its module."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    assert [node.lineno for node in body[:-1] if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)] == []
+
+
 def test_nobody_binds_to_more_than_loopback() -> None:
     found = [path.name for path in SOURCES if "0.0.0.0" in path.read_text(encoding="utf-8")]
     assert found == []

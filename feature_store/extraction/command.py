@@ -131,10 +131,6 @@ def main(
     return Output(result, lambda: _print(result) if explain_ is None else print_explained(result))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def erase_orphans(known: PostContents, features: FeatureStore, decoded: Path) -> dict[str, int]:
     """Delete every content of which the ledger has no accepted post: a tombstone's, unless another post has the same.
 
@@ -157,3 +153,7 @@ def erase_orphans(known: PostContents, features: FeatureStore, decoded: Path) ->
     living = pa.chunked_array([chunk for table in kinds for chunk in table["digest"].chunks], pa.string())
     shards.keep_only(decoded, living.to_pylist())
     return features.keep_only(living)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
