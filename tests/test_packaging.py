@@ -83,7 +83,7 @@ def test_installed_from_the_wheel_alone_the_core_evaluates_a_score_table(wheel: 
     assert version == installed == importlib.metadata.version("upheld")
     assert Path(place).name == "site-packages" and Path(place).is_relative_to(tmp_path)
     for name in BARE:
-        assert subprocess.run([bin_folder / "python", "-c", f"import {name}"], cwd=empty, env=bare, capture_output=True).returncode
+        assert subprocess.run([bin_folder / "python", "-I", "-c", f"import {name}"], cwd=empty, env=bare, capture_output=True).returncode
 
 
 @pytest.mark.parametrize("python", ["of the runner", "of a stage"])
