@@ -103,7 +103,7 @@ def test_a_killed_trainer_leaves_what_another_needs(world: Path) -> None:
     """SIGKILL in the middle of a step; the second process ends with the same bytes as one that was left alone."""
     script = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 import conftest, test_audio_stage
 from pathlib import Path
 import upheld.training.loop.loop as loop

@@ -99,7 +99,7 @@ def test_a_detector_whose_trainer_was_killed_has_as_many_epochs_and_the_same_wei
     """SIGKILL in the middle of a step of the second epoch; the next process ends with the same bytes as one that was left alone."""
     script = f"""
 import os, signal, sys
-sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
 import test_logo
 from pathlib import Path
 import upheld.training.loop.loop as loop

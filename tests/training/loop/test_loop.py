@@ -163,7 +163,7 @@ def test_a_killed_process_leaves_what_another_needs(tiny: ModuleType, tmp_path: 
     """SIGKILL in the middle of a step, twice; the third run finishes."""
     script = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 import conftest, test_loop
 from pathlib import Path
 import upheld.training.loop.loop as loop
@@ -193,7 +193,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(f"""
 import json, os, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 import conftest, test_loop
 from pathlib import Path
 original = conftest.text_model
