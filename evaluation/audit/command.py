@@ -140,7 +140,7 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
             f"set the environment variable {SECRET_VARIABLE} to a secret of 16 characters or more: nobody else must foresee the draw"
         )
     with console().status("Reading decisions and what is labelled"):
-        frame = audit_frame.read_frame(*audit_frame.known(decisions, store))
+        frame = audit_frame.read_frame(*audit_frame.known(decisions, store, settings.ingest), settings.ingest)
     result = run(settings, frame, budget, secret, drawn_at)
     if result.plan.empty:
         drew = f"drew 0 of {result.num_frame:,} decisions, though {result.expected:.0f} are expected"

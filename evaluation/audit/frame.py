@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from upheld.common.errors import BadUse
-from upheld.evaluation.audit.design import ZONES
-from upheld.evaluation.scores import files as score_files
+from upheld.common.params.data import Ingest
+from upheld.feature_store.ingest import delivered
 
 DECISION_COLUMNS = ("post_id", "category", "decided_at", "score", "action")
 
 
-def read_frame(decisions: Path, languages: pd.DataFrame, labelled: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFrame:
+def read_frame(decisions: Path, languages: pd.DataFrame, labelled: pd.DataFrame, draws: pd.DataFrame, ingest: Ingest) -> pd.DataFrame:
     """The latest decision on each post and category that has no label yet, or has one because we drew it.
 
     Args:
@@ -21,14 +19,15 @@ def read_frame(decisions: Path, languages: pd.DataFrame, labelled: pd.DataFrame,
         languages: post_id, language; from the ledger where there is one.
         labelled: post_id, category of what people have judged already.
         draws: post_id, category of our earlier draws.
+        ingest: bounds of what is held in memory.
 
     Raises:
         BadUse: a missing column, an unknown action, a score outside [0, 1]; naming file, row and column.
     """
-    parts = [_read_decisions(file) for file in score_files.find(decisions)]
-    frame = pd.concat(parts).sort_values("decided_at", kind="stable").drop_duplicates(["post_id", "category"], keep="last")
-    if "language" not in frame:
-        frame = frame.merge(languages, on="post_id", how="left", validate="many_to_one")
+    rows = pa.concat_tables(delivered.read(decisions, "decisions", DECISION_COLUMNS, ingest, also=("language",))).to_pandas()
+    frame = rows.sort_values("decided_at", kind="stable").drop_duplicates(["post_id", "category"], keep="last")
+    named = frame.post_id.map(languages.set_index("post_id").language)
+    frame = frame.assign(language=frame.language.fillna(named))
     frame = frame.assign(drawn_before=_among(frame, draws))
     frame = frame[frame.drawn_before | ~_among(frame, labelled)]
     return frame.assign(language=frame.language.fillna("und")).sort_values(["post_id", "category"], ignore_index=True)
@@ -40,30 +39,7 @@ def _among(frame: pd.DataFrame, keys: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.MultiIndex.from_frame(frame[["post_id", "category"]]).isin(known), index=frame.index)
 
 
-def _read_decisions(file: Path) -> pd.DataFrame:
-    there = score_files.column_names(file)
-    for name in DECISION_COLUMNS:
-        if name not in there:
-            raise BadUse(f"{file}: no column {name!r}; expected a table of decisions, it has {', '.join(there[:30])}")
-    names = [*DECISION_COLUMNS, *(["language"] if "language" in there else [])]
-    frame = pd.concat(
-        [pd.DataFrame(batch.to_pylist(), columns=names) for batch in score_files.batches(file, names)] or [pd.DataFrame(columns=names)]
-    )
-    frame = frame.reset_index(drop=True)
-    score = pd.to_numeric(frame.score, errors="coerce")
-    for column, bad, expected in (
-        ("post_id", frame.post_id.isna(), "an id"),
-        ("category", frame.category.isna(), "a policy"),
-        ("score", ~score.between(0, 1), "a number in [0, 1]"),
-        ("action", ~frame.action.isin(ZONES), " / ".join(ZONES)),
-    ):
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise BadUse(f"{file}: row {row + 1}, column {column}: found {frame[column][row]!r}, expected {expected}")
-    return frame.assign(score=score, decided_at=pd.to_datetime(frame.decided_at, utc=True, errors="coerce"))
-
-
-def known(decisions: Path, store: Path) -> tuple[Path, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def known(decisions: Path, store: Path, ingest: Ingest) -> tuple[Path, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The decisions' path, (post_id, language), and the (post_id, category) of what people judged and of earlier draws.
 
     Both come from the delivery that the decisions lie in, where they lie in one, and from the ledger, where there is one.
@@ -71,8 +47,11 @@ def known(decisions: Path, store: Path) -> tuple[Path, pd.DataFrame, pd.DataFram
     delivery = decisions if (decisions / "decisions").is_dir() else decisions.parent
     decisions = delivery / "decisions" if delivery == decisions else decisions
     beside = delivery if decisions.is_dir() and decisions.name == "decisions" else None
-    languages = [_columns(beside and beside / "posts", ["post_id", "language"])]
-    labelled = [_columns(beside and beside / "review_outcomes", ["post_id", "category"])]
+    languages = [pd.DataFrame(columns=["post_id", "language"], dtype=str)]
+    labelled = [pd.DataFrame(columns=["post_id", "category"], dtype=str)]
+    for table, found, second in (("posts", languages, "language"), ("review_outcomes", labelled, "category")):
+        if beside and (beside / table).is_dir():
+            found += [rows.to_pandas() for rows in delivered.read(beside / table, table, ("post_id", second), ingest)]
     draws = pd.DataFrame(columns=["post_id", "category"], dtype=str)
     if (store / "ledger").is_dir():
         from upheld.feature_store.ledger.ledger import Ledger
@@ -82,11 +61,3 @@ def known(decisions: Path, store: Path) -> tuple[Path, pd.DataFrame, pd.DataFram
         labelled.append(book.read("review_outcomes", ["post_id", "category"]).to_pandas())
         draws = book.read("audit_draws", ["post_id", "category"]).to_pandas()
     return decisions, pd.concat(languages).drop_duplicates("post_id", keep="last"), pd.concat(labelled), draws
-
-
-def _columns(folder: Path | None, names: list[str]) -> pd.DataFrame:
-    """Columns of a table of the delivery, as text; no rows where the table is not there."""
-    files = score_files.find(folder) if folder and folder.is_dir() else ()
-    parts = [pa.Table.from_batches([batch]).to_pandas().astype(str) for file in files for batch in score_files.batches(file, names)]
-    rows: pd.DataFrame = pd.concat([pd.DataFrame(columns=names, dtype=str), *parts])
-    return rows

@@ -145,7 +145,7 @@ def main(
     settings = params.load(*asked, store)
     moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
     frozen, now = freezes.frozen(store), "" if champion == "none" else champion
-    inputs = Inputs(Source(store, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
+    inputs = Inputs(Source(store, settings.ingest, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
     with console().status(f"Reporting on {week}"):
         results = run(settings, week, inputs, out, as_of=moment, groups=group)
 

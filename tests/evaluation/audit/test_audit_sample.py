@@ -135,7 +135,8 @@ def test_only_the_latest_decision_counts_and_what_is_labelled_is_left_out(tmp_pa
     later = frame(300).assign(decided_at=pd.Timestamp("2026-10-27", tz="UTC"), action="review", score=0.7)
     later.to_parquet(decisions(tmp_path) / "b.parquet")
     labelled = pd.DataFrame({"post_id": ["p0", "p1"], "category": later.category[:2]})
-    found = audit_frame.read_frame(tmp_path / "decisions", pd.DataFrame({"post_id": [], "language": []}), labelled, labelled[:0])
+    languages = pd.DataFrame({"post_id": [], "language": []})
+    found = audit_frame.read_frame(tmp_path / "decisions", languages, labelled, labelled[:0], settings().ingest)
     assert len(found) == 298
     assert set(found.action) == {"review"}
     assert not set(found.post_id) & {"p0", "p1"}

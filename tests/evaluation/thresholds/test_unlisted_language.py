@@ -36,8 +36,8 @@ def test_a_week_counts_its_posts_as_the_thresholds_in_force_route_them(tmp_path:
     content = _content(certified, spam=(0.4, 0.5, ()))
     content["categories"]["spam"]["auto_remove"]["languages"] = {}
     (tmp_path / "thresholds.json").write_text(json.dumps(content))
-    source = Source(tmp_path / "store", deliver(tmp_path / "in", tables()))
     given = settings(f"thresholds.unknown_language={today}")
+    source = Source(tmp_path / "store", given.ingest, deliver(tmp_path / "in", tables()))
     inputs = weekly.Inputs(source, tmp_path / "thresholds.json")
     (result,) = weekly.run(given, "2026-W43", inputs, tmp_path / "out", as_of=weekly.pd.Timestamp.max.tz_localize("UTC")).values()
     (change,) = result.report["weekly"]["changes"]

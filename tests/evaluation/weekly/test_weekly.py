@@ -187,7 +187,7 @@ def test_a_broken_decision_is_named(made, tmp_path, capfd, column, value) -> Non
     broken = made["decisions"].copy()
     broken.loc[7, column] = value
     assert run(deliver(tmp_path / "in", made | {"decisions": broken}), tmp_path / "out") == 2
-    assert f"'{broken.decision_id[7]}', column {column}" in capfd.readouterr().err
+    assert f"part-0.parquet: row 8, column {column}" in capfd.readouterr().err
 
 
 def test_it_runs_where_nothing_but_the_core_can_be_imported(made, tmp_path) -> None:

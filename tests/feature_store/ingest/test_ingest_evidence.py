@@ -5,7 +5,7 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, post, rows, take
+from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, parameters, post, rows, take
 from tests.feature_store.ingest.test_ingest import draws
 from upheld.evaluation.weekly import scores as week_scores
 from upheld.evaluation.weekly.source import Source
@@ -30,7 +30,7 @@ def then(store, *outcomes, at=LATER):
 
 def item(store):
     """The row of the week's score table that evaluation counts."""
-    table = week_scores.build(Source(store).read("2026-W44"), "2026-W44", END)
+    table = week_scores.build(Source(store, parameters().ingest).read("2026-W44"), "2026-W44", END)
     (row,) = table.to_dict("records")
     return {name: None if pd.isna(row[name]) else row[name] for name in ("label", "inclusion_prob", "zone")}
 
