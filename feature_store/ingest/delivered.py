@@ -67,15 +67,12 @@ def _checked(batch: RawBatch, fields: list[pa.Field], optional: set[str], ingest
         raise BadUse(f"{file}: no column {absent[0]!r}; expected a table of {table}, it has {', '.join(list(batch.columns)[:30])}")
     arrays = []
     for field in fields:
-        values, faults = pa.nulls(len(batch.row_numbers), field.type), {}
-        if field.name in batch.columns:
-            values, faults = convert(batch.columns[field.name], field.type, field.name)
-        bad, expected = np.zeros(len(values), bool), str(field.type)
-        for reason, rows in faults.items():
-            bad, expected = rows, f"{field.type} ({reason})"
-            break
-        if not bad.any():
-            bad, expected = _out_of_contract(values, field, ingest)
+        if field.name not in batch.columns:
+            arrays.append(pa.nulls(len(batch.row_numbers), field.type))
+            continue
+        values, faults = convert(batch.columns[field.name], field.type, field.name)
+        reason = next(iter(faults), None)
+        bad, expected = (faults[reason], f"{field.type} ({reason})") if reason else _out_of_contract(values, field, ingest)
         if bad.any():
             index = int(np.flatnonzero(bad)[0])
             found = batch.columns[field.name][index]
