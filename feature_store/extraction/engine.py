@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.params import Params, check
-from upheld.feature_store.contracts.inputs import features_location
+from upheld.feature_store.contracts.workspace import features_location
 from upheld.feature_store.decoding.contract import Arrays, Refused, load_class
 from upheld.feature_store.extraction.contents import CONTENTS, ContentReader
 from upheld.feature_store.extractors import catalogue
@@ -142,7 +142,7 @@ class Portions:
         with self._next:
             if self._stopped:
                 raise FailedWork("the extraction has been stopped")
-            decoded = self._decoded(contents)
+            decoded = self._pool.decode_named(self._reader.read(contents), 2 * self._size)
             first = list(islice(decoded, 1))  # starts the decoders while another portion is extracted
             with _turn:
                 outcomes = self._outcomes(chain(first, decoded))
@@ -159,19 +159,6 @@ class Portions:
         for _ in range(_AT_ONCE):
             self._next.acquire()
         self._next.release(_AT_ONCE)
-
-    def _decoded(self, contents: pa.Table) -> Iterator[tuple[str, Arrays | Refused]]:
-        """Digest and arrays of each content, in order."""
-        digests: list[str] = []
-
-        def read() -> Iterator[bytes]:
-            """Bytes for the decoders; notes whose they are."""
-            for digest, content in self._reader.read(contents):
-                digests.append(digest)
-                yield content
-
-        for nth, arrays in enumerate(self._pool.decode(read(), 2 * self._size)):
-            yield digests[nth], arrays
 
     def _outcomes(self, decoded: Iterator[tuple[str, Arrays | Refused]]) -> dict[str, Outcome]:
         found: dict[str, Outcome] = {}

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.contracts.inputs import NUM_BANDS, FeaturePins
+from upheld.feature_store.contracts.tables import NUM_BANDS
+from upheld.feature_store.contracts.workspace import FeaturePins
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
 

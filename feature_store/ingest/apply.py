@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.feature_store.contracts import tables as contracts
+from upheld.feature_store.ingest.conflicts import ACCEPTED, PENDING, QUARANTINED, Resolved, leaves
 from upheld.feature_store.ingest.known_rows import chunks, matching, place, records_of, rows_of
-from upheld.feature_store.ingest.resolution import ACCEPTED, PENDING, QUARANTINED, Resolved, leaves
 from upheld.feature_store.ingest.staging import StagedFile, Staging, read_staged
 from upheld.feature_store.ledger.ledger import Change
 

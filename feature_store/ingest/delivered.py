@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from upheld.common.errors import BadUse
 from upheld.common.params.data import Ingest
 from upheld.feature_store.contracts import tables as contracts
-from upheld.feature_store.ingest.convert import convert, flags
+from upheld.feature_store.ingest.convert import Faults, convert, flags
 from upheld.feature_store.ingest.readers import READERS, Bounds, FileRejected, RawBatch
 
 _ALLOWED = {"action": contracts.ACTIONS, "verdict": contracts.VERDICTS, "source": contracts.SOURCES}
@@ -67,7 +67,8 @@ def _checked(batch: RawBatch, fields: list[pa.Field], optional: set[str], ingest
         raise BadUse(f"{file}: no column {absent[0]!r}; expected a table of {table}, it has {', '.join(list(batch.columns)[:30])}")
     arrays = []
     for field in fields:
-        values, faults = pa.nulls(len(batch.row_numbers), field.type), {}
+        values: pa.Array = pa.nulls(len(batch.row_numbers), field.type)
+        faults: Faults = {}
         if field.name in batch.columns:
             values, faults = convert(batch.columns[field.name], field.type, field.name)
         bad, expected = np.zeros(len(values), bool), str(field.type)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.feature_store.contracts import tables as contracts
+from upheld.feature_store.ingest.conflicts import ACCEPTED, DETAILS, PENDING, QUARANTINED
 from upheld.feature_store.ingest.readers import as_json
-from upheld.feature_store.ingest.resolution import ACCEPTED, DETAILS, PENDING, QUARANTINED
 from upheld.feature_store.ingest.staging import INDEX
 from upheld.feature_store.ledger.ledger import Change
 

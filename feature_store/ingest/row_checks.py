@@ -128,7 +128,7 @@ def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) 
     fits = flags(pc.match_substring_regex(columns["language"], contracts.LANGUAGE_PATTERN))
     findings.mark(~fits, "language_invalid", "column language: expected a BCP-47 tag or und")
     coded = columns["language"].dictionary_encode()
-    tags = pa.array([_canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
+    tags = pa.array([contracts.canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
     columns["language"] = tags.take(coded.indices)
     for name in ("language", "author_group"):
         pooled = flags(pc.equal(columns[name], contracts.POOLED))
@@ -159,13 +159,6 @@ def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) 
     blank = flags(pc.or_kleene(pc.is_null(columns["text"]), pc.equal(pc.utf8_trim_whitespace(columns["text"]), "")))
     alone = lengths(columns["hashtags"]) + lengths(columns["media"]) == 0
     findings.mark(blank & alone, "empty_post", "no text, no hashtag, no media")
-
-
-def _canonical_language(tag: str) -> str:
-    """RFC 5646 section 2.1.1: language in lower case, script in title case, region in upper case."""
-    first, *rest = tag.split("-")
-    cased = {2: str.upper, 4: str.title}
-    return "-".join([first.lower(), *(cased.get(len(part), str.lower)(part) for part in rest)])
 
 
 def _without_controls(texts: pa.Array) -> pa.Array:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.feature_store.contracts import tables as contracts
-from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, read_batches
-from upheld.feature_store.ingest.media import MediaFile, MediaRefused, Pair, check_all
+from upheld.feature_store.decoding.contract import Refused
+from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, MediaFile, Pair, check_all, read_batches
 from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest.row_checks import Findings, Rules, check, extra_columns, lists_of
 from upheld.feature_store.sandbox.pool import DecodePool
@@ -123,7 +123,7 @@ class Staging:
         self._folder = folder
         self._decoders = decoders
         self._seen_bad: Counter[str] = Counter()
-        self._media: dict[Pair, str | MediaRefused] = {}
+        self._media: dict[Pair, str | Refused] = {}
         self._media_paths: list[Path] = []
         self._numbers = itertools.count()
 
@@ -228,7 +228,7 @@ class Staging:
         for pair, owner in zip(pairs, owners, strict=True):
             found = self._media.get(pair) if good[owner] else None
             digests.append(found if isinstance(found, str) else None)
-            if isinstance(found, MediaRefused):
+            if isinstance(found, Refused):
                 findings.mark_one(owner, found.reason, f"media: {found.detail}")
         struct = pa.StructArray.from_arrays(
             [pc.struct_field(pc.list_flatten(media), name) for name in ("kind", "uri")] + [pa.array(digests, pa.string())],
@@ -245,7 +245,7 @@ class Staging:
         written = {found for found in self._media.values() if isinstance(found, str)}
         with pa.ipc.new_file(str(path), contracts.MEDIA_FILES) as file:
             for pair, found in check_all(self._delivery, unseen, self._rules.bounds, self._decoders):
-                self._media[pair] = found if isinstance(found, MediaRefused) else found.digest
+                self._media[pair] = found if isinstance(found, Refused) else found.digest
                 if isinstance(found, MediaFile) and found.digest not in written:
                     written.add(found.digest)
                     row = {name: getattr(found, name) for name in ("digest", "kind", "format", "width", "height")}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from upheld.common.params.data import Snapshot
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.features.pinned import Features
+from upheld.feature_store.features.table import Features
 from upheld.feature_store.posts import post_features
 
 UNKNOWN = "und"

@@ -24,9 +24,8 @@ from upheld.common.terminal import console
 from upheld.feature_store.contracts.tables import DELIVERED
 from upheld.feature_store.sample_world import logos, respond
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
-from upheld.feature_store.sample_world.platform import decide, draw
+from upheld.feature_store.sample_world.moderation import answer, appeal, decide, draw, staff
 from upheld.feature_store.sample_world.posts import Posts, Week, monday_of, write
-from upheld.feature_store.sample_world.reviewers import answer, appeal, staff
 
 
 @dataclass(frozen=True)

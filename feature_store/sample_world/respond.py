@@ -21,7 +21,7 @@ from upheld.common.terminal import console
 from upheld.feature_store.contracts import tables
 from upheld.feature_store.contracts.tables import SYNTHETIC_MARK
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
-from upheld.feature_store.sample_world.reviewers import answer
+from upheld.feature_store.sample_world.moderation import answer
 
 
 @dataclass(frozen=True)

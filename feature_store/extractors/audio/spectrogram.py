@@ -12,7 +12,7 @@ from scipy.signal.windows import hann
 
 from upheld.common.arrays import Floats32
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.inputs import NUM_BANDS
+from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.contract import Extractor, Kind

@@ -1,7 +1,6 @@
 """Brand marks: the pictures of a folder, each checked and drawn in a confined worker, and cut to what is seen of it."""
 
 import unicodedata
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,29 +76,22 @@ def load(folder: Path) -> tuple[list[Mark], list[Refusal]]:
 
 def _drawn(files: list[tuple[str, Path]]) -> Iterator[tuple[Path, Mark | Refused]]:
     """Each file with its mark, or why there is none."""
-    waiting: deque[tuple[str, Path, Refused | None]] = deque()
 
-    def contents() -> Iterator[bytes]:
+    def contents() -> Iterator[tuple[tuple[str, Path], bytes | Refused]]:
         for name, path in files:
             brand = unicodedata.normalize("NFC", name)
+            content: bytes | Refused = Refused("brand_name", f"{brand[:80]!r}: expected printable characters")
             try:
-                content = ordinary_bytes(path, MAX_BYTES) if is_brand(brand) else None
-                refused = None if content is not None else Refused("brand_name", f"{brand[:80]!r}: expected printable characters")
+                content = ordinary_bytes(path, MAX_BYTES) if is_brand(brand) else content
             except ValueError as error:
-                content, refused = None, Refused("mark_too_large", str(error))
+                content = Refused("mark_too_large", str(error))
             except OSError as error:
-                content, refused = None, Refused("mark_corrupt", f"cannot be read: {error.strerror}")
-            waiting.append((brand, path, refused))
-            if content is not None:
-                yield content
+                content = Refused("mark_corrupt", f"cannot be read: {error.strerror}")
+            yield (brand, path), content
 
     with DecodePool("upheld.feature_store.logos.composites.drawing:MarkDrawer", _BOUNDS, _TIMEOUT_S, num_cpus()) as pool:
-        for answer in pool.decode(contents(), _AHEAD):
-            while (refused := waiting[0][2]) is not None:
-                yield waiting.popleft()[1], refused
-            brand, path, _ = waiting.popleft()
+        for (brand, path), answer in pool.decode_named(contents(), _AHEAD):
             yield path, _mark(brand, answer)
-    yield from ((path, refused) for _, path, refused in waiting if refused is not None)
 
 
 def _mark(brand: str, answer: Arrays | Refused) -> Mark | Refused:

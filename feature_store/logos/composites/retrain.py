@@ -12,13 +12,14 @@ from upheld.common.params.params import Params
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.hashing import uniform
+from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logos.composites import command
 from upheld.feature_store.logos.composites.backgrounds import of_dataset
 from upheld.feature_store.logos.composites.marks import load
 from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
-from upheld.feature_store.logos.dataset.photos import Unreadable, pdq, upright
+from upheld.feature_store.logos.dataset.photos import pdq, upright
 from upheld.feature_store.logos.sources.source import Refusal
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
@@ -103,8 +104,8 @@ def _photos(params: Params, real: Dataset, ledger_photos: LedgerPhotos) -> tuple
         for name, content in track(contents, "photos of the ledger", len(drawn), console=console(), transient=True):
             try:
                 image = upright(content, params.logo_data.max_pixels)
-            except Unreadable as error:
-                refused.append(Refusal("photo", f"ledger:{name}", f"ledger:{name}", error.reason, error.detail))
+            except Undecodable as error:
+                refused.append(Refusal("photo", f"ledger:{name}", f"ledger:{name}", error.refused.reason, error.refused.detail))
                 continue
             rows.append({"digest": name, "file": None, "width": image.width, "height": image.height, "pdq": pdq(image)})
     filled = pd.DataFrame(rows, columns=["digest", "file", "width", "height", "pdq"])
