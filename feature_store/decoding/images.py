@@ -74,31 +74,16 @@ def opened(content: bytes, max_pixels: int | None = None) -> Iterator[Image.Imag
 
 
 def decode_square(content: bytes, size: int, max_pixels: int | None = None) -> Picture:
-    """Decode an image to a square: what networks read.
+    """Decode an image to a square, uint8 (size, size, 3) RGB: what networks read. Raises as `opened`.
 
     The whole picture is squeezed into the square: a centre crop would lose what sits at a border.
-
-    Args:
-        content: the file's bytes.
-        size: side in pixels.
-        max_pixels: as for `opened`.
-
-    Returns:
-        uint8 (size, size, 3), RGB.
-
-    Raises:
-        Undecodable: as `opened`.
     """
     with opened(content, max_pixels) as image:
         return _scaled(image, (size, size))[0]
 
 
 def decode_within(content: bytes, longest: int, max_pixels: int | None = None) -> Decoded:
-    """Decode an image in its proportions, at most `longest` pixels on either side and never larger than the file says.
-
-    Raises:
-        Undecodable: as `opened`.
-    """
+    """Decode an image in its proportions, at most `longest` pixels on either side, never larger than the file says. Raises as `opened`."""
     with opened(content, max_pixels) as image:
         width, height = image.size
         factor = min(1.0, longest / max(width, height))
@@ -107,26 +92,16 @@ def decode_within(content: bytes, longest: int, max_pixels: int | None = None) -
 
 
 def decode_whole(content: bytes, max_pixels: int | None = None) -> Picture:
-    """Decode an image with all its pixels.
-
-    Returns:
-        uint8 (height, width, 3), RGB; height and width are the upright ones.
-
-    Raises:
-        Undecodable: as `opened`.
-    """
+    """Decode an image with all its pixels, uint8 (height, width, 3) RGB, upright. Raises as `opened`."""
     with opened(content, max_pixels) as image:
         return _scaled(image, image.size)[0]
 
 
 def decode_transparent(content: bytes, max_pixels: int | None = None) -> Picture:
-    """Decode an image with all its pixels and what shows through them: of marks, which lie on whatever is behind.
+    """Decode an image with all its pixels and what shows through them: of marks, which lie on whatever is behind. Raises as `opened`.
 
     Returns:
         uint8 (height, width, 4), RGB and straight alpha.
-
-    Raises:
-        Undecodable: as `opened`.
     """
     with opened(content, max_pixels) as image:
         image.load()
@@ -174,11 +149,7 @@ class ImageBounds(Section):
 
 
 class ImageCheck:
-    """Decodes a delivered image once, to see that it can be; `feature_store/sandbox/pool.py` makes it in its workers.
-
-    Args:
-        bounds: see there.
-    """
+    """Decodes a delivered image once, to see that it can be; `feature_store/sandbox/pool.py` makes it in its workers."""
 
     def __init__(self, bounds: ImageBounds) -> None:
         self._bounds = bounds

@@ -150,15 +150,9 @@ def _print(result: dict[str, Any]) -> None:
 def explain(parameters: params.Params, store: Path, post_id: str, only: Sequence[str] = ()) -> dict[str, Any]:
     """Look a post up.
 
-    Args:
-        parameters: reads features.
-        store: folder that holds the ledger.
-        post_id: which post.
-        only: names of extractors; empty means all.
-
     Returns:
-        post_id, and rows: of each content and extractor kind, digest, extractor, version, extracted_at (ISO 8601), reason and detail,
-        or values in short; version is null where nothing was extracted.
+        post_id, and rows: of each content and extractor (of those in `only`; empty means all) kind, digest, extractor, version,
+        extracted_at (ISO 8601), reason and detail, or values in short; version is null where nothing was extracted.
 
     Raises:
         BadUse: no such post, extractor or ledger.

@@ -131,14 +131,7 @@ class Portions:
         _live.add(self)
 
     def take(self, contents: pa.Table) -> list[str]:
-        """Extract and write one portion.
-
-        Args:
-            contents: columns `CONTENTS`.
-
-        Returns:
-            for each why it has no features, or "".
-        """
+        """Extract and write one portion, columns `CONTENTS`; says for each content why it has no features, or ""."""
         with self._next:
             if self._stopped:
                 raise FailedWork("the extraction has been stopped")
@@ -189,11 +182,7 @@ class Portions:
 
 
 def table_schema(columns: pa.Schema) -> pa.Schema:
-    """Schema of an extractor's table.
-
-    Args:
-        columns: its features.
-    """
+    """Schema of the table of an extractor whose features are these columns."""
     return pa.schema([*KEYS, *(field.with_nullable(True) for field in columns)])
 
 
@@ -213,15 +202,7 @@ def feature_columns(columns: pa.Schema, outcomes: Sequence[Outcome]) -> list[pa.
 
 
 def feature_rows(columns: pa.Schema, digests: Sequence[str], outcomes: Sequence[Outcome], version: str, at: datetime) -> pa.Table:
-    """Rows as they are written.
-
-    Args:
-        columns: the features.
-        digests: of the contents.
-        outcomes: what became of each.
-        version: of the extractor.
-        at: time of extraction.
-    """
+    """Rows as they are written: what became of the content with each digest, under the extractor's version and time of extraction."""
     refused = [outcome if isinstance(outcome, Refused) else None for outcome in outcomes]
     keys = [
         pa.array(digests, pa.string()),

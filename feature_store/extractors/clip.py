@@ -5,6 +5,7 @@ Models come in open_clip's format: from a folder, a file, or a hub where one is 
 
 import importlib.util
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 LONGEST = 512  # more than the models look at (224 to 448), so that their own resizing decides
@@ -43,6 +45,19 @@ class _ClipExtractor(Extractor):
     def _model(self) -> "ClipModel":
         return load_clip(self.params.clip)
 
+    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+        """Vectors, in the order given."""
+        import torch
+
+        device = next(self._model.network.parameters()).device
+        with torch.inference_mode():
+            vectors = self._encode(self._model, batch, device).float().cpu().numpy()
+        return [{"embedding": vector} for vector in vectors]
+
+    @abstractmethod
+    def _encode(self, model: "ClipModel", batch: Sequence[Arrays], device: "torch.device") -> "torch.Tensor":
+        """Vectors of length 1, (N, D)."""
+
 
 class ClipImage(_ClipExtractor):
     """Embeds pictures as the model's authors prepare them; vectors have length 1."""
@@ -51,24 +66,16 @@ class ClipImage(_ClipExtractor):
     kind: ClassVar[Kind] = "image"
 
     def decode(self, content: bytes) -> Arrays:
-        """`pixels`, uint8 (H, W, 3).
-
-        Raises:
-            Undecodable: as `images.opened`.
-        """
+        """`pixels`, uint8 (H, W, 3). Raises as `images.opened`."""
         return {"pixels": decode_within(content, LONGEST, self.params.ingest.max_media_pixels).picture}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Vectors, in the order given."""
+    def _encode(self, model: "ClipModel", batch: Sequence[Arrays], device: "torch.device") -> "torch.Tensor":
         import torch
         from PIL import Image
 
-        model = self._model
-        device = next(model.network.parameters()).device
         pixels = torch.stack([model.preprocess(Image.fromarray(arrays["pixels"])) for arrays in batch]).to(device)
-        with torch.inference_mode():
-            vectors = model.network.encode_image(pixels, normalize=True).float().cpu().numpy()  # type: ignore[operator]
-        return [{"embedding": vector} for vector in vectors]
+        vectors: torch.Tensor = model.network.encode_image(pixels, normalize=True)  # type: ignore[operator]
+        return vectors
 
 
 class ClipText(_ClipExtractor):
@@ -77,16 +84,10 @@ class ClipText(_ClipExtractor):
     name: ClassVar[str] = "clip_text"
     kind: ClassVar[Kind] = "text"
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Vectors, in the order given; the model's tokenizer cuts what is too long."""
-        import torch
-
-        model = self._model
-        device = next(model.network.parameters()).device
-        tokens = model.tokenizer([arrays["bytes"].tobytes().decode() for arrays in batch]).to(device)
-        with torch.inference_mode():
-            vectors = model.network.encode_text(tokens, normalize=True).float().cpu().numpy()  # type: ignore[operator]
-        return [{"embedding": vector} for vector in vectors]
+    def _encode(self, model: "ClipModel", batch: Sequence[Arrays], device: "torch.device") -> "torch.Tensor":
+        tokens = model.tokenizer([arrays["bytes"].tobytes().decode() for arrays in batch]).to(device)  # which cuts what is too long
+        vectors: torch.Tensor = model.network.encode_text(tokens, normalize=True)  # type: ignore[operator]
+        return vectors
 
 
 def missing_weights(settings: Clip) -> str | None:

@@ -79,7 +79,10 @@ class FeatureStore:
             BadUse: no such table, version or column.
         """
         handle = self._open(name, at)
-        wanted = _schema(handle.schema, columns, name)
+        chosen = handle.schema.names if columns is None else list(dict.fromkeys(["digest", *columns]))
+        if unknown := [column for column in chosen if column not in handle.schema.names]:
+            raise BadUse(f"features table {name}: no column {unknown[0]!r}; it has {', '.join(handle.schema.names)}")
+        wanted = pa.schema([handle.schema.field(column) for column in chosen])
         needed = pa.unify_schemas([wanted, pa.schema([KEYS.field("extracted_at")])])
         where = _conditions(version, as_of)
         named = None if digests is None else pa.array(set(digests), pa.string())
@@ -145,9 +148,6 @@ class FeatureStore:
 
         Killed in the middle, it is finished by the next call.
 
-        Args:
-            digests: of the contents.
-
         Returns:
             table -> number of contents deleted.
 
@@ -199,14 +199,6 @@ class FeatureStore:
         if (not self._remote and not Path(self.location).is_dir()) or _DUE not in lance.tables(lance.connect(self.location)):
             return []
         return [name for batch in lance.scan(self._open(_DUE), pa.schema([KEYS.field("digest")])) for name in batch["digest"].to_pylist()]
-
-
-def _schema(table: pa.Schema, columns: Sequence[str] | None, name: str) -> pa.Schema:
-    chosen = table.names if columns is None else list(dict.fromkeys(["digest", *columns]))
-    unknown = [column for column in chosen if column not in table.names]
-    if unknown:
-        raise BadUse(f"features table {name}: no column {unknown[0]!r}; it has {', '.join(table.names)}")
-    return pa.schema([table.field(column) for column in chosen])
 
 
 def _conditions(version: str | None, as_of: datetime | None) -> str | None:

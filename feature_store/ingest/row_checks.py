@@ -1,6 +1,6 @@
 """Row contracts, judged a column at a time: which rows of a batch are well formed, and what is wrong with the others."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,13 +115,7 @@ def lengths(lists: pa.Array) -> np.ndarray:
 
 
 def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    """Judge a batch of posts.
-
-    Args:
-        columns: converted columns, N values each; text, language, hashtags and media are replaced by their canonical forms.
-        findings: takes note of what is wrong.
-        rules: policies and bounds.
-    """
+    """Judge a batch of posts; text, language, hashtags and media are replaced by their canonical forms in `columns`, N values each."""
     identifiers(columns, findings, rules, "post_id")
     short_and_clean(columns, findings, rules, "context_id", "author_id", "author_group")
     times(columns, findings, "created_at")
@@ -202,11 +196,6 @@ def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings
         columns[field.name] = empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
     _CHECKS[table](columns, findings, rules)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns)), findings
-
-
-def extra_columns(table: str, delivered: Collection[str]) -> list[str]:
-    """Columns that the contract does not know; they are left out."""
-    return [name for name in delivered if name not in contracts.DELIVERED[table].schema.names]
 
 
 def _decisions(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:

@@ -13,12 +13,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from PIL import Image
-from rich.progress import track
 
 from upheld.common.files import replacing
 from upheld.common.params.logos import LogoCompose
 from upheld.common.params.params import Params
-from upheld.common.terminal import console
+from upheld.common.progress import track
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.tables import LOGO_OUTCOMES
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
@@ -177,7 +176,7 @@ def make_dataset(out: Path, num_photos: int, given: Params, seed: int) -> logo_d
     settings = given.logo_compose.model_copy(update={"mark_share": MARK_SHARE})
     rows: list[dict[str, Any]] = []
     boxes: list[tuple[Any, ...]] = []
-    for number in track(range(num_photos), "logo world", console=console(), transient=True):
+    for number in track(range(num_photos), "logo world"):
         rng = np.random.default_rng([seed, number])
         background = _background(seed, number, rng)
         empty = rng.random() < settings.empty_share

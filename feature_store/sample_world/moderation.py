@@ -42,11 +42,6 @@ _MEAN_HOURS, _MAX_HOURS = 8.0, 60.0
 def decide(week: Week, settings: SampleData, made: Posts) -> pd.DataFrame:
     """Decisions on every post and policy of a week, in the delivery contract and in order of time.
 
-    Args:
-        week: of the posts.
-        settings: `thr_auto_remove` and `thr_review` of the actions.
-        made: the week's posts and truth.
-
     Returns:
         decision_id, post_id, decided_at, category, score, action, model_version.
     """
@@ -69,12 +64,7 @@ def decide(week: Week, settings: SampleData, made: Posts) -> pd.DataFrame:
 
 
 def draw(week: Week, settings: SampleData, decisions: pd.DataFrame) -> pd.DataFrame:
-    """The three-zone audit of a week's decisions: each is drawn by itself with its own probability.
-
-    Args:
-        week: of the decisions.
-        settings: the probabilities.
-        decisions: as `decide` returns them.
+    """The three-zone audit of a week's decisions (as `decide` returns them): each is drawn by itself with its own probability.
 
     Returns:
         draw_id, post_id, category, zone, inclusion_prob, drawn_at of those that were drawn.

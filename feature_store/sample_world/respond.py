@@ -75,13 +75,7 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> Result:
 
 
 def read_plan(path: Path) -> pd.DataFrame:
-    """Read an audit plan.
-
-    Args:
-        path: a .parquet, .csv or .jsonl file with the columns of the audit draws.
-
-    Returns:
-        the plan, `drawn_at` as UTC timestamps.
+    """Read an audit plan from a .parquet, .csv or .jsonl file with the columns of the audit draws; `drawn_at` becomes UTC timestamps.
 
     Raises:
         BadUse: not readable, a column is missing, or a value cannot be; naming file, row and column.

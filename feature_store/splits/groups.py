@@ -132,7 +132,7 @@ def normalised(text: str) -> str:
 
 
 def near_duplicates(texts: "pd.Series[str]", min_similarity: float) -> "pd.Series[str]":
-    """Name the set of near-duplicates that each text belongs to.
+    """Name the set of near-duplicates that each text belongs to: the smallest id of its set; texts that are blank are left out.
 
     Equal texts are in one set. So are texts whose character trigrams have a Jaccard similarity of `min_similarity` or more, up to what
     MinHash misses (see NUM_BANDS), and so is what a chain of such pairs joins.
@@ -140,9 +140,6 @@ def near_duplicates(texts: "pd.Series[str]", min_similarity: float) -> "pd.Serie
     Args:
         texts: strings as `normalised` gives them, indexed by unique ids (str); order does not matter.
         min_similarity: in (0, 1).
-
-    Returns:
-        for each id of a text that is not blank, in ascending order, the smallest id of its set.
     """
     texts = texts[texts != ""].sort_index()
     distinct = texts.drop_duplicates()

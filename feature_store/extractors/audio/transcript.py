@@ -7,7 +7,6 @@ cache folder, from a hub, or from a folder.
 import importlib.util
 import os
 import shutil
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -51,18 +50,11 @@ class Speech(Extractor):
         return "1-" + hashing.of_json([self.params.speech.model_dump(), self.params.audio_bounds.model_dump(), WEIGHTS])[:12]
 
     def decode(self, content: bytes) -> Arrays:
-        """`samples`, int16 at 16 kHz.
-
-        Raises:
-            Undecodable: as `read_samples`.
-        """
+        """`samples`, int16 at 16 kHz. Raises as `read_samples`."""
         return {"samples": read_samples(content, self.params.audio_bounds)}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Detect speech in each."""
-        return [self._row(arrays) for arrays in batch]
-
-    def _row(self, arrays: Arrays) -> dict[str, Any]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """Where speech is detected."""
         samples = arrays["samples"]
         spans = speech_spans(samples, self.params.speech)
         speech = sum(span.end - span.start for span in spans)
@@ -134,22 +126,15 @@ class Transcript(Extractor):
         return missing_weights(self.params.transcript.model)
 
     def decode(self, content: bytes) -> Arrays:
-        """`samples`, int16 at 16 kHz.
-
-        Raises:
-            Undecodable: as `read_samples`.
-        """
+        """`samples`, int16 at 16 kHz. Raises as `read_samples`."""
         return {"samples": read_samples(content, self.params.audio_bounds)}
-
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Transcribe each."""
-        return [self._row(arrays) for arrays in batch]
 
     @cached_property
     def _model(self) -> Any:
         return load_whisper(self.params.transcript.model, self.params.transcript.compute_type)
 
-    def _row(self, arrays: Arrays) -> dict[str, Any]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """What is said, nothing where no speech is detected."""
         samples = arrays["samples"]
         if not speech_spans(samples, self.params.speech):
             return dict(NO_SPEECH)

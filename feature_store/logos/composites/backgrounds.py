@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
-from rich.progress import track
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoData
-from upheld.common.terminal import console
+from upheld.common.progress import track
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.boxes import Corners
@@ -76,7 +75,7 @@ def backgrounds(photos: str, store: Path, rules: LogoData) -> Backgrounds:
         by_digest: dict[str, Background] = {}
         refused = []
         contents = _of_ledger(store) if photos == "ledger" else _of_folder(folder, rules)
-        for (position, where), seen in track(inspect_photos(contents, rules), "photos", console=console(), transient=True):
+        for (position, where), seen in track(inspect_photos(contents, rules), "photos"):
             if isinstance(seen, Refused):
                 refused.append(Refusal("photo", position, position, seen.reason, seen.detail))
             else:  # the same photo under another name would only be drawn more often
@@ -88,12 +87,7 @@ def backgrounds(photos: str, store: Path, rules: LogoData) -> Backgrounds:
 
 
 def of_dataset(dataset: Dataset, store: Path) -> Backgrounds:
-    """The photos of a logo dataset that may be pasted onto, those of split train that are no composites, with their boxes; none is opened.
-
-    Args:
-        dataset: says where its photos lie.
-        store: holds the ledger.
-    """
+    """The photos of a logo dataset to paste onto, with their boxes: those of split train that are no composites. None is opened."""
     rows = dataset.images[(dataset.images["split"] == "train") & ~dataset.images["composite"]]
     of_photo: dict[str, list[tuple[str, Corners]]] = {}
     for name, brand, *corners in dataset.boxes[["digest", "brand", *logo_dataset.CORNERS]].itertuples(index=False):

@@ -40,10 +40,7 @@ _XML: Final = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<")
 
 
 def check(root: Any) -> None:
-    """Refuse elements and attributes that are not known to be harmless; drop what editors leave and no eye sees.
-
-    Args:
-        root: outermost element; changed.
+    """Refuse elements and attributes that are not known to be harmless; drop from the tree what editors leave and no eye sees.
 
     Raises:
         Undecodable: `svg_script`, `svg_external`, `svg_text`, `svg_element` or `svg_bomb`.
@@ -89,14 +86,9 @@ def _targets(key: str, value: str) -> Iterator[str]:
 
 
 def _weigh(element: Any, by_id: dict[str, Any], known: dict[str, tuple[int, int]], above: frozenset[str], depth: int) -> tuple[int, int]:
-    """Elements drawn for `element`, and how deep they lie in each other; references count as what they stand for.
+    """Elements drawn for `element`, which lies at `depth` within the ids `above`, and how deep they lie in each other.
 
-    Args:
-        element: to weigh.
-        by_id: elements by their id.
-        known: what was weighed already, by id; grows.
-        above: ids that `element` is drawn within.
-        depth: of `element`.
+    References count as what they stand for; what was weighed already is in `known`, by id, which grows.
     """
     here = above | {element.get("id")} if element.get("id") else above
     parts = [_weigh(child, by_id, known, here, depth + 1) for child in element] if depth < MAX_DEPTH else [(0, MAX_DEPTH)]
@@ -114,14 +106,7 @@ def _weigh(element: Any, by_id: dict[str, Any], known: dict[str, tuple[int, int]
 
 
 def draw_svg(content: bytes, side_px: int) -> Image.Image:
-    """Draw an SVG.
-
-    Args:
-        content: bytes of the file.
-        side_px: longer side of the picture.
-
-    Returns:
-        an RGBA picture with straight alpha.
+    """Draw an SVG so that its longer side has `side_px` pixels: an RGBA picture with straight alpha.
 
     Raises:
         Undecodable: `svg_too_large`, `svg_malformed`, `svg_entities`, `svg_script`, `svg_external`, `svg_text`, `svg_element`,
@@ -175,11 +160,7 @@ class MarkBounds(Section):
 
 
 class MarkDrawer:
-    """The decoder that `feature_store/sandbox/pool.py` makes in its workers.
-
-    Args:
-        bounds: see there.
-    """
+    """The decoder that `feature_store/sandbox/pool.py` makes in its workers."""
 
     def __init__(self, bounds: MarkBounds) -> None:
         self._bounds = bounds

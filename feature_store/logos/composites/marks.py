@@ -8,11 +8,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import ordinary_bytes
-from upheld.common.terminal import console
+from upheld.common.progress import track
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.logos.composites.drawing import MAX_RATIO, MarkBounds
 from upheld.feature_store.logos.sources.source import Refusal, is_brand
@@ -63,7 +62,7 @@ def load(folder: Path) -> tuple[list[Mark], list[Refusal]]:
             files += [(path.name, file) for file in sorted(path.iterdir()) if not file.name.startswith(".")]
         else:
             files.append((path.stem, path))
-    for path, found in track(_drawn(files), "marks", total=len(files), console=console(), transient=True):
+    for path, found in track(_drawn(files), "marks", len(files)):
         if isinstance(found, Mark):
             marks.append(found)
         else:

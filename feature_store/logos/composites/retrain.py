@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from upheld.common.params.params import Params
-from upheld.common.terminal import console
+from upheld.common.progress import track
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.decoding.contract import Undecodable
@@ -90,7 +89,7 @@ def _photos(params: Params, real: Dataset, ledger_photos: LedgerPhotos) -> tuple
     """Photos as a dataset, all of split train, and photos of the ledger that do not decode."""
     known = real.images[(real.images["split"] == "train") & ~real.images["composite"]]
     names = known["digest"]
-    for _ in track(dataset.contents(real, names, ledger_photos.store), "photos", len(names), console=console(), transient=True):
+    for _ in track(dataset.contents(real, names, ledger_photos.store), "photos", len(names)):
         pass  # each is still the photo that its boxes were drawn on, or this says which is not
     rows: list[dict[str, Any]] = []
     refused: list[Refusal] = []
@@ -101,7 +100,7 @@ def _photos(params: Params, real: Dataset, ledger_photos: LedgerPhotos) -> tuple
         others = sorted(set(images) - set(real.images["digest"]))
         drawn = sorted(others[place] for place in np.argsort(uniform(f"{params.seed}/logo/ground", others))[:num])
         contents = ledger.media_bytes(drawn, version)
-        for name, content in track(contents, "photos of the ledger", len(drawn), console=console(), transient=True):
+        for name, content in track(contents, "photos of the ledger", len(drawn)):
             try:
                 image = upright(content, params.logo_data.max_pixels)
             except Undecodable as error:

@@ -18,9 +18,7 @@ _TOO_LARGE: Final = ("image_bomb", "decode_memory")
 def upright(content: bytes, max_pixels: int) -> Image.Image:
     """Decode a photo, whole and turned by its EXIF rotation, in this process: for photos that `inspect_photos` has let a worker decode.
 
-    Args:
-        content: bytes of a file; of an animation, the first frame is the photo.
-        max_pixels: a larger photo is refused by its header, before any pixel is made.
+    Of an animation the first frame is the photo. A photo of more than `max_pixels` is refused by its header, before any pixel is made.
 
     Returns:
         an RGB image; what is transparent in the file lies on white.

@@ -36,23 +36,16 @@ class Seen:
 
 
 class PhotoDecoder:
-    """The decoder that `feature_store/sandbox/pool.py` makes in its workers.
-
-    Args:
-        rules: reads max_pixels.
-    """
+    """The decoder that `feature_store/sandbox/pool.py` makes in its workers."""
 
     def __init__(self, rules: LogoData) -> None:
         self._max_pixels = rules.max_pixels
 
     def decode(self, content: bytes) -> Arrays:
-        """Decode one photo.
+        """Decode one photo; raises as `images.decode_within`.
 
         Returns:
             size: int32 (2,), upright width and height; pdq: uint8 (32,); quality: int32 (), of the hash, 0 to 100.
-
-        Raises:
-            Undecodable: as `images.decode_within`.
         """
         found = decode_within(content, _HASHED_PX, self._max_pixels)
         bits, quality = pdqhash.compute(found.picture)

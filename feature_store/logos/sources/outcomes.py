@@ -10,14 +10,13 @@ from typing import Annotated, Any, Final
 import numpy as np
 import pandas as pd
 import typer
-from rich.progress import track
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params
 from upheld.common.params.logos import LogoData
-from upheld.common.terminal import console
+from upheld.common.progress import track
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.verdicts import standing
@@ -138,7 +137,7 @@ def judged(ledger: Ledger, outcomes: pd.DataFrame, rules: LogoData, at: dict[str
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, Refused] = {}
     contents = ((digest, content) for digest, content in ledger.media_bytes(digests, at.get("media")))
-    for digest, seen in track(inspect_photos(contents, rules), "photos", total=len(digests), console=console(), transient=True):
+    for digest, seen in track(inspect_photos(contents, rules), "photos", len(digests)):
         if isinstance(seen, Refused):
             broken[digest] = seen
         else:
