@@ -32,7 +32,7 @@ from upheld.feature_store.backbones.image import to_tensor
 from upheld.feature_store.backbones.text import padded
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import tables as contracts
-from upheld.feature_store.contracts.inputs import features_location
+from upheld.feature_store.contracts.workspace import features_location
 from upheld.feature_store.decoding.images import decode_square
 from upheld.feature_store.extraction import command as features
 from upheld.feature_store.extraction.contents import ContentReader, PostContents

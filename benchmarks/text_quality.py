@@ -26,7 +26,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 
 from upheld.common.params import params as parameters
-from upheld.feature_store.snapshot import labels
+from upheld.feature_store.snapshot import label_aggregation
 from upheld.training.text.model import predict_text
 from upheld.training.text.stage import fit_text, prepare
 
@@ -100,7 +100,7 @@ def run_fold(posts: pd.DataFrame, outcomes: pd.DataFrame, week: int, params: par
 
 def labelled(posts: pd.DataFrame, outcomes: pd.DataFrame, as_of: pd.Timestamp, params: parameters.Params) -> pd.DataFrame:
     """One row a post and category, as known at a time."""
-    return labels.label(outcomes, posts.set_index("post_id")["language"], as_of, params.labels).items
+    return label_aggregation.label(outcomes, posts.set_index("post_id")["language"], as_of, params.labels).items
 
 
 def scores_of_ours(train: pd.DataFrame, test: pd.DataFrame, params: parameters.Params, checkpoint: Path) -> Float:

@@ -66,16 +66,16 @@ class Main(Protocol):
 def command(name: str) -> Callable[[Callable[..., Output | None]], Main]:
     """Make the command `upheld NAME` of a function: it takes the options that the function's annotations declare.
 
-    Args:
-        name: subcommand name shown in help and errors.
-
     Returns:
         a decorator that gives `main(argv)`: 0 done, 1 failed work, 2 bad use; an interrupt gives 130. Errors go to standard error as
         one line.
     """
 
     def decorate(function: Callable[..., Output | None]) -> Main:
+        """Make the command line of one function."""
+
         def main(argv: Sequence[str] | None = None) -> int:
+            """Run the command; returns its exit code. See `Main`."""
             app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
             app.command(name=name)(_for_typer(function))
             arguments = list(sys.argv[1:] if argv is None else argv)
@@ -123,6 +123,11 @@ def _for_typer(function: Callable[..., Output | None]) -> Callable[..., None]:
         options.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson))
 
     def run(**values: Any) -> None:
+        """Call the function, and show or print what it found.
+
+        Raises:
+            FailedWork: the function found something that could not be done.
+        """
         if taking:
             values[taking[0]] = ParamOptions(values.pop("file"), values.pop("overrides"))
         as_json = values.pop("as_json", False) if declared.return_annotation is not None else False

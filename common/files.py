@@ -16,13 +16,9 @@ from upheld.common.errors import FailedWork
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file path beside `path`; on success it takes the place of `path`.
+    """Yield a path beside `path`, whose folder is made if missing; what the caller writes there takes the place of `path`.
 
-    Args:
-        path: file to write; its folder is made if missing.
-
-    Yields:
-        a path in the same folder, to be written by the caller; removed if the caller fails.
+    If the caller fails, it is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
@@ -40,13 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`.
+    """Yield an empty folder beside `path`; once the caller has filled it, it takes the place of all that `path` held.
 
-    Args:
-        path: folder to write; an existing one is replaced as a whole.
-
-    Yields:
-        an empty folder, to be filled by the caller; removed if the caller fails.
+    If the caller fails, it is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))

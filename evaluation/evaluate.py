@@ -32,7 +32,6 @@ from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
-from upheld.feature_store.contracts.inputs import Event, read_inputs
 from upheld.feature_store.contracts.workspace import (
     CALIBRATION_MAPS,
     CHAMPION_SCORES,
@@ -42,6 +41,8 @@ from upheld.feature_store.contracts.workspace import (
     LOGO_EVALUATION,
     SCORES,
     THRESHOLDS,
+    Event,
+    read_inputs,
 )
 from upheld.feature_store.decisions import calibration as calibration_map
 from upheld.feature_store.decisions import freezes

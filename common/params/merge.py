@@ -5,7 +5,7 @@ usage: python -m upheld.common.params.merge --params params.yaml --set text.epoc
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
@@ -15,34 +15,15 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, Sto
 from upheld.common.params import params
 
 
-def run(path: Path, overrides: list[str], out: Path, store: Path) -> dict[str, Any]:
-    """Write every parameter, in its checked form.
-
-    Args:
-        path: params file to start from.
-        overrides: `section.key=value`, value in YAML syntax.
-        out: YAML file to write; may be `path` itself.
-        store: its own parameters come over those of `path`, and under the overrides.
-
-    Returns:
-        what was written.
-
-    Raises:
-        BadUse: a key is unknown, or a value has the wrong type or range.
-    """
-    merged = params.load(path, overrides, store).model_dump(mode="json")
-    files.write_text(out, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
-    return merged
-
-
 @command("merge-params")
 def main(
-    out: Annotated[Path, typer.Option(help="YAML file to write.")],
+    out: Annotated[Path, typer.Option(help="YAML file to write; may be the params file itself.")],
     asked: ParamOptions = PARAM_OPTIONS,
     store: StoreFolder = STORE_FOLDER,
 ) -> None:
-    """Merge params into one checked file."""
-    run(*asked, out, store)
+    """Merge params into one checked file: those of the params file, under the store's own, under the overrides."""
+    merged = params.load(*asked, store).model_dump(mode="json")
+    files.write_text(out, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
 
 
 if __name__ == "__main__":

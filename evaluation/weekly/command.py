@@ -19,7 +19,7 @@ from upheld.evaluation.weekly import drift, model, people, recall_window, report
 from upheld.evaluation.weekly import gold as week_gold
 from upheld.evaluation.weekly.report import Week
 from upheld.evaluation.weekly.source import Source
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 

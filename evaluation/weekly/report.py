@@ -20,7 +20,7 @@ from upheld.evaluation.report.render import Result
 from upheld.evaluation.weekly import changes, drift, model, people, recall_window, scores
 from upheld.evaluation.weekly.model import Served
 from upheld.evaluation.weekly.source import Tables
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event
 
 SUMMARY_FILE = "weekly.json"
 

@@ -8,7 +8,6 @@ import pandas as pd
 from upheld.evaluation.cube.bins import NUM_BINS, bin_of, edges
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly.source import Tables
-from upheld.feature_store.contracts import language_tags
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decisions.thresholds import Category, Certificate, LanguageRule, Removal, Thresholds
 from upheld.feature_store.ledger import verdicts
@@ -39,7 +38,7 @@ def build(tables: Tables, week: str, as_of: pd.Timestamp) -> pd.DataFrame:
     rows = decided.merge(tables.posts, on="post_id", how="left", validate="many_to_one").merge(audited, on=key, how="left", validate="m:1")
     rows = rows.assign(
         item_id=rows.post_id,
-        language=language_tags.nameable(rows.language.fillna(contracts.UNDETERMINED).astype("str")),
+        language=contracts.nameable(rows.language.fillna(contracts.UNDETERMINED).astype("str")),
         author_group=rows.author_group.mask(rows.author_group == contracts.POOLED, f"({contracts.POOLED})"),
         label=np.select([rows.share > 0.5, rows.share < 0.5], [1.0, 0.0], np.nan),
         zone=rows.zone.fillna(rows.action),

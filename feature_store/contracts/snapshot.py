@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.contracts.inputs import FeaturePins
 from upheld.feature_store.contracts.tables import TIMESTAMP
+from upheld.feature_store.contracts.workspace import FeaturePins
 
 EXAMPLES_FILE: Final = "examples.parquet"  # EXAMPLES: one row a post and category
 POSTS_FILE: Final = "posts.parquet"  # POSTS: one row a post

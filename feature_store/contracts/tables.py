@@ -1,4 +1,4 @@
-"""Names, types and enumerations of every table: the only place where a column is defined."""
+"""Names, types and enumerations of every table: the only place where a column is defined, and what its languages and weeks are called."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +13,7 @@ UNDETERMINED: Final = "und"
 POOLED: Final = "all"  # what tables of figures call all languages or groups together; no post may
 
 MEDIA_KINDS: Final = ("image", "video", "audio")
+NUM_BANDS: Final = 64  # of the spectrograms that are kept and that the audio classifier reads
 LOGIT_LIMIT: Final = 12.0  # of a probability: the score bins end there, so that no odds are infinite
 ACTIONS: Final = ("auto_remove", "review", "none")
 ZONES: Final = ACTIONS  # an audit draws within the zone that the decision's action put the post into
@@ -27,6 +28,8 @@ SYNTHETIC_MARK: Final = "SYNTHETIC.json"  # a delivery that holds this file was 
 # Source: RFC 5646 section 2.1, without extensions and private use.
 LANGUAGE_PATTERN: Final = r"^[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*$"
 
+MAX_LANGUAGES: Final = 256  # about as many as are written on any platform; uploaders can make up many more
+
 # Source: ISO 3166-1 alpha-2, officially assigned codes (249), and XK, which is in use for Kosovo.
 _REGION_CODES: Final = (
     "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ "
@@ -38,6 +41,35 @@ _REGION_CODES: Final = (
     "TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
 )
 REGIONS: Final = frozenset(_REGION_CODES.split())
+
+
+def canonical_language(tag: str) -> str:
+    """A tag as RFC 5646 section 2.1.1 writes it: language in lower case, script in title case, region in upper case."""
+    first, *rest = tag.split("-")
+    cased = {2: str.upper, 4: str.title}
+    return "-".join([first.lower(), *(cased.get(len(part), str.lower)(part) for part in rest)])
+
+
+def nameable(languages: "pd.Series[str]") -> "pd.Series[str]":
+    """Language tags by which posts can be counted, whatever their uploaders wrote.
+
+    Args:
+        languages: BCP-47 tags, without nulls.
+
+    Returns:
+        the tags; `all` becomes `und`. Where there are more than MAX_LANGUAGES, the rarer half counts as its primary subtag (`en-abcde`
+        as `en`), and what is still too many as `und`.
+    """
+    tags = languages.mask(languages == POOLED, UNDETERMINED)
+    if tags.nunique() <= MAX_LANGUAGES:
+        return tags
+    tags = tags.where(tags.isin(_frequent(tags, MAX_LANGUAGES // 2)), tags.str.partition("-")[0])
+    return tags.mask((tags == POOLED) | ~tags.isin(_frequent(tags, MAX_LANGUAGES - 1)), UNDETERMINED)
+
+
+def _frequent(tags: "pd.Series[str]", num: int) -> list[str]:
+    """The most frequent tags, ties in order of the alphabet."""
+    return list(tags.value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:num])
 
 
 def week_of(times: "pd.Series[Any]") -> "pd.Series[str]":

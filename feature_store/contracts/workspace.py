@@ -1,10 +1,16 @@
-"""Where the stages of the graph leave their files in a workspace: one constant for each output in dvc.yaml, relative to its folder.
+"""The workspace of a run: where each stage leaves its files (one constant for each output in dvc.yaml), and what the graph starts from.
 
-What a stage reads is another stage's output, or INPUTS, which `python -m upheld.registry.runs.pin` writes before the graph runs.
+What a stage reads is another stage's output, or data/inputs.json, which `python -m upheld.registry.runs.pin` writes before the graph runs:
+the only thing outside the graph that its stages read. It pins the versions of ledger and features, the logo data and the champion.
 """
 
+import json
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from upheld.common.errors import BadUse
 
 INPUTS: Final = Path("data/inputs.json")
 
@@ -32,3 +38,101 @@ THRESHOLDS: Final = CALIBRATION / "thresholds.json"
 LOGO_CERTIFICATE: Final = LOGO_EVALUATION / "logo.json"
 GATE: Final = EVALUATION / "gate.json"
 METRICS: Final = EVALUATION / "metrics.parquet"
+
+
+class Champion(BaseModel):
+    """The model in production, and the digest of its bundle in the store."""
+
+    version: int
+    digest: str
+
+
+class Versions(BaseModel, extra="allow"):
+    """Lance version of each ledger table; those that a snapshot reads must be there."""
+
+    posts: int
+    review_outcomes: int
+    audit_draws: int
+
+
+class PinnedTable(BaseModel):
+    """Which rows of an extractor's table are meant: the Lance version of the table, and the extractor version that made them.
+
+    `kind` is what the extractor reads: text, image, video or audio.
+    """
+
+    lance_version: int
+    extractor_version: str
+    kind: str
+
+
+def features_location(store: Path, given: str | None) -> Path | str:
+    """Where the feature store of a store folder is: the folder or prefix given, else in the store."""
+    return given or store / "features"
+
+
+class FeaturePins(BaseModel):
+    """What of the feature store a run reads: by extractor; empty where nothing was extracted, and in runs from before there was one.
+
+    `features_location` is its folder or prefix, None where it lies in the store.
+    """
+
+    features: dict[str, PinnedTable] = {}
+    features_location: str | None = None
+
+    def location(self, store: Path) -> Path | str:
+        """Where the feature store of a store folder is."""
+        return features_location(store, self.features_location)
+
+
+class LogoPins(BaseModel):
+    """What the logo detector learns from besides the ledger; empty in stores, and in runs from before, that have none of it.
+
+    `logo_datasets` has the digest of each dataset in `logos/NAME` of the store, `logo_marks` that of the folder `marks`.
+    """
+
+    logo_datasets: dict[str, str] = {}
+    logo_marks: str | None = None
+
+
+class Event(BaseModel):
+    """One freeze or unfreeze of a category."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    category: str
+    event: Literal["freeze", "unfreeze"]
+    who: str
+    at: AwareDatetime
+    reason: str
+
+
+class Inputs(FeaturePins, LogoPins):
+    """data/inputs.json: where the graph starts from."""
+
+    tables: Versions
+    as_of: AwareDatetime
+    ledger_digest: str
+    champion: Champion | None
+    synthetic: bool
+    frozen: tuple[Event, ...] = ()  # categories in which a person has stopped automatic removal; the report shows them
+
+
+def read_inputs(path: Path) -> Inputs:
+    """Read and check data/inputs.json.
+
+    Raises:
+        BadUse: naming the file and the key.
+    """
+    try:
+        return Inputs.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadUse(f"{path}: cannot be read ({error.strerror}); `python -m upheld.registry.runs.pin` writes it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise BadUse(
+            f"{path}: key {key}: {first['msg']}, got {first['input']!r}; `python -m upheld.registry.runs.pin` writes it anew"
+        ) from error
+    except ValueError as error:
+        raise BadUse(f"{path}: not valid JSON ({error}); `python -m upheld.registry.runs.pin` writes it anew") from error

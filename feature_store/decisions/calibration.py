@@ -75,17 +75,7 @@ def apply(entry: Mapping[str, Any] | None, score: ArrayLike, language: ArrayLike
 
 
 def apply_coded(entry: Mapping[str, Any] | None, score: ArrayLike, code: ArrayLike, languages: Sequence[str]) -> Floats:
-    """Calibrate the scores of one category, languages given as positions.
-
-    Args:
-        entry: as in `apply`.
-        score: (N,) in [0, 1].
-        code: (N,) integers, position in `languages`.
-        languages: names; one without an entry of its own uses "mean".
-
-    Returns:
-        as `apply`.
-    """
+    """As `apply`, with each language given as its position in `languages`: `code` has N integers."""
     scores = np.asarray(score, np.float64)
     if entry is None:
         return scores.copy()

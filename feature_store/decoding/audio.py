@@ -8,21 +8,14 @@ from numpy.typing import NDArray
 
 from upheld.common.params.extractors import AudioBounds
 from upheld.feature_store.decoding.contract import Undecodable
-from upheld.feature_store.decoding.video import check_whole, end_of, opened, start_of
+from upheld.feature_store.decoding.video import Packets, opened
 
 RATE_HZ = 16_000  # what Whisper and the voice detector read
 Samples = NDArray[np.int16]
 
 
 def read_samples(content: bytes, bounds: AudioBounds) -> Samples:
-    """Decode the first audio stream, mix its channels and resample.
-
-    Args:
-        content: bytes of an audio or video file.
-        bounds: seconds.
-
-    Returns:
-        int16 (n,), n > 0, at `RATE_HZ`.
+    """Decode the first audio stream of an audio or video file, mix its channels and resample: int16 (n,), n > 0, at `RATE_HZ`.
 
     Raises:
         Undecodable: `audio_empty`, `audio_unknown_format`, `audio_none` (no audio stream), `audio_corrupt` (nothing, or less than
@@ -37,24 +30,13 @@ def read_samples(content: bytes, bounds: AudioBounds) -> Samples:
             raise Undecodable("audio_too_long", f"{container.duration / av.time_base:.1f} s stated, at most {bounds.max_duration_s:g} s")
         stream = streams[0]
         stream.codec_context.thread_count = 1
-        track = _Track(bounds)
-        num_good, num_broken, end_s, start_s = 0, 0, 0.0, start_of(container)
-        for packet in container.demux():
-            end_s = max(end_s, end_of(packet, start_s))
-            if packet.stream.index != stream.index:
-                continue
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                num_broken += 1
-                continue
-            num_good += 1
-            for frame in frames:
-                track.add(frame)
+        track, packets = _Track(bounds), Packets(container, stream)
+        for frame in packets.frames():
+            track.add(frame)
         samples = track.finish()
-        if not len(samples) or num_broken > num_good:
-            raise Undecodable("audio_corrupt", f"{len(samples)} samples can be decoded, {num_broken} packets cannot")
-        check_whole(container, end_s, "audio")
+        if not len(samples) or packets.num_broken > packets.num_good:
+            raise Undecodable("audio_corrupt", f"{len(samples)} samples can be decoded, {packets.num_broken} packets cannot")
+        packets.check_whole("audio")
         return samples
 
 

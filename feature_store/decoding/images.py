@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from upheld.feature_store.decoding.contract import Undecodable
+from upheld.common.params.section import Section
+from upheld.feature_store.decoding.contract import Arrays, Undecodable
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 
@@ -73,31 +74,16 @@ def opened(content: bytes, max_pixels: int | None = None) -> Iterator[Image.Imag
 
 
 def decode_square(content: bytes, size: int, max_pixels: int | None = None) -> Picture:
-    """Decode an image to a square: what networks read.
+    """Decode an image to a square, uint8 (size, size, 3) RGB: what networks read. Raises as `opened`.
 
     The whole picture is squeezed into the square: a centre crop would lose what sits at a border.
-
-    Args:
-        content: the file's bytes.
-        size: side in pixels.
-        max_pixels: as for `opened`.
-
-    Returns:
-        uint8 (size, size, 3), RGB.
-
-    Raises:
-        Undecodable: as `opened`.
     """
     with opened(content, max_pixels) as image:
         return _scaled(image, (size, size))[0]
 
 
 def decode_within(content: bytes, longest: int, max_pixels: int | None = None) -> Decoded:
-    """Decode an image in its proportions, at most `longest` pixels on either side and never larger than the file says.
-
-    Raises:
-        Undecodable: as `opened`.
-    """
+    """Decode an image in its proportions, at most `longest` pixels on either side, never larger than the file says. Raises as `opened`."""
     with opened(content, max_pixels) as image:
         width, height = image.size
         factor = min(1.0, longest / max(width, height))
@@ -106,26 +92,16 @@ def decode_within(content: bytes, longest: int, max_pixels: int | None = None) -
 
 
 def decode_whole(content: bytes, max_pixels: int | None = None) -> Picture:
-    """Decode an image with all its pixels.
-
-    Returns:
-        uint8 (height, width, 3), RGB; height and width are the upright ones.
-
-    Raises:
-        Undecodable: as `opened`.
-    """
+    """Decode an image with all its pixels, uint8 (height, width, 3) RGB, upright. Raises as `opened`."""
     with opened(content, max_pixels) as image:
         return _scaled(image, image.size)[0]
 
 
 def decode_transparent(content: bytes, max_pixels: int | None = None) -> Picture:
-    """Decode an image with all its pixels and what shows through them: of marks, which lie on whatever is behind.
+    """Decode an image with all its pixels and what shows through them: of marks, which lie on whatever is behind. Raises as `opened`.
 
     Returns:
         uint8 (height, width, 4), RGB and straight alpha.
-
-    Raises:
-        Undecodable: as `opened`.
     """
     with opened(content, max_pixels) as image:
         image.load()
@@ -163,3 +139,49 @@ def _orientation(image: Image.Image) -> int:
     with suppress(Exception):  # broken metadata is no reason to refuse a picture
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
+
+
+class ImageBounds(Section):
+    """Width times height in pixels that a delivered image may have, and memory of a process that decodes it."""
+
+    max_pixels: int
+    decode_memory_bytes: int
+
+
+class ImageCheck:
+    """Decodes a delivered image once, to see that it can be; `feature_store/sandbox/pool.py` makes it in its workers."""
+
+    def __init__(self, bounds: ImageBounds) -> None:
+        self._bounds = bounds
+
+    def decode(self, content: bytes) -> Arrays:
+        """Decode the first frame; its size is judged by the header, before any pixel is made.
+
+        Returns:
+            size: int32 (2,), width and height in pixels; format: uint8, Pillow's name of it in ASCII.
+
+        Raises:
+            Undecodable: `media_too_large` or `media_corrupt`.
+        """
+        try:
+            with opened(content, self._bounds.max_pixels) as image:
+                image.load()
+                name = np.frombuffer(str(image.format).encode(), np.uint8)
+                return {"size": np.array(image.size, np.int32), "format": name}
+        except Undecodable as error:
+            if error.refused.reason == "image_bomb":
+                raise Undecodable("media_too_large", error.refused.detail) from error
+            raise Undecodable("media_corrupt", f"not a readable image: {error}") from error
+
+    def fits(self, answer: Arrays) -> bool:
+        """Whether arrays are such as `decode` returns: what a worker says may have been put into its mouth by a file.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are far from it.
+        """
+        size, name = answer["size"], answer["format"]
+        if len(answer) != 2 or size.dtype != np.int32 or size.shape != (2,) or name.dtype != np.uint8:
+            return False
+        width, height = size.tolist()
+        within = width > 0 and height > 0 and width * height <= self._bounds.max_pixels
+        return within and name.tobytes() in {known.encode() for known in FORMATS}

@@ -63,21 +63,12 @@ def read_video(content: bytes, bounds: VideoBounds, see: Callable[[Frame], None]
     with opened(content, "video") as container:
         stream = _video_stream(container, bounds)
         walk = _Walk(1 / float(stream.guessed_rate) if stream.guessed_rate else _FRAME_S)
-        num_broken, end_s, start_s = 0, 0.0, start_of(container)
-        for packet in container.demux():
-            end_s = max(end_s, end_of(packet, start_s))
-            if packet.stream.index != stream.index:
-                continue
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                num_broken += 1
-                continue
-            for picture in frames:
-                see(walk.step(picture, bounds))
-        if walk.last is None or num_broken > walk.num_frames:
-            raise Undecodable("video_corrupt", f"{walk.num_frames} frames can be decoded, {num_broken} packets cannot")
-        check_whole(container, end_s, "video")
+        packets = Packets(container, stream)
+        for picture in packets.frames():
+            see(walk.step(picture, bounds))
+        if walk.last is None or packets.num_broken > walk.num_frames:
+            raise Undecodable("video_corrupt", f"{walk.num_frames} frames can be decoded, {packets.num_broken} packets cannot")
+        packets.check_whole("video")
         duration_s = walk.last.time_s + walk.frame_s
         if duration_s > bounds.max_duration_s:  # a single frame that claims to last for a day
             raise Undecodable("video_too_long", f"the last frame ends at {duration_s:.1f} s, at most {bounds.max_duration_s:g} s")
@@ -85,11 +76,7 @@ def read_video(content: bytes, bounds: VideoBounds, see: Callable[[Frame], None]
 
 
 def rgb(picture: Any, max_side: int) -> Picture:
-    """Pixels of a frame as shown, shrunk to at most `max_side` pixels (never enlarged), transparency dropped.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
+    """Pixels of a frame as shown, shrunk to at most `max_side` pixels (never enlarged), transparency dropped; uint8 (H, W, 3)."""
     width, height = shown_size(picture)
     scale = min(1.0, max_side / max(width, height))
     return upright(picture, max(1, round(width * scale)), max(1, round(height * scale)))
@@ -171,14 +158,7 @@ def _quarter_turns(picture: Any) -> int:
 
 @contextmanager
 def opened(content: bytes, kind: Literal["video", "audio"]) -> Iterator[Any]:
-    """Open a container that lies in memory.
-
-    Args:
-        content: the file's bytes.
-        kind: prefix of the reasons.
-
-    Yields:
-        a PyAV input container.
+    """Yield a PyAV input container of the bytes; `kind` is the prefix of the reasons.
 
     Raises:
         Undecodable: `{kind}_empty`, `{kind}_unknown_format` (none of FORMATS), or `{kind}_corrupt`, which is also said where FFmpeg
@@ -197,32 +177,43 @@ def opened(content: bytes, kind: Literal["video", "audio"]) -> Iterator[Any]:
         raise Undecodable(f"{kind}_corrupt", f"cannot be decoded: {words}") from error
 
 
-def check_whole(container: Any, end_s: float, kind: Literal["video", "audio"]) -> None:
-    """Compare where the file ended with the duration that its header states.
+class Packets:
+    """The packets of an opened container, of which one stream is decoded.
 
-    Args:
-        container: the opened file, read to its end.
-        end_s: end of the last packet of any stream, seconds from the container's start.
-        kind: prefix of the reason.
-
-    Raises:
-        Undecodable: `{kind}_truncated`, where more than a twentieth (and more than half a second) is missing.
+    Attributes:
+        num_good, num_broken: packets of the stream that could be decoded, and that could not.
     """
-    if container.duration is None or not _STATE_DURATION & set(container.format.name.split(",")):
-        return
-    stated_s = container.duration / av.time_base
-    if stated_s - end_s > max(_MISSING_S, _MISSING_SHARE * stated_s):
-        raise Undecodable(f"{kind}_truncated", f"the header states {stated_s:.1f} s, the file ends after {end_s:.1f} s")
 
+    def __init__(self, container: Any, stream: Any) -> None:
+        self.num_good = self.num_broken = 0
+        self._container, self._stream = container, stream
+        self._end_s = 0.0  # of the last packet of any stream, from the container's start
 
-def end_of(packet: Any, start_s: float) -> float:
-    """End of a packet in seconds from the container's start; 0 where it bears no time."""
-    when = packet.pts if packet.pts is not None else packet.dts
-    if when is None or packet.time_base is None:
-        return 0.0
-    return float((when + (packet.duration or 0)) * packet.time_base) - start_s
+    def frames(self) -> Iterator[Any]:
+        """PyAV's frames of the stream, in order, up to the end of the file."""
+        start_s = float(self._container.start_time / av.time_base) if self._container.start_time is not None else 0.0
+        for packet in self._container.demux():
+            when = packet.pts if packet.pts is not None else packet.dts
+            if when is not None and packet.time_base is not None:
+                self._end_s = max(self._end_s, float((when + (packet.duration or 0)) * packet.time_base) - start_s)
+            if packet.stream.index != self._stream.index:
+                continue
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                self.num_broken += 1
+            else:
+                self.num_good += 1
+                yield from frames
 
+    def check_whole(self, kind: Literal["video", "audio"]) -> None:
+        """Compare where the file ended with the duration that its header states; call it after the last of `frames`.
 
-def start_of(container: Any) -> float:
-    """First time in the container, in seconds; 0 where it states none."""
-    return float(container.start_time / av.time_base) if container.start_time is not None else 0.0
+        Raises:
+            Undecodable: `{kind}_truncated`, where more than a twentieth (and more than half a second) is missing.
+        """
+        if self._container.duration is None or not _STATE_DURATION & set(self._container.format.name.split(",")):
+            return
+        stated_s = self._container.duration / av.time_base
+        if stated_s - self._end_s > max(_MISSING_S, _MISSING_SHARE * stated_s):
+            raise Undecodable(f"{kind}_truncated", f"the header states {stated_s:.1f} s, the file ends after {self._end_s:.1f} s")

@@ -107,11 +107,7 @@ class ContentReader:
         self._features = FeatureStore(features)
 
     def read(self, rows: pa.Table) -> Iterator[tuple[str, bytes]]:
-        """Digest and bytes of each content, in order; those that are there no more are left out.
-
-        Args:
-            rows: columns `CONTENTS`.
-        """
+        """Digest and bytes of each content (columns `CONTENTS`), in order; those that are there no more are left out."""
         for start in range(0, len(rows), _AT_ONCE):
             some = rows.slice(start, _AT_ONCE).to_pylist()
             files = self._files(some)

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.params import Params, check
-from upheld.feature_store.contracts.inputs import features_location
+from upheld.feature_store.contracts.workspace import features_location
 from upheld.feature_store.decoding.contract import Arrays, Refused, load_class
 from upheld.feature_store.extraction.contents import CONTENTS, ContentReader
 from upheld.feature_store.extractors import catalogue
@@ -131,18 +131,11 @@ class Portions:
         _live.add(self)
 
     def take(self, contents: pa.Table) -> list[str]:
-        """Extract and write one portion.
-
-        Args:
-            contents: columns `CONTENTS`.
-
-        Returns:
-            for each why it has no features, or "".
-        """
+        """Extract and write one portion, columns `CONTENTS`; says for each content why it has no features, or ""."""
         with self._next:
             if self._stopped:
                 raise FailedWork("the extraction has been stopped")
-            decoded = self._decoded(contents)
+            decoded = self._pool.decode_named(self._reader.read(contents), 2 * self._size)
             first = list(islice(decoded, 1))  # starts the decoders while another portion is extracted
             with _turn:
                 outcomes = self._outcomes(chain(first, decoded))
@@ -159,19 +152,6 @@ class Portions:
         for _ in range(_AT_ONCE):
             self._next.acquire()
         self._next.release(_AT_ONCE)
-
-    def _decoded(self, contents: pa.Table) -> Iterator[tuple[str, Arrays | Refused]]:
-        """Digest and arrays of each content, in order."""
-        digests: list[str] = []
-
-        def read() -> Iterator[bytes]:
-            """Bytes for the decoders; notes whose they are."""
-            for digest, content in self._reader.read(contents):
-                digests.append(digest)
-                yield content
-
-        for nth, arrays in enumerate(self._pool.decode(read(), 2 * self._size)):
-            yield digests[nth], arrays
 
     def _outcomes(self, decoded: Iterator[tuple[str, Arrays | Refused]]) -> dict[str, Outcome]:
         found: dict[str, Outcome] = {}
@@ -202,11 +182,7 @@ class Portions:
 
 
 def table_schema(columns: pa.Schema) -> pa.Schema:
-    """Schema of an extractor's table.
-
-    Args:
-        columns: its features.
-    """
+    """Schema of the table of an extractor whose features are these columns."""
     return pa.schema([*KEYS, *(field.with_nullable(True) for field in columns)])
 
 
@@ -226,15 +202,7 @@ def feature_columns(columns: pa.Schema, outcomes: Sequence[Outcome]) -> list[pa.
 
 
 def feature_rows(columns: pa.Schema, digests: Sequence[str], outcomes: Sequence[Outcome], version: str, at: datetime) -> pa.Table:
-    """Rows as they are written.
-
-    Args:
-        columns: the features.
-        digests: of the contents.
-        outcomes: what became of each.
-        version: of the extractor.
-        at: time of extraction.
-    """
+    """Rows as they are written: what became of the content with each digest, under the extractor's version and time of extraction."""
     refused = [outcome if isinstance(outcome, Refused) else None for outcome in outcomes]
     keys = [
         pa.array(digests, pa.string()),

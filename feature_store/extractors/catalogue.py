@@ -12,7 +12,7 @@ EXTRACTORS: Final[dict[str, str]] = {
     "keyframes": "upheld.feature_store.extractors.video.keyframes:Keyframes",
     "motion": "upheld.feature_store.extractors.video.motion:Motion",
     "action": "upheld.feature_store.extractors.video.action:Action",
-    "speech": "upheld.feature_store.extractors.audio.speech:Speech",
+    "speech": "upheld.feature_store.extractors.audio.transcript:Speech",
     "transcript": "upheld.feature_store.extractors.audio.transcript:Transcript",
     "spectrogram": "upheld.feature_store.extractors.audio.spectrogram:Spectrogram",
     "audio_fingerprint": "upheld.feature_store.extractors.audio.fingerprint:AudioFingerprint",

@@ -1,13 +1,19 @@
-"""Pictures and texts in CLIP's common space, where the product of two vectors is their cosine."""
+"""Pictures and texts in CLIP's common space, where the product of two vectors is their cosine.
+
+Models come in open_clip's format: from a folder, a file, or a hub where one is named; never from a pickle.
+"""
 
 import importlib.util
+import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
+from upheld.common.errors import BadUse
 from upheld.common.params.extractors import Clip
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
@@ -15,7 +21,8 @@ from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
 
 if TYPE_CHECKING:
-    from upheld.feature_store.backbones.clip import ClipModel
+    import torch
+    from torch import nn
 
 LONGEST = 512  # more than the models look at (224 to 448), so that their own resizing decides
 
@@ -36,9 +43,20 @@ class _ClipExtractor(Extractor):
 
     @cached_property
     def _model(self) -> "ClipModel":
-        from upheld.feature_store.backbones.clip import load_clip
-
         return load_clip(self.params.clip)
+
+    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+        """Vectors, in the order given."""
+        import torch
+
+        device = next(self._model.network.parameters()).device
+        with torch.inference_mode():
+            vectors = self._encode(self._model, batch, device).float().cpu().numpy()
+        return [{"embedding": vector} for vector in vectors]
+
+    @abstractmethod
+    def _encode(self, model: "ClipModel", batch: Sequence[Arrays], device: "torch.device") -> "torch.Tensor":
+        """Vectors of length 1, (N, D)."""
 
 
 class ClipImage(_ClipExtractor):
@@ -48,24 +66,16 @@ class ClipImage(_ClipExtractor):
     kind: ClassVar[Kind] = "image"
 
     def decode(self, content: bytes) -> Arrays:
-        """`pixels`, uint8 (H, W, 3).
-
-        Raises:
-            Undecodable: as `images.opened`.
-        """
+        """`pixels`, uint8 (H, W, 3). Raises as `images.opened`."""
         return {"pixels": decode_within(content, LONGEST, self.params.ingest.max_media_pixels).picture}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Vectors, in the order given."""
+    def _encode(self, model: "ClipModel", batch: Sequence[Arrays], device: "torch.device") -> "torch.Tensor":
         import torch
         from PIL import Image
 
-        model = self._model
-        device = next(model.network.parameters()).device
         pixels = torch.stack([model.preprocess(Image.fromarray(arrays["pixels"])) for arrays in batch]).to(device)
-        with torch.inference_mode():
-            vectors = model.network.encode_image(pixels, normalize=True).float().cpu().numpy()  # type: ignore[operator]
-        return [{"embedding": vector} for vector in vectors]
+        vectors: torch.Tensor = model.network.encode_image(pixels, normalize=True)  # type: ignore[operator]
+        return vectors
 
 
 class ClipText(_ClipExtractor):
@@ -74,16 +84,10 @@ class ClipText(_ClipExtractor):
     name: ClassVar[str] = "clip_text"
     kind: ClassVar[Kind] = "text"
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Vectors, in the order given; the model's tokenizer cuts what is too long."""
-        import torch
-
-        model = self._model
-        device = next(model.network.parameters()).device
-        tokens = model.tokenizer([arrays["bytes"].tobytes().decode() for arrays in batch]).to(device)
-        with torch.inference_mode():
-            vectors = model.network.encode_text(tokens, normalize=True).float().cpu().numpy()  # type: ignore[operator]
-        return [{"embedding": vector} for vector in vectors]
+    def _encode(self, model: "ClipModel", batch: Sequence[Arrays], device: "torch.device") -> "torch.Tensor":
+        tokens = model.tokenizer([arrays["bytes"].tobytes().decode() for arrays in batch]).to(device)  # which cuts what is too long
+        vectors: torch.Tensor = model.network.encode_text(tokens, normalize=True)  # type: ignore[operator]
+        return vectors
 
 
 def missing_weights(settings: Clip) -> str | None:
@@ -105,3 +109,46 @@ def settings_and_weights(settings: Clip) -> dict[str, str]:
     path = Path(str(settings.pretrained))
     weights = hashing.of_folder(path) if path.is_dir() else hashing.of_file(path) if path.is_file() else str(settings.pretrained)
     return {"model": settings.model, "weights": weights}
+
+
+class ClipModel(NamedTuple):
+    """A network with `encode_image` and `encode_text`, and what makes their inputs: of a PIL image, of a list of texts."""
+
+    network: "nn.Module"
+    preprocess: Any
+    tokenizer: Any
+
+
+def load_clip(settings: Clip) -> ClipModel:
+    """Load the weights that `clip.pretrained` names, on the best device here, in float32.
+
+    A folder (open_clip_config.json, *.safetensors) says itself which architecture it holds; a .safetensors file and a tag of
+    open_clip's are weights of the architecture `clip.model`; `hf-hub:ID` and tags are fetched, with weights_only where they are no
+    safetensors.
+
+    Raises:
+        BadUse: they cannot be loaded.
+    """
+    weights = str(settings.pretrained)
+    named = f"local-dir:{weights}" if Path(weights).is_dir() else weights if weights.startswith("hf-hub:") else settings.model
+    # Importing the library forbids all tokenizers of the process to use more than one processor, which is taken back here. It hands no
+    # trust_remote_code to transformers, which would then ask on standard input; without time to answer the answer is no.
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    import open_clip
+    from transformers import dynamic_module_utils
+
+    from upheld.feature_store.backbones.devices import best_device
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    if before is None:
+        os.environ.pop("TOKENIZERS_PARALLELISM", None)
+    else:
+        os.environ["TOKENIZERS_PARALLELISM"] = before
+    try:
+        network, preprocess = open_clip.create_model_from_pretrained(
+            named, pretrained=weights if named == settings.model else None, precision="fp32", device=best_device(), weights_only=True
+        )
+        return ClipModel(network.eval(), preprocess, open_clip.get_tokenizer(named))
+    except Exception as error:  # open_clip, timm, transformers and the hub client share no type
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadUse(f"clip.pretrained: cannot load {weights!r} ({reason}); name a folder, .safetensors, a tag or hf-hub:ID") from error

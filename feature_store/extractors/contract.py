@@ -53,9 +53,8 @@ class Extractor(ABC):
         """
         return {"bytes": np.frombuffer(content, np.uint8)}
 
-    @abstractmethod
     def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Features of several contents.
+        """Features of several contents; by `extract_one`, where an extractor gains nothing from having them together.
 
         Args:
             batch: what `decode` gave for each.
@@ -63,6 +62,11 @@ class Extractor(ABC):
         Returns:
             for each, in their order, a value for every name in `columns`, or why there is none.
         """
+        return [self.extract_one(arrays) for arrays in batch]
+
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """As `extract`, of one content."""
+        raise NotImplementedError
 
 
 def extractor_version(number: int, settings: Mapping[str, Any], weights: Iterable[Path] = ()) -> str:

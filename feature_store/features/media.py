@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from upheld.common.errors import FailedWork
-from upheld.feature_store.contracts.inputs import NUM_BANDS, FeaturePins
+from upheld.feature_store.contracts.tables import NUM_BANDS
+from upheld.feature_store.contracts.workspace import FeaturePins
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
 
@@ -62,15 +63,7 @@ def _frames(table: FeatureStore, videos: Iterable[str], wanted: Iterable[str], p
 
 
 def sounds_of(store: Path, pins: FeaturePins) -> Callable[[Sequence[str]], Iterator[tuple[str, Spectrogram]]]:
-    """Reader of spectrograms; the store is opened when the first is asked for.
-
-    Args:
-        store: folder with the features.
-        pins: which extractors' versions are meant.
-
-    Returns:
-        digests -> (digest, spectrogram) of each that is there, in no particular order.
-    """
+    """Reader of spectrograms, as `pictures_of`: digests -> (digest, spectrogram) of each that is there, in no particular order."""
 
     def read(names: Sequence[str]) -> Iterator[tuple[str, Spectrogram]]:
         """Spectrograms of the pinned version."""

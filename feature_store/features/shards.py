@@ -149,6 +149,7 @@ def filled(
             report = reporter(shown, f"decoding {kind}", len(wanted))
 
             def counted() -> Iterable[tuple[str, NDArray[Any]]]:
+                """The arrays as they are decoded; each moves the bar."""
                 for item in decoded(wanted):
                     yield item
                     report(1)

@@ -1,12 +1,13 @@
 """The feature store's tables: one an extractor, a row for each content and extractor version, on disk or on an object store.
 
-Every write is one Lance version, whole or not at all: a killed writer leaves nothing that a reader sees.
+Every write is one Lance version, whole or not at all: a killed writer leaves nothing that a reader sees. A run reads the versions that it
+has pinned: what was known of a content, never what became known later.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.contracts.tables import TIMESTAMP
+from upheld.feature_store.contracts.workspace import PinnedTable
 from upheld.feature_store.ledger import lance
 
 # What every table has besides its features.
@@ -77,7 +79,10 @@ class FeatureStore:
             BadUse: no such table, version or column.
         """
         handle = self._open(name, at)
-        wanted = _schema(handle.schema, columns, name)
+        chosen = handle.schema.names if columns is None else list(dict.fromkeys(["digest", *columns]))
+        if unknown := [column for column in chosen if column not in handle.schema.names]:
+            raise BadUse(f"features table {name}: no column {unknown[0]!r}; it has {', '.join(handle.schema.names)}")
+        wanted = pa.schema([handle.schema.field(column) for column in chosen])
         needed = pa.unify_schemas([wanted, pa.schema([KEYS.field("extracted_at")])])
         where = _conditions(version, as_of)
         named = None if digests is None else pa.array(set(digests), pa.string())
@@ -143,9 +148,6 @@ class FeatureStore:
 
         Killed in the middle, it is finished by the next call.
 
-        Args:
-            digests: of the contents.
-
         Returns:
             table -> number of contents deleted.
 
@@ -199,14 +201,6 @@ class FeatureStore:
         return [name for batch in lance.scan(self._open(_DUE), pa.schema([KEYS.field("digest")])) for name in batch["digest"].to_pylist()]
 
 
-def _schema(table: pa.Schema, columns: Sequence[str] | None, name: str) -> pa.Schema:
-    chosen = table.names if columns is None else list(dict.fromkeys(["digest", *columns]))
-    unknown = [column for column in chosen if column not in table.names]
-    if unknown:
-        raise BadUse(f"features table {name}: no column {unknown[0]!r}; it has {', '.join(table.names)}")
-    return pa.schema([table.field(column) for column in chosen])
-
-
 def _conditions(version: str | None, as_of: datetime | None) -> str | None:
     conditions = [] if version is None else [f"extractor_version = {lance.quoted([version])}"]
     if as_of is not None:
@@ -222,3 +216,44 @@ def _latest(rows: pa.Table) -> pa.Table:
     names = rows["digest"].take(order).to_numpy()
     last = np.append(names[1:] != names[:-1], True)
     return rows.take(order.filter(pa.array(last)))
+
+
+class Features(Protocol):
+    """Where features of contents come from: the store, or extraction on the spot."""
+
+    def rows(self, name: str, digests: Iterable[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Digest -> row of each content that is known, features null where it was refused; empty where there is no such extractor."""
+
+
+class PinnedFeatures:
+    """The pinned tables of one store.
+
+    Args:
+        location: folder or prefix of the feature store.
+        tables: by extractor; may be empty, and then nothing is opened.
+    """
+
+    def __init__(self, location: Path | str, tables: Mapping[str, PinnedTable]) -> None:
+        self._store = FeatureStore(location)
+        self._tables = tables
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Extractor -> what it reads: text, image, video or audio."""
+        return {name: table.kind for name, table in self._tables.items()}
+
+    def read(self, name: str, digests: Iterable[str], columns: Sequence[str]) -> pa.Table | None:
+        """Columns `digest` and `columns` of the contents that are in a table; None where the extractor is not pinned."""
+        if name not in self._tables:
+            return None
+        table = self._tables[name]
+        return self._store.read(name, set(digests), columns, table.extractor_version, table.lance_version)
+
+    def rows(self, name: str, digests: Iterable[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Digest -> row of each content that is in a table; empty where the extractor is not pinned."""
+        wanted = set(digests)
+        table = self.read(name, wanted, columns) if wanted else None
+        return {} if table is None else {row["digest"]: row for row in table.to_pylist()}
+
+
+NO_FEATURES = PinnedFeatures("nowhere", {})

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.feature_store.contracts import tables as contracts
+from upheld.feature_store.ingest.conflicts import ACCEPTED, PENDING, QUARANTINED, Resolved, leaves
 from upheld.feature_store.ingest.known_rows import chunks, matching, place, records_of, rows_of
-from upheld.feature_store.ingest.resolution import ACCEPTED, PENDING, QUARANTINED, Resolved, leaves
 from upheld.feature_store.ingest.staging import StagedFile, Staging, read_staged
 from upheld.feature_store.ledger.ledger import Change
 
@@ -89,14 +89,7 @@ def _move(change: Change, table: str, moved: pd.DataFrame) -> None:
 
 
 def write_bad(change: Change, files: Sequence[StagedFile], fresh: np.ndarray, stamp: Stamp) -> None:
-    """Put rows that broke their contract into quarantine.
-
-    Args:
-        change: the ledger.
-        files: staged files, in the order in which `fresh` has their bad rows.
-        fresh: bool, one a bad row: to be written.
-        stamp: which ingest this is.
-    """
+    """Put rows that broke their contract into quarantine, those that are `fresh`: bool, one a bad row of the staged files, in order."""
     if not fresh.any():
         return
 
@@ -145,12 +138,7 @@ def media_of_leaving(change: Change, moved: pd.DataFrame) -> pa.Array:
 
 
 def drop_media(change: Change, candidates: pa.Array) -> None:
-    """Delete those media to which no post refers any more. Call after `write_rows`.
-
-    Args:
-        change: the ledger.
-        candidates: digests that posts which left referred to.
-    """
+    """Delete those media, of posts that left, to which no post refers any more. Call after `write_rows`."""
     if not len(candidates):
         return
     accepted = [_media_digests(batch["media"]) for batch in change.now("posts", ["media"])]

@@ -28,10 +28,7 @@ from upheld.common.terminal import console, visible
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest import expectations
 from upheld.feature_store.ingest.apply import Stamp, drop_media, media_of_leaving, write_bad, write_media, write_rows
-from upheld.feature_store.ingest.delivery import delivery_digest, open_delivery, table_files
-from upheld.feature_store.ingest.known_rows import known_claims, matching
-from upheld.feature_store.ingest.media import image_decoders
-from upheld.feature_store.ingest.resolution import (
+from upheld.feature_store.ingest.conflicts import (
     ACCEPTED,
     DUPLICATE,
     IDENTICAL,
@@ -43,6 +40,8 @@ from upheld.feature_store.ingest.resolution import (
     among,
     resolve,
 )
+from upheld.feature_store.ingest.delivery import delivery_digest, image_decoders, open_delivery, table_files
+from upheld.feature_store.ingest.known_rows import known_claims, matching
 from upheld.feature_store.ingest.row_checks import Rules
 from upheld.feature_store.ingest.staging import INDEX, StagedFile, Staging
 from upheld.feature_store.ingest.tombstones import Erasure, erase_elsewhere, erased_by, named

@@ -166,12 +166,12 @@ def times(column: pa.Array) -> Converted:
 
 
 def convert(column: Any, kind: pa.DataType, name: str) -> Converted:
-    """Turn a delivered column into the contract's type.
+    """Turn a delivered column into the contract's type `kind`.
 
     Args:
         column: Arrow array (Parquet) or list of Python values (JSONL, CSV), N values.
         kind: type in the contract.
-        name: column name, for messages.
+        name: of the column, for messages.
 
     Returns:
         an array of `kind` (N,), and the faults: `wrong_column_type`, `invalid_unicode`, `timestamp_unparsable`, `timestamp_naive`.

@@ -71,7 +71,7 @@ def _checked(batch: RawBatch, fields: list[pa.Field], optional: set[str], ingest
             arrays.append(pa.nulls(len(batch.row_numbers), field.type))
             continue
         values, faults = convert(batch.columns[field.name], field.type, field.name)
-        reason = next(iter(faults), None)
+        reason = next((reason for reason, rows in faults.items() if rows.any()), None)
         bad, expected = (faults[reason], f"{field.type} ({reason})") if reason else _out_of_contract(values, field, ingest)
         if bad.any():
             index = int(np.flatnonzero(bad)[0])

@@ -108,21 +108,17 @@ def _facts(change: Change, tables: Mapping[str, Mapping[str, Any]], delivery: st
         times = batch["valid_at"].cast(pa.int64())
         newest = max(pc.max(times).as_py(), newest or 0)
         weeks |= set(pc.unique(pc.divide(pc.subtract(times, _MONDAY_US), _WEEK_US)).to_pylist())
+    verdicts, _ = _counts(change, "review_outcomes", "verdict", delivery)
+    decided = verdicts["confirm_removal"] + verdicts["restore"]
     recent = {week for week in weeks if week > max(weeks) - bounds.window_weeks}
     return {
         "num_accepted": float(totals["accepted"]),
         "quarantined_share": totals["quarantined"] / num_new if num_new else None,
-        "label_rate": _label_rate(change, delivery, bounds.min_rows_to_tell),
+        "label_rate": verdicts["confirm_removal"] / decided if decided >= bounds.min_rows_to_tell else None,
         "language_shift": _language_shift(change, delivery, bounds.min_rows_to_tell),
         "newest_post_age_days": None if newest is None else (as_of.timestamp() * 1e6 - newest) / 86_400e6,
         "num_missing_weeks": float(max(recent) - min(recent) + 1 - len(recent)) if recent else None,
     }
-
-
-def _label_rate(change: Change, delivery: str, at_least: int) -> float | None:
-    counts = _counts(change, "review_outcomes", "verdict", delivery)[0]
-    decided = counts["confirm_removal"] + counts["restore"]
-    return counts["confirm_removal"] / decided if decided >= at_least else None
 
 
 def _language_shift(change: Change, delivery: str, at_least: int) -> float | None:

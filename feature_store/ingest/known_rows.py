@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.feature_store.contracts import tables as contracts
+from upheld.feature_store.ingest.conflicts import ACCEPTED, DETAILS, PENDING, QUARANTINED
 from upheld.feature_store.ingest.readers import as_json
-from upheld.feature_store.ingest.resolution import ACCEPTED, DETAILS, PENDING, QUARANTINED
-from upheld.feature_store.ingest.staging import INDEX
+from upheld.feature_store.ingest.staging import INDEX, index_of
 from upheld.feature_store.ledger.ledger import Change
 
 # Scanned rows are compared with what a delivery names in slices of this size.
@@ -97,27 +97,14 @@ def known_claims(change: Change, table: str, keys: pa.Array, posts: pa.Array) ->
 
 
 def _as_claims(table: str, rows: pa.Table) -> pd.DataFrame:
-    contract = contracts.DELIVERED[table]
-    columns: dict[str, Any] = {}
-    for field in INDEX:
-        name = contract.key if field.name == "key" else field.name
-        columns[field.name] = rows[name] if name in rows.column_names else pa.nulls(len(rows), field.type)
-    claims: pd.DataFrame = pa.table(columns | {"recorded_at": rows["recorded_at"]}).cast(CLAIMS).to_pandas()
-    return claims.fillna({"revision": 0}).astype({"revision": "int64"})
-
-
-CLAIMS = pa.schema([*INDEX, pa.field("recorded_at", contracts.TIMESTAMP)])
+    claims: pd.DataFrame = index_of(table, rows).append_column("recorded_at", rows["recorded_at"]).to_pandas()
+    return claims
 
 
 def rows_of(table: str, records: pa.Table) -> pa.Table:
-    """Well-formed rows back from the records in which quarantine or pending keep them.
+    """Well-formed rows of a delivered table, as the ledger has them, back from the records in which quarantine or pending keep them.
 
-    Args:
-        table: the delivered table that they belong to.
-        records: columns `contracts.QUARANTINE`.
-
-    Returns:
-        columns as the ledger has them in that table.
+    The records have the columns `contracts.QUARANTINE`.
     """
     contract = contracts.DELIVERED[table]
     contents = [json.loads(raw) for raw in records["raw"].to_pylist()]
@@ -133,16 +120,7 @@ def rows_of(table: str, records: pa.Table) -> pa.Table:
 
 
 def records_of(table: str, rows: pa.Table, reasons: Iterable[str]) -> pa.Table:
-    """Records for quarantine or pending, from which `rows_of` gets the rows back.
-
-    Args:
-        table: the delivered table that the rows belong to.
-        rows: columns as the ledger has them in that table.
-        reasons: one a row.
-
-    Returns:
-        columns `contracts.QUARANTINE`.
-    """
+    """Records for quarantine or pending, from which `rows_of` gets the rows of a delivered table back; with a reason for each row."""
     contract = contracts.DELIVERED[table]
     why = list(reasons)
     raw = [as_json(row) for row in rows.select(contract.schema.names).to_pylist()]

@@ -1,6 +1,6 @@
 """Row contracts, judged a column at a time: which rows of a batch are well formed, and what is wrong with the others."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,20 +115,14 @@ def lengths(lists: pa.Array) -> np.ndarray:
 
 
 def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
-    """Judge a batch of posts.
-
-    Args:
-        columns: converted columns, N values each; text, language, hashtags and media are replaced by their canonical forms.
-        findings: takes note of what is wrong.
-        rules: policies and bounds.
-    """
+    """Judge a batch of posts; text, language, hashtags and media are replaced by their canonical forms in `columns`, N values each."""
     identifiers(columns, findings, rules, "post_id")
     short_and_clean(columns, findings, rules, "context_id", "author_id", "author_group")
     times(columns, findings, "created_at")
     fits = flags(pc.match_substring_regex(columns["language"], contracts.LANGUAGE_PATTERN))
     findings.mark(~fits, "language_invalid", "column language: expected a BCP-47 tag or und")
     coded = columns["language"].dictionary_encode()
-    tags = pa.array([_canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
+    tags = pa.array([contracts.canonical_language(tag) for tag in coded.dictionary.to_pylist()], pa.string())
     columns["language"] = tags.take(coded.indices)
     for name in ("language", "author_group"):
         pooled = flags(pc.equal(columns[name], contracts.POOLED))
@@ -159,13 +153,6 @@ def check_posts(columns: dict[str, pa.Array], findings: Findings, rules: Rules) 
     blank = flags(pc.or_kleene(pc.is_null(columns["text"]), pc.equal(pc.utf8_trim_whitespace(columns["text"]), "")))
     alone = lengths(columns["hashtags"]) + lengths(columns["media"]) == 0
     findings.mark(blank & alone, "empty_post", "no text, no hashtag, no media")
-
-
-def _canonical_language(tag: str) -> str:
-    """RFC 5646 section 2.1.1: language in lower case, script in title case, region in upper case."""
-    first, *rest = tag.split("-")
-    cased = {2: str.upper, 4: str.title}
-    return "-".join([first.lower(), *(cased.get(len(part), str.lower)(part) for part in rest)])
 
 
 def _without_controls(texts: pa.Array) -> pa.Array:
@@ -209,11 +196,6 @@ def check(table: str, batch: RawBatch, rules: Rules) -> tuple[pa.Table, Findings
         columns[field.name] = empty_is_null(values) if field.nullable and pa.types.is_string(field.type) else values
     _CHECKS[table](columns, findings, rules)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns)), findings
-
-
-def extra_columns(table: str, delivered: Collection[str]) -> list[str]:
-    """Columns that the contract does not know; they are left out."""
-    return [name for name in delivered if name not in contracts.DELIVERED[table].schema.names]
 
 
 def _decisions(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:

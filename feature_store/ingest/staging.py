@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upheld.feature_store.contracts import tables as contracts
-from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, read_batches
-from upheld.feature_store.ingest.media import MediaFile, MediaRefused, Pair, check_all
+from upheld.feature_store.decoding.contract import Refused
+from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, MediaFile, Pair, check_all, read_batches
 from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
-from upheld.feature_store.ingest.row_checks import Findings, Rules, check, extra_columns, lists_of
+from upheld.feature_store.ingest.row_checks import Findings, Rules, check, lists_of
 from upheld.feature_store.sandbox.pool import DecodePool
 
 # Control characters cannot occur in converted columns, so they separate values without ambiguity.
@@ -123,20 +123,12 @@ class Staging:
         self._folder = folder
         self._decoders = decoders
         self._seen_bad: Counter[str] = Counter()
-        self._media: dict[Pair, str | MediaRefused] = {}
+        self._media: dict[Pair, str | Refused] = {}
         self._media_paths: list[Path] = []
         self._numbers = itertools.count()
 
     def stage(self, file: DeliveredFile, advance: Callable[[int], None]) -> StagedFile:
-        """Read one file.
-
-        Args:
-            file: which one.
-            advance: called with the number of rows after each batch.
-
-        Returns:
-            its rows, or why it was rejected; a rejected file leaves nothing behind.
-        """
+        """Read one file: its rows, or why it was rejected; a rejected file leaves nothing behind. `advance` hears each batch's length."""
         paths = [self._folder / f"{next(self._numbers)}-{kind}.arrow" for kind in ("rows", "bad")]
         seen_before = self._seen_bad.copy()
         try:
@@ -164,11 +156,11 @@ class Staging:
             rows_file = stack.enter_context(pa.ipc.new_file(str(rows_path), staged_schema(file.table)))
             bad_file = stack.enter_context(pa.ipc.new_file(str(bad_path), _BAD))
             for batch in read_batches(self._delivery, file, limits):
-                odd |= set(extra_columns(file.table, batch.columns))
+                odd |= batch.columns.keys() - contracts.DELIVERED[file.table].schema.names  # they are left out
                 good_rows, bad_rows = self._judge(file, batch)
                 rows_file.write_table(good_rows)
                 bad_file.write_table(bad_rows)
-                index.append(_index(file.table, good_rows))
+                index.append(index_of(file.table, good_rows))
                 bad.append(bad_rows.drop_columns("raw"))
                 advance(len(batch.row_numbers) + len(batch.broken))
         return pa.concat_tables(index), pa.concat_tables(bad), odd
@@ -228,7 +220,7 @@ class Staging:
         for pair, owner in zip(pairs, owners, strict=True):
             found = self._media.get(pair) if good[owner] else None
             digests.append(found if isinstance(found, str) else None)
-            if isinstance(found, MediaRefused):
+            if isinstance(found, Refused):
                 findings.mark_one(owner, found.reason, f"media: {found.detail}")
         struct = pa.StructArray.from_arrays(
             [pc.struct_field(pc.list_flatten(media), name) for name in ("kind", "uri")] + [pa.array(digests, pa.string())],
@@ -245,7 +237,7 @@ class Staging:
         written = {found for found in self._media.values() if isinstance(found, str)}
         with pa.ipc.new_file(str(path), contracts.MEDIA_FILES) as file:
             for pair, found in check_all(self._delivery, unseen, self._rules.bounds, self._decoders):
-                self._media[pair] = found if isinstance(found, MediaRefused) else found.digest
+                self._media[pair] = found if isinstance(found, Refused) else found.digest
                 if isinstance(found, MediaFile) and found.digest not in written:
                     written.add(found.digest)
                     row = {name: getattr(found, name) for name in ("digest", "kind", "format", "width", "height")}
@@ -254,9 +246,10 @@ class Staging:
         self._media_paths.append(path)
 
 
-def _index(table: str, rows: pa.Table) -> pa.Table:
+def index_of(table: str, rows: pa.Table) -> pa.Table:
+    """Columns `INDEX` of well-formed rows, as they are delivered or as the ledger has them; null where their table has no such column."""
     contract = contracts.DELIVERED[table]
-    source = {"key": contract.key, "valid_at": contract.time}
+    source = {"key": contract.key} if "valid_at" in rows.column_names else {"key": contract.key, "valid_at": contract.time}
     columns = []
     for field in INDEX:
         name = source.get(field.name, field.name)

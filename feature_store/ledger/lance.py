@@ -72,13 +72,7 @@ def open_to_write(database: Any, name: str, committed: int, label: str) -> Any:
 
 
 def scan(handle: Any, schema: pa.Schema, where: str | None = None) -> Iterator[pa.RecordBatch]:
-    """Rows of an open table, batch by batch, in no particular order.
-
-    Args:
-        handle: the table.
-        schema: the wanted columns with their types.
-        where: SQL condition on the table's columns.
-    """
+    """Columns of an open table with the types of `schema`, batch by batch, in no order; `where` is an SQL condition on any column."""
     query = handle.search().select(schema.names)
     if where is not None:
         query = query.where(where)
@@ -87,14 +81,7 @@ def scan(handle: Any, schema: pa.Schema, where: str | None = None) -> Iterator[p
 
 
 def upsert(handle: Any, identity: Sequence[str], schema: pa.Schema, rows: pa.Table | Iterable[pa.RecordBatch]) -> None:
-    """Write rows in one version, replacing those with the same identity.
-
-    Args:
-        handle: the table.
-        identity: columns that name a row.
-        schema: the table's.
-        rows: an Arrow table, or batches of any number, with those columns.
-    """
+    """Write rows (with the columns of `schema`) in one version, replacing those with the same values in the columns `identity`."""
     batches = (batch.cast(schema) for batch in (rows.to_batches() if isinstance(rows, pa.Table) else rows) if batch.num_rows)
     merge = handle.merge_insert(list(identity))
     reader = pa.RecordBatchReader.from_batches(schema, batches)

@@ -75,11 +75,7 @@ def write_marker(folder: Path, commit: Commit) -> None:
 
 
 def content_digest(read: Callable[[str, list[str]], pa.Table]) -> str:
-    """Digest of a ledger's content.
-
-    Args:
-        read: gives the named columns of a table.
-    """
+    """Digest of a ledger's content; `read` gives the named columns of a table."""
     contents = {table: read(table, columns) for table, columns in _CONTENT.items()}
     # A post that a tombstone names is refused anyway; whether its author was known when they were forgotten depends on the order.
     named = read("tombstones", ["post_id"])["post_id"]
@@ -174,8 +170,7 @@ class Ledger:
     def content_digest(self, versions: dict[str, int] | None = None) -> str:
         """Digest of what the ledger states, whatever the order, times and files in which it learned it.
 
-        Args:
-            versions: table -> Lance version; None takes the committed ones.
+        It is that of the committed versions of the tables, or of those given.
         """
         at = self.commit.versions if versions is None else versions
         return content_digest(lambda table, columns: self.read(table, columns, version=at[table]))
@@ -214,11 +209,7 @@ class Change:
         yield from self.ledger.scan(table, columns, version=self._open[table].version if table in self._open else None)
 
     def commit(self, **fields: Any) -> None:
-        """Make everything written so far visible, in one rename.
-
-        Args:
-            fields: of `Commit` to change besides the versions.
-        """
+        """Make everything written so far visible, in one rename; `fields` are those of `Commit` that change besides the versions."""
         versions = self.ledger.versions | {table: int(handle.version) for table, handle in self._open.items()}
         after = replace(self.ledger.commit, versions=versions, **fields)
         if after != self.ledger.commit:

@@ -17,8 +17,7 @@ import typer
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.params import params as parameters
-from upheld.feature_store.contracts.inputs import Inputs, read_inputs
-from upheld.feature_store.contracts.workspace import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT
+from upheld.feature_store.contracts.workspace import INPUTS, LOGO_DATASET, LOGO_DATASET_REPORT, Inputs, read_inputs
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logos import store as logo_store
 from upheld.feature_store.logos.composites import retrain

@@ -5,7 +5,7 @@ from typing import Final
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.inputs import LogoPins
+from upheld.feature_store.contracts.workspace import LogoPins
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
 

@@ -1,16 +1,16 @@
 """What posts get from features, in a snapshot and when scored: whole text, language, key frames, sounds. Without media nothing changes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
 
 from upheld.common.params.data import Snapshot
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.features.pinned import Features
+from upheld.feature_store.contracts.tables import UNDETERMINED
+from upheld.feature_store.features.table import Features
 from upheld.feature_store.posts import post_features
 
-UNKNOWN = "und"
 _READ: Final = {"latn", "hans", "hant", "hani"}  # ISO 15924
 # Languages that are mostly written in another script. Source: Unicode CLDR 48, likelySubtags, for the languages that fastText's
 # lid.176 tells apart.
@@ -59,7 +59,8 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
         kind: posts["media"].map(lambda items, kinds=kinds: post_features.digests_of(items, *kinds))
         for kind, kinds in post_features.MEDIA_OF.items()
     }
-    frames_of = _frames(features, _all(media["video"]))
+    rows = features.rows("keyframes", _all(media["video"]), ["frame_digests"])
+    frames_of = {name: row["frame_digests"] or [] for name, row in rows.items()}  # in order of time
     frames = media["video"].map(
         lambda videos: post_features.spread([frame for video in videos for frame in frames_of.get(video, [])], settings.max_frames)
     )
@@ -93,12 +94,6 @@ def captions(posts: pd.DataFrame) -> list[tuple[str | None, Any]]:
     return list(zip(posts["text"].astype(object).where(posts["text"].notna(), None), posts["hashtags"], strict=True))
 
 
-def _frames(features: Features, videos: Iterable[str]) -> dict[str, list[str]]:
-    """Video -> digests of its key frames in order of time; videos without any are left out."""
-    rows = features.rows("keyframes", videos, ["frame_digests"])
-    return {name: row["frame_digests"] for name, row in rows.items() if row["frame_digests"]}
-
-
 def _all(lists: "pd.Series[Any]") -> set[str]:
     return {name for names in lists for name in names}
 
@@ -111,7 +106,7 @@ def _languages(
     posts: pd.DataFrame, sounds: "pd.Series[Any]", features: Features, speech: Mapping[str, Mapping[str, Any]], min_prob: float
 ) -> list[str]:
     """The post's own language; for `und` that of its caption, else that of its speech, where it was recognised surely enough."""
-    unknown = posts["language"] == UNKNOWN
+    unknown = posts["language"] == UNDETERMINED
     written = features.rows("language", posts.loc[unknown, "caption_digest"].dropna(), ["language", "prob"])
     languages = []
     for language, caption, names in zip(posts["language"], posts["caption_digest"], sounds, strict=True):
@@ -119,5 +114,5 @@ def _languages(
         recognised = [(row["language"], row["prob"]) for row in [written.get(caption)] if row]
         recognised += [(row["language"], row["language_prob"]) for row in heard]
         sure = [name for name, prob in recognised if name and (prob or 0) >= min_prob]
-        languages.append(sure[0] if language == UNKNOWN and sure else language)
+        languages.append(sure[0] if language == UNDETERMINED and sure else language)
     return languages

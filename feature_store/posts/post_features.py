@@ -18,14 +18,8 @@ _HASHTAG = re.compile(f"#((?:\\w|(?![{_PUNCTUATION}\u104a-\u104f\u17d4-\u17da])[
 
 
 def merged_text(caption: str | None, hashtags: Sequence[str] | None) -> str:
-    """Caption and the hashtags that it does not hold itself, in one line.
-
-    Args:
-        caption: the post's text, or None.
-        hashtags: with or without their #, or None.
-
-    Returns:
-        text as `text_normalisation.normalised` spells it; empty where there is neither.
+    """Caption and the hashtags that it does not hold itself, in one line, as `text_normalisation.normalised` spells it; empty where
+    there is neither. Hashtags come with or without their #.
     """
     text = normalised(caption or "")
     own = {tag.casefold() for tag in _HASHTAG.findall(text)}
@@ -60,11 +54,6 @@ def whole_text(caption: str, spoken: Sequence[str], written: Sequence[str], max_
         return caption
     whole = [caption[:max_part_chars], *(f"{name}: {text[:max_part_chars]}" for name, text in parts.items() if text)]
     return " | ".join(part for part in whole if part)
-
-
-def image_digests(media: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """SHA-256 of each image in the post's media, in their order, each once; `media` as the ledger holds it, or None."""
-    return digests_of(media, "image")
 
 
 def digests_of(media: Sequence[Mapping[str, Any]] | None, *kinds: str) -> list[str]:
@@ -111,14 +100,9 @@ def prior_removals(posts: pd.DataFrame, outcomes: pd.DataFrame, authors: "pd.Ser
 
 
 def current_removals(outcomes: pd.DataFrame, authors: "pd.Series[str]") -> dict[str, int]:
-    """Count each author's posts × categories that stand as confirmed removals now.
+    """As `prior_removals` counts them, but now: author_id -> posts × categories that stand as confirmed removals.
 
-    Args:
-        outcomes: as in `prior_removals`.
-        authors: as in `prior_removals`.
-
-    Returns:
-        author_id -> count; an author of whom nothing was reviewed is absent.
+    An author of whom nothing was reviewed is absent.
     """
     history = _removals_over_time(outcomes.assign(author_id=outcomes["post_id"].map(authors)).dropna(subset="author_id"))
     latest = history.sort_values("reviewed_at").drop_duplicates("author_id", keep="last")

@@ -63,19 +63,16 @@ def normalised(text: str) -> str:
     Returns:
         text in NFC that UTF-8 can hold, its white space collapsed; the same again if given its own result.
     """
-    if not text.isascii():
-        text = _plain(unicodedata.normalize("NFC", text))
-    elif not text.isprintable():
-        text = _GONE.sub("", text)
-    return " ".join(text.split())
-
-
-def _plain(text: str) -> str:
+    if text.isascii():
+        return " ".join((text if text.isprintable() else _GONE.sub("", text)).split())
+    text = unicodedata.normalize("NFC", text)
     if _SUSPECT.search(text):
         text = _BLANKS.sub(" ", _GONE.sub("", _TAGS.sub(r"\1", text)))
         text = _DRESS.sub(lambda found: unicodedata.normalize("NFKC", found[0].translate(_NEGATIVE)), text)
         text = unicodedata.normalize("NFC", _HEAP_OF_MARKS.sub(r"\1", _IDLE_JOINER.sub("", text)))
-    return _WORD.sub(_of_one_alphabet, text) if _MIXED.search(text) else text
+    if _MIXED.search(text):
+        text = _WORD.sub(_of_one_alphabet, text)
+    return " ".join(text.split())
 
 
 def _of_one_alphabet(found: re.Match[str]) -> str:

@@ -13,20 +13,19 @@ from typing import Annotated
 import pandas as pd
 import pyarrow as pa
 import typer
-from rich.progress import track
 
 from upheld.common import files
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.data import SampleData
+from upheld.common.progress import track
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.tables import DELIVERED
 from upheld.feature_store.sample_world import logos, respond
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
-from upheld.feature_store.sample_world.platform import decide, draw
+from upheld.feature_store.sample_world.moderation import answer, appeal, decide, draw, staff
 from upheld.feature_store.sample_world.posts import Posts, Week, monday_of, write
-from upheld.feature_store.sample_world.reviewers import answer, appeal, staff
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts
     before = Week(first.seed, first.number - 1, first.monday - timedelta(weeks=1))
     late = _reviews(before, settings, write(before, settings, posts_per_week), reviewers)[1] if before.number else None
     with files.replacing_folder(out) as folder:
-        for week in track(weeks, "sample world", console=console()):
+        for week in track(weeks, "sample world"):
             made = write(week, settings, posts_per_week)
             decisions, reviewed = _reviews(week, settings, made, reviewers)
             tables = {"posts": made.posts, "decisions": decisions}

@@ -30,11 +30,7 @@ Samples = NDArray[np.int16]
 
 
 def draw(kind: str, rng: random.Random) -> bytes:
-    """Draw one picture.
-
-    Args:
-        kind: one of KINDS.
-        rng: its random stream; the same stream gives the same bytes.
+    """Draw one picture of a kind among KINDS; the same random stream gives the same bytes.
 
     Returns:
         a JPEG file without metadata, each side within SIDE_PX pixels.
@@ -134,15 +130,7 @@ _PAINTERS = {"gore": _gore, "banner": _banner, "sunset": _sunset, "sign": _sign,
 
 
 def sound(kind: str, rng: random.Random) -> Samples:
-    """Two to four seconds of one kind.
-
-    Args:
-        kind: one of SOUNDS.
-        rng: its random stream; the same stream gives the same samples.
-
-    Returns:
-        int16 (N,), RATE_HZ samples a second.
-    """
+    """Two to four seconds of a kind among SOUNDS, int16 (N,), RATE_HZ samples a second; the same random stream gives the same samples."""
     noise = np.random.default_rng(rng.getrandbits(32))
     length = round(rng.uniform(2, 4) * RATE_HZ)
     heard = noise.normal(0, 0.004, length)
@@ -171,12 +159,9 @@ def wav(samples: Samples) -> bytes:
 
 
 def clip(kind: str, samples: Samples, rng: random.Random) -> bytes:
-    """An MP4 file that shows a scene, cuts to a picture of one kind, and cuts back, as long as its sound.
+    """An MP4 file that shows a scene, cuts to a picture of one kind (of KINDS), and cuts back, as long as the sound heard meanwhile.
 
-    Args:
-        kind: one of KINDS.
-        samples: what is heard meanwhile.
-        rng: its random stream; the same stream gives the same bytes with the same FFmpeg.
+    The same random stream gives the same bytes with the same FFmpeg.
     """
     import av  # the world's posts without clips need no FFmpeg
 

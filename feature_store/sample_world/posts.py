@@ -163,16 +163,7 @@ class Posts:
 
 
 def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
-    """Write a week's posts. The week depends on seed, number and settings alone, never on another week.
-
-    Args:
-        week: which one.
-        settings: of the world.
-        num_posts: how many posts.
-
-    Returns:
-        posts in order of time, media and truth.
-    """
+    """Write a week's posts, in order of time, with media and truth. They depend on seed, number and settings, never on another week."""
     rng = stream(week.seed, "posts", week.number)
     posts, truth, marked = [], [], []
     contents: dict[str, bytes] = {}

@@ -21,7 +21,7 @@ from upheld.common.terminal import console
 from upheld.feature_store.contracts import tables
 from upheld.feature_store.contracts.tables import SYNTHETIC_MARK
 from upheld.feature_store.sample_world.base import refuse_others_folder, write_mark, write_table
-from upheld.feature_store.sample_world.reviewers import answer
+from upheld.feature_store.sample_world.moderation import answer
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,7 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> Result:
 
 
 def read_plan(path: Path) -> pd.DataFrame:
-    """Read an audit plan.
-
-    Args:
-        path: a .parquet, .csv or .jsonl file with the columns of the audit draws.
-
-    Returns:
-        the plan, `drawn_at` as UTC timestamps.
+    """Read an audit plan from a .parquet, .csv or .jsonl file with the columns of the audit draws; `drawn_at` becomes UTC timestamps.
 
     Raises:
         BadUse: not readable, a column is missing, or a value cannot be; naming file, row and column.

@@ -9,12 +9,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TypeVar
 
 from upheld.common.errors import FailedWork
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.sandbox.channel import Channel, Settings, WorkerDied, WorkerLate
 
 _AHEAD = 2  # contents sent to a worker: while it decodes one, the next is on its way
+Name = TypeVar("Name")
 _CLOSED = "the decoders have been stopped"
 
 
@@ -63,26 +65,30 @@ class DecodePool:
         self.close()
 
     def decode(self, contents: Iterable[bytes], ahead: int) -> Iterator[Arrays | Refused]:
+        """As `decode_named`, of contents without names."""
+        return (answer for _, answer in self.decode_named(((None, content) for content in contents), ahead))
+
+    def decode_named(self, contents: Iterable[tuple[Name, bytes | Refused]], ahead: int) -> Iterator[tuple[Name, Arrays | Refused]]:
         """Decode contents, further ones being decoded while the caller works on what it got.
 
         Args:
-            contents: taken as they are needed.
+            contents: what the caller calls a content, and its bytes or why there are none; taken as they are needed.
             ahead: how many may be waiting, decoded or not; what is held in memory.
 
         Yields:
-            for each content, in order, its arrays or why there are none: the reason that the decoder gave, or `decode_timeout`,
-            `decode_memory`, `decode_crashed`, `decode_failed`.
+            each name, in order, with its arrays or why there are none: the reason that came with it, that the decoder gave, or
+            `decode_timeout`, `decode_memory`, `decode_crashed`, `decode_failed`.
 
         Raises:
             FailedWork: no worker can be started.
         """
-        waiting: deque[Future[Arrays | Refused]] = deque()
-        for content in contents:
-            waiting.append(self._submit(content))
+        waiting: deque[tuple[Name, Future[Arrays | Refused]]] = deque()
+        for name, content in contents:
+            waiting.append((name, self._submit(content)))
             if len(waiting) >= max(ahead, _AHEAD * self._num_workers):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+                oldest, answer = waiting.popleft()
+                yield oldest, answer.result()
+        yield from ((name, answer.result()) for name, answer in waiting)
 
     def close(self) -> None:
         """Kill the workers; what was not decoded by now will not be."""
@@ -97,7 +103,11 @@ class DecodePool:
             while True:
                 self._give_up([self._tasks.get_nowait()])
 
-    def _submit(self, content: bytes) -> "Future[Arrays | Refused]":
+    def _submit(self, content: bytes | Refused) -> "Future[Arrays | Refused]":
+        if isinstance(content, Refused):
+            answered: Future[Arrays | Refused] = Future()
+            answered.set_result(content)
+            return answered
         if self._closed:
             raise FailedWork(_CLOSED)
         if len(self._lanes) < self._num_workers:

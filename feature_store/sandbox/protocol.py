@@ -24,12 +24,7 @@ class BadFrame(ValueError):
 
 
 def pack(header: dict[str, Any], payload: Sequence[Any] = ()) -> list[memoryview]:
-    """A frame as buffers to be written one after the other.
-
-    Args:
-        header: goes as JSON.
-        payload: contiguous buffers.
-    """
+    """A frame as buffers to be written one after the other: the header as JSON, then the contiguous buffers of the payload."""
     text = json.dumps(header, separators=(",", ":")).encode()
     parts = [memoryview(part).cast("B") for part in payload if memoryview(part).nbytes]
     return [memoryview(LENGTHS.pack(len(text), sum(part.nbytes for part in parts)) + text), *parts]

@@ -35,18 +35,18 @@ def main() -> None:
         return
     _write(answers, pack({"ready": True}))
     requests: queue.Queue[tuple[Any, bytes] | None] = queue.Queue(1)  # the next content is read while one is decoded
-    threading.Thread(target=_fetch, args=(requests,), daemon=True).start()
+
+    def fetch() -> None:
+        while (frame := _read(sys.stdin.buffer)) is not None:
+            requests.put(frame)
+        requests.put(None)
+
+    threading.Thread(target=fetch, daemon=True).start()
     while (request := requests.get()) is not None:
         answer, last = _answer(decoder, request[1], {"number": request[0]["number"]})
         _write(answers, answer)
         if last:
             os._exit(0)
-
-
-def _fetch(requests: "queue.Queue[tuple[Any, bytes] | None]") -> None:
-    while (frame := _read(sys.stdin.buffer)) is not None:
-        requests.put(frame)
-    requests.put(None)
 
 
 def _answer(decoder: Any, content: bytes, to: dict[str, Any]) -> tuple[list[memoryview], bool]:

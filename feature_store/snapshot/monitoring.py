@@ -19,7 +19,7 @@ from upheld.common.params.data import Snapshot
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.tables import week_of
-from upheld.feature_store.features.pinned import PinnedFeatures
+from upheld.feature_store.features.table import PinnedFeatures
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import captions
 

@@ -20,11 +20,10 @@ from upheld.common.files import replacing_folder, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.inputs import Inputs, LogoPins, read_inputs
 from upheld.feature_store.contracts.snapshot import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
 from upheld.feature_store.contracts.tables import SPLITS
-from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT
-from upheld.feature_store.features.pinned import PinnedFeatures
+from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT, Inputs, LogoPins, read_inputs
+from upheld.feature_store.features.table import PinnedFeatures
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.verdicts import ITEM, weighed
 from upheld.feature_store.snapshot.tables import compose

@@ -13,11 +13,11 @@ from upheld.common.params.params import Params
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS
 from upheld.feature_store.contracts.tables import SPLITS, TIMESTAMP, week_of
-from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
+from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import captions, enriched
 from upheld.feature_store.posts.post_features import prior_removals
-from upheld.feature_store.snapshot.labels import label, weights
+from upheld.feature_store.snapshot.label_aggregation import label, weights
 from upheld.feature_store.snapshot.monitoring import coverage, drift
 from upheld.feature_store.splits.assignment import LEARNED, assign, boundaries, windows
 from upheld.feature_store.splits.groups import group

@@ -17,7 +17,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Main, Output, Par
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 
 MAX_REASON = 500  # characters; it stands on the first screen of every report

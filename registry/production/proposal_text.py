@@ -9,7 +9,7 @@ import pandas as pd
 
 from upheld.evaluation.report.render import number, plain, span
 from upheld.evaluation.report.words import capital, count, scope, share, spaced, words
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions.thresholds import Certificate, Thresholds
 from upheld.registry.approvals.log import ANSWERS, Approval, Pair
 from upheld.registry.production.volumes import Volumes

@@ -53,7 +53,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
     """
     from upheld.feature_store.ingest import command as ingest
     from upheld.feature_store.sample_world import command as sample_data
-    from upheld.feature_store.sample_world import logo_dataset
+    from upheld.feature_store.sample_world import logos
 
     _refuse_mixture(store, data is None or (data / SYNTHETIC_MARK).is_file())
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
@@ -70,7 +70,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         photos = store / "logos" / "sample"  # the world's own posts show few logos: larger pictures stand in for labelled photos
         if not (photos / "dataset.json").exists():
             given = params.load(params_file, overrides, store)
-            logo_dataset.sample(photos, QUICK_LOGO_PHOTOS if quick else NUM_LOGO_PHOTOS, given, given.seed)
+            logos.make_dataset(photos, QUICK_LOGO_PHOTOS if quick else NUM_LOGO_PHOTOS, given, given.seed)
     else:
         _say(f"1/3 Data: {data}")
     _say("2/3 Ingest: every row accepted, duplicate, pending or quarantined")

@@ -15,8 +15,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, ParamOptions, Sto
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.inputs import FeaturePins, PinnedTable
-from upheld.feature_store.contracts.workspace import INPUTS
+from upheld.feature_store.contracts.workspace import INPUTS, FeaturePins, PinnedTable
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.features.table import FeatureStore

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from upheld.feature_store.backbones.image import empty_image_backbone
-from upheld.feature_store.contracts.inputs import NUM_BANDS
 from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
+from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio.model import AudioModel, AudioSetup, save_audio
 from upheld.training.fusion.model import FEATURES

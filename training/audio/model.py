@@ -20,7 +20,7 @@ from torch.nn import functional
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.contracts.inputs import NUM_BANDS
+from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
 
 Array = NDArray[np.float32]

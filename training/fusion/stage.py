@@ -16,7 +16,7 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
-from upheld.feature_store.contracts import language_tags, tables
+from upheld.feature_store.contracts import tables
 from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.contracts.workspace import FUSION, SCORES, SNAPSHOT, STAGE1
 from upheld.training.fusion import model as fusion_model
@@ -121,7 +121,7 @@ def score_table(probs: pd.DataFrame, posts: pd.DataFrame, examples: pd.DataFrame
     appeal_only = rows["evidence"] == "appeal"
     rows = rows[~appeal_only].rename(columns={"post_id": "item_id", "hard_label": "label"}).assign(synthetic=synthetic)
     rows = rows.assign(
-        language=language_tags.nameable(rows["language"]),
+        language=tables.nameable(rows["language"]),
         author_group=rows["author_group"].mask(rows["author_group"] == tables.POOLED, f"({tables.POOLED})"),
     )
     rows = rows.sort_values(["item_id", "category"], ignore_index=True)[SCORE_SCHEMA.names]

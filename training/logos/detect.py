@@ -18,8 +18,8 @@ from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.workspace import LOGO_MODEL
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.logos.dataset.dataset import checked_bytes
-from upheld.feature_store.logos.dataset.photos import Unreadable
 from upheld.feature_store.logos.sources.inspection import inspect_photos, photo_bytes
 from upheld.training.logos import detector as logo_detector
 
@@ -60,7 +60,7 @@ def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Resu
         """Photos that decode in a confined worker; only then are they decoded here."""
         for file, seen in inspect_photos(((file, photo_bytes(file, params.logo_data)) for file in files), params.logo_data):
             name = file.name if file == images else str(file.relative_to(images))
-            if isinstance(seen, Unreadable):
+            if isinstance(seen, Refused):
                 refused.append({"image": name, "reason": seen.reason, "detail": seen.detail})
             else:
                 yield name, checked_bytes(file, seen.digest)

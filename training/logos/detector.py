@@ -84,7 +84,7 @@ def detect(detector: Detector, photos: Iterable[tuple[str, bytes]], max_pixels: 
         what was found on them, and how large they are.
 
     Raises:
-        Unreadable: a photo cannot be decoded.
+        Undecodable: a photo cannot be decoded.
     """
     waiting = iter(photos)
     rows: list[tuple[Any, ...]] = []

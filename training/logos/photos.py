@@ -101,7 +101,7 @@ def photo_map(
         folder: where the temporary file goes; made if missing.
 
     Raises:
-        Unreadable: a photo cannot be decoded.
+        Undecodable: a photo cannot be decoded.
         KeyError: `contents` lacks one.
     """
     folder.mkdir(parents=True, exist_ok=True)

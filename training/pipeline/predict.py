@@ -18,8 +18,8 @@ from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import workspace as paths
-from upheld.feature_store.contracts.inputs import Inputs, read_inputs
 from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.contracts.workspace import Inputs, read_inputs
 from upheld.feature_store.features import media as contents
 from upheld.feature_store.features.media import whole
 from upheld.training.fusion import logo_signals

@@ -15,8 +15,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.data import Ingest
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features.media import Spectrogram, spectrogram
-from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, open_delivery, read_batches
-from upheld.feature_store.ingest.media import MediaFile, Pair, check_all
+from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, MediaFile, Pair, check_all, open_delivery, read_batches
 from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest.row_checks import Rules, check
 from upheld.feature_store.posts import post_features

@@ -17,7 +17,7 @@ from upheld.common.files import replacing
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts import hashing, tables
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
-from upheld.feature_store.ingest.media import image_decoders
+from upheld.feature_store.ingest.delivery import image_decoders
 from upheld.feature_store.ingest.row_checks import Rules
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.scoring.features import Tools

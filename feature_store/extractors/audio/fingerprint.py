@@ -4,7 +4,6 @@ and whether two sounds are the same recording, uploaded again, cut or encoded an
 Source: Wang (2003), An industrial-strength audio search algorithm, ISMIR.
 """
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -43,18 +42,11 @@ class AudioFingerprint(Extractor):
         return "1-" + hashing.of_json([settings.peaks_per_s, settings.fan_out, self.params.audio_bounds.model_dump()])[:12]
 
     def decode(self, content: bytes) -> Arrays:
-        """`samples`, int16 at 16 kHz.
-
-        Raises:
-            Undecodable: as `read_samples`.
-        """
+        """`samples`, int16 at 16 kHz. Raises as `read_samples`."""
         return {"samples": read_samples(content, self.params.audio_bounds)}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Landmarks of each sound."""
-        return [self._row(arrays) for arrays in batch]
-
-    def _row(self, arrays: Arrays) -> dict[str, Any]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """The sound's landmarks."""
         hashes, times = landmarks(arrays["samples"], self.params.audio_fingerprint.peaks_per_s, self.params.audio_fingerprint.fan_out)
         return {"hashes": hashes.tolist(), "times": times.tolist()}
 

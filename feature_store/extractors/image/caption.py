@@ -50,11 +50,7 @@ class Caption(Extractor):
         return None if settings.revision else f"{settings.model} is no folder; for a hub id, set caption.revision to the commit to use"
 
     def decode(self, content: bytes) -> Arrays:
-        """`image`, uint8 (H, W, 3).
-
-        Raises:
-            Undecodable: as `decode_within`.
-        """
+        """`image`, uint8 (H, W, 3). Raises as `decode_within`."""
         return {"image": decode_within(content, _MAX_SIDE, self.params.ingest.max_media_pixels).picture}
 
     def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:

@@ -1,6 +1,5 @@
 """A picture's size and colours in a few numbers."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -49,17 +48,11 @@ class Colour(Extractor):
         picture, width, height = decode_within(content, LONGEST, self.params.ingest.max_media_pixels)
         return {"size": np.array([width, height], np.int32), "numbers": numbers(picture), "hues": hue_shares(picture)}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
         """The measurements under their columns' names."""
-        return [
-            {
-                "width": int(arrays["size"][0]),
-                "height": int(arrays["size"][1]),
-                **dict(zip(NUMBERS, arrays["numbers"].tolist(), strict=True)),
-                "hue_shares": arrays["hues"],
-            }
-            for arrays in batch
-        ]
+        width, height = arrays["size"].tolist()
+        measured = dict(zip(NUMBERS, arrays["numbers"].tolist(), strict=True))
+        return {"width": width, "height": height, **measured, "hue_shares": arrays["hues"]}
 
 
 def numbers(picture: Picture) -> NDArray[np.float32]:

@@ -33,11 +33,7 @@ class ImageEmbedding(Extractor):
         return extractor_version(1, settings.model_dump() | {"weights": image_origin(settings.backbone)})
 
     def decode(self, content: bytes) -> Arrays:
-        """`pixels`, uint8 (size, size, 3).
-
-        Raises:
-            Undecodable: as `images.opened`.
-        """
+        """`pixels`, uint8 (size, size, 3). Raises as `images.opened`."""
         return {"pixels": decode_square(content, self.params.image_embedding.size, self.params.ingest.max_media_pixels)}
 
     def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:

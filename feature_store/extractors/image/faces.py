@@ -7,7 +7,6 @@ Source: Zhang, Zhang, Li & Qiao (2016), IEEE Signal Processing Letters 23(10), "
 cascaded convolutional networks".
 """
 
-from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.decoding.images import Picture, decode_within
+from upheld.feature_store.decoding.images import decode_within
 from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
 
 _PACKAGE = "facenet_pytorch"
@@ -32,7 +31,6 @@ class Faces(Extractor):
     name: ClassVar[str] = "faces"
     kind: ClassVar[Kind] = "image"
     columns: ClassVar[pa.Schema] = pa.schema([("count", pa.int32()), ("boxes", pa.list_(_BOX)), ("largest_share", pa.float32())])
-    _detect: Any = None
 
     @cached_property
     def version(self) -> str:
@@ -48,19 +46,11 @@ class Faces(Extractor):
         return None
 
     def decode(self, content: bytes) -> Arrays:
-        """`image`, uint8 (H, W, 3).
-
-        Raises:
-            Undecodable: as `decode_within`.
-        """
+        """`image`, uint8 (H, W, 3). Raises as `decode_within`."""
         return {"image": decode_within(content, self.params.faces.max_side, self.params.ingest.max_media_pixels).picture}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Count in each picture; the first call loads the networks."""
-        self._detect = self._detect or self._load()
-        return [self._count(arrays["image"]) for arrays in batch]
-
-    def _load(self) -> Any:
+    @cached_property
+    def _detect(self) -> Any:
         import torch  # seconds
         from facenet_pytorch.models import mtcnn
         from facenet_pytorch.models.utils.detect_face import detect_face
@@ -78,7 +68,9 @@ class Faces(Extractor):
         )
         return torch.inference_mode()(detect)
 
-    def _count(self, image: Picture) -> dict[str, Any]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """The faces that are found in a picture."""
+        image = arrays["image"]
         height, width = image.shape[:2]
         boxes: list[dict[str, float]] = []
         if min(height, width) >= self.params.faces.min_face:  # the detector fails on less

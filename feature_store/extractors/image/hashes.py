@@ -1,6 +1,5 @@
 """Perceptual hashes: pictures that look the same differ in few bits, whatever their file."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -43,9 +42,6 @@ class ImageHash(Extractor):
         phash = imagehash.phash(Image.fromarray(picture)).hash
         return {"phash": np.packbits(phash), "pdq": np.packbits(bits.astype(bool)), "quality": np.array([quality], np.int32)}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
         """The hashes in hexadecimal, most significant bit first, as their own libraries write them."""
-        return [
-            {"phash": arrays["phash"].tobytes().hex(), "pdq": arrays["pdq"].tobytes().hex(), "pdq_quality": int(arrays["quality"][0])}
-            for arrays in batch
-        ]
+        return {"phash": arrays["phash"].tobytes().hex(), "pdq": arrays["pdq"].tobytes().hex(), "pdq_quality": int(arrays["quality"][0])}

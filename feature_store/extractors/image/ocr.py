@@ -6,7 +6,6 @@ give nothing. Russian, Greek, Thai, Hebrew and Tamil come out as Latin letters t
 `min_prob` does not keep all of that out, so `feature_store/posts/enrichment.py` says into which posts' texts this one is merged.
 """
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -27,7 +26,6 @@ class Ocr(Extractor):
     name: ClassVar[str] = "ocr"
     kind: ClassVar[Kind] = "image"
     columns: ClassVar[pa.Schema] = pa.schema([("text", pa.string()), ("lines", pa.list_(_LINE))])
-    _engine: Any = None
 
     @cached_property
     def version(self) -> str:
@@ -43,19 +41,11 @@ class Ocr(Extractor):
         return None
 
     def decode(self, content: bytes) -> Arrays:
-        """`image`, uint8 (H, W, 3).
-
-        Raises:
-            Undecodable: as `decode_within`.
-        """
+        """`image`, uint8 (H, W, 3). Raises as `decode_within`."""
         return {"image": decode_within(content, self.params.ocr.max_side, self.params.ingest.max_media_pixels).picture}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Read each picture; the first call loads the models."""
-        self._engine = self._engine or self._load()
-        return [self._read(arrays["image"]) for arrays in batch]
-
-    def _load(self) -> Any:
+    @cached_property
+    def _engine(self) -> Any:
         from rapidocr_onnxruntime import RapidOCR  # OpenCV and ONNX Runtime
 
         bounds = self.params.ocr
@@ -64,7 +54,9 @@ class Ocr(Extractor):
         engine.text_rec = _bounded(engine.text_rec, bounds.max_length)
         return engine
 
-    def _read(self, image: Picture) -> dict[str, Any]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """The text that is read in a picture."""
+        image = arrays["image"]
         height, width = image.shape[:2]
         shorter = max(32, -(-max(height, width) // _MAX_ASPECT))  # too narrow a picture gets a white margin at the right or below
         margins = ((0, max(0, shorter - height)), (0, max(0, shorter - width)), (0, 0))

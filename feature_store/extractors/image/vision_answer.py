@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
@@ -78,19 +77,12 @@ class VisionAnswer(Extractor):
         return missing_key(settings.url)
 
     def decode(self, content: bytes) -> Arrays:
-        """`image`, uint8 (H, W, 3).
-
-        Raises:
-            Undecodable: as `decode_within`.
-        """
+        """`image`, uint8 (H, W, 3). Raises as `decode_within`."""
         return {"image": decode_within(content, self.params.vision_answer.max_side, self.params.ingest.max_media_pixels).picture}
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Ask about one picture after the other; refusals as `ChatEndpoint.complete`, `vision_malformed` and `vision_off_schema`."""
-        return [self._ask(arrays["image"]) for arrays in batch]
-
-    def _ask(self, image: Picture) -> dict[str, Any] | Refused:
-        reply = self._endpoint.complete(self._request(image))
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """Ask about a picture; refusals as `ChatEndpoint.complete`, `vision_malformed` and `vision_off_schema`."""
+        reply = self._endpoint.complete(self._request(arrays["image"]))
         if isinstance(reply, Refused):
             return reply
         try:

@@ -1,7 +1,6 @@
 """Which language a text is in; fills what posts leave `und`."""
 
 import re
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
@@ -31,12 +30,10 @@ class Language(Extractor):
         """Number of the code's version, digests of params and weights."""
         return extractor_version(1, self.params.language.model_dump(), [_weights()])
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
         """BCP-47 tag as the ledger writes it and the model's probability; `und` below `language.min_prob`, and where nothing is spelt."""
-        return [self._language(arrays["bytes"].tobytes().decode()) for arrays in batch]
-
-    def _language(self, text: str) -> dict[str, Any]:
-        words = " ".join(_NO_LANGUAGE.sub(" ", text[:_MAX_CHARS]).split())
+        text = arrays["bytes"].tobytes().decode()[:_MAX_CHARS]
+        words = " ".join(_NO_LANGUAGE.sub(" ", text).split())
         if not any(char.isalpha() for char in words):
             return {"language": UNDETERMINED, "prob": 0.0}
         num_upper, num_lower = sum(map(str.isupper, words)), sum(map(str.islower, words))

@@ -1,6 +1,5 @@
 """What happens in a video: embeddings of short clips by torchvision's video ResNet, averaged."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,18 +50,10 @@ class Action(Extractor):
         return None
 
     def decode(self, content: bytes) -> Arrays:
-        """`clips` uint8 (N, 16, 112, 112, 3), at even steps of time.
-
-        Raises:
-            Undecodable: as `read_video`.
-        """
+        """`clips` uint8 (N, 16, 112, 112, 3), at even steps of time. Raises as `read_video`."""
         clips = _Clips(self.params.action.max_clips)
         read_video(content, self.params.video_bounds, clips.see)
         return {"clips": np.stack([np.stack(clip + clip[-1:] * (_NUM_FRAMES - len(clip))) for clip in clips.picks.kept()])}
-
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Embed each video's clips in one pass."""
-        return [{"embedding": self._embed(arrays["clips"])} for arrays in batch]
 
     @cached_property
     def _network(self) -> "torch.nn.Module":
@@ -83,16 +74,16 @@ class Action(Extractor):
         network.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")})
         return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
-    def _embed(self, clips_NTHWC: Picture) -> list[float]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """Embed a video's clips in one pass."""
         import torch
 
-        pixels = torch.from_numpy(clips_NTHWC).permute(0, 4, 1, 2, 3).float() / 255
+        pixels = torch.from_numpy(arrays["clips"]).permute(0, 4, 1, 2, 3).float() / 255
         shape = (1, 3, 1, 1, 1)
         pixels = (pixels - torch.tensor(_MEAN).reshape(shape)) / torch.tensor(_STD).reshape(shape)
         with torch.inference_mode():
             mean = self._network(pixels.to(next(self._network.parameters()).device)).mean(0)
-        embedding: list[float] = (mean / mean.norm()).cpu().tolist()
-        return embedding
+        return {"embedding": (mean / mean.norm()).cpu().tolist()}
 
 
 class _Clips:

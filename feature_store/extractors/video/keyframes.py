@@ -1,7 +1,6 @@
 """Keyframes: the frames of a video that stand for it, as JPEG files of their own."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -69,9 +68,23 @@ class Keyframes(Extractor):
             **{name: np.array(value) for name, value in asdict(facts).items()},
         }
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
-        """Give each frame its digest."""
-        return [_row(arrays) for arrays in batch]
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
+        """The video's facts, and its frames with the digest of each."""
+        files = [part.tobytes() for part in np.split(arrays["jpeg"], arrays["ends"][:-1])]
+        digests = [hashing.of_bytes(file) for file in files]
+        return {
+            "duration_s": float(arrays["duration_s"]),
+            "width": int(arrays["width"]),
+            "height": int(arrays["height"]),
+            "frames": [
+                {"digest": name, "time_s": float(time_s), "picked": "scene" if at_cut else "uniform", "jpeg": file}
+                for name, file, time_s, at_cut in zip(digests, files, arrays["times"], arrays["at_cut"], strict=True)
+            ],
+            "frame_digests": digests,
+            "num_frames": len(files),
+            "num_cuts": int(arrays["num_cuts"]),
+            "has_audio": bool(arrays["has_audio"]),
+        }
 
 
 class _Picks:
@@ -104,21 +117,3 @@ class _Picks:
         kept.append((strength, frame.time_s, rgb(frame.picture, self.settings.max_side)))
         kept.sort(key=lambda cut: (-cut[0], cut[1]))
         del kept[most:]
-
-
-def _row(arrays: Arrays) -> dict[str, Any]:
-    files = [part.tobytes() for part in np.split(arrays["jpeg"], arrays["ends"][:-1])]
-    digests = [hashing.of_bytes(file) for file in files]
-    return {
-        "duration_s": float(arrays["duration_s"]),
-        "width": int(arrays["width"]),
-        "height": int(arrays["height"]),
-        "frames": [
-            {"digest": name, "time_s": float(time_s), "picked": "scene" if at_cut else "uniform", "jpeg": file}
-            for name, file, time_s, at_cut in zip(digests, files, arrays["times"], arrays["at_cut"], strict=True)
-        ],
-        "frame_digests": digests,
-        "num_frames": len(files),
-        "num_cuts": int(arrays["num_cuts"]),
-        "has_audio": bool(arrays["has_audio"]),
-    }

@@ -1,6 +1,5 @@
 """How much moves in a video: statistics of dense optical flow between frames in a row."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -56,16 +55,13 @@ class Motion(Extractor):
             "gaps": np.array([max(_MIN_GAP_S, later - earlier) for earlier, _, later, _ in found]),
         }
 
-    def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
+    def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
         """Flow of every pair; one that straddles a cut shows no motion and is left out."""
-        return [self._statistics(arrays["pairs"], arrays["gaps"]) for arrays in batch]
-
-    def _statistics(self, pairs: Picture, gaps: NDArray[np.float64]) -> dict[str, Any]:
         import cv2
 
         threshold = self.params.keyframes.cut_threshold
         speeds = []
-        for (first, second), gap in zip(pairs, gaps, strict=True):
+        for (first, second), gap in zip(arrays["pairs"], arrays["gaps"], strict=True):
             # Mean absolute difference in grey levels, as the cut detector sees it.
             small = [cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.int16) for picture in (first, second)]
             if float(np.abs(small[0] - small[1]).mean()) <= threshold:

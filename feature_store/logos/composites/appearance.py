@@ -17,15 +17,9 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789&@#*+?!"
 
 
 def coloured(mark: Mark, rng: np.random.Generator, recolour_share: float) -> tuple[Colour, Mask]:
-    """Colours of a mark and its alpha: its own, or for a mark of one colour often white, black or any other.
+    """Colours of a mark and its alpha, float32 (h, w, 3) and (h, w) in [0, 1].
 
-    Args:
-        mark: to be printed.
-        rng: random stream.
-        recolour_share: of the marks with one colour, how many are printed in another.
-
-    Returns:
-        float32 (h, w, 3) and (h, w), in [0, 1].
+    They are its own, or for a mark of one colour, in `recolour_share` of the cases, white, black or any other.
     """
     rgba = np.asarray(mark.rgba, dtype=np.float32) / np.float32(255)
     colours, alpha = rgba[..., :3], rgba[..., 3]
@@ -80,9 +74,7 @@ def light(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32
 def occluder(alpha: Mask, rng: np.random.Generator) -> Mask:
     """What stands before a mark: something straight or round that comes in from one side, (h, w) 0 or 1.
 
-    Args:
-        alpha: of the mark as it lies on the photo; what is seen of it says where to stand.
-        rng: random stream.
+    Where it stands depends on `alpha`, what is seen of the mark as it lies on the photo.
     """
     rows, columns = np.nonzero(alpha > 0.5)
     hidden = np.zeros_like(alpha)
@@ -117,11 +109,7 @@ def finished(photo: NDArray[np.float32], rng: np.random.Generator, settings: Log
 
 
 def distractor(rng: np.random.Generator) -> Mark:
-    """Draw one: a word, or a few shapes on top of each other, in one to three colours.
-
-    Returns:
-        a mark without a brand.
-    """
+    """Draw a mark without a brand: a word, or a few shapes on top of each other, in one to three colours."""
     colours = [tuple(int(c) for c in rng.integers(0, 256, 3)) for _ in range(3)]
     picture = Image.new("RGBA", (_SIDE_PX, _SIDE_PX))
     pen = ImageDraw.Draw(picture)

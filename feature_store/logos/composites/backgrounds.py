@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
-from rich.progress import track
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoData
-from upheld.common.terminal import console
+from upheld.common.progress import track
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.boxes import Corners
 from upheld.feature_store.logos.dataset.dataset import Dataset, checked_bytes, from_ledger
-from upheld.feature_store.logos.dataset.photos import Unreadable, upright
+from upheld.feature_store.logos.dataset.photos import upright
 from upheld.feature_store.logos.sources.inspection import inspect_photos, photo_bytes
 from upheld.feature_store.logos.sources.source import Refusal
 
@@ -75,8 +75,8 @@ def backgrounds(photos: str, store: Path, rules: LogoData) -> Backgrounds:
         by_digest: dict[str, Background] = {}
         refused = []
         contents = _of_ledger(store) if photos == "ledger" else _of_folder(folder, rules)
-        for (position, where), seen in track(inspect_photos(contents, rules), "photos", console=console(), transient=True):
-            if isinstance(seen, Unreadable):
+        for (position, where), seen in track(inspect_photos(contents, rules), "photos"):
+            if isinstance(seen, Refused):
                 refused.append(Refusal("photo", position, position, seen.reason, seen.detail))
             else:  # the same photo under another name would only be drawn more often
                 by_digest.setdefault(seen.digest, Background(seen.digest, seen.pdq, where, []))
@@ -87,12 +87,7 @@ def backgrounds(photos: str, store: Path, rules: LogoData) -> Backgrounds:
 
 
 def of_dataset(dataset: Dataset, store: Path) -> Backgrounds:
-    """The photos of a logo dataset that may be pasted onto, those of split train that are no composites, with their boxes; none is opened.
-
-    Args:
-        dataset: says where its photos lie.
-        store: holds the ledger.
-    """
+    """The photos of a logo dataset to paste onto, with their boxes: those of split train that are no composites. None is opened."""
     rows = dataset.images[(dataset.images["split"] == "train") & ~dataset.images["composite"]]
     of_photo: dict[str, list[tuple[str, Corners]]] = {}
     for name, brand, *corners in dataset.boxes[["digest", "brand", *logo_dataset.CORNERS]].itertuples(index=False):
@@ -105,7 +100,7 @@ def of_dataset(dataset: Dataset, store: Path) -> Backgrounds:
     return found
 
 
-def _of_folder(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Unreadable]]:
+def _of_folder(folder: Path, rules: LogoData) -> Iterator[tuple[_Place, bytes | Refused]]:
     if not folder.is_dir():
         raise BadUse(f"--photos {folder}: no such folder; name one with photos, one of a logo dataset, or `ledger`")
     for path in sorted(folder.rglob("*")):

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
-from rich.progress import track
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params
 from upheld.common.params.params import Params
+from upheld.common.progress import track
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.logos.composites import paste
@@ -78,15 +78,7 @@ def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[B
 
 
 def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: Params, synthetic: bool) -> logo_dataset.Dataset:
-    """Tables of composites; all on near-duplicate photos are in one split, and none is in the test split.
-
-    Args:
-        rows: of `one`.
-        brands: that may occur.
-        out: folder of the dataset.
-        given: sections `logo_data` and seed.
-        synthetic: whether any photo comes from a generator of ours.
-    """
+    """Composites (rows as `one` gives them) as a dataset; all on near-duplicate photos are in one split, and none is in the test split."""
     images = pd.DataFrame(rows).drop(columns="boxes").assign(source="composite")
     photos = images[["photo", "pdq"]].drop_duplicates("photo").rename(columns={"photo": "digest"})
     group_of = photos.assign(group_id=grouping.groups(photos, given.logo_data.max_hash_distance)).set_index("digest")["group_id"]
@@ -140,7 +132,7 @@ def compose(given: Params, seed: int, marks: tuple[list[Mark], list[Refusal]], f
     write_json(out / "making.json", {"made_of": digest})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         numbers = pool.map(lambda number: one(number, given, seed, brands, found.photos, out, provenance), range(num))
-        rows = list(track(numbers, "composites", total=num, console=console(), transient=True))
+        rows = list(track(numbers, "composites", num))
     dataset = dataset_of(rows, {mark.brand for mark in brands} | set(found.brands), out, given, found.synthetic)
     refused = [vars(refusal) for refusal in [*refused_marks, *found.refused]]
     report = {

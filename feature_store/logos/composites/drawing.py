@@ -39,27 +39,11 @@ _LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:px)?\s*")
 _XML: Final = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<")
 
 
-class MarkRefused(ValueError):
-    """A mark cannot be used.
-
-    Args:
-        reason: a code such as `svg_external`.
-        detail: what was found and what to do, in one line.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
-
-
 def check(root: Any) -> None:
-    """Refuse elements and attributes that are not known to be harmless; drop what editors leave and no eye sees.
-
-    Args:
-        root: outermost element; changed.
+    """Refuse elements and attributes that are not known to be harmless; drop from the tree what editors leave and no eye sees.
 
     Raises:
-        MarkRefused: `svg_script`, `svg_external`, `svg_text`, `svg_element` or `svg_bomb`.
+        Undecodable: `svg_script`, `svg_external`, `svg_text`, `svg_element` or `svg_bomb`.
     """
     for parent in list(root.iter()):
         for child in list(parent):
@@ -69,18 +53,18 @@ def check(root: Any) -> None:
         name = element.tag.removeprefix(SVG)
         if name not in _SHAPES | _PARTS:
             detail = f"<{name[:40]}>: expected shapes, gradients, masks and clips; turn anything else, words included, into paths"
-            raise MarkRefused(_REASONS.get(name, "svg_element"), detail)
+            raise Undecodable(_REASONS.get(name, "svg_element"), detail)
         if name == "style":
             element.text = _COMMENT.sub("", element.text or "")
             if trick := _STYLE_TRICKS.search(element.text):
-                raise MarkRefused("svg_element", f"{trick.group()!r} in a stylesheet; expected colours and strokes alone")
+                raise Undecodable("svg_element", f"{trick.group()!r} in a stylesheet; expected colours and strokes alone")
         for key, value in [*element.attrib.items(), ("text", element.text or "")]:
             if key == "style" and "\\" in value:
-                raise MarkRefused("svg_element", "a backslash in a style; expected colours and strokes alone")
+                raise Undecodable("svg_element", "a backslash in a style; expected colours and strokes alone")
             if re.match(r"on[a-z]", key):
-                raise MarkRefused("svg_script", f"attribute {key[:40]}; a mark runs nothing")
+                raise Undecodable("svg_script", f"attribute {key[:40]}; a mark runs nothing")
             if any(not target.startswith("#") for target in _targets(key, value)):
-                raise MarkRefused("svg_external", f"<{name}> refers to {value[:80]!r}; expected #ids of the same file")
+                raise Undecodable("svg_external", f"<{name}> refers to {value[:80]!r}; expected #ids of the same file")
     _weigh(root, _by_id(root), {}, frozenset(), 0)
 
 
@@ -90,7 +74,7 @@ def _by_id(root: Any) -> dict[str, Any]:
     for element in root.iter():
         name = element.get("id")
         if name and found.setdefault(name, element) is not element:
-            raise MarkRefused("svg_element", f"id {name[:40]!r} occurs more than once; give each element its own")
+            raise Undecodable("svg_element", f"id {name[:40]!r} occurs more than once; give each element its own")
     return found
 
 
@@ -102,54 +86,42 @@ def _targets(key: str, value: str) -> Iterator[str]:
 
 
 def _weigh(element: Any, by_id: dict[str, Any], known: dict[str, tuple[int, int]], above: frozenset[str], depth: int) -> tuple[int, int]:
-    """Elements drawn for `element`, and how deep they lie in each other; references count as what they stand for.
+    """Elements drawn for `element`, which lies at `depth` within the ids `above`, and how deep they lie in each other.
 
-    Args:
-        element: to weigh.
-        by_id: elements by their id.
-        known: what was weighed already, by id; grows.
-        above: ids that `element` is drawn within.
-        depth: of `element`.
+    References count as what they stand for; what was weighed already is in `known`, by id, which grows.
     """
     here = above | {element.get("id")} if element.get("id") else above
     parts = [_weigh(child, by_id, known, here, depth + 1) for child in element] if depth < MAX_DEPTH else [(0, MAX_DEPTH)]
     for target in (name.removeprefix("#") for key, value in element.attrib.items() for name in _targets(key, value)):
         if target in here:
-            raise MarkRefused("svg_bomb", f"#{target[:40]} contains itself")
+            raise Undecodable("svg_bomb", f"#{target[:40]} contains itself")
         if target in by_id and depth < MAX_DEPTH:
             if target not in known:
                 known[target] = _weigh(by_id[target], by_id, known, here, depth + 1)
             parts.append(known[target])
     count, height = 1 + sum(part[0] for part in parts), 1 + max((part[1] for part in parts), default=0)
     if count > MAX_DRAWN or depth + height > MAX_DEPTH:
-        raise MarkRefused("svg_bomb", f"more than {MAX_DRAWN} elements to draw, or more than {MAX_DEPTH} in each other")
+        raise Undecodable("svg_bomb", f"more than {MAX_DRAWN} elements to draw, or more than {MAX_DEPTH} in each other")
     return count, height
 
 
 def draw_svg(content: bytes, side_px: int) -> Image.Image:
-    """Draw an SVG.
-
-    Args:
-        content: bytes of the file.
-        side_px: longer side of the picture.
-
-    Returns:
-        an RGBA picture with straight alpha.
+    """Draw an SVG so that its longer side has `side_px` pixels: an RGBA picture with straight alpha.
 
     Raises:
-        MarkRefused: `svg_too_large`, `svg_malformed`, `svg_entities`, `svg_script`, `svg_external`, `svg_text`, `svg_element`,
+        Undecodable: `svg_too_large`, `svg_malformed`, `svg_entities`, `svg_script`, `svg_external`, `svg_text`, `svg_element`,
             `svg_bomb` or `svg_size`.
     """
     if len(content) > MAX_SVG_BYTES:
-        raise MarkRefused("svg_too_large", f"{len(content)} bytes, at most {MAX_SVG_BYTES}")
+        raise Undecodable("svg_too_large", f"{len(content)} bytes, at most {MAX_SVG_BYTES}")
     try:
         root = ElementTree.fromstring(content)
     except DefusedXmlException as error:
-        raise MarkRefused("svg_entities", f"{type(error).__name__}: a mark needs no entities; remove them") from error
+        raise Undecodable("svg_entities", f"{type(error).__name__}: a mark needs no entities; remove them") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise MarkRefused("svg_malformed", f"no XML: {error}") from error
+        raise Undecodable("svg_malformed", f"no XML: {error}") from error
     if root.tag != f"{SVG}svg":
-        raise MarkRefused("svg_malformed", f"the outermost element is {root.tag[:80]!r}; expected svg in {SVG[1:-1]}")
+        raise Undecodable("svg_malformed", f"the outermost element is {root.tag[:80]!r}; expected svg in {SVG[1:-1]}")
     check(root)
     width, height = _size(root)
     scale = side_px / max(width, height)
@@ -158,7 +130,7 @@ def draw_svg(content: bytes, side_px: int) -> Image.Image:
     try:
         drawn = resvg_py.svg_to_bytes(svg_string=ElementTree.tostring(root, encoding="unicode"), skip_system_fonts=True)
     except ValueError as error:
-        raise MarkRefused("svg_malformed", str(error)[:200]) from error
+        raise Undecodable("svg_malformed", str(error)[:200]) from error
     with Image.open(io.BytesIO(drawn), formats=["PNG"]) as image:
         return image.convert("RGBA")
 
@@ -171,11 +143,11 @@ def _size(root: Any) -> tuple[float, float]:
     try:
         _, _, width, height = (float(word) for word in re.split(r"[\s,]+", root.get("viewBox").strip()))
     except ValueError as error:
-        raise MarkRefused("svg_size", "expected a viewBox of four numbers, or width and height in pixels") from error
+        raise Undecodable("svg_size", "expected a viewBox of four numbers, or width and height in pixels") from error
     if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
-        raise MarkRefused("svg_size", f"width {width:g} and height {height:g}: expected more than 0")
+        raise Undecodable("svg_size", f"width {width:g} and height {height:g}: expected more than 0")
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise MarkRefused("svg_size", f"{width:g} x {height:g}: one side is more than {MAX_RATIO:g} times the other")
+        raise Undecodable("svg_size", f"{width:g} x {height:g}: one side is more than {MAX_RATIO:g} times the other")
     return width, height
 
 
@@ -188,11 +160,7 @@ class MarkBounds(Section):
 
 
 class MarkDrawer:
-    """The decoder that `feature_store/sandbox/pool.py` makes in its workers.
-
-    Args:
-        bounds: see there.
-    """
+    """The decoder that `feature_store/sandbox/pool.py` makes in its workers."""
 
     def __init__(self, bounds: MarkBounds) -> None:
         self._bounds = bounds
@@ -206,17 +174,12 @@ class MarkDrawer:
         Raises:
             Undecodable: reasons of `draw_svg`, `mark_too_large` or `mark_corrupt`.
         """
-        try:
-            drawn = draw_svg(content, self._bounds.side_px) if _XML.match(content) else self._picture(content)
-        except MarkRefused as error:
-            raise Undecodable(error.reason, error.detail) from error
-        return {"rgba": np.asarray(drawn)}
-
-    def _picture(self, content: bytes) -> Image.Image:
+        if _XML.match(content):
+            return {"rgba": np.asarray(draw_svg(content, self._bounds.side_px))}
         try:
             picture = Image.fromarray(decode_transparent(content, self._bounds.max_pixels))
         except Undecodable as error:
             reason = "mark_too_large" if error.refused.reason == "image_bomb" else "mark_corrupt"
-            raise MarkRefused(reason, f"no readable picture: {error}; expected SVG, PNG or WebP") from error
+            raise Undecodable(reason, f"no readable picture: {error}; expected SVG, PNG or WebP") from error
         picture.thumbnail((self._bounds.side_px, self._bounds.side_px))
-        return picture
+        return {"rgba": np.asarray(picture)}

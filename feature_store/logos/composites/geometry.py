@@ -79,7 +79,7 @@ def blur(picture: Pixels, sigma_px: float) -> Pixels:
 
 
 def box_of(mask: Mask, left: int, top: int) -> Corners | None:
-    """Box around the pixels of which a mark covers at least SEEN; None if there is none.
+    """Box on the photo around the pixels of which a mark covers at least SEEN; None if there is none.
 
     Args:
         mask: share of each pixel that the mark covers.

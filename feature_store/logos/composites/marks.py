@@ -1,7 +1,6 @@
 """Brand marks: the pictures of a folder, each checked and drawn in a confined worker, and cut to what is seen of it."""
 
 import unicodedata
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import ordinary_bytes
-from upheld.common.terminal import console
+from upheld.common.progress import track
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.logos.composites.drawing import MAX_RATIO, MarkBounds
 from upheld.feature_store.logos.sources.source import Refusal, is_brand
@@ -64,7 +62,7 @@ def load(folder: Path) -> tuple[list[Mark], list[Refusal]]:
             files += [(path.name, file) for file in sorted(path.iterdir()) if not file.name.startswith(".")]
         else:
             files.append((path.stem, path))
-    for path, found in track(_drawn(files), "marks", total=len(files), console=console(), transient=True):
+    for path, found in track(_drawn(files), "marks", len(files)):
         if isinstance(found, Mark):
             marks.append(found)
         else:
@@ -77,29 +75,22 @@ def load(folder: Path) -> tuple[list[Mark], list[Refusal]]:
 
 def _drawn(files: list[tuple[str, Path]]) -> Iterator[tuple[Path, Mark | Refused]]:
     """Each file with its mark, or why there is none."""
-    waiting: deque[tuple[str, Path, Refused | None]] = deque()
 
-    def contents() -> Iterator[bytes]:
+    def contents() -> Iterator[tuple[tuple[str, Path], bytes | Refused]]:
         for name, path in files:
             brand = unicodedata.normalize("NFC", name)
+            content: bytes | Refused = Refused("brand_name", f"{brand[:80]!r}: expected printable characters")
             try:
-                content = ordinary_bytes(path, MAX_BYTES) if is_brand(brand) else None
-                refused = None if content is not None else Refused("brand_name", f"{brand[:80]!r}: expected printable characters")
+                content = ordinary_bytes(path, MAX_BYTES) if is_brand(brand) else content
             except ValueError as error:
-                content, refused = None, Refused("mark_too_large", str(error))
+                content = Refused("mark_too_large", str(error))
             except OSError as error:
-                content, refused = None, Refused("mark_corrupt", f"cannot be read: {error.strerror}")
-            waiting.append((brand, path, refused))
-            if content is not None:
-                yield content
+                content = Refused("mark_corrupt", f"cannot be read: {error.strerror}")
+            yield (brand, path), content
 
     with DecodePool("upheld.feature_store.logos.composites.drawing:MarkDrawer", _BOUNDS, _TIMEOUT_S, num_cpus()) as pool:
-        for answer in pool.decode(contents(), _AHEAD):
-            while (refused := waiting[0][2]) is not None:
-                yield waiting.popleft()[1], refused
-            brand, path, _ = waiting.popleft()
+        for (brand, path), answer in pool.decode_named(contents(), _AHEAD):
             yield path, _mark(brand, answer)
-    yield from ((path, refused) for _, path, refused in waiting if refused is not None)
 
 
 def _mark(brand: str, answer: Arrays | Refused) -> Mark | Refused:

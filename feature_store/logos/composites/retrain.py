@@ -6,19 +6,19 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from upheld.common.params.params import Params
-from upheld.common.terminal import console
+from upheld.common.progress import track
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.hashing import uniform
+from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logos.composites import command
 from upheld.feature_store.logos.composites.backgrounds import of_dataset
 from upheld.feature_store.logos.composites.marks import load
 from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
-from upheld.feature_store.logos.dataset.photos import Unreadable, pdq, upright
+from upheld.feature_store.logos.dataset.photos import pdq, upright
 from upheld.feature_store.logos.sources.source import Refusal
 
 FOLDER: Final = "composites"  # of the dataset that they are published in
@@ -89,7 +89,7 @@ def _photos(params: Params, real: Dataset, ledger_photos: LedgerPhotos) -> tuple
     """Photos as a dataset, all of split train, and photos of the ledger that do not decode."""
     known = real.images[(real.images["split"] == "train") & ~real.images["composite"]]
     names = known["digest"]
-    for _ in track(dataset.contents(real, names, ledger_photos.store), "photos", len(names), console=console(), transient=True):
+    for _ in track(dataset.contents(real, names, ledger_photos.store), "photos", len(names)):
         pass  # each is still the photo that its boxes were drawn on, or this says which is not
     rows: list[dict[str, Any]] = []
     refused: list[Refusal] = []
@@ -100,11 +100,11 @@ def _photos(params: Params, real: Dataset, ledger_photos: LedgerPhotos) -> tuple
         others = sorted(set(images) - set(real.images["digest"]))
         drawn = sorted(others[place] for place in np.argsort(uniform(f"{params.seed}/logo/ground", others))[:num])
         contents = ledger.media_bytes(drawn, version)
-        for name, content in track(contents, "photos of the ledger", len(drawn), console=console(), transient=True):
+        for name, content in track(contents, "photos of the ledger", len(drawn)):
             try:
                 image = upright(content, params.logo_data.max_pixels)
-            except Unreadable as error:
-                refused.append(Refusal("photo", f"ledger:{name}", f"ledger:{name}", error.reason, error.detail))
+            except Undecodable as error:
+                refused.append(Refusal("photo", f"ledger:{name}", f"ledger:{name}", error.refused.reason, error.refused.detail))
                 continue
             rows.append({"digest": name, "file": None, "width": image.width, "height": image.height, "pdq": pdq(image)})
     filled = pd.DataFrame(rows, columns=["digest", "file", "width", "height", "pdq"])

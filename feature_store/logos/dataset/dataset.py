@@ -88,9 +88,6 @@ def assemble(
         images: columns of IMAGES, `composite` aside.
         boxes, negatives: digest, brand, x1, y1, x2, y2; split, source and group_id are their photo's.
         synthetic: True if any photo comes from a generator of ours.
-
-    Returns:
-        the dataset.
     """
     pictures = images.assign(composite=images["source"] == "composite").sort_values("digest", ignore_index=True)
     of_photo = pictures.set_index("digest")[["split", "source", "group_id"]]
@@ -177,11 +174,7 @@ def contents(dataset: Dataset, digests: Iterable[str], store: Path | None = None
 
 
 def checked_bytes(path: Path, name: str) -> bytes:
-    """Bytes of a photo's file.
-
-    Args:
-        path: of the file.
-        name: SHA-256 that they had when the photo was accepted.
+    """Bytes of a photo's file; `name` is the SHA-256 that they had when the photo was accepted.
 
     Raises:
         FailedWork: the file is gone, or holds other bytes.
@@ -196,14 +189,7 @@ def checked_bytes(path: Path, name: str) -> bytes:
 
 
 def from_ledger(store: Path | None, digests: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Photos of the ledger.
-
-    Args:
-        store: holds it.
-        digests: wanted photos, each once.
-
-    Yields:
-        (digest, bytes).
+    """Photos of the ledger by their digests, each once: (digest, bytes).
 
     Raises:
         FailedWork: no store is named, or its ledger lacks a photo.

@@ -15,43 +15,29 @@ MIN_PDQ_QUALITY: Final = 50
 _TOO_LARGE: Final = ("image_bomb", "decode_memory")
 
 
-class Unreadable(ValueError):
-    """A photo cannot be used.
-
-    Args:
-        reason: `image_too_large` or `image_corrupt`.
-        detail: what was found, in one line.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
-
-
 def upright(content: bytes, max_pixels: int) -> Image.Image:
     """Decode a photo, whole and turned by its EXIF rotation, in this process: for photos that `inspect_photos` has let a worker decode.
 
-    Args:
-        content: bytes of a file; of an animation, the first frame is the photo.
-        max_pixels: a larger photo is refused by its header, before any pixel is made.
+    Of an animation the first frame is the photo. A photo of more than `max_pixels` is refused by its header, before any pixel is made.
 
     Returns:
         an RGB image; what is transparent in the file lies on white.
 
     Raises:
-        Unreadable: too large, truncated, or no image of a known format.
+        Undecodable: `image_too_large` or `image_corrupt`.
     """
     try:
         return Image.fromarray(decode_whole(content, max_pixels))
     except Undecodable as error:
-        raise unreadable(error.refused) from error
+        why = unreadable(error.refused)
+        raise Undecodable(why.reason, why.detail) from error
 
 
-def unreadable(refused: Refused) -> Unreadable:
+def unreadable(refused: Refused) -> Refused:
     """What a decoder's refusal is called in a quarantine: `image_too_large`, or `image_corrupt` with the decoder's own reason."""
     if refused.reason in _TOO_LARGE:
-        return Unreadable("image_too_large", refused.detail)
-    return Unreadable("image_corrupt", f"not a readable image: {refused.reason}: {refused.detail}")
+        return Refused("image_too_large", refused.detail)
+    return Refused("image_corrupt", f"not a readable image: {refused.reason}: {refused.detail}")
 
 
 def pdq(image: Image.Image | Picture) -> str | None:

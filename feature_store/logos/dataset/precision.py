@@ -42,9 +42,6 @@ def average_precision(photos: Sequence[str], marks: pd.DataFrame, detections: pd
         detections: the same and confidence: what was detected.
         brands: the C classes.
 
-    Returns:
-        the areas.
-
     Source: Lin et al. (2014), Microsoft COCO; 101-point interpolation as in pycocotools.
     """
     annotations = _annotations(marks, photos, brands)

@@ -12,7 +12,7 @@ from upheld.common.errors import BadUse
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.logos.dataset.dataset import CORNERS, SPLITS, Dataset, assemble
 from upheld.feature_store.splits import assignment
-from upheld.feature_store.splits.disjoint_sets import DisjointSets
+from upheld.feature_store.splits.groups import DisjointSets
 
 _BLOCK_ROWS: Final = 1024  # hashes compared with all others at once: memory stays bounded
 

@@ -10,17 +10,16 @@ from typing import Annotated, Any, Final, Literal
 
 import pandas as pd
 import typer
-from rich.progress import track
 
 from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params
 from upheld.common.params.logos import LogoData
-from upheld.common.terminal import console
+from upheld.common.progress import track
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.boxes import Rejected, judge_box, judge_size, same_marks
-from upheld.feature_store.logos.dataset.photos import Unreadable
 from upheld.feature_store.logos.sources import coco, grouping, voc, yolo
 from upheld.feature_store.logos.sources.inspection import Seen, inspect_photos, photo_bytes
 from upheld.feature_store.logos.sources.source import Photo, Source, most_held_out
@@ -118,8 +117,8 @@ def accept(source: Source, rules: LogoData) -> Accepted:
     listed_again = _list_once(source)
     opened: dict[Path, Opened] = {}
     inspected = inspect_photos(((photo, photo_bytes(photo.file, rules)) for photo in source.photos), rules)
-    for photo, seen in track(inspected, "photos", total=len(source.photos), console=console(), transient=True):
-        wrong = seen if isinstance(seen, Unreadable) else judge_size(photo.size, (seen.width, seen.height))
+    for photo, seen in track(inspected, "photos", len(source.photos)):
+        wrong = seen if isinstance(seen, Refused) else judge_size(photo.size, (seen.width, seen.height))
         if wrong is not None:
             source.refuse("photo", photo.file, str(photo.file), wrong.reason, wrong.detail)
         elif isinstance(seen, Seen):

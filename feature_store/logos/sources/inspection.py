@@ -1,6 +1,5 @@
 """Photos from anywhere are looked at in confined workers: what is hostile is refused by name, and only numbers come back."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from upheld.common.params.logos import LogoData
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.logos.dataset.photos import MIN_PDQ_QUALITY, Unreadable, unreadable
+from upheld.feature_store.logos.dataset.photos import MIN_PDQ_QUALITY, unreadable
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 _DECODER: Final = "upheld.feature_store.logos.sources.inspection:PhotoDecoder"
@@ -37,23 +36,16 @@ class Seen:
 
 
 class PhotoDecoder:
-    """The decoder that `feature_store/sandbox/pool.py` makes in its workers.
-
-    Args:
-        rules: reads max_pixels.
-    """
+    """The decoder that `feature_store/sandbox/pool.py` makes in its workers."""
 
     def __init__(self, rules: LogoData) -> None:
         self._max_pixels = rules.max_pixels
 
     def decode(self, content: bytes) -> Arrays:
-        """Decode one photo.
+        """Decode one photo; raises as `images.decode_within`.
 
         Returns:
             size: int32 (2,), upright width and height; pdq: uint8 (32,); quality: int32 (), of the hash, 0 to 100.
-
-        Raises:
-            Undecodable: as `images.decode_within`.
         """
         found = decode_within(content, _HASHED_PX, self._max_pixels)
         bits, quality = pdqhash.compute(found.picture)
@@ -61,7 +53,7 @@ class PhotoDecoder:
         return {"size": size, "pdq": np.packbits(bits.astype(bool)), "quality": np.array(quality, np.int32)}
 
 
-def inspect_photos(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: LogoData) -> Iterator[tuple[Key, Seen | Unreadable]]:
+def inspect_photos(contents: Iterable[tuple[Key, bytes | Refused]], rules: LogoData) -> Iterator[tuple[Key, Seen | Refused]]:
     """Decode photos in workers, further ones while the caller is busy with those it got.
 
     Args:
@@ -72,34 +64,30 @@ def inspect_photos(contents: Iterable[tuple[Key, bytes | Unreadable]], rules: Lo
         each photo in its order, as it was seen or with the reason why it cannot be used: `image_too_large`, `image_corrupt`, or the one
         that came with it.
     """
-    waiting: deque[tuple[Key, str | Unreadable]] = deque()
 
-    def readable() -> Iterator[bytes]:
+    def digested() -> Iterator[tuple[tuple[Key, str | None], bytes | Refused]]:
         for key, content in contents:
-            waiting.append((key, content if isinstance(content, Unreadable) else hashing.of_bytes(content)))
-            if isinstance(content, bytes):
-                yield content
+            yield (key, None if isinstance(content, Refused) else hashing.of_bytes(content)), content
 
     with DecodePool(_DECODER, rules, _TIMEOUT_S, num_cpus()) as pool:
-        for answer in pool.decode(readable(), _AHEAD):
-            while isinstance(refused := waiting[0][1], Unreadable):
-                yield waiting.popleft()[0], refused
-            key, name = waiting.popleft()
-            yield key, _checked(str(name), answer, rules)
-    yield from ((key, refused) for key, refused in waiting if isinstance(refused, Unreadable))
+        for (key, digest), answer in pool.decode_named(digested(), _AHEAD):
+            if digest is not None:
+                yield key, _checked(digest, answer, rules)
+            elif isinstance(answer, Refused):
+                yield key, answer
 
 
-def photo_bytes(path: Path, rules: LogoData) -> bytes | Unreadable:
+def photo_bytes(path: Path, rules: LogoData) -> bytes | Refused:
     """Bytes of a photo's file, or `photo_missing` (no ordinary file, or unreadable) or `image_too_large` (more than pixels explain)."""
     try:
         return ordinary_bytes(path, _BYTES_PER_PIXEL * rules.max_pixels)
     except ValueError as error:
-        return Unreadable("image_too_large", str(error))
+        return Refused("image_too_large", str(error))
     except OSError as error:
-        return Unreadable("photo_missing", f"cannot be read: {error.strerror}")
+        return Refused("photo_missing", f"cannot be read: {error.strerror}")
 
 
-def _checked(name: str, answer: Arrays | Refused, rules: LogoData) -> Seen | Unreadable:
+def _checked(name: str, answer: Arrays | Refused, rules: LogoData) -> Seen | Refused:
     """What a worker says, if it makes sense: its decoder may have been taken over by what it read."""
     if isinstance(answer, Refused):
         return unreadable(answer)
@@ -110,5 +98,5 @@ def _checked(name: str, answer: Arrays | Refused, rules: LogoData) -> Seen | Unr
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits or bits.dtype != np.uint8 or bits.shape != (32,) or quality.shape != ():
-        return Unreadable("image_corrupt", "its decoder spoke nonsense")
+        return Refused("image_corrupt", "its decoder spoke nonsense")
     return Seen(name, width, height, bits.tobytes().hex() if quality >= MIN_PDQ_QUALITY else None)

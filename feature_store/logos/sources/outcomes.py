@@ -10,19 +10,18 @@ from typing import Annotated, Any, Final
 import numpy as np
 import pandas as pd
 import typer
-from rich.progress import track
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params
 from upheld.common.params.logos import LogoData
-from upheld.common.terminal import console
+from upheld.common.progress import track
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.verdicts import standing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.boxes import MIN_OVERLAP, Rejected, judge_box, overlaps
-from upheld.feature_store.logos.dataset.photos import Unreadable
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources.inspection import inspect_photos
 from upheld.feature_store.logos.sources.source import is_brand
@@ -136,10 +135,10 @@ def judged(ledger: Ledger, outcomes: pd.DataFrame, rules: LogoData, at: dict[str
     digests = sorted(set(rows["digest"].dropna()))
     photos: list[tuple[Any, ...]] = []
     sizes: dict[str, tuple[int, int]] = {}
-    broken: dict[str, Unreadable] = {}
+    broken: dict[str, Refused] = {}
     contents = ((digest, content) for digest, content in ledger.media_bytes(digests, at.get("media")))
-    for digest, seen in track(inspect_photos(contents, rules), "photos", total=len(digests), console=console(), transient=True):
-        if isinstance(seen, Unreadable):
+    for digest, seen in track(inspect_photos(contents, rules), "photos", len(digests)):
+        if isinstance(seen, Refused):
             broken[digest] = seen
         else:
             photos.append((digest, None, seen.width, seen.height, seen.pdq, "outcome"))
@@ -149,14 +148,14 @@ def judged(ledger: Ledger, outcomes: pd.DataFrame, rules: LogoData, at: dict[str
     for outcome in rows.itertuples():
         found: Any  # the box inside its photo, or why the outcome cannot be used
         if not isinstance(outcome.digest, str):
-            found = Rejected("media_unknown", f"post {outcome.post_id} has no image {outcome.media_uri!r}")
+            found = Refused("media_unknown", f"post {outcome.post_id} has no image {outcome.media_uri!r}")
         elif outcome.digest not in sizes:
-            found = broken.get(outcome.digest, Rejected("media_missing", "the ledger holds no bytes of this image"))
+            found = broken.get(outcome.digest, Refused("media_missing", "the ledger holds no bytes of this image"))
         elif not is_brand(outcome.brand):
-            found = Rejected("brand_name", f"{outcome.brand[:80]!r}: expected printable characters")
+            found = Refused("brand_name", f"{outcome.brand[:80]!r}: expected printable characters")
         else:
             found = judge_box((outcome.x1, outcome.y1, outcome.x2, outcome.y2), *sizes[outcome.digest], rules)
-        refused = isinstance(found, Rejected | Unreadable)
+        refused = isinstance(found, Rejected | Refused)
         judgements.append((found.reason, found.detail, outcome.x1, outcome.y1, outcome.x2, outcome.y2) if refused else (None, None, *found))
     columns = pd.DataFrame(judgements, columns=["reason", "detail", *logo_dataset.CORNERS], index=rows.index)
     rows = rows.drop(columns=list(logo_dataset.CORNERS)).join(columns.astype({"reason": object, "detail": object}))

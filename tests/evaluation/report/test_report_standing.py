@@ -15,7 +15,7 @@ from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour, evaluate
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.evaluation.weekly import command as weekly
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 
 EVENT = Event(category="spam", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="news <b>quotes</b>")

@@ -9,7 +9,7 @@ import pytest
 from tests.weeks import deliver, tables
 from upheld.evaluation.weekly import command as weekly
 from upheld.feature_store.contracts import tables as contracts
-from upheld.feature_store.contracts.language_tags import MAX_LANGUAGES, nameable
+from upheld.feature_store.contracts.tables import MAX_LANGUAGES, nameable
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ledger import ledger
 

@@ -9,7 +9,7 @@ from score_worlds import PARAMS
 from weeks import appeals, deliver, tables
 
 from upheld.evaluation.weekly import command as weekly
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 
 HOSTILE = '"><img src=x onerror=alert(2)>'

@@ -91,7 +91,7 @@ def test_code_beside_the_text_tower_is_never_run_even_where_somebody_says_yes(tm
     described = {"model_cfg": TINY | {"text_cfg": text}, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (clip / "open_clip_config.json").write_text(json.dumps(described))
     save_file({"logit_scale": torch.zeros(())}, clip / "open_clip_model.safetensors")
-    script = "import sys; from upheld.feature_store.backbones.clip import load_clip; from upheld.common.params.extractors import Clip; "
+    script = "import sys; from upheld.feature_store.extractors.clip import load_clip; from upheld.common.params.extractors import Clip; "
     script += "load_clip(Clip.model_construct(model='ViT-B-32', pretrained=sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", script, str(clip)], input="y\n" * 9, capture_output=True, text=True)
     assert not (tmp_path / "ran").exists()

@@ -8,8 +8,7 @@ from tests.feature_store.deliveries import parameters
 from upheld.feature_store.decoding.contract import Undecodable
 from upheld.feature_store.extractors.audio.fingerprint import AudioFingerprint
 from upheld.feature_store.extractors.audio.spectrogram import Spectrogram
-from upheld.feature_store.extractors.audio.speech import Speech
-from upheld.feature_store.extractors.audio.transcript import Transcript
+from upheld.feature_store.extractors.audio.transcript import Speech, Transcript
 from upheld.feature_store.extractors.video.action import Action
 from upheld.feature_store.extractors.video.keyframes import Keyframes
 from upheld.feature_store.extractors.video.motion import Motion

@@ -12,8 +12,7 @@ from tests.feature_store.deliveries import parameters
 from tests.feature_store.extractors import clips
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.extractors.audio import transcript as module
-from upheld.feature_store.extractors.audio.speech import Speech
-from upheld.feature_store.extractors.audio.transcript import Transcript
+from upheld.feature_store.extractors.audio.transcript import Speech, Transcript
 
 
 @pytest.fixture(scope="module")

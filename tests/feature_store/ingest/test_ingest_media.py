@@ -12,10 +12,10 @@ from PIL import Image
 
 from tests.feature_store.deliveries import AS_OF, deliver, parameters, post, rows, take
 from tests.feature_store.hostile_decoders import IMAGES
+from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.ingest import command as ingest
-from upheld.feature_store.ingest import media
-from upheld.feature_store.ingest.delivery import open_delivery
-from upheld.feature_store.ingest.media import MediaFile, MediaRefused, check_all, image_decoders
+from upheld.feature_store.ingest import delivery
+from upheld.feature_store.ingest.delivery import MediaFile, check_all, image_decoders, open_delivery
 from upheld.feature_store.sandbox.pool import DecodePool
 
 
@@ -100,7 +100,7 @@ def test_a_file_inside_the_delivery_is_read(folder, look, uri):
 )
 def test_a_way_out_of_the_delivery_is_refused(folder, look, uri):
     found = look(uri)
-    assert isinstance(found, MediaRefused)
+    assert isinstance(found, Refused)
     assert found.reason == "media_path_unsafe"
 
 
@@ -176,7 +176,7 @@ def test_an_answer_that_the_check_of_images_never_gives_quarantines_its_file_alo
     for number, content in enumerate([*lies, "good"]):
         (root / "media" / str(number)).write_bytes(content.encode())
     posts = [post(name, media=[{"kind": "image", "uri": f"media/{number}"}]) for number, name in enumerate([*lies, "good"])]
-    monkeypatch.setattr(media, "_DECODER", "tests.feature_store.hostile_decoders:HostileImages")
+    monkeypatch.setattr(delivery, "_DECODER", "tests.feature_store.hostile_decoders:HostileImages")
     take(deliver(root, posts=posts), tmp_path / "store", AS_OF)
     assert [row["post_id"] for row in rows(tmp_path / "store", "posts")] == ["good"]
     quarantined = rows(tmp_path / "store", "quarantine")

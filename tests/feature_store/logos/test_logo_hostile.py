@@ -16,9 +16,10 @@ from tests.feature_store.logo_folders import SIZE, coco, jpeg, picture, put, voc
 from upheld import cli
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.logos import LogoData
+from upheld.feature_store.decoding.contract import Refused, Undecodable
 from upheld.feature_store.logos.composites import backgrounds
 from upheld.feature_store.logos.composites.marks import load
-from upheld.feature_store.logos.dataset.photos import Unreadable, upright
+from upheld.feature_store.logos.dataset.photos import upright
 from upheld.feature_store.logos.sources import import_dataset, inspection
 from upheld.feature_store.logos.sources.inspection import Seen, inspect_photos
 
@@ -82,16 +83,16 @@ PHOTOS = {
 
 def test_photos_of_any_kind_are_taken_or_named():
     found = dict(inspect_photos(((name, content) for name, (content, _) in PHOTOS.items()), RULES))
-    assert {name: seen.reason if isinstance(seen, Unreadable) else None for name, seen in found.items()} == {
+    assert {name: seen.reason if isinstance(seen, Refused) else None for name, seen in found.items()} == {
         name: reason for name, (_, reason) in PHOTOS.items()
     }
     for name, (content, reason) in PHOTOS.items():  # a worker and this process agree
         if reason is None:
             assert upright(content, RULES.max_pixels).size == (found[name].width, found[name].height) == SIZE
         else:
-            with pytest.raises(Unreadable) as refused:
+            with pytest.raises(Undecodable) as refused:
                 upright(content, RULES.max_pixels)
-            assert refused.value.reason == reason
+            assert refused.value.refused.reason == reason
 
 
 def test_sixteen_bits_are_scaled_and_a_turned_photo_is_upright():
@@ -101,11 +102,11 @@ def test_sixteen_bits_are_scaled_and_a_turned_photo_is_upright():
 
 
 def test_photos_that_could_not_be_read_keep_their_place():
-    gone = Unreadable("photo_missing", "gone")
+    gone = Refused("photo_missing", "gone")
     given = [("a", gone), ("b", jpeg(PHOTO)), ("c", gone), ("d", b""), ("e", gone)]
     found = list(inspect_photos(given, RULES))
     assert [name for name, _ in found] == list("abcde")
-    assert [seen.reason if isinstance(seen, Unreadable) else seen.width for _, seen in found] == [
+    assert [seen.reason if isinstance(seen, Refused) else seen.width for _, seen in found] == [
         "photo_missing", SIZE[0], "photo_missing", "image_corrupt", "photo_missing",
     ]  # fmt: skip
     assert list(inspect_photos([], RULES)) == []
@@ -114,7 +115,7 @@ def test_photos_that_could_not_be_read_keep_their_place():
 def test_a_decoder_that_was_taken_over_is_not_believed(monkeypatch):
     monkeypatch.setattr(inspection, "_DECODER", "tests.feature_store.hostile_decoders:LyingDecoder")
     ((_, seen),) = inspect_photos([("a", jpeg(PHOTO))], RULES)
-    assert isinstance(seen, Unreadable) and seen.reason == "image_corrupt"
+    assert isinstance(seen, Refused) and seen.reason == "image_corrupt"
 
 
 def test_a_photo_with_more_bytes_than_pixels_explain_is_not_read(tmp_path):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from tests.feature_store.logo_folders import put
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.logos.composites.drawing import MAX_SVG_BYTES, MarkRefused, draw_svg
+from upheld.feature_store.decoding.contract import Undecodable
+from upheld.feature_store.logos.composites.drawing import MAX_SVG_BYTES, draw_svg
 from upheld.feature_store.logos.composites.marks import OURS, SIDE_PX, load
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -63,9 +64,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_svg_is_refused_by_name(name):
     reason, content = HOSTILE[name]
-    with pytest.raises(MarkRefused) as refused:
+    with pytest.raises(Undecodable) as refused:
         draw_svg(content, 64)
-    assert refused.value.reason == reason, refused.value
+    assert refused.value.refused.reason == reason, refused.value
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from upheld.feature_store.posts.post_features import has_link, image_digests, merged_text, num_hashtags, spread, whole_text
+from upheld.feature_store.posts.post_features import digests_of, has_link, merged_text, num_hashtags, spread, whole_text
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def test_counts_and_links() -> None:
     assert not has_link(None)
 
 
-def test_image_digests_in_order_and_once() -> None:
+def test_digests_of_in_order_and_once() -> None:
     media = [{"kind": kind, "uri": "u", "digest": name} for kind, name in (("image", "b"), ("audio", "c"), ("image", "a"), ("image", "b"))]
-    assert image_digests(media) == ["b", "a"]
-    assert image_digests(None) == []
+    assert digests_of(media, "image") == ["b", "a"]
+    assert digests_of(None) == []
 
 
 @pytest.mark.parametrize(

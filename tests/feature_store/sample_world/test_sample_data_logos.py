@@ -1,4 +1,4 @@
-"""Marks on the sample world's pictures, and what its reviewers say of them: recounted from the files."""
+"""Marks on the sample world's pictures, and what its reviewers say of them: recounted from the files; and the demo's world of logos."""
 
 import io
 from datetime import UTC, datetime
@@ -13,9 +13,11 @@ from tests.feature_store.deliveries import ROOT, parameters, take
 from tests.feature_store.sample_world.test_sample_data import contents, read
 from upheld.common.params import params
 from upheld.feature_store.logos.composites.marks import OURS
+from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.logos.dataset.boxes import overlaps
 from upheld.feature_store.logos.sources import outcomes
 from upheld.feature_store.sample_world import command as sample_data
+from upheld.feature_store.sample_world import logos
 
 CORNERS = ["x1", "y1", "x2", "y2"]
 BRANDS = {path.stem for path in OURS.iterdir()}
@@ -115,3 +117,15 @@ def test_ingest_takes_them_and_they_become_training_data(world: Path, tmp_path: 
     assert made.report["quarantined"] == made.report["by_reason"].get("reviewers_disagree", 0)
     assert made.report["merged"] > 0 and made.report["superseded"] > 0
     assert made.dataset.synthetic and set(made.dataset.brands) <= BRANDS
+
+
+def test_the_world_is_the_same_for_a_seed_and_says_that_it_is_synthetic(tmp_path):
+    one = logos.make_dataset(tmp_path / "a", 24, parameters(), 5)
+    assert dataset.read(tmp_path / "a").digest == one.digest == logos.make_dataset(tmp_path / "b", 24, parameters(), 5).digest
+    assert one.synthetic and len(one.brands) == 8 and not one.images["composite"].any()
+    assert set(one.images["split"]) == {"train", "val", "test"}
+    assert one.images[["width", "height"]].max(axis=1).eq(logos.SIDE_PX).all()
+    assert 24 <= len(one.boxes) <= 72
+    sizes = one.boxes.merge(one.images, on="digest")
+    assert (sizes["x2"] <= sizes["width"]).all() and (sizes["y2"] <= sizes["height"]).all()
+    assert dict(dataset.contents(one, one.images["digest"])).keys() == set(one.images["digest"])

@@ -10,9 +10,8 @@ import pytest
 from upheld import cli
 from upheld.common.params import params
 from upheld.feature_store.sample_world import command as sample_data
-from upheld.feature_store.sample_world.platform import draw
+from upheld.feature_store.sample_world.moderation import answer, draw, staff
 from upheld.feature_store.sample_world.posts import Week, monday_of
-from upheld.feature_store.sample_world.reviewers import answer, staff
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = params.load(ROOT / "params.yaml").sample_data

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from upheld.feature_store.snapshot.labels import soft_labels
+from upheld.feature_store.snapshot.label_aggregation import soft_labels
 
 
 def world(seed: int, num_items: int, num_votes: int, num_reviewers: int, prevalence: float) -> tuple[pd.DataFrame, pd.Series]:

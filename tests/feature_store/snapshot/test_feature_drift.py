@@ -10,9 +10,8 @@ import pytest
 
 from upheld.common.params import params
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.inputs import PinnedTable
-from upheld.feature_store.features.pinned import NO_FEATURES, PinnedFeatures
-from upheld.feature_store.features.table import KEYS, FeatureStore
+from upheld.feature_store.contracts.workspace import PinnedTable
+from upheld.feature_store.features.table import KEYS, NO_FEATURES, FeatureStore, PinnedFeatures
 from upheld.feature_store.snapshot.monitoring import drift, mmd2
 
 SETTINGS = params.load(Path(__file__).resolve().parents[3] / "params.yaml", ["snapshot.drift_posts=60", "snapshot.drift_min_posts=40"])

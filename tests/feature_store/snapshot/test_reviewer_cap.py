@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from upheld.feature_store.snapshot.labels import capped_factors, weights
+from upheld.feature_store.snapshot.label_aggregation import capped_factors, weights
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upheld.feature_store.splits.near_duplicates import near_duplicates, normalised
+from upheld.feature_store.splits.groups import near_duplicates, normalised
 
 SYLLABLES = {
     "en": ["ba", "ro", "lin", "ter", "sho", "mak", "ing", "ed", "pra", "ne", " ", " ", " "],

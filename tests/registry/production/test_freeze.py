@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from score_worlds import PARAMS
 
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 from upheld.registry import score as serve
 from upheld.registry.production import freeze

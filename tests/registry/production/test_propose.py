@@ -15,8 +15,7 @@ from upheld.common.params import params
 from upheld.evaluation import behaviour
 from upheld.evaluation.weekly import command as weekly_command
 from upheld.evaluation.weekly.report import ModelSummary, WeeklySummary
-from upheld.feature_store.contracts import inputs
-from upheld.feature_store.contracts.inputs import Event
+from upheld.feature_store.contracts.workspace import Event, read_inputs
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ingest import command as ingest
@@ -161,7 +160,7 @@ def test_a_retrain_pins_what_is_frozen(store: Path, tmp_path: Path) -> None:
     event = Event(category="hate_speech", event="freeze", who="Ana", at="2026-10-20T08:00:00Z", reason="quotes")
     freezes.append(store, event)
     pin.run(store, tmp_path / "inputs.json", params.load(PARAMS))
-    assert event in inputs.read_inputs(tmp_path / "inputs.json").frozen
+    assert event in read_inputs(tmp_path / "inputs.json").frozen
     freezes.append(store, event.model_copy(update={"event": "unfreeze"}))
     pin.run(store, tmp_path / "inputs.json", params.load(PARAMS))
-    assert event not in inputs.read_inputs(tmp_path / "inputs.json").frozen
+    assert event not in read_inputs(tmp_path / "inputs.json").frozen

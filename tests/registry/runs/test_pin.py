@@ -13,7 +13,7 @@ from tests import logo_world
 from tests.feature_store.deliveries import deliver, post, take
 from upheld.common.errors import FailedWork
 from upheld.common.params import params
-from upheld.feature_store.contracts.inputs import FeaturePins, LogoPins, read_inputs
+from upheld.feature_store.contracts.workspace import FeaturePins, LogoPins, read_inputs
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor

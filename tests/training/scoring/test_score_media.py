@@ -13,7 +13,7 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.extractors import catalogue
-from upheld.feature_store.ingest.media import image_decoders
+from upheld.feature_store.ingest.delivery import image_decoders
 from upheld.feature_store.sandbox import pool
 from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.training.pipeline import bundle as pipeline

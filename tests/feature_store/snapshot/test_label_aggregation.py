@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from upheld.common.params.data import Labels
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger import verdicts
-from upheld.feature_store.snapshot import labels
+from upheld.feature_store.snapshot import label_aggregation
 
 PARAMS = Labels(min_shared_items=200, max_reviewer_share=0.2)
 END = pd.Timestamp("2026-10-01", tz="UTC")
@@ -23,10 +23,10 @@ def outcome(name: str, verdict: str, at: float, reviewer: str = "r1", source: st
     return (name, revision, "p1", "spam", verdict, reviewer, day(at), source, prob)
 
 
-def labelled(*rows: tuple, as_of: pd.Timestamp = END) -> labels.Labelled:
+def labelled(*rows: tuple, as_of: pd.Timestamp = END) -> label_aggregation.Labelled:
     table = pd.DataFrame(rows, columns=COLUMNS)
     languages = pd.Series("en", index=table["post_id"].unique())
-    return labels.label(table, languages, as_of, PARAMS)
+    return label_aggregation.label(table, languages, as_of, PARAMS)
 
 
 def one(*rows: tuple, as_of: pd.Timestamp = END) -> pd.Series:
@@ -57,7 +57,7 @@ def test_highest_revision_known_at_the_time_counts(as_of: pd.Timestamp, expected
 def test_what_was_recorded_later_is_unknown_though_reviewed_before() -> None:
     table = pd.DataFrame([outcome("o1", "restore", 1), outcome("o2", "confirm_removal", 2, "r2")], columns=COLUMNS)
     table["recorded_at"] = [day(1), day(20)]
-    items = labels.label(table, pd.Series("en", index=["p1"]), day(10), PARAMS).items
+    items = label_aggregation.label(table, pd.Series("en", index=["p1"]), day(10), PARAMS).items
     assert items[["label", "num_reviewers"]].values.tolist() == [[0, 1]]
 
 
@@ -129,7 +129,7 @@ def test_a_language_with_enough_shared_items_has_its_own_error_model() -> None:
     table = pd.DataFrame(rows, columns=COLUMNS)
 
     def certainty(min_items: int) -> pd.Series:
-        items = labels.label(table, pd.Series(languages), END, Labels(min_shared_items=min_items, max_reviewer_share=0.2)).items
+        items = label_aggregation.label(table, pd.Series(languages), END, Labels(min_shared_items=min_items, max_reviewer_share=0.2)).items
         return (items["label"] - 0.5).abs().groupby(items["post_id"].map(languages)).mean()
 
     assert certainty(40)["en"] > certainty(1000)["en"]
@@ -156,10 +156,10 @@ def history(drawn: list[tuple]) -> pd.DataFrame:
 def test_every_item_has_one_label_whatever_the_order(drawn: list[tuple], random) -> None:
     table = history(drawn)
     languages = pd.Series("en", index=table["post_id"].unique())
-    found = labels.label(table, languages, END, PARAMS)
+    found = label_aggregation.label(table, languages, END, PARAMS)
     order = list(range(len(table)))
     random.shuffle(order)
-    again = labels.label(table.iloc[order], languages, END, PARAMS)
+    again = label_aggregation.label(table.iloc[order], languages, END, PARAMS)
     pd.testing.assert_frame_equal(found.items, again.items, check_exact=True)
     items = found.items
     assert set(map(tuple, items[["post_id", "category"]].values)) == set(map(tuple, table[["post_id", "category"]].values))
@@ -176,7 +176,7 @@ def test_the_future_does_not_change_the_past(drawn: list[tuple], at: int) -> Non
     table = history(drawn)
     languages = pd.Series("en", index=table["post_id"].unique())
     past = table[table["reviewed_at"] <= day(at)]
-    with_future = labels.label(table, languages, day(at), PARAMS).items
+    with_future = label_aggregation.label(table, languages, day(at), PARAMS).items
     assert len(with_future) == len(past.drop_duplicates(["post_id", "category"]))
     if len(past):
-        pd.testing.assert_frame_equal(with_future, labels.label(past, languages, day(at), PARAMS).items, check_exact=True)
+        pd.testing.assert_frame_equal(with_future, label_aggregation.label(past, languages, day(at), PARAMS).items, check_exact=True)
