@@ -13,8 +13,7 @@ from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import calibration
-from upheld.evaluation.thresholds import decide as thresholds
+from upheld.evaluation.thresholds import both_thresholds, calibration
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.workspace import CALIBRATION, SCORES
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -68,7 +67,7 @@ def run(
     if champion_scores is not None:
         selected = score_rows.select(champion_scores, scores.Columns(), (), wanted="calib", other="test")
         champion = score_rows.build_cubes(selected, (), None, frame_min)[0][None]
-    decided = thresholds.decide(
+    decided = both_thresholds.decide(
         cubes[None],
         settings.thresholds,
         incumbent=None if incumbent is None else Thresholds.read(incumbent),

@@ -29,7 +29,7 @@ from upheld.evaluation.metrics import table as metrics
 from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import decide
+from upheld.evaluation.thresholds import both_thresholds
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_EVALUATION
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.dataset import Dataset
@@ -142,7 +142,7 @@ def certify(
         table: where to write the detections in the scores contract.
 
     Returns:
-        threshold (None: abstained), outcome, target, delta, bound, n, need_n, reason and what else `thresholds.decide` tells.
+        threshold (None: abstained), outcome, target, delta, bound, n, need_n, reason and what else `both_thresholds.decide` tells.
     """
     rows = matches.scores(matches.match(marks, finds), photos.set_index("image")["split"], synthetic)
     with files.replacing(table) as partial:
@@ -151,7 +151,7 @@ def certify(
         return abstained(settings.thresholds, "no detection on a photo of split val")
     selection = score_rows.select(table, scores.Columns(), (), wanted="calib", other="test")
     cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
-    decided = decide.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
+    decided = both_thresholds.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
     certificate: dict[str, Any] = decided[matches.CATEGORY]["auto_remove"]
     return {name: value for name, value in certificate.items() if name != "languages"}
 

@@ -14,7 +14,7 @@ from upheld.evaluation.cube.cube import Cube
 from upheld.evaluation.metrics.table import measure, operating_points
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import decide
+from upheld.evaluation.thresholds import both_thresholds
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly import drift
 from upheld.evaluation.weekly import scores as week_scores
@@ -82,7 +82,7 @@ def serve(
             "model_version": model,
             "num_labels": facts.num_labelled,
             "unknown_language": settings.thresholds.unknown_language,
-            "categories": decide.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
+            "categories": both_thresholds.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
         }
     )
     return Served(model, rows, cubes, facts, in_force, points, measure(cubes, points, settings), proposed)
