@@ -1,4 +1,7 @@
-"""What a weekly report reads: the decisions of one ISO week, with their posts and review outcomes, from the ledger or a delivery."""
+"""What a weekly report reads: the decisions of one ISO week, with their posts and review outcomes, from the ledger or a delivery.
+
+Also the gold items, whose truth was adjudicated, against which reviewers are measured.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +16,7 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse
 from upheld.common.params.data import Ingest
+from upheld.evaluation.scores import files
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest import delivered
 from upheld.feature_store.ledger import verdicts
@@ -21,6 +25,7 @@ POSTS = ("post_id", "language", "region", "author_group", "text")
 DECISIONS = ("decision_id", "post_id", "decided_at", "category", "score", "action", "model_version")
 OUTCOMES = ("outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at", "source", "inclusion_prob")
 DRAWS = ("draw_id", "post_id", "category")
+GOLD = ("post_id", "category", "label")
 Scan = Callable[[str, Sequence[str]], Iterator[pa.Table]]
 
 
@@ -115,3 +120,26 @@ def _gather(parts: Iterator[pa.Table], columns: Sequence[str], keep: Callable[[p
     """The rows to keep, batch by batch, so that memory is that of a week."""
     kept = [rows for part in parts if (rows := keep(part)).num_rows]
     return pa.concat_tables(kept).to_pandas() if kept else pd.DataFrame(columns=list(columns))
+
+
+def read_gold(path: Path | None) -> pd.DataFrame:
+    """Read post_id, category (str) and label (0 or 1) of every item of known truth; none where there is no file.
+
+    Raises:
+        BadUse: a column is missing, a label is neither 0 nor 1, or an item comes twice.
+    """
+    if path is None:
+        return pd.DataFrame({"post_id": pd.Series(dtype=str), "category": pd.Series(dtype=str), "label": pd.Series(dtype=float)})
+    parts = []
+    for file in files.find(path):
+        absent = [name for name in GOLD if name not in files.column_names(file)]
+        if absent:
+            raise BadUse(f"{file}: no column {absent[0]!r}; expected {', '.join(GOLD)}")
+        parts += [batch.to_pandas().astype(str) for batch in files.batches(file, GOLD)]
+    gold: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    label = pd.to_numeric(gold.label, errors="coerce")
+    wrong = ~label.isin([0, 1]) | gold.duplicated(["post_id", "category"])
+    if wrong.any():
+        first = gold[wrong].iloc[0]
+        raise BadUse(f"{path}: post_id {first.post_id!r}, {first.category}: found label {first.label!r}; expected 0 or 1, once an item")
+    return gold.assign(label=label)
