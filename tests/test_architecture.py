@@ -20,10 +20,8 @@ AIRFLOW_FILES = {
     "database",
     "ingest_review_outcomes",
     "promote",
-    "question",
     "retrain",
     "run_now",
-    "task_logs",
     "tasks",
     "weekly_calibration",
 }

@@ -63,7 +63,7 @@ def read_frame(decisions: Path, languages: pd.DataFrame, labelled: pd.DataFrame,
         BadUse: a missing column, an unknown action, a score outside [0, 1]; naming file, row and column.
     """
     rows = pa.concat_tables(delivered.read(decisions, "decisions", DECISION_COLUMNS, ingest, also=("language",))).to_pandas()
-    frame = rows.sort_values("decided_at", kind="stable").drop_duplicates(["post_id", "category"], keep="last")
+    frame: pd.DataFrame = rows.sort_values("decided_at", kind="stable").drop_duplicates(["post_id", "category"], keep="last")
     named = frame.post_id.map(languages.set_index("post_id").language)
     frame = frame.assign(language=frame.language.fillna(named))
     frame = frame.assign(drawn_before=_among(frame, draws))

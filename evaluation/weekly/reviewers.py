@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from upheld.common.arrays import Floats
 from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.metrics.fairness import Cells
-from upheld.evaluation.statistics import intervals, two_rates, weighted
+from upheld.evaluation.statistics import intervals, weighted
 
 
 def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def deviating(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
     rows = joined.dropna(subset="expected").groupby(["reviewer_id", "reference"], as_index=False)
     found = rows[["num", "num_disagreements", "num_others", "expected"]].sum()
     others_wrong = found.expected / found.num * found.num_others
-    p_value = two_rates.prob_gap_by_chance(found.num_disagreements, found.num, others_wrong, found.num_others)
+    p_value = intervals.prob_gap_by_chance(found.num_disagreements, found.num, others_wrong, found.num_others)
     adjusted = intervals.holm(p_value)
     return found.drop(columns="num_others").assign(p_adjusted=adjusted, flagged=adjusted <= level)
 

@@ -29,7 +29,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.registry.runs import history
-from upheld.registry.servers import airflow_home
+from upheld.registry.servers import airflow_server
 
 POLL_S = 0.5
 SAY_EVERY_S = 30.0  # where no terminal shows it all the time
@@ -50,8 +50,8 @@ def run(store: Path, conf: dict[str, Any]) -> history.Run:
     """
     started = datetime.now(UTC)
     workspace = store.absolute() / "runs" / re.sub(r"[^A-Za-z0-9_.-]", "-", f"manual__{started.isoformat()}")
-    environment = airflow_home.environment(store) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
-    log = airflow_home.home(store) / f"{workspace.name}.log"
+    environment = airflow_server.environment(store) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+    log = airflow_server.home(store) / f"{workspace.name}.log"
     with tempfile.TemporaryDirectory() as scratch, _airflow(started, conf, environment, log, Path(scratch)) as process:
         _follow(process, workspace)
     if process.returncode == 0:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
-from upheld.registry.servers import airflow_home
+from upheld.registry.servers import airflow_server
 from upheld.registry.tracking import place as store_place
 
 LOCKS = ("airflow/up.lock", "ledger/.lock", ".features.lock")  # of whoever runs the servers, ingests, or extracts features
@@ -73,7 +73,7 @@ def _alone(store: Path, old: Path) -> Iterator[None]:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
                     raise FailedWork(f"{store}: `upheld up` or an ingest runs on it; stop it and run this again") from error
-        homes = {airflow_home.home(place) for place in (store, store.resolve(), *([] if old.exists() else [old]))}
+        homes = {airflow_server.home(place) for place in (store, store.resolve(), *([] if old.exists() else [old]))}
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended, or is not ours
                 variables = (entry / "environ").read_bytes().split(b"\0")
