@@ -67,7 +67,7 @@ def main() -> None:
             rows = extractor.extract(_decoded(pool.decode(contents, len(contents))))
         took_s = time.perf_counter() - began
         total_s += took_s
-        print(f"{name:20}{took_s:8.2f}  {told(rows)}")
+        print(f"{name:20}{took_s:8.2f}  {short_values(rows)}")
         if name == "keyframes":
             frames = [frame["jpeg"] for frame in rows[0]["frames"]]
     print(f"\nall {total_s:.2f} s\nratio {60 / total_s:.2f}")
@@ -81,7 +81,7 @@ def _decoded(answers: Any) -> list[Any]:
     return arrays
 
 
-def told(rows: list[Any]) -> str:
+def short_values(rows: list[Any]) -> str:
     """A row's short values, its lists by their length."""
     row = rows[0]
     parts = []

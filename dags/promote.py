@@ -93,19 +93,19 @@ def promote() -> None:
         """What would change and what speaks for it; which question to put. Nothing to ask where it is in production already."""
         context = get_current_context()
         asked = {key: context["params"][key] for key in FORM}
-        told = registry(
+        proposal = registry(
             "upheld.registry.production.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)]
         )
-        if told["status"] == "nothing":
-            raise AirflowSkipException(told["body"])
-        context["ti"].xcom_push(key="told", value=told)
-        return "approve_held" if told["held"] else "approve"
+        if proposal["status"] == "nothing":
+            raise AirflowSkipException(proposal["body"])
+        context["ti"].xcom_push(key="proposal", value=proposal)
+        return "approve_held" if proposal["held"] else "approve"
 
     questions = [
         Question(
             task_id=task_id,
-            subject="{{ ti.xcom_pull(task_ids='describe', key='told')['subject'] }}",
-            body="{{ ti.xcom_pull(task_ids='describe', key='told')['body'] }}",
+            subject="{{ ti.xcom_pull(task_ids='describe', key='proposal')['subject'] }}",
+            body="{{ ti.xcom_pull(task_ids='describe', key='proposal')['body'] }}",
             response_timeout=timedelta(hours=base_params(ROOT, store_of(ROOT))["promote.response_timeout_h"]),
             fields=fields,
             # Airflow 3.3 fails a task that is answered before its scheduler has heard that the asking process ended: it takes that end
@@ -121,18 +121,18 @@ def promote() -> None:
     def record() -> dict[str, Any]:
         """Move alias `champion` after a yes, and write every answer down; nothing follows unless a yes could not be carried out."""
         ti = get_current_context()["ti"]
-        told = ti.xcom_pull(task_ids="describe", key="told")
-        answer = ti.xcom_pull(task_ids="approve_held" if told["held"] else "approve")
-        said, person = answer["params_input"], answer["responded_by_user"]
+        proposal = ti.xcom_pull(task_ids="describe", key="proposal")
+        answer = ti.xcom_pull(task_ids="approve_held" if proposal["held"] else "approve")
+        form, person = answer["params_input"], answer["responded_by_user"]
         kind = "timeout" if person is None else "approve" if answer["chosen_options"] == [Question.APPROVE] else "reject"
-        given = [f"--{key.replace('_', '-')}={told[key]}" for key in ("model", "thresholds", "instead_of")]
-        reason = "despite-hold" if told["held"] and kind == "approve" else "note"
-        why = said.get("reason" if told["held"] else "note") or ""
+        given = [f"--{key.replace('_', '-')}={proposal[key]}" for key in ("model", "thresholds", "instead_of")]
+        reason = "despite-hold" if proposal["held"] and kind == "approve" else "note"
+        why = form.get("reason" if proposal["held"] else "note") or ""
         done = registry(
             "upheld.registry.production.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"]
         )
         print(f"{done['status']} {done['why']}")
-        return told if done["status"] == "refused" else {}
+        return proposal if done["status"] == "refused" else {}
 
     ask_again = TriggerDagRunOperator(
         task_id="ask_again",

@@ -55,8 +55,8 @@ def weekly_calibration() -> None:
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
         named = [] if now is None else ["--champion", now]
         upheld("upheld.evaluation.weekly.command", ["--week", week, "--out", str(out), *named, *carried, *ruled])
-        told: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
-        return told | {"out": str(out)}
+        summary: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
+        return summary | {"out": str(out)}
 
     @task
     def propose() -> dict[str, Any]:
@@ -65,11 +65,11 @@ def weekly_calibration() -> None:
         with tempfile.TemporaryDirectory(prefix="upheld-propose-") as scratch:
             result = Path(scratch) / "result.json"
             upheld("upheld.registry.production.weekly", ["--report", ti.xcom_pull(task_ids="report")["out"], "--result", str(result)])
-            told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        if told["status"] == "nothing":
-            ti.xcom_push(key="return_value", value=told)
-            raise AirflowSkipException(told["why"])
-        return told
+            proposal: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        if proposal["status"] == "nothing":
+            ti.xcom_push(key="return_value", value=proposal)
+            raise AirflowSkipException(proposal["why"])
+        return proposal
 
     ask = TriggerDagRunOperator(
         task_id="ask",

@@ -25,7 +25,7 @@ from upheld.common.command import (
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation import behaviour, gate
-from upheld.evaluation.metrics import examples, paired
+from upheld.evaluation.metrics import paired
 from upheld.evaluation.metrics.table import limits_of, measure, operating_points
 from upheld.evaluation.report import content, logos
 from upheld.evaluation.report.render import Result, write
@@ -118,12 +118,12 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     checks = gate.logo_checks(marks, settings.gate.logo_min_map_50)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
     picked: dict[str, Any] = {}  # mistakes to look at, where the table is short enough to be read once more
-    if facts.num_rows <= examples.MAX_ROWS:
+    if facts.num_rows <= content.MAX_ROWS_READ_AGAIN:
         wanted = ["text"] if inputs.show_text else []
         again = score_rows.select(inputs.scores, columns or scores.Columns(), wanted, wanted="test", other="calib")
         rows = score_rows.listable(again, calibration)
         texts = rows.drop_duplicates("item_id").set_index("item_id")["text"] if inputs.show_text else None
-        picked = examples.pick(rows, points, texts)
+        picked = content.pick_examples(rows, points, texts)
     evaluation = content.Evaluation(
         facts=facts,
         metrics=table,

@@ -123,7 +123,7 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
     Raises:
         Refused: the stage failed, or what it read is not what the stage before it wrote.
     """
-    said: list[str] = []
+    lines: list[str] = []
     written = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
     ended = folder / ".dvc" / f"{name}.ended"  # by `process.PYTHON_ON_PATH`, where DVC let the stage's command run
     before = _standing(folder, name, written.get("outs", []))
@@ -132,12 +132,12 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
         def note(line: str) -> None:
             """Into both logs, and kept for the message of a failure."""
             tell(line)
-            said.append(line)
+            lines.append(line)
 
         arguments = ["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name]
         deadline = time.monotonic() + REAPED_WITHIN_S
         while True:
-            said.clear()
+            lines.clear()
             ended.unlink(missing_ok=True)
             code = _dvc(arguments, folder, store, note, UPHELD_ENDED=str(ended))
             if not code or ended.exists() or not _held_by_the_dead(folder) or time.monotonic() > deadline:
@@ -146,7 +146,7 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
     exit_code = int(ended.read_text(encoding="utf-8") or 1) if ended.exists() else None
     if code:
         # DVC's report quotes the command; what stands before it are the stage's own last words.
-        words = [line.strip() for line in said if line.strip() and not (exit_code and written["cmd"] in line)]
+        words = [line.strip() for line in lines if line.strip() and not (exit_code and written["cmd"] in line)]
         exit_code = exit_code or 1
         killed = exit_code < 0 or exit_code > 128
         message = f"{name}: {words[-1] if words else 'no output'} (exit code {exit_code})"

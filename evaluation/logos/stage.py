@@ -47,7 +47,7 @@ class Inputs:
     dataset: a logo dataset.
     detections: image, brand, confidence, x1, y1, x2, y2 of its photos of splits val and test.
     scan: folder with detections.parquet (the same columns, image: digest of an image on a post) and images.parquet (image, width, height).
-    snapshot: folder with posts.parquet (post_id, context_id, created_at, image_digests). Exposure is told where both are named.
+    snapshot: folder with posts.parquet (post_id, context_id, created_at, image_digests). Exposure is counted where both are named.
     """
 
     dataset: Path

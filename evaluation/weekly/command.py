@@ -149,6 +149,7 @@ def main(
         results = run(settings, week, inputs, out, as_of=moment, groups=group)
 
     def show() -> None:
+        """Print each model's headline and where its report lies."""
         for name, result in results.items():
             page = out / model.folder_name(name) / "report.html"
             console().print(f"{visible(name)}: {result.report['headline']}\n  Report: {page}", markup=False, soft_wrap=True)

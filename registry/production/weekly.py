@@ -140,7 +140,7 @@ def in_force_main(
 ) -> Output:
     """The model in production and its thresholds, for a week's report."""
     message = in_force(store, week, out, label)
-    return Output({"told": message}, message)
+    return Output({"summary": message}, message)
 
 
 @command("propose")

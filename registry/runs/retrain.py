@@ -111,21 +111,21 @@ def _airflow(
 
 def _follow(process: subprocess.Popen[bytes], workspace: Path) -> None:
     """Print each task as it ends; meanwhile show which one runs and the last line it printed, in a pipe now and then as a line."""
-    out, told, said, said_at = console(), set[str](), "", time.monotonic()
+    out, printed, last_line, printed_at = console(), set[str](), "", time.monotonic()
     with out.status("starting Airflow") as status:
         while True:
             ended = process.poll() is not None
             tasks = history.read(workspace).tasks if (workspace / "run.json").is_file() else {}
             for name, result in tasks.items():
-                if name not in told:
-                    told.add(name)
+                if name not in printed:
+                    printed.add(name)
                     out.print(f"  {name}: {result['status']} ({result['duration_s']:.1f} s)", markup=False, highlight=False)
             if ended:
                 return
             now = _now(workspace, set(tasks))
             status.update(now)
-            if not out.is_terminal and now != said and time.monotonic() - said_at >= SAY_EVERY_S:
-                said, said_at = now, time.monotonic()
+            if not out.is_terminal and now != last_line and time.monotonic() - printed_at >= SAY_EVERY_S:
+                last_line, printed_at = now, time.monotonic()
                 out.print(f"  {now}", highlight=False, soft_wrap=True)
             time.sleep(POLL_S)
 
@@ -165,8 +165,8 @@ def changed(params_file: Path, overrides: list[str], store: Path) -> dict[str, A
 def say_kept(store: Path) -> None:
     """Say which parameters hold in this store without being named on the command line."""
     if kept := params.of_store(store):
-        told = ", ".join(f"{key}={value}" for key, value in kept.items())
-        line = f"This store's own parameters apply ({params.own_file(store)}): {told}"
+        own = ", ".join(f"{key}={value}" for key, value in kept.items())
+        line = f"This store's own parameters apply ({params.own_file(store)}): {own}"
         console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
