@@ -150,9 +150,6 @@ def registry(module: str, arguments: list[str]) -> dict[str, Any]:
         module: its module.
         arguments: without store and result.
 
-    Returns:
-        its result.
-
     Raises:
         AirflowFailException: it refused or failed; its last line in the task's log says why.
     """

@@ -48,9 +48,6 @@ def run(
         champion_scores: the champion's calibrated probabilities on the same rows, where `incumbent` belongs to another model.
         columns: other names of the contract's columns.
 
-    Returns:
-        what was written.
-
     Raises:
         BadUse: a file or a row breaks its contract; nothing is written then.
     """

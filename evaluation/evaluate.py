@@ -100,9 +100,6 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         groups: further columns to split by; `a*b` crosses two.
         columns: other names of the contract's columns.
 
-    Returns:
-        what was written.
-
     Raises:
         BadUse: a file or a row breaks its contract; nothing is written then.
     """

@@ -68,30 +68,17 @@ def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts:
     return {"workspace": str(folder), "status": "executed"}
 
 
-def features(folder: Path, store: Path) -> dict[str, Any]:
-    """Bring the feature store up to the ledger, with the run's parameters; a run whose inputs are pinned already needs nothing.
+COMMANDS = {  # of the tasks that stand before the stages
+    "features": ["upheld.feature_store.extraction.command"],
+    "pin": ["upheld.registry.runs.pin", "--out", graph.PINNED],
+}
+
+
+def before_stages(task: str, folder: Path, store: Path) -> dict[str, Any]:
+    """Bring the feature store up to the ledger, or write down what the run starts from; a run whose inputs are pinned needs neither.
 
     Args:
-        folder: the workspace.
-        store: folder with ledger and features.
-
-    Returns:
-        {"status": executed/unchanged}.
-
-    Raises:
-        Refused: extraction failed as a whole. Bad contents and extractors without weights are counted, and no failure.
-    """
-    if (folder / graph.PINNED).exists():
-        return {"status": "unchanged"}
-    with workspace.logged(folder, "features") as tell:
-        workspace.call(["upheld.feature_store.extraction.command", "--store", str(store)], folder, store, tell)
-    return {"status": "executed"}
-
-
-def pin(folder: Path, store: Path) -> dict[str, Any]:
-    """Write down what the run starts from; a run that has it already keeps it.
-
-    Args:
+        task: `features` or `pin`.
         folder: the workspace.
         store: folder with ledger, features and registry.
 
@@ -99,12 +86,13 @@ def pin(folder: Path, store: Path) -> dict[str, Any]:
         {"status": executed/unchanged}.
 
     Raises:
-        Refused: the ledger cannot be pinned.
+        Refused: the ledger cannot be pinned, or extraction failed as a whole. Bad contents and extractors without weights are counted, and
+            no failure.
     """
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
-    with workspace.logged(folder, "pin") as tell:
-        workspace.call(["upheld.registry.runs.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
+    with workspace.logged(folder, task) as tell:
+        workspace.call([*COMMANDS[task], "--store", str(store)], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -247,8 +235,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = prepare(args.root, args.store, args.run_id, json.loads(args.params), json.loads(args.facts))
         elif args.task == "stage":
             result = stage(args.name, folder, args.store, args.force)
+        elif args.task == "register":
+            result = register(folder, args.store)
         else:
-            result = {"features": features, "pin": pin, "register": register}[args.task](folder, args.store)
+            result = before_stages(args.task, folder, args.store)
         code = 0
     except Refused as refusal:
         print(f"{task}: failed: {refusal}", file=sys.stderr)

@@ -87,9 +87,6 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
             sheet.jpg (where there is something to show), and logo.json with the certificate and the threshold.
         store: the ledger's photos.
 
-    Returns:
-        what was written.
-
     Raises:
         BadUse: a file breaks its contract.
         FailedWork: a photo of the sheet is gone.
@@ -135,16 +132,13 @@ def read_detections(path: Path, data: Dataset) -> pd.DataFrame:
 
 
 def read_exposure(scan: Path, snapshot: Path, brands: Sequence[str], threshold: float) -> pd.DataFrame:
-    """Appearances of the brands on the posts of a snapshot.
+    """Appearances of the brands on the posts of a snapshot, in the columns of `exposure.COLUMNS`.
 
     Args:
         scan: see Inputs; an image of a post that is not in it was not looked at, and is not counted as an image.
         snapshot: see Inputs.
         brands: that the detector knows.
         threshold: confidence from which a detection counts.
-
-    Returns:
-        the columns of `exposure.COLUMNS`.
 
     Raises:
         BadUse: a table cannot be read or lacks a column, or a detection's image has no size.

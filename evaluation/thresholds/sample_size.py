@@ -13,11 +13,6 @@ NUM_WORLDS = 400  # simulated weeks per number of labels: the standard error of 
 MAX_LABELS = 1_000_000  # more is no plan
 
 
-def labels_without_error(target: float, delta: float) -> int:
-    """Count the labels that certify precision >= target when all of them agree: ceil(ln delta / ln target)."""
-    return math.ceil(math.log(delta) / math.log(target))
-
-
 def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, target: float, power: float, seed: int) -> int | None:
     """Count the labels, drawn evenly over all candidates' posts, with which the fallback procedure certifies one with probability `power`.
 

@@ -123,9 +123,6 @@ def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
     Args:
         proposed: those of the report.
         before: those in force for the same model.
-
-    Returns:
-        thresholds to register.
     """
     calibration = {"calibration_digest": before.calibration_digest} if "calibration_digest" in before.model_fields_set else {}
     return proposed.model_copy(update={**calibration, "categories": {**before.categories, **proposed.categories}})

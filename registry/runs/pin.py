@@ -37,9 +37,6 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
             Equal content for equal ledger, features, logos and champion, so that nothing new means nothing to do.
         params: of the run; with them each extractor has the version whose rows are meant.
 
-    Returns:
-        what was written.
-
     Raises:
         FailedWork: the ledger is empty, Great Expectations refused the last batch, or a logo dataset of the store is not finished.
     """

@@ -42,9 +42,6 @@ def run(store: Path, conf: dict[str, Any]) -> history.Run:
         store: folder with ledger, registry, runs and caches.
         conf: what the trigger form would hold: changed parameters, `rerun_of`, `from_stage`.
 
-    Returns:
-        the registered run.
-
     Raises:
         FailedWork: a task failed; the message names it, its reason, its log and the command that goes on from there.
     """
@@ -69,9 +66,6 @@ def rerun(store: Path, name: str, stage: str | None, conf: dict[str, object]) ->
         name: run to take params and pinned inputs from.
         stage: stage to run even if nothing that it reads has changed; None takes the one where the run failed.
         conf: parameters to change on top.
-
-    Returns:
-        the registered run.
 
     Raises:
         BadUse: there is no such run or stage.

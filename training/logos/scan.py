@@ -113,9 +113,6 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
         model: folder of the detector.
         out: folder to write, as `save` does; its tables are empty where the detector was left untrained.
 
-    Returns:
-        counts.
-
     Raises:
         FailedWork: the snapshot or the detector cannot be read, or a picture of the snapshot has left the store.
     """

@@ -107,9 +107,6 @@ def assemble(workspace: Path, out: Path) -> Path:
         workspace: folder in which the graph has run up to the stage calibrate, and the stage logo_evaluate.
         out: folder to make; an existing one is replaced.
 
-    Returns:
-        `out`.
-
     Raises:
         FailedWork: a part is missing.
     """

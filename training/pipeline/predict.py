@@ -51,9 +51,6 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
         champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
             where there is no champion.
 
-    Returns:
-        counts.
-
     Raises:
         BadUse: inputs.json is missing or malformed.
         FailedWork: a model or the champion's bundle cannot be loaded, or a picture or sound of the snapshot has left the store.

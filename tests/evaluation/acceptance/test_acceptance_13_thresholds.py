@@ -12,7 +12,7 @@ from scipy.stats import beta, chi2
 from upheld.common.params import params
 from upheld.evaluation.cube import bins
 from upheld.evaluation.cube import build as cube_build
-from upheld.evaluation.thresholds import both_thresholds, removal_certificate, review_certificate, sample_size
+from upheld.evaluation.thresholds import both_thresholds, fallback_procedure, removal_certificate, review_certificate, sample_size
 from upheld.evaluation.thresholds.tails import tails
 from upheld.feature_store.decisions.thresholds import Thresholds
 
@@ -198,7 +198,10 @@ def test_a_fully_labelled_queue_spends_all_of_delta_on_the_misses(score_table) -
 
 
 def test_labels_without_an_error_are_the_specifications() -> None:
-    assert sample_size.labels_without_error(0.95, 0.005) == 104
+    """ceil(ln delta / ln target): as many certify, one fewer do not."""
+    num, nothing = np.array([[103.0], [104.0]]), np.zeros((2, 1))
+    evidence = fallback_procedure.Evidence(num, nothing, nothing, num, np.ones((2, 1)))
+    assert fallback_procedure.certify(evidence, np.array([0.005]), 0.95).passed.tolist() == [[False], [True]]
 
 
 def test_labels_for_the_path_give_the_power_they_promise() -> None:
@@ -212,7 +215,6 @@ def test_labels_for_the_path_give_the_power_they_promise() -> None:
         num = rng.poisson(factor * needed / 40, (4000, 40))
         errors = rng.binomial(num, rates).cumsum(1).astype(float)
         num = num.cumsum(1).astype(float)
-        from upheld.evaluation.thresholds import fallback_procedure
 
         passed = fallback_procedure.certify(fallback_procedure.Evidence(num, errors, errors, num, np.ones_like(num)), weights, 0.95).passed
         assert low <= passed.any(axis=1).mean() <= high
