@@ -22,7 +22,7 @@ from upheld.evaluation.cube.bins import bin_of, edges
 from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
-from upheld.evaluation.scores import table as scores
+from upheld.evaluation.scores.table import Columns, parse_columns
 from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -56,7 +56,7 @@ def load_model(store: Path, reference: str) -> Model:
 
 
 def run(
-    model: Model, suite: Path, out: Path, settings: params.Params, columns: scores.Columns | None = None, violation: str | None = None
+    model: Model, suite: Path, out: Path, settings: params.Params, columns: Columns | None = None, violation: str | None = None
 ) -> dict[str, Any]:
     """Decide on every case, measure, and write metrics.parquet, cases.parquet (no texts), behaviour.json and behaviour.md.
 
@@ -74,7 +74,7 @@ def run(
     Raises:
         BadUse: the suite breaks its contract, or a category is none of the model's; nothing is written then.
     """
-    cases = behaviour.read_suite(suite, columns or scores.Columns(), violation)
+    cases = behaviour.read_suite(suite, columns or Columns(), violation)
     unknown = sorted(set(cases["category"]) - set(model.pipeline.policies))
     if unknown:
         raise BadUse(f"{suite}: column category: {unknown[0]!r} is none of {model.version}'s: {', '.join(model.pipeline.policies)}")
@@ -166,7 +166,7 @@ def main(
 ) -> Output:
     """Functional and paired suites on a registered model, per language."""
     settings = params.load(*asked, store)
-    summary = run(load_model(store, model), suite, out, settings, scores.parse_columns(columns), violation)
+    summary = run(load_model(store, model), suite, out, settings, parse_columns(columns), violation)
     behaviour.keep(store, out)  # for the reports on this version
     verdicts = ", ".join(f"{number} {name}" for name, number in summary["verdicts"].items())
     text = f"{summary['model_version']}: {summary['cases']} cases, {summary['pairs']} pairs: {verdicts}. {out}/behaviour.md"

@@ -28,7 +28,7 @@ from upheld.evaluation.logos.sheet import Tile
 from upheld.evaluation.metrics import table as metrics
 from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.scores import selection as score_rows
-from upheld.evaluation.scores import table as scores
+from upheld.evaluation.scores.table import Columns
 from upheld.evaluation.thresholds import both_thresholds
 from upheld.feature_store.contracts.snapshot import POSTS_FILE
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_DETECTIONS, LOGO_EVALUATION, LOGO_SCAN, SNAPSHOT
@@ -216,7 +216,7 @@ def certify(
         pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial)
     if not (rows["split"] == "calib").any():
         return abstained(settings.thresholds, "no detection on a photo of split val")
-    selection = score_rows.select(table, scores.Columns(), (), wanted="calib", other="test")
+    selection = score_rows.select(table, Columns(), (), wanted="calib", other="test")
     cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
     decided = both_thresholds.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
     certificate: dict[str, Any] = decided[matches.CATEGORY]["auto_remove"]

@@ -56,6 +56,18 @@ def bounds(week: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     return pd.Timestamp(monday, tz="UTC"), pd.Timestamp(monday + timedelta(days=7), tz="UTC")
 
 
+def in_week(week: str) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    """What tells which times, of whatever resolution, lie in an ISO week. Raises as `bounds`."""
+    first, after = (pa.scalar(moment, contracts.TIMESTAMP) for moment in bounds(week))
+
+    def inside(times: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Compare at the contract's resolution."""
+        moments = times.cast(contracts.TIMESTAMP)
+        return pc.and_(pc.greater_equal(moments, first), pc.less(moments, after))
+
+    return inside
+
+
 @dataclass(frozen=True)
 class Source:
     """Where weeks are read from: the ledger of a store, or a delivery (posts/, decisions/, review_outcomes/) where one is given.
@@ -85,9 +97,9 @@ class Source:
 
     def find(self, week: str, *, also: frozenset[str] = frozenset()) -> Tables | None:
         """As `read`; None where there is no decision."""
-        start, end = bounds(week)
+        inside = in_week(week)
         scan, synthetic = self._ledger() if self.delivery is None else self._delivery(self.delivery)
-        decisions = _gather(scan("decisions", DECISIONS), DECISIONS, lambda rows: _during(rows, start, end))
+        decisions = _gather(scan("decisions", DECISIONS), DECISIONS, lambda rows: rows.filter(inside(rows["decided_at"])))
         if decisions.empty:
             return None
         wanted = pa.array(sorted({*decisions.post_id, *also}), pa.string())
@@ -109,11 +121,6 @@ class Source:
     def _delivery(self, folder: Path) -> tuple[Scan, bool]:
         synthetic = (folder / contracts.SYNTHETIC_MARK).is_file()
         return lambda table, columns: delivered.read(folder / table, table, columns, self.ingest), synthetic
-
-
-def _during(rows: pa.Table, start: pd.Timestamp, end: pd.Timestamp) -> pa.Table:
-    first, after = pa.scalar(start, contracts.TIMESTAMP), pa.scalar(end, contracts.TIMESTAMP)
-    return rows.filter(pc.and_(pc.greater_equal(rows["decided_at"], first), pc.less(rows["decided_at"], after)))
 
 
 def _gather(parts: Iterator[pa.Table], columns: Sequence[str], keep: Callable[[pa.Table], pa.Table]) -> pd.DataFrame:
