@@ -23,7 +23,7 @@ from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
 from upheld.evaluation.scores.table import Columns, parse_columns
-from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
+from upheld.evaluation.thresholds.operating_point import operating_point
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.posts import post_features
@@ -80,7 +80,12 @@ def run(
         raise BadUse(f"{suite}: column category: {unknown[0]!r} is none of {model.version}'s: {', '.join(model.pipeline.policies)}")
     languages, default = sorted(set(cases["language"])), settings.thresholds.default_score
     points = {name: operating_point(model.thresholds, name, languages, default) for name in sorted(set(cases["category"]))}
-    judged = _judged(cases, _predict(model.pipeline, cases), points)
+    probs, parts = _predict(model.pipeline, cases), []
+    for category, own in cases.groupby("category", sort=False):
+        prob = own["case_id"].map(probs[f"prob_{category}"]).astype(float)
+        parts.append(own.assign(prob=prob, flagged=bin_of(prob) >= points[str(category)].cuts[0]))
+    judged = pd.concat(parts).sort_index()
+    judged = judged.assign(passed=judged["flagged"] == (judged["label"] == 1))
     table = behaviour.measure(judged, settings.behave, settings.fairness.alpha)
     lost = cases["ref_case_id"][cases["ref_case_id"].notna() & ~cases["ref_case_id"].isin(cases["case_id"])]
     summary = {
@@ -117,16 +122,6 @@ def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
     with progress.bars() as shown:
         probs = model.predict(posts, stage1.NO_MEDIA, progress.reporter(shown, "score", len(posts)))
     return probs.set_index("post_id")
-
-
-def _judged(cases: pd.DataFrame, probs: pd.DataFrame, points: Mapping[str, OperatingPoint]) -> pd.DataFrame:
-    """The cases with prob, flagged and passed."""
-    parts = []
-    for category, own in cases.groupby("category", sort=False):
-        prob = own["case_id"].map(probs[f"prob_{category}"]).astype(float)
-        parts.append(own.assign(prob=prob, flagged=bin_of(prob) >= points[str(category)].cuts[0]))
-    judged = pd.concat(parts).sort_index()
-    return judged.assign(passed=judged["flagged"] == (judged["label"] == 1))
 
 
 def markdown(table: pd.DataFrame, summary: Mapping[str, Any]) -> str:

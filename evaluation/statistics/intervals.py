@@ -17,7 +17,7 @@ def clopper_pearson_lower(num_events: ArrayLike, num_trials: ArrayLike, delta: f
     """Compute the exact one-sided lower bound of a binomial rate.
 
     Args:
-        num_events: (N,), 0 <= num_events <= num_trials.
+        num_events: (N,), 0 <= num_events <= num_trials; may be effective counts.
         num_trials: (N,).
         delta: probability, in (0, 1), that the bound lies above the true rate.
 
@@ -47,8 +47,7 @@ def clopper_pearson(num_events: ArrayLike, num_trials: ArrayLike, alpha: float) 
     """Compute the exact two-sided interval of a rate, half of the error on each side.
 
     Args:
-        num_events: (N,), 0 <= num_events <= num_trials; may be effective counts.
-        num_trials: (N,).
+        num_events, num_trials: as in `clopper_pearson_lower`.
         alpha: two-sided error, in (0, 1).
 
     Returns:
@@ -64,8 +63,7 @@ def wilson(num_events: ArrayLike, num_trials: ArrayLike, alpha: float) -> tuple[
     """Compute the two-sided score interval of a rate; it is shorter than the exact one and holds its error only on average.
 
     Args:
-        num_events: (N,), 0 <= num_events <= num_trials; may be effective counts.
-        num_trials: (N,).
+        num_events, num_trials: as in `clopper_pearson_lower`.
         alpha: two-sided error, in (0, 1); .10 gives a 90 % interval.
 
     Returns:

@@ -133,22 +133,14 @@ def _rewrite_database(path: Path, names: Names) -> int:
     return count
 
 
-def _tell(done: dict[str, Any]) -> None:
-    if done["moved_from"] is None:
-        print(f"{done['store']}: lies where its registry says; nothing to do")
-        return
-    print(f"{done['store']}: was {done['moved_from']}; rewritten:")
-    for name, count in done["rewritten"].items():
-        print(f"  {name}: {count}")
-
-
 @command("store move")
 def main(
     store: StoreFolder = STORE_FOLDER,
 ) -> Output:
     """Make a copied or moved store a store of its own."""
     done = run(store)
-    return Output(done, lambda: _tell(done))
+    lines = [f"{done['store']}: was {done['moved_from']}; rewritten:", *(f"  {name}: {count}" for name, count in done["rewritten"].items())]
+    return Output(done, "\n".join(lines) if done["moved_from"] else f"{done['store']}: lies where its registry says; nothing to do")
 
 
 if __name__ == "__main__":

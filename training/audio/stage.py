@@ -110,7 +110,13 @@ def fit_audio(
 
     def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
         random = np.random.default_rng(seed)
-        return model.collate([[_stretch(shards[name], longest, random) for name in names[row]] for row in rows])
+
+        def stretch(sound: Spectrogram) -> Spectrogram:
+            """At most `longest` frames of a sound, from a random place on."""
+            start = int(random.integers(max(len(sound) - longest, 0) + 1))
+            return sound[start : start + longest]
+
+        return model.collate([[stretch(shards[name]) for name in names[row]] for row in rows])
 
     def predict_val() -> Array:
         return predict_audio(model, val_names, shards.__getitem__)
@@ -120,12 +126,6 @@ def fit_audio(
     val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
     task = stage.Task(model, params.policies, params.audio, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=False)
     return stage.train(task, checkpoint)
-
-
-def _stretch(sound: Spectrogram, longest: int, random: np.random.Generator) -> Spectrogram:
-    """At most `longest` frames of a sound, from a random place on."""
-    start = int(random.integers(max(len(sound) - longest, 0) + 1))
-    return sound[start : start + longest]
 
 
 @command("audio")

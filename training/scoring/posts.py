@@ -257,10 +257,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
 
     Args:
         path: the file; media paths are relative to its folder, or to the delivery where the file lies in its folder `posts`.
-        rules: policies and bounds.
-        prior_removals: author_id -> confirmed removals so far; authors left out have none.
-        tools: the extractors that the model learned from.
-        decoders: of images; they must last as long as what is returned is used.
+        rules, prior_removals, tools, decoders: as in `read_one`.
 
     Raises:
         BadUse: there is no such file, a column is missing, a row breaks the contract, or a post_id comes twice.
