@@ -144,11 +144,7 @@ def promote() -> None:
 
 
 def registry(module: str, arguments: list[str]) -> dict[str, Any]:
-    """Call one of the registry's commands in the interpreter of the stages.
-
-    Args:
-        module: its module.
-        arguments: without store and result.
+    """Call one of the registry's commands in the interpreter of the stages, and give its result; `arguments` lack store and result.
 
     Raises:
         AirflowFailException: it refused or failed; its last line in the task's log says why.

@@ -26,9 +26,6 @@ class Stage:
 def read(path: Path) -> dict[str, Stage]:
     """Read the stages by name, in the order of the file.
 
-    Args:
-        path: a `dvc.yaml`.
-
     Raises:
         ValueError: two stages write the same path, or one reads a part of what another writes: then no equal digests
             on both ends can show that the handoff is whole.

@@ -106,13 +106,7 @@ def logged(workspace: Path, task: str) -> Iterator[Callable[[str], None]]:
 
 
 def call(arguments: list[str], workspace: Path, store: Path, tell: Callable[[str], None]) -> None:
-    """Run one of our modules in the interpreter of the stages.
-
-    Args:
-        arguments: module and its arguments.
-        workspace: working folder.
-        store: the store that it works on.
-        tell: takes its output line by line.
+    """Run one of our modules (`arguments` begin with its name) in the interpreter of the stages; `tell` takes its output line by line.
 
     Raises:
         Refused: it exited with another code than 0; the message is the last line it printed.

@@ -109,12 +109,6 @@ def move(store: Path, registry: Registry, action: Action, model: Version, thresh
 def note(store: Path, registry: Registry, action: Action, model: Version, thresholds: Version, answer: Answer) -> Approval:
     """Write an answer down; nothing moves by it.
 
-    Args:
-        store, registry: as in `move`.
-        action: what was answered.
-        model, thresholds: what was asked for.
-        answer: who answered, and why.
-
     Raises:
         BadUse: approver is blank, or a text is too long.
     """

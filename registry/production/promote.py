@@ -75,11 +75,6 @@ def _outcome(status: str, model: Version, thresholds: Version, approval: Approva
 def rollback(store: Path, approver: str, note: str) -> dict[str, Any]:
     """Let alias `champion` name what the last promotion replaced; no gate is asked, since it was in production.
 
-    Args:
-        store: folder with the registry.
-        approver: who decides.
-        note: why.
-
     Returns:
         {"status": "rolled back", "model", "thresholds", "before", "approver", "at"}.
 

@@ -113,12 +113,7 @@ def _nothing(why: str) -> dict[str, Any]:
 
 
 def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
-    """A week's thresholds with what the week could not speak of: categories without a decision, and the calibration of the scores.
-
-    Args:
-        proposed: those of the report.
-        before: those in force for the same model.
-    """
+    """A week's thresholds with what the week could not speak of: categories without a decision, and the calibration of the scores."""
     calibration = {"calibration_digest": before.calibration_digest} if "calibration_digest" in before.model_fields_set else {}
     return proposed.model_copy(update={**calibration, "categories": {**before.categories, **proposed.categories}})
 

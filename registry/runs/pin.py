@@ -66,10 +66,6 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
 def pinned_features(store: Path, params: parameters.Params) -> FeaturePins:
     """Tables of the feature store that the run may read.
 
-    Args:
-        store: folder with the features.
-        params: of the run.
-
     Returns:
         each table whose extractor can run here; none where nothing was extracted.
     """

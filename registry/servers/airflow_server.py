@@ -76,10 +76,6 @@ def _secrets(path: Path) -> dict[str, str]:
 def list_dags(port: int, login: Mapping[str, str]) -> list[dict[str, Any]]:
     """Ask Airflow for its DAGs.
 
-    Args:
-        port: loopback port of Airflow.
-        login: username and password.
-
     Returns:
         {"dag", "name", "paused", "schedule", "next_run", "does"} of each DAG, by name; schedule in words, next_run an ISO 8601 time or
         None where no time decides, does its description or None. Empty as long as Airflow does not answer.

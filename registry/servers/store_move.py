@@ -83,11 +83,7 @@ def _alone(store: Path, old: Path) -> Iterator[None]:
 
 
 class Names:
-    """A folder's old and new name: as a path, as a URI writes it and as JSON does.
-
-    Args:
-        old: absolute path.
-        new: absolute path.
+    """A folder's old and new name, absolute: as a path, as a URI writes it and as JSON does.
 
     Attributes:
         forms: old form -> new form.

@@ -49,10 +49,6 @@ class Task:
 def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     """Train the task's model in place.
 
-    Args:
-        task: what to train on what.
-        checkpoint: file for progress.
-
     Returns:
         the record for metadata.json (params, counts, each epoch's validation figures, best epoch, machine), and samples/s
         (None where a finished run was picked up), which is kept out of the record: equal runs give equal files.

@@ -139,9 +139,6 @@ def assemble(workspace: Path, out: Path) -> Path:
 def load(bundle: Path) -> Pipeline:
     """Load a bundle, after checking every file of it against its digest. No code of it is ever run.
 
-    Args:
-        bundle: folder made by `assemble`.
-
     Returns:
         the pipeline, on the best device here.
 
