@@ -130,9 +130,7 @@ def _rewrite_database(path: Path, names: Names) -> int:
 
 
 @command("store move")
-def main(
-    store: StoreFolder = STORE_FOLDER,
-) -> Output:
+def main(store: StoreFolder = STORE_FOLDER) -> Output:
     """Make a copied or moved store a store of its own."""
     done = run(store)
     lines = [f"{done['store']}: was {done['moved_from']}; rewritten:", *(f"  {name}: {count}" for name, count in done["rewritten"].items())]

@@ -129,9 +129,7 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
 
 
 @command("logo_scan")
-def main(
-    store: StoreFolder = STORE_FOLDER,
-) -> Output:
+def main(store: StoreFolder = STORE_FOLDER) -> Output:
     """Find brand marks on every picture of the snapshot's posts."""
     result = run(store, SNAPSHOT, LOGO_MODEL, LOGO_SCAN)
     text = f"{result.num_detections} marks of {result.num_brands} brands on {result.num_images} pictures"

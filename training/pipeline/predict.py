@@ -117,10 +117,7 @@ def _write(table: pa.Table, path: Path) -> None:
 
 
 @command("predict")
-def main(
-    asked: ParamOptions = PARAM_OPTIONS,
-    store: StoreFolder = STORE_FOLDER,
-) -> Output:
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Apply stage 1 and the champion to the posts that they have not learned from."""
     result = run(parameters.load(*asked), store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
     text = f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion"
