@@ -3,8 +3,6 @@
 Runs when a challenger is announced, or by hand. Silence is a no, and a no changes nothing.
 """
 
-import json
-import tempfile
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +11,9 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, get_current_context, task, timezone
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
-from upheld.dags.runner.process import interpreter
-from upheld.dags.runner.tasks import CHALLENGER, call, store_of
+from upheld.dags.runner.tasks import CHALLENGER, command_result, store_of
 from upheld.dags.runner.workspace import base_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,8 +90,8 @@ def promote() -> None:
         """What would change and what speaks for it; which question to put. Nothing to ask where it is in production already."""
         context = get_current_context()
         asked = {key: context["params"][key] for key in FORM}
-        proposal = registry(
-            "upheld.registry.production.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)]
+        proposal = command_result(
+            ROOT, "upheld.registry.production.promote", ["--describe", *(f"--{key}={value}" for key, value in asked.items() if value)]
         )
         if proposal["status"] == "nothing":
             raise AirflowSkipException(proposal["body"])
@@ -128,8 +125,10 @@ def promote() -> None:
         given = [f"--{key.replace('_', '-')}={proposal[key]}" for key in ("model", "thresholds", "instead_of")]
         reason = "despite-hold" if proposal["held"] and kind == "approve" else "note"
         why = form.get("reason" if proposal["held"] else "note") or ""
-        done = registry(
-            "upheld.registry.production.answer", [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"]
+        done = command_result(
+            ROOT,
+            "upheld.registry.production.answer",
+            [f"--answer={kind}", *given, f"--by={(person or {}).get('name', '')}", f"--{reason}={why}"],
         )
         print(f"{done['status']} {done['why']}")
         return proposal if done["status"] == "refused" else {}
@@ -141,21 +140,6 @@ def promote() -> None:
     )
 
     describe() >> questions >> record() >> ask_again
-
-
-def registry(module: str, arguments: list[str]) -> dict[str, Any]:
-    """Call one of the registry's commands in the interpreter of the stages, and give its result; `arguments` lack store and result.
-
-    Raises:
-        AirflowFailException: it refused or failed; its last line in the task's log says why.
-    """
-    with tempfile.TemporaryDirectory(prefix="upheld-promote-") as scratch:
-        result = Path(scratch) / "result.json"
-        code = call(ROOT, [module, *arguments, "--store", str(store_of(ROOT)), "--result", str(result)], interpreter())
-        if code:
-            raise AirflowFailException(f"{module} exited with {code}; its last line says why")
-        answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return answer
 
 
 promote()

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import Asset, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from upheld.dags.runner import graph, run_stage, workspace
+from upheld.dags.runner import graph, process, run_stage, workspace
 
 # The URI of every asset that our DAGs announce. An event is a nudge, not a queue: read past your own watermark.
 LEDGER = Asset(name="ledger", uri="upheld://store/ledger")
@@ -129,3 +129,23 @@ def call(root: Path, module: Sequence[str], interpreter: str) -> int:
         for line in child.stdout:
             print(line, end="", flush=True)
     return child.returncode
+
+
+def run_command(root: Path, module: str, arguments: Sequence[str]) -> None:
+    """Run one of our commands (`arguments` without the store) in the interpreter of the stages.
+
+    Raises:
+        AirflowFailException: it refused or failed; its last line in the task's log says why.
+    """
+    code = call(root, [module, *arguments, "--store", str(store_of(root))], process.interpreter())
+    if code:
+        raise AirflowFailException(f"{module} exited with {code}; its last line says why")
+
+
+def command_result(root: Path, module: str, arguments: Sequence[str], option: str = "--result") -> dict[str, Any]:
+    """Run one of our commands as `run_command` does, and give the JSON that it writes to the file which `option` names."""
+    with tempfile.TemporaryDirectory(prefix="upheld-command-") as scratch:
+        path = Path(scratch) / "result.json"
+        run_command(root, module, [*arguments, option, str(path)])
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
