@@ -22,6 +22,7 @@ AIRFLOW_FILES = {
     "promote",
     "retrain",
     "run_now",
+    "task_logs",
     "tasks",
     "weekly_calibration",
 }
