@@ -72,7 +72,8 @@ def sentences(count: int) -> list[str]:
 def fill_ledger(store: Path, images: Sequence[bytes], texts: Sequence[str]) -> None:
     """A ledger of posts with one picture each, and posts with a text each."""
     digests = [hashing.of_bytes(content) for content in images]
-    captions, media = [None] * len(images) + list(texts), [[_medium(name)] for name in digests] + [[]] * len(texts)
+    captions = [None] * len(images) + list(texts)
+    media = [[{"kind": "image", "uri": name, "digest": name}] for name in digests] + [[]] * len(texts)
     schema = contracts.LEDGER["posts"]
     number = len(captions)
     values = {
@@ -93,10 +94,6 @@ def fill_ledger(store: Path, images: Sequence[bytes], texts: Sequence[str]) -> N
         change.upsert("posts", pa.table(posts, schema=schema))
         change.upsert("media", pa.Table.from_pylist(files, contracts.LEDGER["media"]))
         change.commit()
-
-
-def _medium(name: str) -> dict[str, str]:
-    return {"kind": "image", "uri": name, "digest": name}
 
 
 def loader_per_s(params: parameters.Params, store: Path, extractor: Extractor) -> float:

@@ -45,15 +45,15 @@ def main() -> None:
         began = time.perf_counter()
         (row,) = extractor.extract([arrays])
         took_s = time.perf_counter() - began
-        told = ""
+        error = ""
         if clip["transcript"]:
             measure = "CER" if clip["lang"] in BY_CHARACTER else "WER"
             rate = error_rate(clip["transcript"], row["text"], measure)
-            told = f"{measure} {rate:.3f}"
+            error = f"{measure} {rate:.3f}"
             english = rate if clip["lang"] == "en" else english
         seconds = len(arrays["samples"]) / RATE_HZ
         name = Path(clip["file"]).name
-        print(f"{name:22}{clip['lang'] or '-':8}{row['language']:8}{seconds:8.2f}{took_s:8.2f}  {told:12}{row['text']!r}")
+        print(f"{name:22}{clip['lang'] or '-':8}{row['language']:8}{seconds:8.2f}{took_s:8.2f}  {error:12}{row['text']!r}")
     print(f"ratio {(1 - english) / ASKED:.2f}")
 
 

@@ -64,24 +64,19 @@ def main() -> None:
             continue
         began = time.perf_counter()
         with DecodePool(catalogue.EXTRACTORS[name], params, params.features.decode_timeout_s[extractor.kind], num_cpus()) as pool:
-            rows = extractor.extract(_decoded(pool.decode(contents, len(contents))))
+            arrays = list(pool.decode(contents, len(contents)))
+            if refused := [answer for answer in arrays if isinstance(answer, Refused)]:
+                raise SystemExit(f"a generated content was refused: {refused[0]}")
+            rows = extractor.extract(arrays)
         took_s = time.perf_counter() - began
         total_s += took_s
-        print(f"{name:20}{took_s:8.2f}  {told(rows)}")
+        print(f"{name:20}{took_s:8.2f}  {short_values(rows)}")
         if name == "keyframes":
             frames = [frame["jpeg"] for frame in rows[0]["frames"]]
     print(f"\nall {total_s:.2f} s\nratio {60 / total_s:.2f}")
 
 
-def _decoded(answers: Any) -> list[Any]:
-    arrays = list(answers)
-    refused = [answer for answer in arrays if isinstance(answer, Refused)]
-    if refused:
-        raise SystemExit(f"a generated content was refused: {refused[0]}")
-    return arrays
-
-
-def told(rows: list[Any]) -> str:
+def short_values(rows: list[Any]) -> str:
     """A row's short values, its lists by their length."""
     row = rows[0]
     parts = []

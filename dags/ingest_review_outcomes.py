@@ -1,16 +1,13 @@
 """Take the day's delivery of posts, decisions and review outcomes into the ledger, and announce it."""
 
-import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
-from upheld.dags.runner.process import interpreter
-from upheld.dags.runner.tasks import LEDGER, call, store_of
+from upheld.dags.runner.tasks import LEDGER, command_result, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DELIVERY = Param(
@@ -38,13 +35,7 @@ def ingest_review_outcomes() -> None:
     def ingest() -> dict[str, Any]:
         """Call `upheld ingest` in the interpreter of the stages."""
         delivery = get_current_context()["params"]["delivery"] or default_delivery()
-        with tempfile.TemporaryDirectory(prefix="upheld-ingest-") as scratch:
-            summary = Path(scratch) / "summary.json"
-            arguments = [delivery, "--store", str(store_of(ROOT)), "--summary", str(summary)]
-            code = call(ROOT, ["upheld.feature_store.ingest.command", *arguments], interpreter())
-            if code:
-                raise AirflowFailException(f"ingest of {delivery} exited with {code}; its last line says why")
-            counts: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+        counts = command_result(ROOT, "upheld.feature_store.ingest.command", [delivery], option="--summary")
         return {"delivery": delivery, "delivery_digest": counts["delivery_digest"]}
 
     ingest()

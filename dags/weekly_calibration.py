@@ -6,17 +6,15 @@ Nothing changes without their yes. Where nothing is proposed, nobody is asked, a
 
 import json
 import re
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
-from upheld.dags.runner.process import interpreter
-from upheld.dags.runner.tasks import LEDGER, call, store_of
+from upheld.dags.runner.tasks import LEDGER, command_result, run_command, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
 WEEK = Param(
@@ -49,27 +47,27 @@ def weekly_calibration() -> None:
         reports = store_of(ROOT) / "weekly"
         before, in_force, out = state_before(reports, week), reports / "in_force" / f"{week}.json", reports / week
         champion = in_force.with_suffix(".champion.json")
-        upheld("upheld.registry.production.weekly", ["in-force", "--week", week, "--out", str(in_force), "--champion", str(champion)])
+        run_command(
+            ROOT, "upheld.registry.production.weekly", ["in-force", "--week", week, "--out", str(in_force), "--champion", str(champion)]
+        )
         now = json.loads(champion.read_text(encoding="utf-8"))["model_version"] or "none" if champion.exists() else None
         carried = [] if before is None else ["--state", str(before)]
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
         named = [] if now is None else ["--champion", now]
-        upheld("upheld.evaluation.weekly.command", ["--week", week, "--out", str(out), *named, *carried, *ruled])
-        told: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
-        return told | {"out": str(out)}
+        run_command(ROOT, "upheld.evaluation.weekly.command", ["--week", week, "--out", str(out), *named, *carried, *ruled])
+        summary: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
+        return summary | {"out": str(out)}
 
     @task
     def propose() -> dict[str, Any]:
         """Register the proposed thresholds of the champion, or say why there are none."""
         ti = get_current_context()["ti"]
-        with tempfile.TemporaryDirectory(prefix="upheld-propose-") as scratch:
-            result = Path(scratch) / "result.json"
-            upheld("upheld.registry.production.weekly", ["--report", ti.xcom_pull(task_ids="report")["out"], "--result", str(result)])
-            told: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        if told["status"] == "nothing":
-            ti.xcom_push(key="return_value", value=told)
-            raise AirflowSkipException(told["why"])
-        return told
+        folder = ti.xcom_pull(task_ids="report")["out"]
+        proposal = command_result(ROOT, "upheld.registry.production.weekly", ["--report", folder])
+        if proposal["status"] == "nothing":
+            ti.xcom_push(key="return_value", value=proposal)
+            raise AirflowSkipException(proposal["why"])
+        return proposal
 
     ask = TriggerDagRunOperator(
         task_id="ask",
@@ -81,17 +79,6 @@ def weekly_calibration() -> None:
     )
 
     report() >> propose() >> ask
-
-
-def upheld(module: str, arguments: list[str]) -> None:
-    """Run one of our commands on this store, in the interpreter of the stages.
-
-    Raises:
-        AirflowFailException: it refused or failed; its last line in the task's log says why.
-    """
-    code = call(ROOT, [module, *arguments, "--store", str(store_of(ROOT))], interpreter())
-    if code:
-        raise AirflowFailException(f"{module} exited with {code}; its last line says why")
 
 
 def last_complete_week(moment: datetime) -> str:

@@ -182,7 +182,7 @@ def _rates(rows: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """Share of `event` in each slice with its exact interval: a verdict on two cases must be able to stand."""
     counts = _sliced(rows).groupby(SLICE)["event"].agg(["sum", "size"]).reset_index()
     events, n = counts.pop("sum").to_numpy(float), counts.pop("size").to_numpy(float)
-    low, high = (bound(events, n, alpha / 2) for bound in (intervals.clopper_pearson_lower, intervals.clopper_pearson_upper))
+    low, high = intervals.clopper_pearson(events, n, alpha)
     return counts.assign(value=intervals.rates(events, n), ci_low=low, ci_high=high, n=n, n_eff=n)
 
 

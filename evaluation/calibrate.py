@@ -12,9 +12,8 @@ from upheld.common.command import PARAM_OPTIONS, ChampionScores, ColumnNames, Ou
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation.scores import selection as score_rows
-from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import calibration
-from upheld.evaluation.thresholds import decide as thresholds
+from upheld.evaluation.scores.table import Columns, parse_columns
+from upheld.evaluation.thresholds import both_thresholds, calibration
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.workspace import CALIBRATION, SCORES
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -37,7 +36,7 @@ def run(
     *,
     incumbent: Path | None = None,
     champion_scores: Path | None = None,
-    columns: scores.Columns | None = None,
+    columns: Columns | None = None,
 ) -> Result:
     """Calibrate on one half of the labels, certify on the other, write both files.
 
@@ -49,13 +48,10 @@ def run(
         champion_scores: the champion's calibrated probabilities on the same rows, where `incumbent` belongs to another model.
         columns: other names of the contract's columns.
 
-    Returns:
-        what was written.
-
     Raises:
         BadUse: a file or a row breaks its contract; nothing is written then.
     """
-    selection = score_rows.select(score_file, columns or scores.Columns(), (), wanted="calib", other="test")
+    selection = score_rows.select(score_file, columns or Columns(), (), wanted="calib", other="test")
     labelled = score_rows.labelled(selection)
     # A label that shaped the calibrator says nothing new about its output: one part fits, the other certifies, for good.
     fits = hashing.uniform(f"calibrate:{settings.seed}", labelled.item_id) < settings.calibration.share
@@ -66,9 +62,9 @@ def run(
     cubes, _ = score_rows.build_cubes(selection, (), fitted, frame_min, hidden=frozenset(fitting.item_id))
     champion = None
     if champion_scores is not None:
-        selected = score_rows.select(champion_scores, scores.Columns(), (), wanted="calib", other="test")
+        selected = score_rows.select(champion_scores, Columns(), (), wanted="calib", other="test")
         champion = score_rows.build_cubes(selected, (), None, frame_min)[0][None]
-    decided = thresholds.decide(
+    decided = both_thresholds.decide(
         cubes[None],
         settings.thresholds,
         incumbent=None if incumbent is None else Thresholds.read(incumbent),
@@ -109,7 +105,7 @@ def main(
             out,
             incumbent=incumbent,
             champion_scores=champion_scores,
-            columns=scores.parse_columns(columns),
+            columns=parse_columns(columns),
         )
     categories = result.thresholds.model_dump(exclude_unset=True)["categories"]
     return Output({"out": str(out), "categories": categories}, lambda: _tell(result, out))

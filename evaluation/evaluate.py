@@ -25,12 +25,12 @@ from upheld.common.command import (
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation import behaviour, gate
-from upheld.evaluation.metrics import examples, paired
+from upheld.evaluation.metrics import paired
 from upheld.evaluation.metrics.table import limits_of, measure, operating_points
 from upheld.evaluation.report import content, logos
 from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.scores import selection as score_rows
-from upheld.evaluation.scores import table as scores
+from upheld.evaluation.scores.table import Columns, parse_columns
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.feature_store.contracts.workspace import (
     CALIBRATION_MAPS,
@@ -91,7 +91,7 @@ def of_the_stage(given: Inputs) -> Inputs:
     )
 
 
-def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: scores.Columns | None = None) -> Result:
+def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: Columns | None = None) -> Result:
     """Evaluate and write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json.
 
     Args:
@@ -101,13 +101,10 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         groups: further columns to split by; `a*b` crosses two.
         columns: other names of the contract's columns.
 
-    Returns:
-        what was written.
-
     Raises:
         BadUse: a file or a row breaks its contract; nothing is written then.
     """
-    selection = score_rows.select(inputs.scores, columns or scores.Columns(), groups, wanted="test", other="calib")
+    selection = score_rows.select(inputs.scores, columns or Columns(), groups, wanted="test", other="calib")
     calibration = None if inputs.calibration is None else calibration_map.load(inputs.calibration)
     thresholds = None if inputs.thresholds is None else Thresholds.read(inputs.thresholds)
     cubes, facts = score_rows.build_cubes(selection, groups, calibration, settings.thresholds.frame_min_inclusion_prob)
@@ -119,12 +116,12 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     checks = gate.logo_checks(marks, settings.gate.logo_min_map_50)
     decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
     picked: dict[str, Any] = {}  # mistakes to look at, where the table is short enough to be read once more
-    if facts.num_rows <= examples.MAX_ROWS:
+    if facts.num_rows <= content.MAX_ROWS_READ_AGAIN:
         wanted = ["text"] if inputs.show_text else []
-        again = score_rows.select(inputs.scores, columns or scores.Columns(), wanted, wanted="test", other="calib")
+        again = score_rows.select(inputs.scores, columns or Columns(), wanted, wanted="test", other="calib")
         rows = score_rows.listable(again, calibration)
         texts = rows.drop_duplicates("item_id").set_index("item_id")["text"] if inputs.show_text else None
-        picked = examples.pick(rows, points, texts)
+        picked = content.pick_examples(rows, points, texts)
     evaluation = content.Evaluation(
         facts=facts,
         metrics=table,
@@ -168,7 +165,7 @@ def main(
     given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
     inputs = replace(given, frozen=tuple(freezes.frozen(store).values())) if score_file else of_the_stage(given)
     with console().status("Evaluating"):
-        result = run(settings, inputs, out, groups=group, columns=scores.parse_columns(columns))
+        result = run(settings, inputs, out, groups=group, columns=parse_columns(columns))
     headline = result.report["headline"]
     text = f"{headline}\nReport: {out}/report.html"
     content = {"out": str(out), "decision": result.gate["decision"], "headline": headline}
@@ -185,7 +182,7 @@ def _against_champion(
     """Paired changes; None where there is no champion (no file, or a table without rows)."""
     if inputs.champion_scores is None:
         return None
-    champion_rows = score_rows.select(inputs.champion_scores, scores.Columns(), (), wanted="test", other="calib")
+    champion_rows = score_rows.select(inputs.champion_scores, Columns(), (), wanted="test", other="calib")
     champion = score_rows.labelled(champion_rows)
     if champion.empty:
         return None

@@ -22,8 +22,8 @@ from upheld.evaluation.cube.bins import bin_of, edges
 from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
-from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
+from upheld.evaluation.scores.table import Columns, parse_columns
+from upheld.evaluation.thresholds.operating_point import operating_point
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.posts import post_features
@@ -56,7 +56,7 @@ def load_model(store: Path, reference: str) -> Model:
 
 
 def run(
-    model: Model, suite: Path, out: Path, settings: params.Params, columns: scores.Columns | None = None, violation: str | None = None
+    model: Model, suite: Path, out: Path, settings: params.Params, columns: Columns | None = None, violation: str | None = None
 ) -> dict[str, Any]:
     """Decide on every case, measure, and write metrics.parquet, cases.parquet (no texts), behaviour.json and behaviour.md.
 
@@ -74,13 +74,18 @@ def run(
     Raises:
         BadUse: the suite breaks its contract, or a category is none of the model's; nothing is written then.
     """
-    cases = behaviour.read_suite(suite, columns or scores.Columns(), violation)
+    cases = behaviour.read_suite(suite, columns or Columns(), violation)
     unknown = sorted(set(cases["category"]) - set(model.pipeline.policies))
     if unknown:
         raise BadUse(f"{suite}: column category: {unknown[0]!r} is none of {model.version}'s: {', '.join(model.pipeline.policies)}")
     languages, default = sorted(set(cases["language"])), settings.thresholds.default_score
     points = {name: operating_point(model.thresholds, name, languages, default) for name in sorted(set(cases["category"]))}
-    judged = _judged(cases, _predict(model.pipeline, cases), points)
+    probs, parts = _predict(model.pipeline, cases), []
+    for category, own in cases.groupby("category", sort=False):
+        prob = own["case_id"].map(probs[f"prob_{category}"]).astype(float)
+        parts.append(own.assign(prob=prob, flagged=bin_of(prob) >= points[str(category)].cuts[0]))
+    judged = pd.concat(parts).sort_index()
+    judged = judged.assign(passed=judged["flagged"] == (judged["label"] == 1))
     table = behaviour.measure(judged, settings.behave, settings.fairness.alpha)
     lost = cases["ref_case_id"][cases["ref_case_id"].notna() & ~cases["ref_case_id"].isin(cases["case_id"])]
     summary = {
@@ -117,16 +122,6 @@ def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
     with progress.bars() as shown:
         probs = model.predict(posts, stage1.NO_MEDIA, progress.reporter(shown, "score", len(posts)))
     return probs.set_index("post_id")
-
-
-def _judged(cases: pd.DataFrame, probs: pd.DataFrame, points: Mapping[str, OperatingPoint]) -> pd.DataFrame:
-    """The cases with prob, flagged and passed."""
-    parts = []
-    for category, own in cases.groupby("category", sort=False):
-        prob = own["case_id"].map(probs[f"prob_{category}"]).astype(float)
-        parts.append(own.assign(prob=prob, flagged=bin_of(prob) >= points[str(category)].cuts[0]))
-    judged = pd.concat(parts).sort_index()
-    return judged.assign(passed=judged["flagged"] == (judged["label"] == 1))
 
 
 def markdown(table: pd.DataFrame, summary: Mapping[str, Any]) -> str:
@@ -166,7 +161,7 @@ def main(
 ) -> Output:
     """Functional and paired suites on a registered model, per language."""
     settings = params.load(*asked, store)
-    summary = run(load_model(store, model), suite, out, settings, scores.parse_columns(columns), violation)
+    summary = run(load_model(store, model), suite, out, settings, parse_columns(columns), violation)
     behaviour.keep(store, out)  # for the reports on this version
     verdicts = ", ".join(f"{number} {name}" for name, number in summary["verdicts"].items())
     text = f"{summary['model_version']}: {summary['cases']} cases, {summary['pairs']} pairs: {verdicts}. {out}/behaviour.md"

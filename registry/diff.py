@@ -58,15 +58,6 @@ def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]
     }
 
 
-def _show(changes: Mapping[str, list[Change]], first: str, second: str) -> None:
-    out = console(stderr=False)
-    for section, rows in changes.items():
-        table = Table("key", first, second, title=f"{section}: {len(rows)} changed", title_justify="left", title_style="bold")
-        for row in rows:
-            table.add_row(*(_text(row[column]) for column in ("key", "first", "second")))
-        out.print(table if rows else f"{section}: no change")
-
-
 def _text(value: Any) -> str:
     return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
@@ -79,7 +70,17 @@ def main(
 ) -> Output:
     """What changed between two versions of the model."""
     changes = run(store, first, second)
-    return Output(changes, lambda: _show(changes, first, second))
+
+    def show() -> None:
+        """Print a table a section, or that nothing changed in it."""
+        out = console(stderr=False)
+        for section, rows in changes.items():
+            table = Table("key", first, second, title=f"{section}: {len(rows)} changed", title_justify="left", title_style="bold")
+            for row in rows:
+                table.add_row(*(_text(row[column]) for column in ("key", "first", "second")))
+            out.print(table if rows else f"{section}: no change")
+
+    return Output(changes, show)
 
 
 if __name__ == "__main__":

@@ -54,13 +54,13 @@ def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Ver
 def load_model(store: Path, reference: str | None) -> score.Judge:
     """Load the model that `reference` names, from the registry of `store`, with the categories that are frozen there.
 
-    Raises as `resolve`, `verified.bundle`, `freezes.frozen` and `score.appoint` do.
+    Raises as `resolve`, `verified.bundle`, `freezes.frozen` and `score.load_model` do.
     """
     registry = mlflow_store.connect(store, create=False)
     model, thresholds = resolve(store, registry, reference)
     content = Thresholds.read(verified.thresholds(store, registry, thresholds))
     frozen = sorted(set(freezes.frozen(store)) & set(content.categories))  # a model removes nothing of what it does not predict
-    return score.appoint(verified.bundle(store, registry, model), content, model.label, thresholds.label, frozen)
+    return score.load_model(verified.bundle(store, registry, model), content, model.label, thresholds.label, frozen)
 
 
 def _removals(store: Path) -> dict[str, int]:

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from score_worlds import settings
 
-from upheld.evaluation.logos import inputs as logo_inputs
 from upheld.evaluation.logos import metrics as logo_metrics
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.feature_store.contracts import hashing
@@ -107,6 +106,6 @@ def evaluated(folder: Path, *overrides: str, brands=("acorn", "birch", "cedar"),
     """The folder that `upheld logo evaluate` writes, of such a world."""
     data = dataset(folder / "logo", brands, **world)
     detections(data).to_parquet(folder / "detections.parquet")
-    inputs = logo_inputs.Inputs(folder / "logo", folder / "detections.parquet", *scanned(folder, brands[0], context))
+    inputs = logo_evaluate.Inputs(folder / "logo", folder / "detections.parquet", *scanned(folder, brands[0], context))
     logo_evaluate.run(settings(*overrides), inputs, folder / "judged", folder / "store")
     return folder / "judged"

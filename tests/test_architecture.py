@@ -20,7 +20,6 @@ AIRFLOW_FILES = {
     "database",
     "ingest_review_outcomes",
     "promote",
-    "question",
     "retrain",
     "run_now",
     "task_logs",

@@ -24,13 +24,7 @@ class Stage:
 
 
 def read(path: Path) -> dict[str, Stage]:
-    """Read the stages in the order of the file.
-
-    Args:
-        path: a `dvc.yaml`.
-
-    Returns:
-        stage name -> stage.
+    """Read the stages by name, in the order of the file.
 
     Raises:
         ValueError: two stages write the same path, or one reads a part of what another writes: then no equal digests

@@ -24,11 +24,7 @@ SLOTS = 1  # stages of one pool share what it stands for (memory, the accelerato
 
 
 def initialise(root: Path) -> None:
-    """Make or migrate the tables and make the pools that are missing; slots that somebody changed stay as they are.
-
-    Args:
-        root: repository with `dvc.yaml`.
-    """
+    """Make or migrate the tables and make the pools that are missing; slots that somebody changed stay as they are."""
     from airflow.models.pool import Pool
     from airflow.utils import db
 

@@ -68,30 +68,17 @@ def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts:
     return {"workspace": str(folder), "status": "executed"}
 
 
-def features(folder: Path, store: Path) -> dict[str, Any]:
-    """Bring the feature store up to the ledger, with the run's parameters; a run whose inputs are pinned already needs nothing.
+COMMANDS = {  # of the tasks that stand before the stages
+    "features": ["upheld.feature_store.extraction.command"],
+    "pin": ["upheld.registry.runs.pin", "--out", graph.PINNED],
+}
+
+
+def before_stages(task: str, folder: Path, store: Path) -> dict[str, Any]:
+    """Bring the feature store up to the ledger, or write down what the run starts from; a run whose inputs are pinned needs neither.
 
     Args:
-        folder: the workspace.
-        store: folder with ledger and features.
-
-    Returns:
-        {"status": executed/unchanged}.
-
-    Raises:
-        Refused: extraction failed as a whole. Bad contents and extractors without weights are counted, and no failure.
-    """
-    if (folder / graph.PINNED).exists():
-        return {"status": "unchanged"}
-    with workspace.logged(folder, "features") as tell:
-        workspace.call(["upheld.feature_store.extraction.command", "--store", str(store)], folder, store, tell)
-    return {"status": "executed"}
-
-
-def pin(folder: Path, store: Path) -> dict[str, Any]:
-    """Write down what the run starts from; a run that has it already keeps it.
-
-    Args:
+        task: `features` or `pin`.
         folder: the workspace.
         store: folder with ledger, features and registry.
 
@@ -99,12 +86,13 @@ def pin(folder: Path, store: Path) -> dict[str, Any]:
         {"status": executed/unchanged}.
 
     Raises:
-        Refused: the ledger cannot be pinned.
+        Refused: the ledger cannot be pinned, or extraction failed as a whole. Bad contents and extractors without weights are counted, and
+            no failure.
     """
     if (folder / graph.PINNED).exists():
         return {"status": "unchanged"}
-    with workspace.logged(folder, "pin") as tell:
-        workspace.call(["upheld.registry.runs.pin", "--store", str(store), "--out", graph.PINNED], folder, store, tell)
+    with workspace.logged(folder, task) as tell:
+        workspace.call([*COMMANDS[task], "--store", str(store)], folder, store, tell)
     return {"status": "executed"}
 
 
@@ -123,7 +111,7 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
     Raises:
         Refused: the stage failed, or what it read is not what the stage before it wrote.
     """
-    said: list[str] = []
+    lines: list[str] = []
     written = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
     ended = folder / ".dvc" / f"{name}.ended"  # by `process.PYTHON_ON_PATH`, where DVC let the stage's command run
     before = _standing(folder, name, written.get("outs", []))
@@ -132,12 +120,12 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
         def note(line: str) -> None:
             """Into both logs, and kept for the message of a failure."""
             tell(line)
-            said.append(line)
+            lines.append(line)
 
         arguments = ["--wait-for-lock", "repro", "--single-item", "--pull", *(["--force"] if force else []), name]
         deadline = time.monotonic() + REAPED_WITHIN_S
         while True:
-            said.clear()
+            lines.clear()
             ended.unlink(missing_ok=True)
             code = _dvc(arguments, folder, store, note, UPHELD_ENDED=str(ended))
             if not code or ended.exists() or not _held_by_the_dead(folder) or time.monotonic() > deadline:
@@ -146,7 +134,7 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
     exit_code = int(ended.read_text(encoding="utf-8") or 1) if ended.exists() else None
     if code:
         # DVC's report quotes the command; what stands before it are the stage's own last words.
-        words = [line.strip() for line in said if line.strip() and not (exit_code and written["cmd"] in line)]
+        words = [line.strip() for line in lines if line.strip() and not (exit_code and written["cmd"] in line)]
         exit_code = exit_code or 1
         killed = exit_code < 0 or exit_code > 128
         message = f"{name}: {words[-1] if words else 'no output'} (exit code {exit_code})"
@@ -247,8 +235,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = prepare(args.root, args.store, args.run_id, json.loads(args.params), json.loads(args.facts))
         elif args.task == "stage":
             result = stage(args.name, folder, args.store, args.force)
+        elif args.task == "register":
+            result = register(folder, args.store)
         else:
-            result = {"features": features, "pin": pin, "register": register}[args.task](folder, args.store)
+            result = before_stages(args.task, folder, args.store)
         code = 0
     except Refused as refusal:
         print(f"{task}: failed: {refusal}", file=sys.stderr)

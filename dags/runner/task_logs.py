@@ -1,4 +1,7 @@
-"""The logs that Airflow's pages show of tasks, for a run in one process: `DAG.test` opens none, whatever a task prints."""
+"""The logs that Airflow's pages show of tasks, for a run in one process: `DAG.test` opens none, whatever a task prints.
+
+A file of its own, because it imports Airflow: `run_now` first asks to die with its parent, and Airflow takes seconds to import.
+"""
 
 import io
 import json
@@ -49,6 +52,7 @@ class _Copied(io.TextIOBase):
         self._stream, self._log, self._begun = stream, log, ""
 
     def write(self, text: str) -> int:
+        """Pass the text on, and keep every line that it ends with its time."""
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             entry = {"timestamp": datetime.now(UTC).isoformat(), "level": "info", "logger": "task.stdout", "event": line}
@@ -57,4 +61,5 @@ class _Copied(io.TextIOBase):
         return self._stream.write(text)
 
     def flush(self) -> None:
+        """Flush the stream; the log is flushed with every text."""
         self._stream.flush()

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import Asset, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from upheld.dags.runner import graph, run_stage, workspace
+from upheld.dags.runner import graph, process, run_stage, workspace
 
 # The URI of every asset that our DAGs announce. An event is a nudge, not a queue: read past your own watermark.
 LEDGER = Asset(name="ledger", uri="upheld://store/ledger")
@@ -40,9 +40,6 @@ def store_of(root: Path) -> Path:
 def form(root: Path) -> dict[str, Param]:
     """The trigger form: one field for each parameter that a task of the DAG reads, named `section.key` and typed as its value is.
 
-    Args:
-        root: repository.
-
     Returns:
         flat name -> Airflow parameter, its value in the file as default, or in the store's own.
     """
@@ -61,9 +58,6 @@ def form(root: Path) -> dict[str, Param]:
 
 def stage_tasks(root: Path) -> TaskGroup:
     """One task for every stage of the repository's `dvc.yaml`, in a task group named `stages`.
-
-    Args:
-        root: repository.
 
     Returns:
         the group. Its first tasks read the workspace that a task `prepare` answered with.
@@ -97,11 +91,7 @@ def _stage_task(root: Path, stage: graph.Stage) -> Any:
 
 
 def run_task(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """Call the runner from inside an Airflow task, its output going to the task's log as it comes.
-
-    Args:
-        root: repository.
-        arguments: of `dags/runner/run_stage.py`, without store and result.
+    """Call the runner (`arguments` without store and result) inside an Airflow task, its output going to the task's log as it comes.
 
     Returns:
         the runner's result: paths and digests.
@@ -131,13 +121,7 @@ def run_task(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def call(root: Path, module: Sequence[str], interpreter: str) -> int:
-    """Run `python -m MODULE…` in the repository, printing what it prints. Returns its exit code.
-
-    Args:
-        root: repository, the working folder.
-        module: module name and its arguments.
-        interpreter: path of the Python to run it with.
-    """
+    """Run `python -m MODULE…` in the repository, printing what it prints. Returns its exit code."""
     with subprocess.Popen(
         [interpreter, "-m", *module], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as child:
@@ -145,3 +129,23 @@ def call(root: Path, module: Sequence[str], interpreter: str) -> int:
         for line in child.stdout:
             print(line, end="", flush=True)
     return child.returncode
+
+
+def run_command(root: Path, module: str, arguments: Sequence[str]) -> None:
+    """Run one of our commands (`arguments` without the store) in the interpreter of the stages.
+
+    Raises:
+        AirflowFailException: it refused or failed; its last line in the task's log says why.
+    """
+    code = call(root, [module, *arguments, "--store", str(store_of(root))], process.interpreter())
+    if code:
+        raise AirflowFailException(f"{module} exited with {code}; its last line says why")
+
+
+def command_result(root: Path, module: str, arguments: Sequence[str], option: str = "--result") -> dict[str, Any]:
+    """Run one of our commands as `run_command` does, and give the JSON that it writes to the file which `option` names."""
+    with tempfile.TemporaryDirectory(prefix="upheld-command-") as scratch:
+        path = Path(scratch) / "result.json"
+        run_command(root, module, [*arguments, option, str(path)])
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result

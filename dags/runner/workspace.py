@@ -98,6 +98,7 @@ def logged(workspace: Path, task: str) -> Iterator[Callable[[str], None]]:
     with (workspace / "logs" / f"{task}.log").open("w", encoding="utf-8", buffering=1) as log:
 
         def tell(line: str) -> None:
+            """Print a line and write it into the log."""
             print(line, flush=True)
             log.write(line + "\n")
 
@@ -105,27 +106,22 @@ def logged(workspace: Path, task: str) -> Iterator[Callable[[str], None]]:
 
 
 def call(arguments: list[str], workspace: Path, store: Path, tell: Callable[[str], None]) -> None:
-    """Run one of our modules in the interpreter of the stages.
-
-    Args:
-        arguments: module and its arguments.
-        workspace: working folder.
-        store: the store that it works on.
-        tell: takes its output line by line.
+    """Run one of our modules (`arguments` begin with its name) in the interpreter of the stages; `tell` takes its output line by line.
 
     Raises:
         Refused: it exited with another code than 0; the message is the last line it printed.
     """
-    said = [""]
+    last_line = ""
 
     def note(line: str) -> None:
         """Pass on, and keep for the message of a refusal."""
+        nonlocal last_line
         tell(line)
-        said.append(line.strip() or said[-1])
+        last_line = line.strip() or last_line
 
     code = process.stream([process.interpreter(), "-m", *arguments], workspace, store, note)
     if code:
-        raise Refused(said[-1] or f"{arguments[0]} exited with {code}", 2 if code == 2 else 1)
+        raise Refused(last_line or f"{arguments[0]} exited with {code}", 2 if code == 2 else 1)
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,9 +23,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
-from upheld.evaluation.audit import design
-from upheld.evaluation.audit import frame as audit_frame
-from upheld.evaluation.audit import plan as audit_plan
+from upheld.evaluation.audit import design, tables
 from upheld.evaluation.audit.design import ZONES, Part, Posts, inclusion_probs, permanent_number
 
 SECRET_VARIABLE = "UPHELD_AUDIT_SECRET"  # noqa: S105 (the variable's name, not its value)
@@ -83,7 +81,7 @@ def run(settings: params.Params, frame: pd.DataFrame, budget: int, secret: bytes
     drawn = frame.assign(zone=frame.action, inclusion_prob=prob, drawn_at=pd.Timestamp(drawn_at))[(uniform < prob) & ~frame.drawn_before]
     keys = ("\0".join(map(str, row)) for row in zip(drawn.post_id, drawn.category, drawn.inclusion_prob, drawn.drawn_at, strict=True))
     ids = [f"a_{hashlib.sha256(key.encode()).hexdigest()[:20]}" for key in keys]
-    plan = drawn.assign(draw_id=ids)[audit_plan.COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
+    plan = drawn.assign(draw_id=ids)[tables.COLUMNS].sort_values(["category", "language", "zone", "draw_id"], ignore_index=True)
     spread = 1.96 * float(np.sqrt((prob * (1 - prob)).sum()))
     return Result(
         plan,
@@ -112,13 +110,13 @@ def main(
 ) -> Output:
     """Draw posts for people to judge, each with a known probability."""
     settings = params.load(*asked, store)
-    audit_plan.require_suffix(out)
+    tables.require_suffix(out)
     if again is not None:
         if decisions is not None or budget is not None or as_of:
             raise BadUse("--again writes an earlier draw as it is; leave out --decisions, --budget and --as-of")
-        draws = audit_plan.recorded(store, again)
+        draws = tables.recorded_draws(store, again)
         with files.replacing(out) as partial:
-            audit_plan.write(draws, partial, out.suffix)
+            tables.write_draws(draws, partial, out.suffix)
         summary = describe(draws.to_pandas()) | {"draw": draws["drawn_at"][0].as_py().isoformat(), "again": True, "out": str(out)}
     elif decisions is None or budget is None:
         raise BadUse("a draw needs --decisions and --budget; --again DRAW writes an earlier one again")
@@ -140,7 +138,7 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
             f"set the environment variable {SECRET_VARIABLE} to a secret of 16 characters or more: nobody else must foresee the draw"
         )
     with console().status("Reading decisions and what is labelled"):
-        frame = audit_frame.read_frame(*audit_frame.known(decisions, store, settings.ingest), settings.ingest)
+        frame = tables.read_frame(*tables.read_known(decisions, store, settings.ingest), settings.ingest)
     result = run(settings, frame, budget, secret, drawn_at)
     if result.plan.empty:
         drew = f"drew 0 of {result.num_frame:,} decisions, though {result.expected:.0f} are expected"
@@ -149,12 +147,12 @@ def _draw(settings: params.Params, decisions: Path, budget: int, out: Path, draw
         before = f"{result.num_before:,} {'was' if result.num_before == 1 else 'were'} drawn before, and nothing is drawn twice"
         again = "`upheld audit-sample --again last --out FILE` writes the last draw again; a larger --budget draws more"
         raise FailedWork(f"{drew}: {before}. {again}")
-    if drawn_at in audit_plan.times(store):
+    if drawn_at in tables.draw_times(store):
         raise BadUse(f"--as-of {drawn_at.isoformat()}: a draw of that time is recorded; the time names a draw, so give another")
-    draws = audit_plan.table(result.plan)
+    draws = tables.draws_of(result.plan)
     with files.replacing(out) as partial:
-        audit_plan.write(draws, partial, out.suffix)
-        audit_plan.record(store, draws)  # the plan takes its name only once the ledger knows the draw
+        tables.write_draws(draws, partial, out.suffix)
+        tables.record(store, draws)  # the plan takes its name only once the ledger knows the draw
     summary = describe(result.plan) | {"allocation": allocated(result.plan, result.parts)}
     summary |= {"draw": drawn_at.isoformat(), "again": False, "out": str(out), "expected": result.expected}
     return summary | {"low": result.low, "high": result.high, "drawn_before": result.num_before, "frame": result.num_frame}

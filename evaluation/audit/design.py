@@ -20,7 +20,7 @@ from upheld.common.params.evaluation import AuditSample
 from upheld.evaluation.metrics import fairness
 from upheld.evaluation.report.words import percent
 from upheld.evaluation.report.words import share as in_percent
-from upheld.evaluation.thresholds import removal, sample_size
+from upheld.evaluation.thresholds import fallback_procedure, sample_size
 
 ZONES = ("auto_remove", "review", "none")
 
@@ -203,7 +203,7 @@ def _removed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
     ranks = size * np.union1d(np.arange(1, section.num_candidates + 1) / section.num_candidates, section.start_shares)
     at = np.unique(np.minimum(np.searchsorted(num, ranks[ranks <= size * (1 + 1e-12)] * (1 - 1e-12)), len(num) - 1))
     volumes, rates = num[at], np.diff(errors[at], prepend=0.0) / np.diff(num[at], prepend=0.0)
-    weights = removal.start_weights(volumes, size * np.array(section.start_shares), section.delta)
+    weights = fallback_procedure.start_weights(volumes, size * np.array(section.start_shares), section.delta)
     need = sample_size.labels_for_path(volumes, rates, weights, section.precision_target, section.power, settings.seed)
     expects = f"Going by its scores, the model is right in about {in_percent(precision)} of removals."
     if need is None:

@@ -9,7 +9,7 @@ from scipy.stats import gamma
 
 from upheld.evaluation.logos.matches import CATEGORY, match
 from upheld.evaluation.metrics.rows import ALL, COLUMNS
-from upheld.evaluation.statistics.intervals import clopper_pearson_lower, clopper_pearson_upper
+from upheld.evaluation.statistics.intervals import clopper_pearson
 from upheld.feature_store.logos.dataset.dataset import CORNERS
 from upheld.feature_store.logos.dataset.precision import SIZES, average_precision
 
@@ -146,7 +146,7 @@ def ends(values: Sequence[float | None], alpha: float) -> tuple[float | None, fl
 def _rate(column: str, value: str, metric: str, events: int, trials: int, alpha: float, missing: str) -> Row:
     if not trials:
         return column, value, metric, None, None, None, 0, missing
-    low, high = clopper_pearson_lower(events, trials, alpha / 2), clopper_pearson_upper(events, trials, alpha / 2)
+    low, high = clopper_pearson(events, trials, alpha)
     return column, value, metric, events / trials, float(low), float(high), trials, ""
 
 

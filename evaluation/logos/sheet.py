@@ -42,10 +42,10 @@ def choose(marks: pd.DataFrame, finds: pd.DataFrame, threshold: float, per_kind:
     missed = marks.reset_index(drop=True).drop(index=hits["mark"].tolist())
     random = np.random.default_rng(seed)
     some = [table.iloc[np.sort(random.permutation(len(table))[:per_kind])] for table in (hits, missed)]
-    told = [("found", some[0]), ("missed", some[1]), ("false alarm", alarms)]
+    kinds = [("found", some[0]), ("missed", some[1]), ("false alarm", alarms)]
     return [
         Tile(kind, row["image"], row["brand"] + (f" {row['confidence']:.2f}" if kind != "missed" else ""), tuple(row[list(CORNERS)]))
-        for kind, table in told
+        for kind, table in kinds
         for _, row in table.iterrows()
     ]
 

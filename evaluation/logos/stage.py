@@ -5,6 +5,7 @@ usage: python -m upheld.evaluation.logos.stage     in a workspace that holds dat
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,22 +21,39 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds
 from upheld.common.terminal import console
-from upheld.evaluation.logos import inputs as logo_inputs
 from upheld.evaluation.logos import matches, sheet
 from upheld.evaluation.logos import metrics as logo_metrics
-from upheld.evaluation.logos.inputs import Inputs
+from upheld.evaluation.logos.exposure import exposure
 from upheld.evaluation.logos.sheet import Tile
 from upheld.evaluation.metrics import table as metrics
 from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.scores import selection as score_rows
-from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import decide
-from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_EVALUATION
+from upheld.evaluation.scores.table import Columns
+from upheld.evaluation.thresholds import both_thresholds
+from upheld.feature_store.contracts.snapshot import POSTS_FILE
+from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_DETECTIONS, LOGO_EVALUATION, LOGO_SCAN, SNAPSHOT
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
-from upheld.feature_store.logos.dataset.dataset import Dataset
+from upheld.feature_store.logos.dataset.dataset import CORNERS, Dataset
 from upheld.feature_store.logos.dataset.photos import upright
 
 TILES = 5  # of each kind in the sheet
+DETECTIONS = ("image", "brand", "confidence", *CORNERS)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is judged, and by what.
+
+    dataset: a logo dataset.
+    detections: image, brand, confidence, x1, y1, x2, y2 of its photos of splits val and test.
+    scan: folder with detections.parquet (the same columns, image: digest of an image on a post) and images.parquet (image, width, height).
+    snapshot: folder with posts.parquet (post_id, context_id, created_at, image_digests). Exposure is counted where both are named.
+    """
+
+    dataset: Path
+    detections: Path
+    scan: Path | None = None
+    snapshot: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,20 +87,17 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
             sheet.jpg (where there is something to show), and logo.json with the certificate and the threshold.
         store: the ledger's photos.
 
-    Returns:
-        what was written.
-
     Raises:
         BadUse: a file breaks its contract.
         FailedWork: a photo of the sheet is gone.
     """
     data = logo_dataset.read(inputs.dataset)
-    finds = logo_inputs.read_detections(inputs.detections, data)
+    finds = read_detections(inputs.detections, data)
     (out / "sheet.jpg").unlink(missing_ok=True)
     result = _judge(settings, data, finds, out)
     tables = {"metrics": result.metrics, "confusion": result.confusion}
     if inputs.scan is not None and inputs.snapshot is not None:
-        tables["exposure"] = logo_inputs.read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
+        tables["exposure"] = read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
     for name, table in tables.items():
         with files.replacing(out / f"{name}.parquet") as partial:
             table.to_parquet(partial, index=False)
@@ -102,6 +117,58 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
     }
     files.write_json(out / "logo.json", summary)  # last: where it is, everything is
     return result
+
+
+def read_detections(path: Path, data: Dataset) -> pd.DataFrame:
+    """Detections on photos of a dataset.
+
+    Raises:
+        BadUse: the table cannot be read, lacks a column, or names a photo that is not in the dataset.
+    """
+    table = _detections(path, "`upheld logo train` writes one")
+    if strangers := sorted(set(table["image"]) - set(data.images["digest"])):
+        raise BadUse(f"{path}: column image: {strangers[0]!r} is no photo of the dataset ({len(strangers)} such)")
+    return table
+
+
+def read_exposure(scan: Path, snapshot: Path, brands: Sequence[str], threshold: float) -> pd.DataFrame:
+    """Appearances of the brands on the posts of a snapshot, in the columns of `exposure.COLUMNS`.
+
+    Args:
+        scan: see Inputs; an image of a post that is not in it was not looked at, and is not counted as an image.
+        snapshot: see Inputs.
+        brands: that the detector knows.
+        threshold: confidence from which a detection counts.
+
+    Raises:
+        BadUse: a table cannot be read or lacks a column, or a detection's image has no size.
+    """
+    found = _detections(scan / "detections.parquet", "the stage logo_scan writes it")
+    sizes = _read(scan / "images.parquet", ("image", "width", "height"), "the stage logo_scan writes it")
+    posts = _read(snapshot / POSTS_FILE, ("post_id", "context_id", "created_at", "image_digests"), "the stage snapshot writes it")
+    shown = posts[["post_id", "image_digests"]].explode("image_digests").rename(columns={"image_digests": "image"}).dropna()
+    images = shown.astype({"image": "str"}).merge(sizes.astype({"image": "str"}), on="image", validate="many_to_one")
+    if strangers := sorted(set(found["image"]) - set(sizes["image"])):
+        raise BadUse(f"{scan / 'detections.parquet'}: column image: {strangers[0]!r} is not in images.parquet ({len(strangers)} such)")
+    return exposure(found[found["image"].isin(images["image"])], images, posts, dict.fromkeys(brands, threshold))
+
+
+def _detections(path: Path, source: str) -> pd.DataFrame:
+    table = _read(path, DETECTIONS, source)
+    try:
+        return table.astype({"image": "str", "brand": "str", **dict.fromkeys(("confidence", *CORNERS), "float64")})
+    except (TypeError, ValueError) as error:
+        raise BadUse(f"{path}: {error}; confidence and corners are numbers; {source}") from error
+
+
+def _read(path: Path, wanted: Sequence[str], source: str) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise BadUse(f"{path}: not a readable table ({error}); {source}") from error
+    if missing := [name for name in wanted if name not in table]:
+        raise BadUse(f"{path}: no column {missing[0]!r}; expected {', '.join(wanted)}; {source}")
+    return table[list(wanted)]
 
 
 def _judge(settings: params.Params, data: Dataset, finds: pd.DataFrame, out: Path) -> Result:
@@ -142,16 +209,16 @@ def certify(
         table: where to write the detections in the scores contract.
 
     Returns:
-        threshold (None: abstained), outcome, target, delta, bound, n, need_n, reason and what else `thresholds.decide` tells.
+        threshold (None: abstained), outcome, target, delta, bound, n, need_n, reason and what else `both_thresholds.decide` tells.
     """
     rows = matches.scores(matches.match(marks, finds), photos.set_index("image")["split"], synthetic)
     with files.replacing(table) as partial:
         pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), partial)
     if not (rows["split"] == "calib").any():
         return abstained(settings.thresholds, "no detection on a photo of split val")
-    selection = score_rows.select(table, scores.Columns(), (), wanted="calib", other="test")
+    selection = score_rows.select(table, Columns(), (), wanted="calib", other="test")
     cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
-    decided = decide.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
+    decided = both_thresholds.decide(cubes[None], settings.thresholds, incumbent=None, champion=None, seed=settings.seed)
     certificate: dict[str, Any] = decided[matches.CATEGORY]["auto_remove"]
     return {name: value for name, value in certificate.items() if name != "languages"}
 
@@ -175,7 +242,9 @@ def main(
     """Certify a confidence threshold, and measure the detector on the photos held out."""
     if (scan is None) != (snapshot is None):
         raise BadUse("--scan and --snapshot go together: exposure needs the detections and the posts that they are on")
-    inputs = logo_inputs.of_the_stage() if detections is None else Inputs(dataset, detections, scan, snapshot)
+    inputs = (
+        Inputs(LOGO_DATASET, LOGO_DETECTIONS, LOGO_SCAN, SNAPSHOT) if detections is None else Inputs(dataset, detections, scan, snapshot)
+    )
     result = run(params.load(*asked), inputs, out, store)
     content = {"out": str(out), "certificate": result.certificate}
     lines = [f"No detector: {result.untrained}"] if result.untrained else []

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from upheld.common.arrays import Floats
-from upheld.evaluation.statistics import intervals, two_rates, weighted
-from upheld.evaluation.statistics.two_rates import Bounded
+from upheld.evaluation.statistics import intervals, weighted
+from upheld.evaluation.statistics.intervals import Bounded
 
 PASS, WARN, FAIL, INSUFFICIENT = "PASS", "WARN", "FAIL", "INSUFFICIENT"
 # One-sided error and power behind need_n: 1.645 and 0.842 in the formula of docs/statistics.md, Sample size.
@@ -106,7 +106,7 @@ def gap(cells: Cells, tau: float, alpha: float = 0.10, level: float = 0.05) -> V
     """
     sides = _sides(cells)
     value = intervals.rates(sides.events_1, sides.trials_1) - intervals.rates(sides.events_0, sides.trials_0)
-    estimate = _Estimate(value, 0.0, *two_rates.difference(*_wilson(sides, alpha)), *two_rates.difference(*_exact(sides, alpha)))
+    estimate = _Estimate(value, 0.0, *intervals.difference(*_wilson(sides, alpha)), *intervals.difference(*_exact(sides, alpha)))
     return _judge(cells, sides, estimate, tau, np.full(value.shape, tau), level)
 
 
@@ -127,7 +127,7 @@ def ratio(cells: Cells, tau: float, alpha: float = 0.10, level: float = 0.05) ->
     sides = _sides(cells)
     others = intervals.rates(sides.events_0, sides.trials_0)
     value = np.divide(intervals.rates(sides.events_1, sides.trials_1), others, out=np.full(others.shape, np.nan), where=others > 0)
-    estimate = _Estimate(value, 1.0, *two_rates.ratio(*_wilson(sides, alpha)), *two_rates.ratio(*_exact(sides, alpha)))
+    estimate = _Estimate(value, 1.0, *intervals.ratio(*_wilson(sides, alpha)), *intervals.ratio(*_exact(sides, alpha)))
     return _judge(cells, sides, estimate, tau, (tau - 1) * others, level)
 
 
@@ -186,7 +186,7 @@ def _judge(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, differe
     # The test of "no gap" is one-sided. A group at or below the others gets 1 without an integral: Holm never rejects there.
     higher = intervals.rates(sides.events_1, sides.trials_1) > intervals.rates(sides.events_0, sides.trials_0)
     p_value = np.where((sides.trials_1 > 0) & (sides.trials_0 > 0), 1.0, np.nan)
-    p_value[higher] = two_rates.prob_gap_by_chance(*(side[higher] for side in sides.counts))
+    p_value[higher] = intervals.prob_gap_by_chance(*(side[higher] for side in sides.counts))
     p_adjusted = np.apply_along_axis(intervals.holm, -1, p_value)
     warn = (p_adjusted <= level) & (value > tau) & (estimate.exact_low > estimate.equal)
     fail = warn & (np.minimum(estimate.low, estimate.exact_low) > tau)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from upheld.common.errors import BadUse
-from upheld.evaluation.cube.bins import NUM_BINS, centres, edges
+from upheld.evaluation.cube.bins import NUM_BINS, bin_of, centres, edges
 from upheld.evaluation.cube.cube import Cube, dense
 from upheld.evaluation.metrics.rows import ALL, Settings
 from upheld.evaluation.report import sentences
@@ -31,6 +31,8 @@ MAX_CURVE_POINTS = 120
 LOWEST, HIGHEST = 0.0005, 0.9995
 ROWS_PER_DOT, MIN_ROWS_OF_DOT = 25, 5  # labelled rows that a dot of the reliability curve stands for
 MIN_POSTS = 20  # of a language that may be named as the least covered
+MAX_EXAMPLES = 5  # of each kind
+MAX_ROWS_READ_AGAIN = 1_000_000  # of a table whose rows are read once more for examples; a longer one is no table that people look through
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Evaluation:
     has_champion: whether a champion was compared with.
     frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
     behaviour: of `behaviour.load`.
-    examples: of `examples.pick`.
+    examples: of `pick_examples`.
     logos: of `logos.read`; None where no detector was evaluated.
     """
 
@@ -202,6 +204,40 @@ def chart_points(cube: Cube, alpha: float) -> list[dict[str, Any]]:
         shares = {name: (np.bincount(step, side, minlength=NUM_STEPS) / (side.sum() or 1.0)).tolist() for name, side in weights.items()}
         charts.append({"reliability": reliability, "precision_recall": curve, "histogram": {"edges": ends.tolist(), **shares}})
     return charts
+
+
+def pick_examples(
+    rows: pd.DataFrame, points: Mapping[str, OperatingPoint], texts: "pd.Series[Any] | None" = None
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Pick posts that a person should look at: the surest mistakes of each category, by id, with their text only where it was asked for.
+
+    Args:
+        rows: item_id, category, language, prob (calibrated, float64 in [0, 1]) and label (0, 1 or null; null rows are left out).
+        points: operating points; flagged is what is reviewed or removed.
+        texts: text by item_id (str), None where texts are not to be shown.
+
+    Returns:
+        {category: {"flagged": harmless posts that were flagged, highest probability first, "missed": violations that were not, lowest
+        first}}, MAX_EXAMPLES of each: {item_id, language, prob, text}; text is None where it is not shown or not known.
+    """
+
+    def first(mistakes: pd.DataFrame) -> list[dict[str, Any]]:
+        """The first mistakes, as the report shows them."""
+        shown = mistakes.head(MAX_EXAMPLES)
+        known = [None] * len(shown) if texts is None else [texts.get(name) for name in shown.item_id]
+        columns = zip(shown.item_id, shown.language.astype(str), shown.prob.astype(float), known, strict=True)
+        return [
+            {"item_id": name, "language": language, "prob": prob, "text": None if pd.isna(text) else str(text)}
+            for name, language, prob, text in columns
+        ]
+
+    found = {}
+    for category, own in rows[rows.label.notna()].groupby("category", observed=True):
+        order = own.assign(item_id=own.item_id.astype(str)).sort_values(["prob", "item_id"], kind="stable")
+        flagged = bin_of(order.prob) >= points[str(category)].cuts[0]
+        wrong, missed = order[(order.label == 0) & flagged], order[(order.label == 1) & ~flagged]
+        found[str(category)] = {"flagged": first(wrong.iloc[::-1]), "missed": first(missed)}
+    return found
 
 
 def read_features(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from upheld.common import files
 from upheld.common.terminal import visible
-from upheld.evaluation.report import charts, logo_sentences, sentences, week_story, words
+from upheld.evaluation.report import charts, logos, sentences, week_story, words
 
 FOLDER = Path(__file__).with_name("templates")
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji
@@ -127,10 +127,10 @@ def _environment() -> Environment:
         "count": words.count,
         "appeal_gap": week_story.appeal_gap,
         "reviewers_compared": week_story.compared,
-        "beats_luck": logo_sentences.beats_luck,
+        "beats_luck": logos.beats_luck,
         "behave_command": behave_command,
-        "logo_picture": logo_sentences.picture,
-        "logo_summary": logo_sentences.summary,
+        "logo_picture": logos.picture,
+        "logo_summary": logos.summary,
         "estimate": estimate,
         "measured": words.measured,
         "evidence": words.evidence,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upheld.evaluation.gate import where as scope_of_check
-from upheld.evaluation.report import logo_sentences
+from upheld.evaluation.report import logos
 from upheld.evaluation.report.words import (
     GAPS,
     agree,
@@ -52,8 +52,8 @@ def headline(gate: Story) -> str:
 
 def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
-    logos = (item_of(level, text, "logos") for level, text in logo_sentences.attention(story.get("logos")))
-    items = [*_unfair(story), *_failed(story), *_unsettled(story), *behaviour(story), *logos, *_remarks(story)]
+    of_logos = (item_of(level, text, "logos") for level, text in logos.attention(story.get("logos")))
+    items = [*_unfair(story), *_failed(story), *_unsettled(story), *behaviour(story), *of_logos, *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
 
 

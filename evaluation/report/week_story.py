@@ -146,11 +146,7 @@ def _reviewers(week: Story) -> Iterator[Item]:
 
 
 def compared(reviewers: Story) -> list[str]:
-    """How many reviewers could be compared with colleagues, why the others could not, and whether one of those compared disagrees.
-
-    Args:
-        reviewers: of `people.describe_reviewers`.
-    """
+    """How many reviewers of `people.describe_reviewers` could be compared, why the others could not, and whether one disagrees."""
     num, total, left_out = reviewers["num_compared"], reviewers["num_reviewers"], reviewers["not_compared"]
     if not total:
         return ["No verdict of this week counts, so nothing can be said of any reviewer."]

@@ -20,13 +20,10 @@ _PARQUET, _CSV, _JSONL = (".parquet", ".pq"), (".csv",), (".jsonl", ".ndjson", "
 
 
 def find(path: Path) -> tuple[Path, ...]:
-    """The files of a score table, in order of name.
+    """The files of a score table, at least one, in order of name.
 
     Args:
         path: a file, or a folder whose Parquet, CSV and JSONL files (at any depth) are one table.
-
-    Returns:
-        at least one file path.
 
     Raises:
         BadUse: nothing is there, or nothing in one of the three formats.

@@ -12,8 +12,8 @@ from upheld.evaluation.audit import design as allocation
 from upheld.evaluation.audit.design import ZONES, Posts, Wanted, design_below
 from upheld.evaluation.simulation import worlds
 from upheld.evaluation.simulation.worlds import Course, World
-from upheld.evaluation.thresholds import removal
-from upheld.evaluation.thresholds.removal import Evidence
+from upheld.evaluation.thresholds import fallback_procedure
+from upheld.evaluation.thresholds.fallback_procedure import Evidence
 
 RULES = {
     "ours": "fallback procedure on FF-beta p-values with the frame's largest weight",
@@ -99,13 +99,15 @@ def choose(rule: str, audits: Audits, section: Thresholds) -> Ints:
     found = worlds.evidence(audits.num_labels, audits.num_errors, audits.weight)
     if rule == "naive":
         return worlds.naive_rule(found, section.precision_target)
-    weights = removal.start_weights(audits.path.volumes, audits.path.start_volume * np.array(section.start_shares), section.delta)
+    weights = fallback_procedure.start_weights(
+        audits.path.volumes, audits.path.start_volume * np.array(section.start_shares), section.delta
+    )
     if rule == "ours":
-        return removal.last_passed(removal.certify(found, weights, section.precision_target).passed)
+        return fallback_procedure.last_passed(fallback_procedure.certify(found, weights, section.precision_target).passed)
     sum_w2 = (audits.weight**2 * audits.num_labels).cumsum(-1)
     p_values = {"kish": _kish, "ht_normal": _ht_normal}[rule]
-    tested = removal.fallback(*p_values(found, sum_w2, section.precision_target), weights)
-    return removal.last_passed(tested.passed)
+    tested = fallback_procedure.fallback(*p_values(found, sum_w2, section.precision_target), weights)
+    return fallback_procedure.last_passed(tested.passed)
 
 
 def _kish(found: Evidence, sum_w2: Floats, target: float) -> tuple[Floats, Floats]:

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import beta
 
 from upheld.common.arrays import Bools, Floats, Ints
-from upheld.evaluation.thresholds import removal
-from upheld.evaluation.thresholds.removal import Evidence
+from upheld.evaluation.thresholds import fallback_procedure
+from upheld.evaluation.thresholds.fallback_procedure import Evidence
 from upheld.evaluation.thresholds.tails import candidate_bins
 
 NUM_BINS = 4096  # uniform on [0, 1]
@@ -148,4 +148,4 @@ def evidence(num_labels: Floats, num_errors: Floats, weight: Floats) -> Evidence
 def naive_rule(found: Evidence, target: float) -> Ints:
     """Apply the obvious rule: take the last candidate whose empirical precision meets the target, int64 (W,); -1 where none does."""
     seen: Bools = (found.num_labels > 0) & (found.sum_w_errors <= (1 - target) * found.sum_w)
-    return removal.last_passed(seen)
+    return fallback_procedure.last_passed(seen)

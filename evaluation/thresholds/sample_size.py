@@ -7,15 +7,10 @@ from scipy.special import ndtri
 
 from upheld.common.arrays import Floats
 from upheld.evaluation.statistics import weighted
-from upheld.evaluation.thresholds import removal
+from upheld.evaluation.thresholds import fallback_procedure
 
 NUM_WORLDS = 400  # simulated weeks per number of labels: the standard error of a power of .8 is .02
 MAX_LABELS = 1_000_000  # more is no plan
-
-
-def labels_without_error(target: float, delta: float) -> int:
-    """Count the labels that certify precision >= target when all of them agree: ceil(ln delta / ln target)."""
-    return math.ceil(math.log(delta) / math.log(target))
 
 
 def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, target: float, power: float, seed: int) -> int | None:
@@ -24,7 +19,7 @@ def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, targe
     Args:
         volumes: float64 (J,), posts at or above each candidate, rising.
         error_rates: float64 (J,) in [0, 1]: of the posts that each candidate adds to the one before.
-        weights: float64 (J,) from `removal.start_weights`.
+        weights: float64 (J,) from `fallback_procedure.start_weights`.
         target: precision to certify.
         power: chance of success, in (0, 1).
         seed: of the simulated weeks.
@@ -40,7 +35,7 @@ def labels_for_path(volumes: Floats, error_rates: Floats, weights: Floats, targe
         drawn = rng.poisson(num_labels * shares, (NUM_WORLDS, len(shares)))
         errors = rng.binomial(drawn, error_rates).cumsum(axis=1).astype(np.float64)
         num = drawn.cumsum(axis=1).astype(np.float64)
-        path = removal.certify(removal.Evidence(num, errors, errors, num, np.ones_like(num)), weights, target)
+        path = fallback_procedure.certify(fallback_procedure.Evidence(num, errors, errors, num, np.ones_like(num)), weights, target)
         return bool(path.passed.any(axis=1).mean() >= power)
 
     low, high = 1.0, 64.0

@@ -16,9 +16,8 @@ from upheld.common.params import params
 from upheld.common.terminal import console, visible
 from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.weekly import drift, model, people, recall_window, report, scores
-from upheld.evaluation.weekly import gold as week_gold
 from upheld.evaluation.weekly.report import Week
-from upheld.evaluation.weekly.source import Source
+from upheld.evaluation.weekly.source import Source, read_gold
 from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -68,7 +67,7 @@ def run(
     Raises:
         BadUse: no decision of that week, an input breaks its contract, or the thresholds belong to a model that did not serve.
     """
-    gold = week_gold.read(inputs.gold)
+    gold = read_gold(inputs.gold)
     tables = inputs.source.read(week, also=frozenset(gold.post_id))
     before = drift.load(inputs.state, week)
     rows = scores.build(tables, week, as_of)
@@ -150,6 +149,7 @@ def main(
         results = run(settings, week, inputs, out, as_of=moment, groups=group)
 
     def show() -> None:
+        """Print each model's headline and where its report lies."""
         for name, result in results.items():
             page = out / model.folder_name(name) / "report.html"
             console().print(f"{visible(name)}: {result.report['headline']}\n  Report: {page}", markup=False, soft_wrap=True)

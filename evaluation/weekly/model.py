@@ -13,8 +13,8 @@ from upheld.common.params import params
 from upheld.evaluation.cube.cube import Cube
 from upheld.evaluation.metrics.table import measure, operating_points
 from upheld.evaluation.scores import selection as score_rows
-from upheld.evaluation.scores import table as scores
-from upheld.evaluation.thresholds import decide
+from upheld.evaluation.scores.table import Columns
+from upheld.evaluation.thresholds import both_thresholds
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly import drift
 from upheld.evaluation.weekly import scores as week_scores
@@ -68,7 +68,7 @@ def serve(
     """
     with files.replacing(folder / "scores.parquet") as partial:
         rows[week_scores.COLUMNS].to_parquet(partial, index=False)
-    selection = score_rows.select(folder / "scores.parquet", scores.Columns(), groups, wanted="test", other="calib")
+    selection = score_rows.select(folder / "scores.parquet", Columns(), groups, wanted="test", other="calib")
     cubes, facts = score_rows.build_cubes(selection, groups, None, settings.thresholds.frame_min_inclusion_prob)
     in_force = given or week_scores.shown_thresholds(rows)
     points = operating_points(cubes[None], in_force, settings)
@@ -82,7 +82,7 @@ def serve(
             "model_version": model,
             "num_labels": facts.num_labelled,
             "unknown_language": settings.thresholds.unknown_language,
-            "categories": decide.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
+            "categories": both_thresholds.decide(cubes[None], settings.thresholds, incumbent=in_force, seed=settings.seed),
         }
     )
     return Served(model, rows, cubes, facts, in_force, points, measure(cubes, points, settings), proposed)

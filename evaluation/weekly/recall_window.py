@@ -15,7 +15,7 @@ import pyarrow as pa
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds as Section
 from upheld.evaluation.cube import build, cube
-from upheld.evaluation.thresholds import review as review_decision
+from upheld.evaluation.thresholds import review_certificate
 from upheld.evaluation.thresholds.tails import tails
 from upheld.evaluation.weekly import drift
 from upheld.evaluation.weekly.drift import Entry
@@ -93,7 +93,7 @@ def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRo
         there = [week for week in window.weeks if week in cubes and category in cubes[week].categories]
         whole = cube.merge([cube.one_category(cubes[week], category) for week in there])
         kept = one.in_force.threshold(category, "review")
-        review = review_decision.decide(tails(whole), settings.thresholds, kept, None, settings.seed)
+        review = review_certificate.decide(tails(whole), settings.thresholds, kept, None, settings.seed)
         certificate = Certificate.model_validate({**review, "weeks": there, "window_reason": window.reason})
         categories[category] = one.proposed.categories[category].model_copy(update={"review": certificate})
     return replace(one, proposed=one.proposed.model_copy(update={"categories": categories}))

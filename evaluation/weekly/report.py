@@ -13,7 +13,6 @@ from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.evaluation import behaviour, gate
-from upheld.evaluation.metrics import examples
 from upheld.evaluation.metrics.table import limits_of, operating_points
 from upheld.evaluation.report import content, week_story
 from upheld.evaluation.report.render import Result
@@ -95,7 +94,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         "reviewers": people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
         "missing": changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
         "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
-        "examples": examples.pick(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
+        "examples": content.pick_examples(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
         "behaviour": [] if week.behaviour is None else behaviour.load(behaviour.folder_of(week.behaviour, one.model)),
         "otherwise_decided": scores.num_otherwise(one.rows, one.now),
         "thresholds_from": week.thresholds_from,

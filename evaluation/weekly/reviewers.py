@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from upheld.common.arrays import Floats
 from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.metrics.fairness import Cells
-from upheld.evaluation.statistics import intervals, two_rates, weighted
+from upheld.evaluation.statistics import intervals, weighted
 
 
 def krippendorff(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def deviating(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
     rows = joined.dropna(subset="expected").groupby(["reviewer_id", "reference"], as_index=False)
     found = rows[["num", "num_disagreements", "num_others", "expected"]].sum()
     others_wrong = found.expected / found.num * found.num_others
-    p_value = two_rates.prob_gap_by_chance(found.num_disagreements, found.num, others_wrong, found.num_others)
+    p_value = intervals.prob_gap_by_chance(found.num_disagreements, found.num, others_wrong, found.num_others)
     adjusted = intervals.holm(p_value)
     return found.drop(columns="num_others").assign(p_adjusted=adjusted, flagged=adjusted <= level)
 
@@ -154,8 +154,9 @@ def correct(confirmed: Cells, gold: Gold, section: Reviewers) -> Corrected:
     """
     seen, violations = np.asarray(gold.num_seen, np.float64), np.asarray(gold.num_violations, np.float64)
     cleared, others = np.asarray(gold.num_cleared, np.float64), np.asarray(gold.num_others, np.float64)
-    sensitivity = _two_sided(seen, violations, section.delta_sensitivity)
-    specificity = _two_sided(cleared, others, section.delta_specificity)
+    # Both one-sided bounds at delta, of which the box spends only one.
+    sensitivity = intervals.clopper_pearson(seen, violations, 2 * section.delta_sensitivity)
+    specificity = intervals.clopper_pearson(cleared, others, 2 * section.delta_specificity)
     _, events, squares, total, total_squares, _, max_weight = confirmed
     apparent = weighted.rate_lower(events, squares, total, total_squares, max_weight, section.delta_apparent)
     lower = box_lower(apparent, specificity[0], sensitivity[1])
@@ -178,8 +179,3 @@ def correct(confirmed: Cells, gold: Gold, section: Reviewers) -> Corrected:
         refused[fails] = reason
     known = ~np.any([np.broadcast_to(fails, lower.shape) for fails, _ in checks], axis=0)
     return Corrected(np.where(known, point, np.nan), np.where(known, lower, np.nan), sensitivity, specificity, refused)
-
-
-def _two_sided(events: Floats, trials: Floats, delta: float) -> tuple[Floats, Floats]:
-    """Compute one-sided Clopper-Pearson bounds at delta on either side; the box spends only one of them."""
-    return intervals.clopper_pearson_lower(events, trials, delta), intervals.clopper_pearson_upper(events, trials, delta)

@@ -1,4 +1,7 @@
-"""What a weekly report reads: the decisions of one ISO week, with their posts and review outcomes, from the ledger or a delivery."""
+"""What a weekly report reads: the decisions of one ISO week, with their posts and review outcomes, from the ledger or a delivery.
+
+Also the gold items, whose truth was adjudicated, against which reviewers are measured.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +16,7 @@ import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse
 from upheld.common.params.data import Ingest
+from upheld.evaluation.scores import files
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest import delivered
 from upheld.feature_store.ledger import verdicts
@@ -21,6 +25,7 @@ POSTS = ("post_id", "language", "region", "author_group", "text")
 DECISIONS = ("decision_id", "post_id", "decided_at", "category", "score", "action", "model_version")
 OUTCOMES = ("outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at", "source", "inclusion_prob")
 DRAWS = ("draw_id", "post_id", "category")
+GOLD = ("post_id", "category", "label")
 Scan = Callable[[str, Sequence[str]], Iterator[pa.Table]]
 
 
@@ -49,6 +54,18 @@ def bounds(week: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     if monday is None:
         raise BadUse(f"--week {week!r}: expected an ISO week such as 2026-W43")
     return pd.Timestamp(monday, tz="UTC"), pd.Timestamp(monday + timedelta(days=7), tz="UTC")
+
+
+def in_week(week: str) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    """What tells which times, of whatever resolution, lie in an ISO week. Raises as `bounds`."""
+    first, after = (pa.scalar(moment, contracts.TIMESTAMP) for moment in bounds(week))
+
+    def inside(times: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Compare at the contract's resolution."""
+        moments = times.cast(contracts.TIMESTAMP)
+        return pc.and_(pc.greater_equal(moments, first), pc.less(moments, after))
+
+    return inside
 
 
 @dataclass(frozen=True)
@@ -80,9 +97,9 @@ class Source:
 
     def find(self, week: str, *, also: frozenset[str] = frozenset()) -> Tables | None:
         """As `read`; None where there is no decision."""
-        start, end = bounds(week)
+        inside = in_week(week)
         scan, synthetic = self._ledger() if self.delivery is None else self._delivery(self.delivery)
-        decisions = _gather(scan("decisions", DECISIONS), DECISIONS, lambda rows: _during(rows, start, end))
+        decisions = _gather(scan("decisions", DECISIONS), DECISIONS, lambda rows: rows.filter(inside(rows["decided_at"])))
         if decisions.empty:
             return None
         wanted = pa.array(sorted({*decisions.post_id, *also}), pa.string())
@@ -106,12 +123,30 @@ class Source:
         return lambda table, columns: delivered.read(folder / table, table, columns, self.ingest), synthetic
 
 
-def _during(rows: pa.Table, start: pd.Timestamp, end: pd.Timestamp) -> pa.Table:
-    first, after = pa.scalar(start, contracts.TIMESTAMP), pa.scalar(end, contracts.TIMESTAMP)
-    return rows.filter(pc.and_(pc.greater_equal(rows["decided_at"], first), pc.less(rows["decided_at"], after)))
-
-
 def _gather(parts: Iterator[pa.Table], columns: Sequence[str], keep: Callable[[pa.Table], pa.Table]) -> pd.DataFrame:
     """The rows to keep, batch by batch, so that memory is that of a week."""
     kept = [rows for part in parts if (rows := keep(part)).num_rows]
     return pa.concat_tables(kept).to_pandas() if kept else pd.DataFrame(columns=list(columns))
+
+
+def read_gold(path: Path | None) -> pd.DataFrame:
+    """Read post_id, category (str) and label (0 or 1) of every item of known truth; none where there is no file.
+
+    Raises:
+        BadUse: a column is missing, a label is neither 0 nor 1, or an item comes twice.
+    """
+    if path is None:
+        return pd.DataFrame({"post_id": pd.Series(dtype=str), "category": pd.Series(dtype=str), "label": pd.Series(dtype=float)})
+    parts = []
+    for file in files.find(path):
+        absent = [name for name in GOLD if name not in files.column_names(file)]
+        if absent:
+            raise BadUse(f"{file}: no column {absent[0]!r}; expected {', '.join(GOLD)}")
+        parts += [batch.to_pandas().astype(str) for batch in files.batches(file, GOLD)]
+    gold: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    label = pd.to_numeric(gold.label, errors="coerce")
+    wrong = ~label.isin([0, 1]) | gold.duplicated(["post_id", "category"])
+    if wrong.any():
+        first = gold[wrong].iloc[0]
+        raise BadUse(f"{path}: post_id {first.post_id!r}, {first.category}: found label {first.label!r}; expected 0 or 1, once an item")
+    return gold.assign(label=label)

@@ -95,9 +95,6 @@ def move(store: Path, registry: Registry, action: Action, model: Version, thresh
         model, thresholds: what goes into production; their files must be those that were registered.
         answer: who approves, and why.
 
-    Returns:
-        the approval as it was written down.
-
     Raises:
         BadUse: approver is blank, a text is too long, or a version carries no digest.
         FailedWork: files are not those that were registered.
@@ -111,15 +108,6 @@ def move(store: Path, registry: Registry, action: Action, model: Version, thresh
 
 def note(store: Path, registry: Registry, action: Action, model: Version, thresholds: Version, answer: Answer) -> Approval:
     """Write an answer down; nothing moves by it.
-
-    Args:
-        store, registry: as in `move`.
-        action: what was answered.
-        model, thresholds: what was asked for.
-        answer: who answered, and why.
-
-    Returns:
-        what was written down.
 
     Raises:
         BadUse: approver is blank, or a text is too long.

@@ -67,18 +67,13 @@ def run(
 
 
 def _outcome(status: str, model: Version, thresholds: Version, approval: Approval) -> dict[str, Any]:
-    """What `run` answers."""
+    """What `run` and `rollback` answer."""
     of = {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
     return {"status": status, "model": model.label, "thresholds": thresholds.label, **of}
 
 
 def rollback(store: Path, approver: str, note: str) -> dict[str, Any]:
     """Let alias `champion` name what the last promotion replaced; no gate is asked, since it was in production.
-
-    Args:
-        store: folder with the registry.
-        approver: who decides.
-        note: why.
 
     Returns:
         {"status": "rolled back", "model", "thresholds", "before", "approver", "at"}.
@@ -93,8 +88,7 @@ def rollback(store: Path, approver: str, note: str) -> dict[str, Any]:
     model = mlflow_store.resolve(registry, mlflow_store.MODEL, str(target.model))
     thresholds = mlflow_store.resolve(registry, mlflow_store.THRESHOLDS, str(target.thresholds))
     approval = champion.move(store, registry, "rollback", model, thresholds, champion.Answer(approver, note))
-    result = {"status": "rolled back", "model": model.label, "thresholds": thresholds.label}
-    return result | {"before": asdict(approval.before), "approver": approval.approver, "at": approval.at.isoformat()}
+    return _outcome("rolled back", model, thresholds, approval)
 
 
 @command("promote")

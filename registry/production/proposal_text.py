@@ -122,12 +122,7 @@ def frozen(events: Mapping[str, Event]) -> Iterator[str]:
 
 
 def behaviour(model: int, suites: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What the behaviour tests of a model say, or that nobody ran them.
-
-    Args:
-        model: its number.
-        suites: of `behaviour.load`.
-    """
+    """What the behaviour tests of a model (suites of `behaviour.load`) say, or that nobody ran them."""
     yield "## Behaviour tests\n"
     if not suites:
         yield f"Not run for this model: `upheld behave {model} --suite cases.parquet --out behaviour`\n"

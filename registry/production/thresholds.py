@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse
+from upheld.common.files import write_json
 from upheld.evaluation.report.render import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -110,7 +110,7 @@ def main(
     """Register thresholds for a model."""
     registered = run(path, model, report, origin, store)
     if result:
-        atomic.write_json(result, registered)
+        write_json(result, registered)
     return Output(registered, f"{registered['status']}: {registered['thresholds']} for {registered['model']}")
 
 

@@ -9,16 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 
 from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import FailedWork
-from upheld.evaluation.weekly import source as week_source
 from upheld.evaluation.weekly.report import WeeklySummary
-from upheld.feature_store.contracts import tables
+from upheld.evaluation.weekly.source import in_week
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.registry.approvals import verified
@@ -58,12 +55,10 @@ def in_force(store: Path, week: str, out: Path, label: Path) -> str:
     files.write_json(label, {"model_version": model and model.label})
     if model is None:
         return "nothing is in production; the week's own decisions show the thresholds"
-    first, after = (pa.scalar(moment, tables.TIMESTAMP) for moment in week_source.bounds(week))
+    inside = in_week(week)
     served: set[str] = set()  # model versions that decided in the week
     for batch in Ledger(store).scan("decisions", ("decided_at", "model_version")):
-        times = batch.column("decided_at").cast(tables.TIMESTAMP)
-        inside = pc.and_(pc.greater_equal(times, first), pc.less(times, after))
-        served |= set(batch.filter(inside).column("model_version").to_pylist())
+        served |= set(batch.filter(inside(batch.column("decided_at"))).column("model_version").to_pylist())
     if model.label not in served:
         return f"{model.label} did not serve in {week}; the week's own decisions show the thresholds"
     bounds = champion.thresholds_of(store, registry, model)
@@ -118,15 +113,7 @@ def _nothing(why: str) -> dict[str, Any]:
 
 
 def completed(proposed: Thresholds, before: Thresholds) -> Thresholds:
-    """A week's thresholds with what the week could not speak of: categories without a decision, and the calibration of the scores.
-
-    Args:
-        proposed: those of the report.
-        before: those in force for the same model.
-
-    Returns:
-        thresholds to register.
-    """
+    """A week's thresholds with what the week could not speak of: categories without a decision, and the calibration of the scores."""
     calibration = {"calibration_digest": before.calibration_digest} if "calibration_digest" in before.model_fields_set else {}
     return proposed.model_copy(update={**calibration, "categories": {**before.categories, **proposed.categories}})
 
@@ -140,7 +127,7 @@ def in_force_main(
 ) -> Output:
     """The model in production and its thresholds, for a week's report."""
     message = in_force(store, week, out, label)
-    return Output({"told": message}, message)
+    return Output({"summary": message}, message)
 
 
 @command("propose")

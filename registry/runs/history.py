@@ -104,9 +104,7 @@ def show(runs: Sequence[Run]) -> None:
 
 
 @command("runs")
-def main(
-    store: StoreFolder = STORE_FOLDER,
-) -> Output:
+def main(store: StoreFolder = STORE_FOLDER) -> Output:
     """List the retrains and where the failed ones stopped."""
     found = run(store)
     none = f"no run yet in {store / 'runs'}; `upheld retrain` makes one"

@@ -36,9 +36,6 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
             Equal content for equal ledger, features, logos and champion, so that nothing new means nothing to do.
         params: of the run; with them each extractor has the version whose rows are meant.
 
-    Returns:
-        what was written.
-
     Raises:
         FailedWork: the ledger is empty, Great Expectations refused the last batch, or a logo dataset of the store is not finished.
     """
@@ -67,10 +64,6 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
 
 def pinned_features(store: Path, params: parameters.Params) -> FeaturePins:
     """Tables of the feature store that the run may read.
-
-    Args:
-        store: folder with the features.
-        params: of the run.
 
     Returns:
         each table whose extractor can run here; none where nothing was extracted.

@@ -14,9 +14,9 @@ import pandas as pd
 import typer
 import yaml
 
-from upheld.common import files as atomic
 from upheld.common.command import STORE_FOLDER, StoreFolder, command
 from upheld.common.errors import FailedWork
+from upheld.common.files import write_json
 from upheld.common.params.params import flatten
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
@@ -145,7 +145,7 @@ def main(
     """Register a finished workspace."""
     registered = run(workspace, store)
     if result:
-        atomic.write_json(result, registered)
+        write_json(result, registered)
     print(json.dumps(registered))
 
 

@@ -29,7 +29,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.registry.runs import history
-from upheld.registry.servers import airflow_home
+from upheld.registry.servers import airflow_server
 
 POLL_S = 0.5
 SAY_EVERY_S = 30.0  # where no terminal shows it all the time
@@ -42,16 +42,13 @@ def run(store: Path, conf: dict[str, Any]) -> history.Run:
         store: folder with ledger, registry, runs and caches.
         conf: what the trigger form would hold: changed parameters, `rerun_of`, `from_stage`.
 
-    Returns:
-        the registered run.
-
     Raises:
         FailedWork: a task failed; the message names it, its reason, its log and the command that goes on from there.
     """
     started = datetime.now(UTC)
     workspace = store.absolute() / "runs" / re.sub(r"[^A-Za-z0-9_.-]", "-", f"manual__{started.isoformat()}")
-    environment = airflow_home.environment(store) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
-    log = airflow_home.home(store) / f"{workspace.name}.log"
+    environment = airflow_server.environment(store) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+    log = airflow_server.home(store) / f"{workspace.name}.log"
     with tempfile.TemporaryDirectory() as scratch, _airflow(started, conf, environment, log, Path(scratch)) as process:
         _follow(process, workspace)
     if process.returncode == 0:
@@ -69,9 +66,6 @@ def rerun(store: Path, name: str, stage: str | None, conf: dict[str, object]) ->
         name: run to take params and pinned inputs from.
         stage: stage to run even if nothing that it reads has changed; None takes the one where the run failed.
         conf: parameters to change on top.
-
-    Returns:
-        the registered run.
 
     Raises:
         BadUse: there is no such run or stage.
@@ -111,21 +105,21 @@ def _airflow(
 
 def _follow(process: subprocess.Popen[bytes], workspace: Path) -> None:
     """Print each task as it ends; meanwhile show which one runs and the last line it printed, in a pipe now and then as a line."""
-    out, told, said, said_at = console(), set[str](), "", time.monotonic()
+    out, printed, last_line, printed_at = console(), set[str](), "", time.monotonic()
     with out.status("starting Airflow") as status:
         while True:
             ended = process.poll() is not None
             tasks = history.read(workspace).tasks if (workspace / "run.json").is_file() else {}
             for name, result in tasks.items():
-                if name not in told:
-                    told.add(name)
+                if name not in printed:
+                    printed.add(name)
                     out.print(f"  {name}: {result['status']} ({result['duration_s']:.1f} s)", markup=False, highlight=False)
             if ended:
                 return
             now = _now(workspace, set(tasks))
             status.update(now)
-            if not out.is_terminal and now != said and time.monotonic() - said_at >= SAY_EVERY_S:
-                said, said_at = now, time.monotonic()
+            if not out.is_terminal and now != last_line and time.monotonic() - printed_at >= SAY_EVERY_S:
+                last_line, printed_at = now, time.monotonic()
                 out.print(f"  {now}", highlight=False, soft_wrap=True)
             time.sleep(POLL_S)
 
@@ -165,8 +159,8 @@ def changed(params_file: Path, overrides: list[str], store: Path) -> dict[str, A
 def say_kept(store: Path) -> None:
     """Say which parameters hold in this store without being named on the command line."""
     if kept := params.of_store(store):
-        told = ", ".join(f"{key}={value}" for key, value in kept.items())
-        line = f"This store's own parameters apply ({params.own_file(store)}): {told}"
+        own = ", ".join(f"{key}={value}" for key, value in kept.items())
+        line = f"This store's own parameters apply ({params.own_file(store)}): {own}"
         console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
-from upheld.registry.servers import airflow_home
+from upheld.registry.servers import airflow_server
 from upheld.registry.tracking import place as store_place
 
 LOCKS = ("airflow/up.lock", "ledger/.lock", ".features.lock")  # of whoever runs the servers, ingests, or extracts features
@@ -73,7 +73,7 @@ def _alone(store: Path, old: Path) -> Iterator[None]:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
                     raise FailedWork(f"{store}: `upheld up` or an ingest runs on it; stop it and run this again") from error
-        homes = {airflow_home.home(place) for place in (store, store.resolve(), *([] if old.exists() else [old]))}
+        homes = {airflow_server.home(place) for place in (store, store.resolve(), *([] if old.exists() else [old]))}
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended, or is not ours
                 variables = (entry / "environ").read_bytes().split(b"\0")
@@ -83,11 +83,7 @@ def _alone(store: Path, old: Path) -> Iterator[None]:
 
 
 class Names:
-    """A folder's old and new name: as a path, as a URI writes it and as JSON does.
-
-    Args:
-        old: absolute path.
-        new: absolute path.
+    """A folder's old and new name, absolute: as a path, as a URI writes it and as JSON does.
 
     Attributes:
         forms: old form -> new form.
@@ -133,22 +129,12 @@ def _rewrite_database(path: Path, names: Names) -> int:
     return count
 
 
-def _tell(done: dict[str, Any]) -> None:
-    if done["moved_from"] is None:
-        print(f"{done['store']}: lies where its registry says; nothing to do")
-        return
-    print(f"{done['store']}: was {done['moved_from']}; rewritten:")
-    for name, count in done["rewritten"].items():
-        print(f"  {name}: {count}")
-
-
 @command("store move")
-def main(
-    store: StoreFolder = STORE_FOLDER,
-) -> Output:
+def main(store: StoreFolder = STORE_FOLDER) -> Output:
     """Make a copied or moved store a store of its own."""
     done = run(store)
-    return Output(done, lambda: _tell(done))
+    lines = [f"{done['store']}: was {done['moved_from']}; rewritten:", *(f"  {name}: {count}" for name, count in done["rewritten"].items())]
+    return Output(done, "\n".join(lines) if done["moved_from"] else f"{done['store']}: lies where its registry says; nothing to do")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from upheld.common import files
 from upheld.common.command import STORE_FOLDER, AsJson, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.terminal import console
-from upheld.registry.servers import airflow_home, processes, schedules
+from upheld.registry.servers import airflow_server, processes
 from upheld.registry.servers.processes import HOST, Server
 from upheld.registry.tracking import mlflow_store
 
@@ -55,8 +55,8 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
     Raises:
         FailedWork: a port is taken, or a server ended; the message names its log.
     """
-    environment = airflow_home.environment(store)
-    home = airflow_home.home(store)
+    environment = airflow_server.environment(store)
+    home = airflow_server.home(store)
     login = _login(home / "passwords.json")
     with (home / "up.lock").open("a") as lock:
         try:
@@ -94,7 +94,7 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
 
 def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login: Mapping[str, str], stack: ExitStack) -> list[Server]:
     """Database first, then all servers at once."""
-    home, pages = airflow_home.home(store), store.absolute() / "mlflow"
+    home, pages = airflow_server.home(store), store.absolute() / "mlflow"
     pages.mkdir(exist_ok=True)
     pages.chmod(0o700)
     with (home / "database.log").open("wb") as log:
@@ -140,7 +140,7 @@ def _wait_until_ready(started: Sequence[Server], airflow_port: int, mlflow_port:
     with console().status("starting Airflow and MLflow"):
         while not (
             processes.ask(mlflow_port, "GET", "/health") is not None
-            and {dag["dag"] for dag in schedules.listed(airflow_port, login)} >= SCHEDULED
+            and {dag["dag"] for dag in airflow_server.list_dags(airflow_port, login)} >= SCHEDULED
         ):
             processes.refuse_ended(started)
             if time.monotonic() > deadline:
@@ -150,10 +150,10 @@ def _wait_until_ready(started: Sequence[Server], airflow_port: int, mlflow_port:
 
 def _dags(port: int, login: Mapping[str, str], on: bool) -> list[dict[str, Any]]:
     """What Airflow lists, after the paused ones were switched on where asked to."""
-    dags = schedules.listed(port, login)
+    dags = airflow_server.list_dags(port, login)
     if on:
-        schedules.switch_on(port, login, dags)
-        dags = schedules.listed(port, login)
+        airflow_server.switch_on(port, login, dags)
+        dags = airflow_server.list_dags(port, login)
     return dags
 
 
@@ -190,7 +190,7 @@ def _tell(addresses: Mapping[str, Any], as_json: bool) -> None:
     print(f"Airflow  {addresses['airflow']}  user {addresses['username']}, password {addresses['password']}")
     print(f"MLflow   {addresses['mlflow']}  the same user and password")
     for dag in addresses["dags"]:
-        print(schedules.sentence(dag, datetime.now(UTC)))
+        print(airflow_server.describe_dag(dag, datetime.now(UTC)))
     if any(dag["paused"] for dag in addresses["dags"]):
         print("What is paused never runs by itself. `upheld up --on` switches all on, the switch beside its name in Airflow's pages one.")
     if not addresses.get("already_running"):

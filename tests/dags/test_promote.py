@@ -152,7 +152,7 @@ def test_a_weeks_thresholds_are_approved_in_the_browser_and_asked_about_once(air
     assert airflow.ended(week) == {"run": "success", "report": "success", "propose": "success", "ask": "success"}
     told = airflow.ask("GET", f"{week}/taskInstances/propose/xcomEntries/return_value?deserialize=true")["value"]
     run = run_path(f"thresholds-{told['thresholds']}")
-    held = "HELD" in wait_for(lambda: told_of(airflow, run))["subject"]
+    held = "HELD" in wait_for(lambda: proposal_of(airflow, run))["subject"]
     task = "approve_held" if held else "approve"
     shown = airflow.question(run, task=task)
     assert f"upheld-thresholds/{told['thresholds']} for the champion upheld-moderation/1" in shown["subject"]
@@ -249,9 +249,9 @@ def newest(airflow: Airflow) -> str:
     return run_path(airflow.ask("GET", "/api/v2/dags/promote/dagRuns?order_by=-run_after&limit=1")["dag_runs"][0]["dag_run_id"])
 
 
-def told_of(airflow: Airflow, run: str) -> Any:
+def proposal_of(airflow: Airflow, run: str) -> Any:
     """What the task `describe` found."""
-    return airflow.ask("GET", f"{run}/taskInstances/describe/xcomEntries/told?deserialize=true")["value"]
+    return airflow.ask("GET", f"{run}/taskInstances/describe/xcomEntries/proposal?deserialize=true")["value"]
 
 
 def open_question(airflow: Airflow, page: Page, run: str, task: str) -> None:

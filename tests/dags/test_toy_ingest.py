@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from upheld.registry.servers import airflow_home
+from upheld.registry.servers import airflow_server
 
 
 def run(toy: Any, minute: int, conf: dict[str, str]) -> dict[str, Any]:
     ended = toy.store / "ended.json"
-    environment = {key: value for key, value in airflow_home.environment(toy.store).items() if key not in os.environ}
+    environment = {key: value for key, value in airflow_server.environment(toy.store).items() if key not in os.environ}
     environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(toy.root / "dags")
     at = f"2026-10-05T00:{minute:02d}:00+00:00"
     done = toy.call(

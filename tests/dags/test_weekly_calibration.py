@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from upheld.registry.servers import airflow_home
+from upheld.registry.servers import airflow_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ def test_the_week_is_the_last_complete_one_and_the_state_that_before_it(tmp_path
 
 @pytest.mark.slow
 def test_a_run_calls_the_command_for_its_week(toy: Any) -> None:
-    environment = {key: value for key, value in airflow_home.environment(toy.store).items() if key not in os.environ}
+    environment = {key: value for key, value in airflow_server.environment(toy.store).items() if key not in os.environ}
     environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(toy.root / "dags")
     ended = toy.store / "ended.json"
 

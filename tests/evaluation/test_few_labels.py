@@ -6,8 +6,8 @@ from scipy.stats import binom
 
 from upheld.evaluation.metrics import fairness
 from upheld.evaluation.metrics.fairness import Cells
-from upheld.evaluation.statistics import intervals, two_rates
-from upheld.evaluation.statistics.two_rates import Bounded
+from upheld.evaluation.statistics import intervals
+from upheld.evaluation.statistics.intervals import Bounded
 
 TAU = 0.05
 NUM_OTHERS = 400
@@ -51,7 +51,7 @@ def test_newcombe_wilson_alone_would_fail_and_pass_far_too_often() -> None:
     failed, passed = [], []
     for num in (1, 3, 4):
         sides = zip(every_outcome(num), (num, NUM_OTHERS), strict=True)
-        low, high = two_rates.difference(*(Bounded(events / of, *intervals.wilson(events, of, 0.10)) for events, of in sides))
+        low, high = intervals.difference(*(Bounded(events / of, *intervals.wilson(events, of, 0.10)) for events, of in sides))
         failed.append(max(chance(low > TAU, num, rate + TAU, rate) for rate in RATES))
         passed.append(max(chance(high < TAU, num, rate + TAU, rate) for rate in RATES))
     assert max(failed) >= 0.15

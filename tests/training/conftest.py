@@ -18,12 +18,13 @@ from upheld.feature_store.backbones.image import empty_image_backbone
 from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
 from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
-from upheld.training.audio.model import AudioModel, AudioSetup, save_audio
+from upheld.training.audio.model import AudioModel, AudioSetup
 from upheld.training.fusion.model import FEATURES
-from upheld.training.image.model import ImageModel, ImageSetup, save_image, save_untrained_image
+from upheld.training.image.model import ImageModel, ImageSetup
 from upheld.training.logos import detector
 from upheld.training.logos import photos as logo_photos
 from upheld.training.logos import scan as logo_scan
+from upheld.training.loop import classifier
 from upheld.training.text.model import TextModel, TextSetup, save_text
 
 POLICIES = ("hate_speech", "spam")
@@ -126,10 +127,10 @@ def save_models(workspace: Path, *, with_image: bool = True) -> None:
         (workspace / "models" / name).mkdir(parents=True)
     save_text(text_model(), workspace / "models/text", {})
     if with_image:
-        save_image(image_model(), workspace / "models/image", {})
+        classifier.save_model(image_model(), workspace / "models/image", {})
     else:
-        save_untrained_image(workspace / "models/image", "no labelled post has an image", POLICIES)
-    save_audio(audio_model(), workspace / "models/audio", {})
+        classifier.save_untrained(workspace / "models/image", "no labelled post has an image", POLICIES)
+    classifier.save_model(audio_model(), workspace / "models/audio", {})
 
 
 def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, digests: tuple[str, ...] = ()) -> None:

@@ -6,19 +6,17 @@ where a convolution's own border is, and norms look at one place at a time.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
 from upheld.common.errors import FailedWork
-from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
@@ -134,20 +132,8 @@ def build_audio(policies: Sequence[str], channels: Sequence[int], dropout: float
     return model
 
 
-def save_audio(model: AudioModel, folder: Path, metadata: dict[str, Any]) -> None:
-    """Write a model into an existing folder: model.safetensors and metadata.json (metrics, params, setup)."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    write_json(folder / "metadata.json", {**metadata, "trained": True, "setup": asdict(model.setup)})
-
-
-def save_untrained_audio(folder: Path, reason: str, policies: Sequence[str]) -> None:
-    """Write the honest absence of a model: metadata.json alone, with `trained` false and the reason."""
-    write_json(folder / "metadata.json", {"trained": False, "reason": reason, "policies": list(policies)})
-
-
 def load_audio(folder: Path) -> AudioModel | None:
-    """Load a model that `save_audio` wrote, ready to predict on the best device here; None where there was nothing to train on.
+    """Load a model that the stage wrote, ready to predict on the best device here; None where there was nothing to train on.
 
     Raises:
         FailedWork: the folder is not such a model, or a file of it is damaged.

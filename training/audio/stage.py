@@ -5,7 +5,7 @@ usage: python -m upheld.training.audio.stage     in a workspace that holds data/
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read
 from upheld.feature_store.contracts.workspace import AUDIO_MODEL, SNAPSHOT
 from upheld.feature_store.features.media import Spectrogram, sounds_of
 from upheld.feature_store.features.shards import Shards, filled
-from upheld.training.audio.model import AudioModel, build_audio, predict_audio, save_audio, save_untrained_audio
+from upheld.training.audio.model import AudioModel, build_audio, predict_audio
 from upheld.training.loop import classifier as stage
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 
@@ -40,19 +40,7 @@ CODE = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    """What the stage did; `reason` says why there is no model where there is none."""
-
-    trained: bool
-    reason: str | None
-    num_train_posts: int
-    best_epoch: int | None = None
-    val: dict[str, Any] | None = None
-    samples_per_s: float | None = None
-
-
-def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, model: Path, store: Path) -> Result:
+def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, model: Path, store: Path) -> stage.Result:
     """Train the sound classifier on the posts of split train that have sound, choose its epoch on split val, and write it.
 
     Args:
@@ -71,8 +59,8 @@ def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, mode
     if train.empty:
         reason = "no labelled post of split train has sound"
         with replacing_folder(model) as unfinished:
-            save_untrained_audio(unfinished, reason, params.policies)
-        return Result(trained=False, reason=reason, num_train_posts=0)
+            stage.save_untrained(unfinished, reason, params.policies)
+        return stage.Result(trained=False, reason=reason, num_train_posts=0)
     version = pins_of(data.manifest).features["spectrogram"].extractor_version
     names = {name for digests in (*train.audio_digests, *val.audio_digests) for name in digests}
     shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
@@ -82,8 +70,8 @@ def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, mode
     fitted, samples_per_s = fit_audio(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
-            save_audio(classifier, unfinished, {**fitted, "spectrogram": version, "synthetic": bool(data.manifest["synthetic"])})
-    return Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
+            stage.save_model(classifier, unfinished, {**fitted, "spectrogram": version, "synthetic": bool(data.manifest["synthetic"])})
+    return stage.Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
 
 
 def prepare(params: parameters.Params, train: pd.DataFrame, shards: Shards) -> AudioModel:
@@ -122,7 +110,13 @@ def fit_audio(
 
     def inputs(rows: Rows, seed: int) -> dict[str, torch.Tensor]:
         random = np.random.default_rng(seed)
-        return model.collate([[_stretch(shards[name], longest, random) for name in names[row]] for row in rows])
+
+        def stretch(sound: Spectrogram) -> Spectrogram:
+            """At most `longest` frames of a sound, from a random place on."""
+            start = int(random.integers(max(len(sound) - longest, 0) + 1))
+            return sound[start : start + longest]
+
+        return model.collate([[stretch(shards[name]) for name in names[row]] for row in rows])
 
     def predict_val() -> Array:
         return predict_audio(model, val_names, shards.__getitem__)
@@ -132,12 +126,6 @@ def fit_audio(
     val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
     task = stage.Task(model, params.policies, params.audio, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=False)
     return stage.train(task, checkpoint)
-
-
-def _stretch(sound: Spectrogram, longest: int, random: np.random.Generator) -> Spectrogram:
-    """At most `longest` frames of a sound, from a random place on."""
-    start = int(random.integers(max(len(sound) - longest, 0) + 1))
-    return sound[start : start + longest]
 
 
 @command("audio")

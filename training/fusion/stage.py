@@ -48,9 +48,6 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
         model: fusion.json to write.
         scores: score table to write, uncalibrated, in the scores contract.
 
-    Returns:
-        what was fitted, and counts.
-
     Raises:
         FailedWork: the snapshot or the stage-1 probabilities are missing or unreadable.
     """
@@ -84,9 +81,6 @@ def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -
         params: `fusion` and `policies` are read.
         rows: posts of the fusion split with their stage-1 probabilities, brand marks and context.
         examples: the snapshot's examples; a post without one for a policy teaches nothing of that policy.
-
-    Returns:
-        the fusion layer.
     """
     learnt = {}
     for policy in params.policies:

@@ -7,18 +7,17 @@ many is larger by chance is left to fusion and calibration, which are fitted on 
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from upheld.common.errors import FailedWork
-from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
 from upheld.feature_store.backbones.pretrained import image_origin
@@ -117,20 +116,8 @@ def build_image(backbone: str, policies: Sequence[str], size: int, dropout: floa
     return model
 
 
-def save_image(model: ImageModel, folder: Path, metadata: dict[str, Any]) -> None:
-    """Write a model into an existing folder: model.safetensors and metadata.json (metrics, params, setup)."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    write_json(folder / "metadata.json", {**metadata, "trained": True, "setup": asdict(model.setup)})
-
-
-def save_untrained_image(folder: Path, reason: str, policies: Sequence[str]) -> None:
-    """Write the honest absence of a model: metadata.json alone, with `trained` false and the reason."""
-    write_json(folder / "metadata.json", {"trained": False, "reason": reason, "policies": list(policies)})
-
-
 def load_image(folder: Path) -> ImageModel | None:
-    """Load a model that `save_image` wrote, ready to predict on the best device here; None where there was nothing to train on.
+    """Load a model that the stage wrote, ready to predict on the best device here; None where there was nothing to train on.
 
     Raises:
         FailedWork: the folder is not such a model, or a file of it is damaged.

@@ -5,7 +5,7 @@ usage: python -m upheld.training.image.stage     in a workspace that holds data/
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import Picture
 from upheld.feature_store.features.media import pictures_of
 from upheld.feature_store.features.shards import Shards, filled
-from upheld.training.image.model import ImageModel, build_image, predict_pictures, save_image, save_untrained_image
+from upheld.training.image.model import ImageModel, build_image, predict_pictures
 from upheld.training.loop import classifier as stage
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 
@@ -44,19 +44,7 @@ CODE = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    """What the stage did; `reason` says why there is no model where there is none."""
-
-    trained: bool
-    reason: str | None
-    num_train_posts: int
-    best_epoch: int | None = None
-    val: dict[str, Any] | None = None
-    samples_per_s: float | None = None
-
-
-def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, model: Path, store: Path) -> Result:
+def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, model: Path, store: Path) -> stage.Result:
     """Train the image classifier on the posts of split train that have pictures or videos, choose its epoch on split val, and write it.
 
     Args:
@@ -77,8 +65,8 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
     if train.empty:
         reason = "no labelled post of split train has an image"
         with replacing_folder(model) as unfinished:
-            save_untrained_image(unfinished, reason, params.policies)
-        return Result(trained=False, reason=reason, num_train_posts=0)
+            stage.save_untrained(unfinished, reason, params.policies)
+        return stage.Result(trained=False, reason=reason, num_train_posts=0)
     classifier = prepare(params)
     parts = [params.image.model_dump(), params.policies, params.seed, hashing.of_folder(snapshot), classifier.setup.backbone_digest]
     folder = stage.checkpoint_folder(store, "image", CODE, *parts)
@@ -87,8 +75,8 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
     fitted, samples_per_s = fit_image(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
-            save_image(classifier, unfinished, {**fitted, "synthetic": bool(data.manifest["synthetic"])})
-    return Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
+            stage.save_model(classifier, unfinished, {**fitted, "synthetic": bool(data.manifest["synthetic"])})
+    return stage.Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
 
 
 def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImages) -> Shards:

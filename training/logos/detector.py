@@ -80,9 +80,6 @@ def detect(detector: Detector, photos: Iterable[tuple[str, bytes]], max_pixels: 
         photos: (name, bytes) of each.
         max_pixels: of a photo; see `upright`.
 
-    Returns:
-        what was found on them, and how large they are.
-
     Raises:
         Undecodable: a photo cannot be decoded.
     """

@@ -113,9 +113,6 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
         model: folder of the detector.
         out: folder to write, as `save` does; its tables are empty where the detector was left untrained.
 
-    Returns:
-        counts.
-
     Raises:
         FailedWork: the snapshot or the detector cannot be read, or a picture of the snapshot has left the store.
     """
@@ -132,9 +129,7 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
 
 
 @command("logo_scan")
-def main(
-    store: StoreFolder = STORE_FOLDER,
-) -> Output:
+def main(store: StoreFolder = STORE_FOLDER) -> Output:
     """Find brand marks on every picture of the snapshot's posts."""
     result = run(store, SNAPSHOT, LOGO_MODEL, LOGO_SCAN)
     text = f"{result.num_detections} marks of {result.num_brands} brands on {result.num_images} pictures"

@@ -27,12 +27,7 @@ REPORTERS = ("mlflow", "clearml", "comet", "dvc", "hub", "neptune", "raytune", "
 
 
 def ultralytics(module: str, folder: Path) -> Any:
-    """Import a module of ultralytics with its hands tied.
-
-    Args:
-        module: name below `ultralytics`.
-        folder: where it keeps its settings.
-    """
+    """Import a module of ultralytics, named without that, with its hands tied; it keeps its settings in `folder`."""
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
     from ultralytics.utils import SETTINGS

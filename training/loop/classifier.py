@@ -3,16 +3,17 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from safetensors.torch import save_file
 from torch import nn
 
-from upheld.common.files import replacing_folder
+from upheld.common.files import replacing_folder, write_json
 from upheld.common.params.training import Training
 from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
 from upheld.feature_store.contracts import hashing
@@ -47,10 +48,6 @@ class Task:
 
 def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     """Train the task's model in place.
-
-    Args:
-        task: what to train on what.
-        checkpoint: file for progress.
 
     Returns:
         the record for metadata.json (params, counts, each epoch's validation figures, best epoch, machine), and samples/s
@@ -135,3 +132,27 @@ def publishing(model: Path, checkpoint: Path) -> Iterator[Path | None]:
     with replacing_folder(model) as unfinished:
         yield unfinished
     shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage did that may find nothing to learn from; `reason` says why there is no model where there is none."""
+
+    trained: bool
+    reason: str | None
+    num_train_posts: int
+    best_epoch: int | None = None
+    val: dict[str, Any] | None = None
+    samples_per_s: float | None = None
+
+
+def save_model(model: nn.Module, folder: Path, metadata: dict[str, Any]) -> None:
+    """Write a model with a `setup` into an existing folder: model.safetensors and metadata.json (metrics, params, setup)."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    write_json(folder / "metadata.json", {**metadata, "trained": True, "setup": asdict(model.setup)})  # type: ignore[call-overload]
+
+
+def save_untrained(folder: Path, reason: str, policies: Sequence[str]) -> None:
+    """Write the honest absence of a model: metadata.json alone, with `trained` false and the reason."""
+    write_json(folder / "metadata.json", {"trained": False, "reason": reason, "policies": list(policies)})

@@ -158,9 +158,6 @@ def fit(
             that the result depends on, and removes it when the model is safe.
         use_bfloat16: whether to run the model in bfloat16 where the hardware does so.
         score_start: evaluate before the first step too and let it compete, for a model that has been trained before.
-
-    Returns:
-        the training record.
     """
     accelerator = Accelerator(mixed_precision="no")  # bfloat16 is `autocast`'s matter: the same rule in training and outside
     optimizer = build_optimizer(model, settings.learning_rate, settings.head_learning_rate, settings.layer_decay, settings.weight_decay)

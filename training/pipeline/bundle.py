@@ -19,7 +19,6 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MEMBERSHIP_FILE, read_manifest
 from upheld.feature_store.decisions import calibration as calibration_map
-from upheld.training.fusion import logo_signals
 from upheld.training.fusion import model as fusion_model
 from upheld.training.pipeline import stage1
 
@@ -53,12 +52,12 @@ class Logos:
     threshold: float | None
 
     def of_posts(self, posts: pd.DataFrame, fetch: stage1.FetchImages) -> pd.DataFrame:
-        """What `logo_signals.of_posts` says of posts, from their pictures, which `fetch` gives by digest."""
+        """What `stage1.logo_signals` says of posts, from their pictures, which `fetch` gives by digest."""
         from upheld.training.logos import scan  # OpenCV: only where there are pictures to look at
 
         shown = pd.DataFrame({"post_id": posts["post_id"].to_numpy(), "image_digests": stage1.listed(posts, "image_digests")})
         found = scan.scan_pictures(self.detector, (name for names in shown["image_digests"] for name in names), fetch)
-        return logo_signals.of_posts(shown, found.detections, found.sizes, found.brands, self.threshold)
+        return stage1.logo_signals(shown, found.detections, found.sizes, found.brands, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,6 @@ def assemble(workspace: Path, out: Path) -> Path:
         workspace: folder in which the graph has run up to the stage calibrate, and the stage logo_evaluate.
         out: folder to make; an existing one is replaced.
 
-    Returns:
-        `out`.
-
     Raises:
         FailedWork: a part is missing.
     """
@@ -143,9 +139,6 @@ def assemble(workspace: Path, out: Path) -> Path:
 def load(bundle: Path) -> Pipeline:
     """Load a bundle, after checking every file of it against its digest. No code of it is ever run.
 
-    Args:
-        bundle: folder made by `assemble`.
-
     Returns:
         the pipeline, on the best device here.
 
@@ -173,7 +166,7 @@ def load(bundle: Path) -> Pipeline:
     detector = logo_detector.load(bundle / "logo")
     return Pipeline(
         models=stage1.load(bundle / "text", bundle / "image", bundle / "audio"),
-        logos=None if detector is None else Logos(detector, logo_signals.read_threshold(bundle / "logo_evaluation.json")),
+        logos=None if detector is None else Logos(detector, stage1.read_logo_threshold(bundle / "logo_evaluation.json")),
         fusion=_fusion(bundle),
         calibration=calibration_map.load(bundle / "calibration/calibration.json"),
         policies=tuple(description["policies"]),

@@ -22,7 +22,6 @@ from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.contracts.workspace import Inputs, read_inputs
 from upheld.feature_store.features import media as contents
 from upheld.feature_store.features.media import whole
-from upheld.training.fusion import logo_signals
 from upheld.training.fusion.stage import SCORE_SCHEMA, score_table
 from upheld.training.logos import scan
 from upheld.training.pipeline import bundle as pipeline
@@ -48,12 +47,9 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
         workspace: folder with inputs.json (which names the ledger's versions and the champion), the snapshot, the models of text, image and
             audio, the logo scan, and logo.json of the logo evaluation (which says from which confidence on a detection counts).
         stage1_out: table to write: post_id, split, for text, image and audio has_{modality} and prob_{modality}_{policy}, and
-            the columns of `logo_signals.of_posts`.
+            the columns of `stage1.logo_signals`.
         champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
             where there is no champion.
-
-    Returns:
-        counts.
 
     Raises:
         BadUse: inputs.json is missing or malformed.
@@ -66,8 +62,8 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
     media = media_of(store, posts, pinned)
     champion = load_champion(store, pinned)
     scanned = scan.read(workspace / paths.LOGO_SCAN)
-    threshold = logo_signals.read_threshold(workspace / paths.LOGO_CERTIFICATE) if scanned.brands else None
-    logos = logo_signals.of_posts(posts, scanned.detections, scanned.sizes, scanned.brands, threshold)
+    threshold = stage1.read_logo_threshold(workspace / paths.LOGO_CERTIFICATE) if scanned.brands else None
+    logos = stage1.logo_signals(posts, scanned.detections, scanned.sizes, scanned.brands, threshold)
     with progress.bars() as bars:
         classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
         report = progress.reporter(bars, "stage 1", len(posts))
@@ -121,10 +117,7 @@ def _write(table: pa.Table, path: Path) -> None:
 
 
 @command("predict")
-def main(
-    asked: ParamOptions = PARAM_OPTIONS,
-    store: StoreFolder = STORE_FOLDER,
-) -> Output:
+def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Apply stage 1 and the champion to the posts that they have not learned from."""
     result = run(parameters.load(*asked), store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
     text = f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion"

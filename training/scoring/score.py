@@ -20,8 +20,7 @@ from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.ingest.delivery import image_decoders
 from upheld.feature_store.ingest.row_checks import Rules
 from upheld.training.pipeline import bundle as pipeline
-from upheld.training.scoring.features import Tools
-from upheld.training.scoring.posts import Batch, read_many, read_one
+from upheld.training.scoring.posts import Batch, Tools, read_many, read_one
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Result:
     notes: tuple[str, ...]
 
 
-def appoint(bundle: Path, thresholds: Thresholds, model_version: str, thresholds_version: str, frozen: Collection[str] = ()) -> Judge:
+def load_model(bundle: Path, thresholds: Thresholds, model_version: str, thresholds_version: str, frozen: Collection[str] = ()) -> Judge:
     """Load a model and check that the thresholds are about what it predicts.
 
     Args:

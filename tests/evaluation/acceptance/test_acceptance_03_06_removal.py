@@ -7,7 +7,7 @@ import pytest
 
 from upheld.evaluation.simulation import worlds
 from upheld.evaluation.simulation.worlds import Course, World
-from upheld.evaluation.thresholds import removal, tails
+from upheld.evaluation.thresholds import fallback_procedure, tails
 
 TARGET, DELTA = 0.95, 0.10
 START_SHARES = (0.3, 0.6, 0.8, 1.0)
@@ -17,7 +17,7 @@ Array = np.ndarray
 class Weeks(NamedTuple):
     truth: World
     path: Course
-    found: removal.Evidence
+    found: fallback_procedure.Evidence
 
 
 def oracle_course(name: str) -> tuple[World, Course]:
@@ -47,14 +47,14 @@ def audited_by_zone(name: str, num_labels: int, prob_queue: float, num_weeks: in
 
 
 def fallback(weeks: Weeks) -> Array:
-    weights = removal.start_weights(weeks.path.volumes, weeks.path.start_volume * np.array(START_SHARES), DELTA)
-    return removal.last_passed(removal.certify(weeks.found, weights, TARGET).passed)
+    weights = fallback_procedure.start_weights(weeks.path.volumes, weeks.path.start_volume * np.array(START_SHARES), DELTA)
+    return fallback_procedure.last_passed(fallback_procedure.certify(weeks.found, weights, TARGET).passed)
 
 
 def top_only(weeks: Weeks) -> Array:
     """The mutant: one chain from the topmost candidate with all of delta."""
     weights = np.append(DELTA, np.zeros(len(weeks.path.bins) - 1))
-    return removal.last_passed(removal.certify(weeks.found, weights, TARGET).passed)
+    return fallback_procedure.last_passed(fallback_procedure.certify(weeks.found, weights, TARGET).passed)
 
 
 def violations(weeks: Weeks, chosen: Array) -> float:
@@ -122,10 +122,10 @@ def test_an_empty_top_gives_decisions_not_nan() -> None:
     expected[:20] = 0
     drawn = worlds.draw_audits(truth, path, expected, 500, np.random.default_rng(60))
     drawn[0][:5] = drawn[1][:5] = 0
-    weights = removal.start_weights(path.volumes, path.start_volume * np.array(START_SHARES), DELTA)
-    tested = removal.certify(worlds.evidence(*drawn, np.ones(len(path.bins))), weights, TARGET)
+    weights = fallback_procedure.start_weights(path.volumes, path.start_volume * np.array(START_SHARES), DELTA)
+    tested = fallback_procedure.certify(worlds.evidence(*drawn, np.ones(len(path.bins))), weights, TARGET)
     assert all(np.isfinite(part).all() for part in tested)
-    assert (removal.last_passed(tested.passed)[:5] == -1).all()
+    assert (fallback_procedure.last_passed(tested.passed)[:5] == -1).all()
     assert not tested.tested[:, :20].any()
     assert (tested.p_value[:, 0] == 1).all()
 
@@ -133,19 +133,19 @@ def test_an_empty_top_gives_decisions_not_nan() -> None:
 def test_unspent_level_is_handed_on() -> None:
     """Clean labels: the last start has all of delta. The first chain dead: the second start has its own part alone."""
     num = np.full((1, 4), 400.0).cumsum(axis=1)
-    clean = removal.Evidence(num, np.zeros((1, 4)), np.zeros((1, 4)), num, np.ones((1, 4)))
+    clean = fallback_procedure.Evidence(num, np.zeros((1, 4)), np.zeros((1, 4)), num, np.ones((1, 4)))
     weights = np.full(4, DELTA / 4)
-    assert removal.certify(clean, weights, TARGET).level[0] == pytest.approx(DELTA * np.array([0.25, 0.5, 0.75, 1.0]))
+    assert fallback_procedure.certify(clean, weights, TARGET).level[0] == pytest.approx(DELTA * np.array([0.25, 0.5, 0.75, 1.0]))
     errors = np.array([[100.0, 100.0, 100.0, 100.0]])
-    dead = removal.certify(removal.Evidence(num, errors, errors, num, np.ones((1, 4))), weights, TARGET)
+    dead = fallback_procedure.certify(fallback_procedure.Evidence(num, errors, errors, num, np.ones((1, 4))), weights, TARGET)
     assert dead.level[0] == pytest.approx([DELTA / 4] * 4)
     assert not dead.passed[0, 0]
 
 
 def test_candidates_with_too_few_labels_are_stepped_over_without_spending() -> None:
     num = np.array([[10.0, 20.0, 500.0]])
-    found = removal.Evidence(num, np.zeros((1, 3)), np.zeros((1, 3)), num, np.ones((1, 3)))
-    tested = removal.certify(found, np.array([DELTA / 2, DELTA / 2, 0.0]), TARGET)
+    found = fallback_procedure.Evidence(num, np.zeros((1, 3)), np.zeros((1, 3)), num, np.ones((1, 3)))
+    tested = fallback_procedure.certify(found, np.array([DELTA / 2, DELTA / 2, 0.0]), TARGET)
     assert tested.tested.tolist() == [[False, False, True]]
     assert tested.level[0, 2] == pytest.approx(DELTA)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from upheld.evaluation.simulation import worlds
-from upheld.evaluation.thresholds import review
+from upheld.evaluation.thresholds import review_certificate
 
 TARGET, DELTA = 0.90, 0.10
 Array = np.ndarray
@@ -37,21 +37,23 @@ def below_threshold(true_recall: float, deep: float) -> Below:
 
 def evidence(
     world: Below, num_labels: float, floor: float, num_weeks: int, seed: int, queue_labelled: bool = True
-) -> review.RecallEvidence:
+) -> review_certificate.RecallEvidence:
     spread = np.sqrt(world.believed * (1 - world.believed))
     prob = num_labels * (floor / world.posts.sum() + (1 - floor) * spread / (world.posts * spread).sum())
     prob = np.minimum(prob, 1)
     drawn = np.random.default_rng(seed).poisson(world.violations * prob, (num_weeks, len(prob)))
     found = np.full(num_weeks, world.num_found)
     known = np.full(num_weeks, queue_labelled)
-    return review.RecallEvidence(found, found, known, drawn @ (1 / prob), drawn @ (1 / prob**2), np.full(num_weeks, 1 / prob.min()))
+    return review_certificate.RecallEvidence(
+        found, found, known, drawn @ (1 / prob), drawn @ (1 / prob**2), np.full(num_weeks, 1 / prob.min())
+    )
 
 
-def certified(found: review.RecallEvidence) -> float:
-    return float((review.recall_bound(found, DELTA).recall_lower >= TARGET).mean())
+def certified(found: review_certificate.RecallEvidence) -> float:
+    return float((review_certificate.recall_bound(found, DELTA).recall_lower >= TARGET).mean())
 
 
-def certified_by_ht_normal(found: review.RecallEvidence) -> float:
+def certified_by_ht_normal(found: review_certificate.RecallEvidence) -> float:
     """The mutant: estimate plus normal quantile."""
     missed_upper = found.w_missed + 1.2816 * np.sqrt(found.w2_missed)
     return float((found.w_found / (found.w_found + missed_upper) >= TARGET).mean())
@@ -82,5 +84,5 @@ def test_three_hundred_labels_never_certify() -> None:
 
 
 def test_sequence_stops_at_the_first_failure() -> None:
-    passed = review.passed_in_sequence(np.array([0.99, 0.95, 0.89, 0.93]), TARGET)
+    passed = review_certificate.passed_in_sequence(np.array([0.99, 0.95, 0.89, 0.93]), TARGET)
     assert passed.tolist() == [True, True, False, False]

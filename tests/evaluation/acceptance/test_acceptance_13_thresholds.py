@@ -12,9 +12,7 @@ from scipy.stats import beta, chi2
 from upheld.common.params import params
 from upheld.evaluation.cube import bins
 from upheld.evaluation.cube import build as cube_build
-from upheld.evaluation.thresholds import decide as thresholds
-from upheld.evaluation.thresholds import removal_decision, sample_size
-from upheld.evaluation.thresholds import review as review_decision
+from upheld.evaluation.thresholds import both_thresholds, fallback_procedure, removal_certificate, review_certificate, sample_size
 from upheld.evaluation.thresholds.tails import tails
 from upheld.feature_store.decisions.thresholds import Thresholds
 
@@ -30,7 +28,7 @@ def decide(
 ):
     force = Thresholds.parse({"categories": {"spam": {"auto_remove": {"threshold": auto_remove}, "review": {"threshold": review}}}})
     section = SECTION.model_copy(update=changes)
-    found = thresholds.decide(build(rows), section, incumbent=force, champion=None if champion is None else build(champion), seed=1)
+    found = both_thresholds.decide(build(rows), section, incumbent=force, champion=None if champion is None else build(champion), seed=1)
     json.dumps(found, allow_nan=False)
     return found["spam"]
 
@@ -200,7 +198,10 @@ def test_a_fully_labelled_queue_spends_all_of_delta_on_the_misses(score_table) -
 
 
 def test_labels_without_an_error_are_the_specifications() -> None:
-    assert sample_size.labels_without_error(0.95, 0.005) == 104
+    """ceil(ln delta / ln target): as many certify, one fewer do not."""
+    num, nothing = np.array([[103.0], [104.0]]), np.zeros((2, 1))
+    evidence = fallback_procedure.Evidence(num, nothing, nothing, num, np.ones((2, 1)))
+    assert fallback_procedure.certify(evidence, np.array([0.005]), 0.95).passed.tolist() == [[False], [True]]
 
 
 def test_labels_for_the_path_give_the_power_they_promise() -> None:
@@ -214,9 +215,8 @@ def test_labels_for_the_path_give_the_power_they_promise() -> None:
         num = rng.poisson(factor * needed / 40, (4000, 40))
         errors = rng.binomial(num, rates).cumsum(1).astype(float)
         num = num.cumsum(1).astype(float)
-        from upheld.evaluation.thresholds import removal
 
-        passed = removal.certify(removal.Evidence(num, errors, errors, num, np.ones_like(num)), weights, 0.95).passed
+        passed = fallback_procedure.certify(fallback_procedure.Evidence(num, errors, errors, num, np.ones_like(num)), weights, 0.95).passed
         assert low <= passed.any(axis=1).mean() <= high
 
 
@@ -234,9 +234,9 @@ def test_labels_below_reduce_to_the_zero_miss_formula() -> None:
 def test_path_starts_with_the_incumbents_volume_among_its_candidates(score_table) -> None:
     found = tails(build(score_table(20_000, 12, categories=("spam",))))
     start = found.volume_at(0.9)
-    candidates = removal_decision.candidates(found, start, 0.9, SECTION)
+    candidates = removal_certificate.candidates(found, start, 0.9, SECTION)
     assert bins.snap_up(0.9) in candidates
     assert (np.diff(candidates) < 0).all()
     assert found.num_posts[candidates[-1]] <= SECTION.max_volume * start
-    below = review_decision.candidates(found, 2000, SECTION)
+    below = review_certificate.candidates(found, 2000, SECTION)
     assert 2000 in below and (np.diff(below) > 0).all()

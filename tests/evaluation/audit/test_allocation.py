@@ -13,7 +13,7 @@ from upheld.evaluation.audit import design
 from upheld.evaluation.audit.design import Posts, design_below
 from upheld.evaluation.cube import build
 from upheld.evaluation.statistics import weighted
-from upheld.evaluation.thresholds import removal_decision
+from upheld.evaluation.thresholds import removal_certificate
 from upheld.evaluation.thresholds.tails import tails
 
 AUDIT = settings().audit_sample
@@ -91,7 +91,7 @@ def test_removals_certify_as_often_as_promised() -> None:
     for _ in range(100):
         label = np.where(rng.random(len(rows)) < rows.inclusion_prob, rng.random(len(rows)) < rows.score, np.nan)
         counted = build.build(pa.Table.from_pandas(rows.assign(label=label), preserve_index=False))
-        certified += removal_decision.decide(tails(counted), SECTION, threshold, 3000.0, 0)["outcome"] == "certified"
+        certified += removal_certificate.decide(tails(counted), SECTION, threshold, 3000.0, 0)["outcome"] == "certified"
     assert 0.70 <= certified / 100 <= 0.95
 
 

@@ -13,7 +13,7 @@ from score_worlds import PARAMS, settings
 from upheld.common.errors import BadUse
 from upheld.evaluation.audit import command as audit_sample
 from upheld.evaluation.audit import design
-from upheld.evaluation.audit import frame as audit_frame
+from upheld.evaluation.audit import tables as audit_tables
 
 SECRET = b"0123456789abcdef"
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -136,7 +136,7 @@ def test_only_the_latest_decision_counts_and_what_is_labelled_is_left_out(tmp_pa
     later.to_parquet(decisions(tmp_path) / "b.parquet")
     labelled = pd.DataFrame({"post_id": ["p0", "p1"], "category": later.category[:2]})
     languages = pd.DataFrame({"post_id": [], "language": []})
-    found = audit_frame.read_frame(tmp_path / "decisions", languages, labelled, labelled[:0], settings().ingest)
+    found = audit_tables.read_frame(tmp_path / "decisions", languages, labelled, labelled[:0], settings().ingest)
     assert len(found) == 298
     assert set(found.action) == {"review"}
     assert not set(found.post_id) & {"p0", "p1"}

@@ -12,10 +12,9 @@ from score_worlds import PARAMS, settings
 
 from upheld.common.errors import BadUse
 from upheld.evaluation.logos import exposure
-from upheld.evaluation.logos import inputs as logo_inputs
 from upheld.evaluation.logos import metrics as logo_metrics
 from upheld.evaluation.logos import stage as logo_evaluate
-from upheld.evaluation.logos.inputs import Inputs
+from upheld.evaluation.logos.stage import Inputs
 from upheld.evaluation.metrics.rows import COLUMNS
 from upheld.feature_store.logos.dataset import dataset
 
@@ -81,7 +80,7 @@ def test_a_detection_on_no_image_of_the_scan_is_named(tmp_path: Path) -> None:
     scan, snapshot = world.scanned(tmp_path)
     pd.read_parquet(scan / "images.parquet").query("image != 'i3'").to_parquet(scan / "images.parquet")
     with pytest.raises(BadUse, match=r"detections\.parquet: column image: 'i3' is not in images\.parquet"):
-        logo_inputs.read_exposure(scan, snapshot, ("acorn",), 0.5)
+        logo_evaluate.read_exposure(scan, snapshot, ("acorn",), 0.5)
 
 
 @pytest.mark.parametrize(("kind", "reason"), [("empty", "nothing to learn from"), ("no box", "no box of split train among 30 photos")])

@@ -15,8 +15,8 @@ from score_worlds import PARAMS, settings, table
 from upheld.common.errors import BadUse
 from upheld.evaluation import evaluate
 from upheld.evaluation.logos import stage as logo_evaluate
-from upheld.evaluation.logos.inputs import Inputs
-from upheld.evaluation.report import logo_sentences, logos, render
+from upheld.evaluation.logos.stage import Inputs
+from upheld.evaluation.report import logos, render
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "a|b`c`[d](javascript:alert(3))", "{{ 7*7 }}", "y" * 300)
 PICTURE = re.compile(r'<img src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)" alt="([^"]+)">')
@@ -203,4 +203,4 @@ def test_a_folder_that_holds_something_else_is_bad_use(plain: Path, tmp_path: Pa
 
 def test_one_of_a_kind_is_said_in_the_singular() -> None:
     tiles = [{"kind": "missed", "caption": "acorn"}]
-    assert logo_sentences.picture({"tiles": tiles}) == "1 photo with a frame each. 1 mark missed: acorn."
+    assert logos.picture({"tiles": tiles}) == "1 photo with a frame each. 1 mark missed: acorn."

@@ -14,7 +14,7 @@ from upheld.evaluation.audit import command as audit_sample
 from upheld.evaluation.audit import design
 from upheld.evaluation.simulation import command as simulate_weeks
 from upheld.evaluation.simulation import rules, worlds
-from upheld.evaluation.thresholds import removal
+from upheld.evaluation.thresholds import fallback_procedure
 
 SECTION = settings().thresholds
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -52,7 +52,9 @@ def test_kish_with_equal_weights_is_the_binomial_test() -> None:
     audits = small_audits([[200, 300, 400]], [[3, 9, 40]])
     chosen = rules.choose("kish", audits, SECTION)
     num, errors = np.cumsum([200, 300, 400]), np.cumsum([3, 9, 40])
-    weights = removal.start_weights(audits.path.volumes, audits.path.start_volume * np.array(SECTION.start_shares), SECTION.delta)
+    weights = fallback_procedure.start_weights(
+        audits.path.volumes, audits.path.start_volume * np.array(SECTION.start_shares), SECTION.delta
+    )
     level, last = 0.0, -1
     for j in range(3):
         level += weights[j]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, fisher_exact
 
-from upheld.evaluation.statistics import intervals, two_rates
-from upheld.evaluation.statistics.two_rates import Bounded
+from upheld.evaluation.statistics import intervals
+from upheld.evaluation.statistics.intervals import Bounded
 
 
 def wilson(k: object, n: object, alpha: float) -> Bounded:
@@ -53,18 +53,18 @@ def test_wilson_is_scipys(k: int, n: int) -> None:
     ],
 )
 def test_newcombe_agrees_with_the_paper(counts: tuple[int, ...], expected: tuple[float, float]) -> None:
-    low, high = two_rates.difference(wilson(*counts[:2], 0.05), wilson(*counts[2:], 0.05))
+    low, high = intervals.difference(wilson(*counts[:2], 0.05), wilson(*counts[2:], 0.05))
     assert (low.item(), high.item()) == pytest.approx(expected, abs=5e-5)
 
 
 def test_ratio_interval_holds_the_ratio_and_agrees_with_the_log_method_where_counts_are_large() -> None:
-    low, high = two_rates.ratio(wilson(500, 10_000, 0.1), wilson(2_000, 80_000, 0.1))
+    low, high = intervals.ratio(wilson(500, 10_000, 0.1), wilson(2_000, 80_000, 0.1))
     half = 1.6449 * math.sqrt(1 / 500 - 1 / 10_000 + 1 / 2_000 - 1 / 80_000)
     assert (low.item(), high.item()) == pytest.approx((2 * math.exp(-half), 2 * math.exp(half)), rel=0.01)
 
 
 def test_ratio_to_a_rate_that_may_be_zero_has_no_upper_end() -> None:
-    low, high = two_rates.ratio(wilson([0, 4], [50, 50], 0.1), wilson([0, 0], [500, 500], 0.1))
+    low, high = intervals.ratio(wilson([0, 4], [50, 50], 0.1), wilson([0, 0], [500, 500], 0.1))
     assert low[0] == 0 and low[1] > 1
     assert np.isinf(high).all()
 
@@ -74,7 +74,7 @@ def test_ratio_to_a_rate_that_may_be_zero_has_no_upper_end() -> None:
 def test_prob_gap_by_chance_is_fishers(k1: int, n1: int, k0: int, n0: int) -> None:
     k1, k0 = min(k1, n1), min(k0, n0)
     expected = fisher_exact([[k1, n1 - k1], [k0, n0 - k0]], alternative="greater").pvalue
-    assert two_rates.prob_gap_by_chance(k1, n1, k0, n0).item() == pytest.approx(expected, abs=2e-3)
+    assert intervals.prob_gap_by_chance(k1, n1, k0, n0).item() == pytest.approx(expected, abs=2e-3)
 
 
 def test_holm_adjusts_only_what_was_tested() -> None:
@@ -88,9 +88,9 @@ def test_no_trial_is_no_evidence() -> None:
         intervals.clopper_pearson_lower(0, 0, 0.1),
         intervals.clopper_pearson_upper(0, 0, 0.1),
         *intervals.wilson(0, 0, 0.1),
-        *two_rates.difference(wilson(0, 0, 0.1), wilson(1, 5, 0.1)),
-        *two_rates.ratio(wilson(1, 5, 0.1), wilson(0, 0, 0.1)),
-        two_rates.prob_gap_by_chance(0, 0, 1, 5),
+        *intervals.difference(wilson(0, 0, 0.1), wilson(1, 5, 0.1)),
+        *intervals.ratio(wilson(1, 5, 0.1), wilson(0, 0, 0.1)),
+        intervals.prob_gap_by_chance(0, 0, 1, 5),
         intervals.rates(0, 0),
     ]
     assert all(np.isnan(value) for value in every)

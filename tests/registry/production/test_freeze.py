@@ -81,7 +81,7 @@ def test_scoring_is_told_what_is_frozen(make_workspace, tmp_path, monkeypatch) -
     store = tmp_path / "store"
     register.run(make_workspace("one"), store)
     given = []
-    monkeypatch.setattr(score, "appoint", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(score, "load_model", lambda *arguments: given.append(arguments[-1]))
     serve.load_model(store, None)
     for category in ("spam", "hate_speech"):  # the model knows only the first
         assert call(freeze.main, store, category, "--reason", "x") == 0

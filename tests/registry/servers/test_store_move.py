@@ -16,7 +16,7 @@ from tests.finished_workspaces import assemble, register_two_that_pass_and_one_t
 from upheld import cli
 from upheld.common.errors import FailedWork
 from upheld.registry.runs import register
-from upheld.registry.servers import airflow_home, store_move
+from upheld.registry.servers import airflow_server, store_move
 from upheld.registry.tracking import mlflow_store
 from upheld.training.pipeline import bundle
 
@@ -71,7 +71,7 @@ def test_a_copy_is_refused_with_the_command_and_nothing_is_changed(store: Path, 
     with pytest.raises(FailedWork, match=f"was copied or moved from {store}.*`upheld store move --store '{copied}'`"):
         mlflow_store.connect(copied)
     with pytest.raises(FailedWork, match="upheld store move"):
-        airflow_home.environment(copied)
+        airflow_server.environment(copied)
     assert cli.main(["diff", "1", "2", "--store", str(copied)]) == 1
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1

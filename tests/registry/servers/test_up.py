@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from upheld.common.errors import FailedWork
-from upheld.registry.servers import airflow_home, schedules
+from upheld.registry.servers import airflow_server
 from upheld.registry.servers import processes as servers
 from upheld.registry.tracking import mlflow_store
 
@@ -194,7 +194,7 @@ def listeners(first: int) -> set[tuple[str, int]]:
 )
 def test_a_line_says_what_switching_a_schedule_on_means(changed: dict[str, Any], line: str) -> None:
     dag = {"dag": "retrain", "name": "Retrain", "paused": True, "schedule": "At 03:00, only on Monday", "does": "Trains."}
-    said = schedules.sentence(dag | {"next_run": "2026-11-30T03:00:00Z"} | changed, datetime(2026, 11, 28, tzinfo=UTC))
+    said = airflow_server.describe_dag(dag | {"next_run": "2026-11-30T03:00:00Z"} | changed, datetime(2026, 11, 28, tzinfo=UTC))
     assert said == line
 
 
@@ -210,7 +210,7 @@ def test_a_port_in_use_is_named_with_the_way_out(tmp_path: Path) -> None:
 
 
 def test_secrets_are_made_once_for_a_store_and_kept_from_others(tmp_path: Path) -> None:
-    first, again, other = (airflow_home.environment(tmp_path / name) for name in ("a", "a", "b"))
+    first, again, other = (airflow_server.environment(tmp_path / name) for name in ("a", "a", "b"))
     keys = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET")
     assert [first[key] for key in keys] == [again[key] for key in keys]
     assert not {first[key] for key in keys} & {other[key] for key in keys}

@@ -23,6 +23,7 @@ from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio import stage as audio
 from upheld.training.audio.model import AudioModel, AudioSetup, load_audio, predict_audio
 from upheld.training.loop import classifier
+from upheld.training.loop.classifier import Result
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "audio_losses.json"
 SHRILL, DEEP = 50, 8  # bands: of the sounds of spam, and of the others
@@ -49,7 +50,7 @@ def world(tiny: ModuleType, tmp_path: Path) -> Path:
     return make_world(tiny, tmp_path)
 
 
-def run(world: Path, tiny: ModuleType, out: str = "audio", **changes: Any) -> audio.Result:
+def run(world: Path, tiny: ModuleType, out: str = "audio", **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
     values = {"channels": [4, 8], "step_frames": 40, "epochs": 2, "checkpoint_steps": 3, **changes}
     overrides = ["policies=[hate_speech, spam]", *(f"audio.{key}={yaml.safe_dump(value)}" for key, value in values.items())]

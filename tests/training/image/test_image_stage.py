@@ -21,6 +21,7 @@ from upheld.training.image import model as image_model
 from upheld.training.image import stage as image
 from upheld.training.image.model import load_image, predict_image
 from upheld.training.image.stage import augmented
+from upheld.training.loop.classifier import Result
 
 COLOURS = {"r1": "red", "r2": "#d01010", "b1": "blue", "b2": "#1010c0"}
 
@@ -45,7 +46,7 @@ def world(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def run(world: Path, tiny: ModuleType, out: str = "image", **changes: Any) -> image.Result:
+def run(world: Path, tiny: ModuleType, out: str = "image", **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
     values = {"backbone": tiny.BACKBONE, "size": 32, "epochs": 2, **changes}
     overrides = ["policies=[hate_speech, spam]", *(f"image.{key}={yaml.safe_dump(value)}" for key, value in values.items())]

@@ -12,11 +12,10 @@ from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.tables import SCORES
 from upheld.feature_store.features import media
-from upheld.training.fusion import logo_signals
 from upheld.training.fusion import stage as fusion
 from upheld.training.logos import scan as logo_scan
 from upheld.training.pipeline import bundle as pipeline
-from upheld.training.pipeline import predict
+from upheld.training.pipeline import predict, stage1
 from upheld.training.pipeline.stage1 import Media
 
 
@@ -178,7 +177,7 @@ def test_a_champion_sees_marks_as_the_stages_before_it_did(marked, tiny, params,
     posts = pd.read_parquet(marked / "data/snapshot/posts.parquet")
     test = posts[posts.split == "test"].reset_index(drop=True)
     looked = logo_scan.read(marked / "data/logo_scan")
-    marks = logo_signals.of_posts(test, looked.detections, looked.sizes, looked.brands, 0.25)
+    marks = stage1.logo_signals(test, looked.detections, looked.sizes, looked.brands, 0.25)
     first = pd.read_parquet(tmp_path / "stage1.parquet").drop(columns=[*marks.columns[1:], "split"])
     rows = test.merge(first, on="post_id").merge(marks, on="post_id")
     loaded = pipeline.load(tmp_path / "bundle")

@@ -39,7 +39,7 @@ def thresholds(bundle):
 
 @pytest.fixture
 def judge(bundle, thresholds):
-    return score.appoint(bundle, Thresholds.parse(thresholds), "upheld-moderation/3", "upheld-thresholds/5")
+    return score.load_model(bundle, Thresholds.parse(thresholds), "upheld-moderation/3", "upheld-thresholds/5")
 
 
 def written(path, content) -> score.Path:
@@ -117,17 +117,17 @@ def test_frozen_categories_never_remove(bundle, thresholds, tmp_path) -> None:
     post = written(tmp_path / "post.json", POST)
     actions = {}
     for frozen in ((), ("spam",)):
-        answer, _ = score.one(score.appoint(bundle, Thresholds.parse(thresholds), "m/1", "t/1", frozen), post, PARAMS, {})
+        answer, _ = score.one(score.load_model(bundle, Thresholds.parse(thresholds), "m/1", "t/1", frozen), post, PARAMS, {})
         actions[frozen] = [answer["categories"][name]["action"] for name in ("hate_speech", "spam")]
     assert actions == {(): ["auto_remove", "auto_remove"], ("spam",): ["auto_remove", "review"]}
 
 
 def test_unknown_frozen_category_and_foreign_thresholds_are_refused(bundle, thresholds) -> None:
     with pytest.raises(BadUse, match="frozen category 'spma': m/1 predicts hate_speech, spam"):
-        score.appoint(bundle, Thresholds.parse(thresholds), "m/1", "t/1", ["spma"])
+        score.load_model(bundle, Thresholds.parse(thresholds), "m/1", "t/1", ["spma"])
     del thresholds["categories"]["spam"]
     with pytest.raises(BadUse, match="t/1: no thresholds for spam"):
-        score.appoint(bundle, Thresholds.parse(thresholds), "m/1", "t/1")
+        score.load_model(bundle, Thresholds.parse(thresholds), "m/1", "t/1")
 
 
 @pytest.mark.parametrize(

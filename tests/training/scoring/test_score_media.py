@@ -39,7 +39,7 @@ def judge(workspace, tmp_path, monkeypatch):
     (workspace / "data/snapshot/manifest.json").write_text(json.dumps(manifest))
     bundle = pipeline.assemble(workspace, tmp_path / "bundle")
     thresholds = Thresholds.read(bundle / "thresholds.json")
-    return score.appoint(bundle, thresholds, "upheld-moderation/3", "upheld-thresholds/5")
+    return score.load_model(bundle, thresholds, "upheld-moderation/3", "upheld-thresholds/5")
 
 
 def written(folder: Path, post_id: str, *media: tuple[str, str, object]) -> dict:

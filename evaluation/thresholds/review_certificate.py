@@ -53,9 +53,6 @@ def recall_bound(evidence: RecallEvidence, delta: float) -> RecallBound:
     Args:
         evidence: (...,).
         delta: probability, in (0, 1), that recall_lower lies above the true recall.
-
-    Returns:
-        the bounds.
     """
     delta_missed = np.where(evidence.all_labelled, delta, delta / 2)
     found_lower = np.where(evidence.all_labelled, evidence.w_found, weighted.total_lower(evidence.w_found, evidence.w2_found, delta / 2))

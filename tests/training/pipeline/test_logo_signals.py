@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upheld.common.errors import FailedWork
-from upheld.training.fusion import logo_signals
 from upheld.training.fusion.model import LOGO
 from upheld.training.logos.scan import NOTHING
+from upheld.training.pipeline import stage1
 
 BRANDS = ("a", "b c", "é_1")
 GRID = 10  # pictures are of 10 x 10 pixels, so that covered pixels can be counted
@@ -43,7 +43,7 @@ def by_hand(shown: list[str], found: list[tuple], brand: str, threshold: float |
 @given(shown=st.lists(pictures, max_size=6), found=st.lists(detection, max_size=12), threshold=st.sampled_from([None, 0.0, 0.5, 1.0]))
 def test_every_cell_is_what_counting_gives(shown, found, threshold) -> None:
     posts = pd.DataFrame({"post_id": [f"p{9 - n}" for n in range(len(shown))], "image_digests": shown})
-    columns = logo_signals.of_posts(posts, table(found), SIZES, BRANDS, threshold)
+    columns = stage1.logo_signals(posts, table(found), SIZES, BRANDS, threshold)
     assert list(columns) == ["post_id", *(f"{name}_{brand}" for brand in BRANDS for name in LOGO)]
     assert columns["post_id"].tolist() == posts["post_id"].tolist()
     assert [str(kind) for kind in columns.dtypes[1:]] == ["int64", "float64", "float64"] * len(BRANDS)
@@ -55,14 +55,14 @@ def test_every_cell_is_what_counting_gives(shown, found, threshold) -> None:
 
 def test_posts_that_share_a_picture_are_told_the_same_and_none_is_told_of_another() -> None:
     posts = pd.DataFrame({"post_id": ["a", "b", "c", "d"], "image_digests": [["x"], np.array(["x", "x"], object), [], None]})
-    columns = logo_signals.of_posts(posts, table([("x", "a", 0.9, 0, 0, 4, 9), ("y", "a", 0.9, 0, 0, 1, 1)]), SIZES, ("a",), 0.5)
+    columns = stage1.logo_signals(posts, table([("x", "a", 0.9, 0, 0, 4, 9), ("y", "a", 0.9, 0, 0, 1, 1)]), SIZES, ("a",), 0.5)
     assert columns["logo_count_a"].tolist() == [1, 1, 0, 0]
     assert columns["logo_area_a"].tolist() == [0.5, 0.5, 0.0, 0.0]
 
 
 def test_without_a_detector_there_is_nothing_but_the_posts() -> None:
     posts = pd.DataFrame({"post_id": ["a"], "image_digests": [["x"]]})
-    assert list(logo_signals.of_posts(posts, NOTHING.detections, NOTHING.sizes, (), None)) == ["post_id"]
+    assert list(stage1.logo_signals(posts, NOTHING.detections, NOTHING.sizes, (), None)) == ["post_id"]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", json.dumps({"threshold": "high"})])
@@ -70,10 +70,10 @@ def test_a_threshold_that_cannot_be_read_is_failed_work(tmp_path, content) -> No
     if content is not None:
         (tmp_path / "logo.json").write_text(content)
     with pytest.raises(FailedWork, match=r"logo.json: not readable .* run the stage logo_evaluate again"):
-        logo_signals.read_threshold(tmp_path / "logo.json")
+        stage1.read_logo_threshold(tmp_path / "logo.json")
 
 
 @pytest.mark.parametrize("threshold", [None, 0.25])
 def test_a_threshold_is_read(tmp_path, threshold) -> None:
     (tmp_path / "logo.json").write_text(json.dumps({"threshold": threshold}))
-    assert logo_signals.read_threshold(tmp_path / "logo.json") == threshold
+    assert stage1.read_logo_threshold(tmp_path / "logo.json") == threshold

@@ -7,7 +7,7 @@ from typing import Any
 
 from upheld.common.params.evaluation import Thresholds as Section
 from upheld.evaluation.cube.cube import Cube, one_category
-from upheld.evaluation.thresholds import removal_decision, review
+from upheld.evaluation.thresholds import removal_certificate, review_certificate
 from upheld.evaluation.thresholds.tails import Tails, tails
 from upheld.feature_store.decisions.thresholds import Bounded, Thresholds
 
@@ -32,7 +32,7 @@ def decide(
         {L: {action: auto_remove/review, bound, n, reason}}. A missing number is None, never NaN.
     """
     decided = {}
-    modules: dict[Bounded, Any] = {"auto_remove": removal_decision, "review": review}
+    modules: dict[Bounded, Any] = {"auto_remove": removal_certificate, "review": review_certificate}
     for category in cube.categories:
         own = one_category(cube, category)
         sums = tails(own)
@@ -46,6 +46,6 @@ def decide(
             if threshold is not None and ruled is not None and ruled.num_posts[0]:  # posts of our frame that it rules over
                 volume = ruled.volume_at(threshold) * float(sums.num_posts[0] / ruled.num_posts[0])
             entry[action] = module.decide(sums, section, threshold if champion is None else None, volume, seed)
-        entry["auto_remove"]["languages"] = removal_decision.languages(own, entry["auto_remove"]["threshold"], section)
+        entry["auto_remove"]["languages"] = removal_certificate.languages(own, entry["auto_remove"]["threshold"], section)
         decided[category] = entry
     return decided

@@ -9,8 +9,8 @@ from upheld.common.params.evaluation import Thresholds
 from upheld.evaluation.cube.bins import NUM_BINS, centres, edges, snap_up
 from upheld.evaluation.cube.cube import LABELS, Cube, Moment, cut, cut_max_weight
 from upheld.evaluation.statistics import weighted
-from upheld.evaluation.thresholds import removal, sample_size
-from upheld.evaluation.thresholds.removal import Evidence
+from upheld.evaluation.thresholds import fallback_procedure, sample_size
+from upheld.evaluation.thresholds.fallback_procedure import Evidence
 from upheld.evaluation.thresholds.tails import Tails, candidate_bins
 
 METHOD = "learn-then-test, fallback procedure, FF-beta p-values with the frame's largest weight"
@@ -38,8 +38,8 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
         return entry | nothing | _unchanged(kept, f"no post scores {section.start_score} or more: there is nothing to test")
     bins = candidates(tails, start_volume, kept, section)
     evidence = gather(tails, bins)
-    weights = removal.start_weights(tails.num_posts[bins], start_volume * np.array(section.start_shares), section.delta)
-    path = removal.certify(evidence, weights, section.precision_target)
+    weights = fallback_procedure.start_weights(tails.num_posts[bins], start_volume * np.array(section.start_shares), section.delta)
+    path = fallback_procedure.certify(evidence, weights, section.precision_target)
     sums = (evidence.sum_w_errors, evidence.sum_w2_errors, evidence.sum_w, evidence.max_weight)
     num_effective = weighted.effective_counts(*sums)[1]
     entry["path"] = [
@@ -55,7 +55,7 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
         }
         for j, at in enumerate(bins)
     ]
-    chosen = int(removal.last_passed(path.passed))
+    chosen = int(fallback_procedure.last_passed(path.passed))
     if chosen >= 0:
         figures = _figures(tails, int(bins[chosen]), float(path.level[chosen]))
         return entry | figures | {"threshold": float(edges()[bins[chosen]]), "outcome": "certified", "need_n": None, "reason": None}
