@@ -1,4 +1,4 @@
-"""The loop closes: six weeks of score, draw, respond and ingest on the sample world, with a retrain every other week, all by command line."""
+"""The loop closes: six weeks of score, draw, respond and ingest on the sample world, a retrain every other week, by command line."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def tiny_encoder(folder: Path, width: int = 32) -> Path:
 
 
 def turn(upheld: Upheld, week: int) -> Turn:
-    """One week: its posts arrive, are scored and drawn from, people answer, everything is ingested; in some the models are trained again."""
+    """One week: its posts arrive, are scored and drawn from, people answer, all is ingested; in some the models are trained again."""
     posts = upheld.deliver(f"posts-{week}", [week], ["posts"])
     ingested = [upheld("ingest", posts)]
     scoring = upheld.folder / "scoring" / str(week)
