@@ -72,6 +72,7 @@ class Snapshot(Section):
     """What a snapshot holds besides the labelled posts, what it takes from the features, and how drift is measured on them."""
 
     frame_rows: int = Field(ge=0)
+    unreviewed_rows: int = Field(ge=0)
     min_language_prob: Share
     max_part_chars: int = Field(ge=1)
     max_frames: int = Field(ge=1)

@@ -15,6 +15,8 @@ from upheld.feature_store.contracts.workspace import FeaturePins
 
 EXAMPLES_FILE: Final = "examples.parquet"  # EXAMPLES: one row a post and category
 POSTS_FILE: Final = "posts.parquet"  # POSTS: one row a post
+UNREVIEWED_FILE: Final = "unreviewed.parquet"  # POSTS, all of split train: posts that nobody reviewed and the model that served scored
+SERVED_FILE: Final = "served.parquet"  # SERVED: one row a post and category that a model in production decided on
 MEMBERSHIP_FILE: Final = "membership.parquet"  # MEMBERSHIP: the posts that the model line has learned from
 MANIFEST_FILE: Final = "manifest.json"  # digest, pins, synthetic, and the account of what went where
 
@@ -54,15 +56,26 @@ POSTS: Final = pa.schema(
         ("group_id", pa.string()),
     ]
 )
+# What served decided first of a post and category: before its review, and before a later model could have learned from that.
+SERVED: Final = pa.schema(
+    [("post_id", pa.string()), ("category", pa.string()), ("score", pa.float64()), ("action", pa.string()), ("model_version", pa.string())]
+)
 MEMBERSHIP: Final = pa.schema([("post_id", pa.string()), ("split", pa.string())])
+
+_TABLES = {POSTS_FILE: POSTS, EXAMPLES_FILE: EXAMPLES, UNREVIEWED_FILE: POSTS, SERVED_FILE: SERVED}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The tables of a snapshot that models learn from, with the columns of POSTS and of EXAMPLES, and its manifest."""
+    """The tables of a snapshot that models learn from, and its manifest.
+
+    `posts` and `unreviewed` have the columns of POSTS, `examples` of EXAMPLES, `served` of SERVED: of the posts of both tables.
+    """
 
     posts: pd.DataFrame
     examples: pd.DataFrame
+    unreviewed: pd.DataFrame
+    served: pd.DataFrame
     manifest: dict[str, Any]
 
 
@@ -72,14 +85,16 @@ def read_snapshot(folder: Path) -> Snapshot:
     Raises:
         FailedWork: a file is missing or unreadable, or a table lacks a column.
     """
-    try:
-        posts, examples = (pd.read_parquet(folder / name) for name in (POSTS_FILE, EXAMPLES_FILE))
-    except (OSError, ValueError) as error:
-        raise FailedWork(f"{folder}: not a readable snapshot ({error}); run the stage snapshot again") from error
-    for name, table, schema in ((POSTS_FILE, posts, POSTS), (EXAMPLES_FILE, examples, EXAMPLES)):
+    found = []
+    for name, schema in _TABLES.items():
+        try:
+            table = pd.read_parquet(folder / name)
+        except (OSError, ValueError) as error:
+            raise FailedWork(f"{folder}: not a readable snapshot ({error}); run the stage snapshot again") from error
         if missing := [column for column in schema.names if column not in table]:
             raise FailedWork(f"{folder / name}: no column {missing[0]!r}; expected {', '.join(schema.names)}; run the stage snapshot again")
-    return Snapshot(posts, examples, read_manifest(folder))
+        found.append(table)
+    return Snapshot(*found, read_manifest(folder))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Versions(BaseModel, extra="allow"):
     """Lance version of each ledger table; those that a snapshot reads must be there."""
 
     posts: int
+    decisions: int
     review_outcomes: int
     audit_draws: int
 

@@ -20,12 +20,21 @@ from upheld.common.files import replacing_folder, write_json
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.snapshot import EXAMPLES_FILE, MANIFEST_FILE, MEMBERSHIP, MEMBERSHIP_FILE, POSTS_FILE
+from upheld.feature_store.contracts.snapshot import (
+    EXAMPLES_FILE,
+    MANIFEST_FILE,
+    MEMBERSHIP,
+    MEMBERSHIP_FILE,
+    POSTS_FILE,
+    SERVED_FILE,
+    UNREVIEWED_FILE,
+)
 from upheld.feature_store.contracts.tables import SPLITS
 from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT, Inputs, LogoPins, read_inputs
 from upheld.feature_store.features.table import PinnedFeatures
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.verdicts import ITEM, weighed
+from upheld.feature_store.snapshot.served import DECIDED, first_decisions
 from upheld.feature_store.snapshot.tables import compose
 
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
@@ -42,7 +51,7 @@ class Result:
 
 
 def run(params: parameters.Params, inputs: Path, store: Path, out: Path, features: Path) -> Result:
-    """Write a snapshot: examples.parquet, posts.parquet, membership.parquet, manifest.json; and what the report says of features.
+    """Write a snapshot: the tables of `upheld.feature_store.contracts.snapshot` and manifest.json; and what the report says of features.
 
     Args:
         params: sections labels, splits, snapshot; policies; seed.
@@ -71,13 +80,19 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
         rows: pd.DataFrame = pa.Table.from_batches([batch.filter(pc.is_in(batch["post_id"], wanted)) for batch in batches]).to_pandas()
         return rows
 
+    def decisions_of(post_ids: "pd.Series[str]") -> pd.DataFrame:
+        return first_decisions(ledger.scan("decisions", DECIDED, version=pinned.tables.decisions), post_ids, as_of)
+
+    as_of = pd.Timestamp(pinned.as_of)
     known = PinnedFeatures(pinned.location(store), pinned.features)
-    tables = compose(weighed(outcomes, draws), about, contents_of, membership, pd.Timestamp(pinned.as_of), params, known)
+    tables = compose(weighed(outcomes, draws), about, contents_of, decisions_of, membership, as_of, params, known)
     stated = pinned.model_dump(mode="json", exclude=set(LogoPins.model_fields))  # new logo data retrains no text
     stated["features"] = {name: table for name, table in stated["features"].items() if name in READ_BY_MODELS}
-    manifest = tables.account | stated | {"digest": hashing.of_json([tables.examples.to_pylist(), tables.posts.to_pylist()])}
+    learned_from = (tables.examples, tables.posts, tables.unreviewed, tables.served)
+    manifest = tables.account | stated | {"digest": hashing.of_json([table.to_pylist() for table in learned_from])}
+    files = (EXAMPLES_FILE, POSTS_FILE, UNREVIEWED_FILE, SERVED_FILE, MEMBERSHIP_FILE)
     with replacing_folder(out) as folder:
-        for name, table in ((EXAMPLES_FILE, tables.examples), (POSTS_FILE, tables.posts), (MEMBERSHIP_FILE, tables.membership)):
+        for name, table in zip(files, (*learned_from, tables.membership), strict=True):
             pq.write_table(table, folder / name, compression="zstd")
         write_json(folder / MANIFEST_FILE, manifest)
     write_json(features, tables.features)
@@ -112,6 +127,7 @@ def _summary(manifest: dict[str, Any]) -> str:
             line += f"{violations}/{violations + others}".rjust(9)
         lines.append(line)
     lines.append("(violations/known labels of each category)")
+    lines.append(f"{manifest['unreviewed']['used']} posts that nobody reviewed teach by the score that they got in production")
     left_out = [f"{kind} {reason} {n}" for kind in ("labelled", "frame") for reason, n in sorted(excluded[kind].items())]
     return "\n".join([*lines, "left out: " + (", ".join(left_out) or "none")])
 

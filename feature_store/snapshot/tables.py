@@ -8,10 +8,10 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.common.errors import FailedWork
-from upheld.common.params.data import Snapshot
+from upheld.common.params.data import Snapshot, Splits
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts.hashing import uniform
-from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS
+from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS, SERVED
 from upheld.feature_store.contracts.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.posts import post_features
@@ -19,16 +19,19 @@ from upheld.feature_store.posts.enrichment import captions, enriched
 from upheld.feature_store.posts.post_features import prior_removals
 from upheld.feature_store.snapshot.label_aggregation import label, weights
 from upheld.feature_store.snapshot.monitoring import coverage, drift
+from upheld.feature_store.snapshot.served import candidates, may_teach
 from upheld.feature_store.splits.assignment import LEARNED, assign, boundaries, windows
 from upheld.feature_store.splits.groups import group
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The three tables of a snapshot, what the manifest says of how they came about, and what the report says of features."""
+    """The tables of a snapshot, what the manifest says of how they came about, and what the report says of features."""
 
     examples: pa.Table
     posts: pa.Table
+    unreviewed: pa.Table
+    served: pa.Table
     membership: pa.Table
     account: dict[str, Any]
     features: dict[str, Any]
@@ -38,6 +41,7 @@ def compose(
     outcomes: pd.DataFrame,
     about: pd.DataFrame,
     contents_of: Callable[["pd.Series[str]"], pd.DataFrame],
+    decisions_of: Callable[["pd.Series[str]"], pd.DataFrame],
     membership: pd.DataFrame,
     as_of: pd.Timestamp,
     params: Params,
@@ -49,6 +53,7 @@ def compose(
         outcomes: review_outcomes of the ledger, all revisions.
         about: post_id, created_at, language, author_id, recorded_at of every post of the ledger.
         contents_of: gives the ledger's rows of the posts named to it.
+        decisions_of: gives the first decisions on the posts named to it, in the columns of SERVED.
         membership: post_id, split of the champion; empty if there is none.
         as_of: what was recorded or reviewed later is unknown.
         params: sections labels, splits, snapshot; policies; seed.
@@ -67,7 +72,7 @@ def compose(
         raise FailedWork(f"snapshot: the ledger holds no review outcome of a policy as of {as_of.isoformat()}; ingest a delivery with some")
     # In the ledger's languages, `und` among them: by these the posts were given to reviewers, whose errors are estimated here.
     labelled = label(usable, about.set_index("post_id")["language"], as_of, params.labels)
-    chosen, starts = _choose(about, labelled.items, membership, params)
+    chosen, free, starts = _choose(about, labelled.items, membership, params)
     posts = _featured(contents_of(chosen["post_id"]), usable, about, features, params.snapshot)
     chosen["language"] = chosen["post_id"].map(posts.set_index("post_id")["language"])
     grouped = group(posts, params.splits)
@@ -91,6 +96,11 @@ def compose(
         "reviewer_cap_unmet": unmet,
     }
     posts = posts[posts["split"].notna()]
+    served = decisions_of(pd.concat([posts["post_id"], free], ignore_index=True))
+    scored = contents_of(free[free.isin(served["post_id"])])
+    unreviewed = _unreviewed(_featured(scored, usable, about, features, params.snapshot), posts, params.splits)
+    served = served[served["post_id"].isin(posts["post_id"]) | served["post_id"].isin(unreviewed["post_id"])]
+    account["unreviewed"] = {"used": len(unreviewed), "copy_of_kept_apart": len(scored) - len(unreviewed)}
     num_labelled = examples[examples["label"].notna()].drop_duplicates("post_id")["split"].value_counts()
     have = {split: int(num_labelled.get(split, 0)) for split in SPLITS}
     empty = next((split for split, size in have.items() if size == 0), None)
@@ -101,13 +111,15 @@ def compose(
     own = posts.loc[posts["split"].isin(LEARNED), ["post_id", "split"]]
     line = pd.concat([membership[["post_id", "split"]], own]).drop_duplicates("post_id")
     monitored = {"coverage": coverage(posts, features), "drift": drift(about, contents_of, features, params.seed, params.snapshot)}
-    return Tables(_table(examples, EXAMPLES), _table(posts, POSTS), _table(line, MEMBERSHIP), account, monitored)
+    tables = ((examples, EXAMPLES), (posts, POSTS), (unreviewed, POSTS), (served, SERVED), (line, MEMBERSHIP))
+    return Tables(*(_table(*table) for table in tables), account, monitored)
 
 
 def _choose(
     about: pd.DataFrame, items: pd.DataFrame, membership: pd.DataFrame, params: Params
-) -> tuple[pd.DataFrame, tuple[pd.Timestamp, pd.Timestamp]]:
-    """The posts to look at: labelled ones, those of the champion's membership, and a hash sample of the others in calib and test."""
+) -> tuple[pd.DataFrame, "pd.Series[str]", tuple[pd.Timestamp, pd.Timestamp]]:
+    """The posts to look at: labelled ones, those of the champion's membership, and a hash sample of the others in calib and test; and which
+    others of the development window may be learned from without a label."""
     rows = about.assign(is_labelled=about["post_id"].isin(items["post_id"]))
     rows["learned_as"] = rows["post_id"].map(membership.set_index("post_id")["split"])
     known = rows["post_id"].isin(items.loc[items["label"].notna(), "post_id"])
@@ -120,7 +132,8 @@ def _choose(
     others = others.assign(draw=uniform(f"frame/{params.seed}", others["post_id"])).sort_values("draw")
     frame = others.groupby("window").head(params.snapshot.frame_rows)
     chosen = pd.concat([rows[needed], frame[rows.columns]]).sort_values("post_id", ignore_index=True)
-    return chosen[["post_id", "window", "language", "is_labelled", "learned_as"]], starts
+    free = candidates(rows, params.snapshot.unreviewed_rows, params.seed)
+    return chosen[["post_id", "window", "language", "is_labelled", "learned_as"]], free, starts
 
 
 def _featured(
@@ -138,6 +151,14 @@ def _featured(
         prior_removals=posts["post_id"].map(history),
     )
     return enriched(plain, features, settings)
+
+
+def _unreviewed(scored: pd.DataFrame, posts: pd.DataFrame, splits: Splits) -> pd.DataFrame:
+    """The candidates that are no copies of what is kept apart from training, as posts of split train; each is a group of its own copies."""
+    both = pd.concat([posts[scored.columns], scored], ignore_index=True)
+    content = group(both, splits).posts
+    usable = content.loc[may_teach(posts, content), ["post_id", "content_id"]].rename(columns={"content_id": "group_id"})
+    return scored.merge(usable, on="post_id", validate="1:1").assign(split="train")
 
 
 def _counts(examples: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, int]]]]:

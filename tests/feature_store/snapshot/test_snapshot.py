@@ -17,6 +17,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger.ledger import Ledger, writing
 from upheld.feature_store.snapshot import stage as snapshot
+from upheld.feature_store.snapshot.served import DECIDED, first_decisions
 from upheld.feature_store.snapshot.tables import Tables, compose
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,10 +69,21 @@ def world(num_posts: int = 600, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFra
     return posts.assign(recorded_at=posts["created_at"]), outcomes.assign(recorded_at=outcomes["reviewed_at"])
 
 
+def decisions(posts: pd.DataFrame) -> pd.DataFrame:
+    """One decision on every post with an even number."""
+    rows = posts[posts["post_id"].str[-1].isin(list("02468"))]
+    return pd.DataFrame({"post_id": rows["post_id"], "category": "spam", "score": 0.25, "action": "none", "model_version": "old-1"})
+
+
 def composed(
     posts: pd.DataFrame, outcomes: pd.DataFrame, params: parameters.Params, membership: pd.DataFrame = NOBODY, as_of: pd.Timestamp = AS_OF
 ) -> Tables:
-    return compose(outcomes, posts, lambda wanted: posts[posts["post_id"].isin(wanted)], membership, as_of, params)
+    decided = decisions(posts)
+
+    def decisions_of(wanted: pd.Series) -> pd.DataFrame:
+        return decided[decided["post_id"].isin(wanted)]
+
+    return compose(outcomes, posts, lambda wanted: posts[posts["post_id"].isin(wanted)], decisions_of, membership, as_of, params)
 
 
 def frames(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -152,6 +164,40 @@ def test_a_membership_that_is_ignored_is_noticed(params: parameters.Params) -> N
     assert set(blind.loc[blind["split"].isin(later), "post_id"]) & set(seen["post_id"])
 
 
+def test_unreviewed_posts_of_the_development_window_teach_unless_copies_are_kept_apart(params: parameters.Params) -> None:
+    posts, outcomes = world()
+    tables = composed(posts, outcomes, params)
+    kept, unreviewed, served = (table.to_pandas() for table in (tables.posts, tables.unreviewed, tables.served))
+    decided, known = set(decisions(posts)["post_id"]), set(outcomes["post_id"]) | set(kept["post_id"])
+    assert set(served["post_id"]) == decided & (set(kept["post_id"]) | set(unreviewed["post_id"]))
+    starts = pd.Timestamp(tables.account["windows"]["calib_from"])
+    free = posts[~posts["post_id"].isin(known) & posts["post_id"].isin(decided) & (posts["created_at"] < starts)].set_index("post_id")
+    assert set(unreviewed["post_id"]) < set(free.index)  # some are copies
+    apart = posts[posts["post_id"].isin(kept.loc[kept["split"] != "train", "post_id"])]
+    texts, pictures = set(apart["text"].dropna()), {medium["digest"] for media in apart["media"] for medium in media}
+    copies = {name for name, row in free.iterrows() if row["text"] in texts or pictures & {medium["digest"] for medium in row["media"]}}
+    assert copies
+    assert not copies & set(unreviewed["post_id"])
+    assert tables.account["unreviewed"] == {"used": len(unreviewed), "copy_of_kept_apart": len(free) - len(unreviewed)}
+    assert set(unreviewed["split"]) == {"train"}
+    assert not set(unreviewed["post_id"]) & set(tables.membership.to_pandas()["post_id"])  # no label of theirs was learned
+    fewer = parameters.load(ROOT / "params.yaml", ["snapshot.frame_rows=30", "snapshot.unreviewed_rows=20"])
+    assert set(composed(posts, outcomes, fewer).unreviewed["post_id"].to_pylist()) < set(unreviewed["post_id"])
+
+
+def test_the_first_decision_counts_as_of_the_snapshot() -> None:
+    at = pd.Timestamp("2026-10-01", tz="UTC")
+    columns = {name: pa.timestamp("us", "UTC") if name.endswith("_at") else pa.string() for name in DECIDED} | {"score": pa.float64()}
+    days = [(3, 3), (1, 1), (0, 30), (2, 2)]  # decided, recorded
+    rows = [("p", "spam", 0.1 * n, "none", f"m{n}", f"d{n}", at + pd.Timedelta(days=a), at + pd.Timedelta(days=b)) for n, (a, b) in enumerate(days)]
+    batch = pa.RecordBatch.from_pylist([dict(zip(DECIDED, row, strict=True)) for row in rows], pa.schema(columns))
+    posts = pd.Series(["p"])
+    assert first_decisions([batch], posts, at + pd.Timedelta(days=9))["model_version"].tolist() == ["m1"]  # m2 was not yet recorded
+    assert first_decisions([batch.slice(2), batch.slice(0, 2)], posts, at + pd.Timedelta(days=40))["model_version"].tolist() == ["m2"]
+    assert first_decisions([batch], pd.Series(["q"]), at + pd.Timedelta(days=9)).empty
+    assert first_decisions([], posts, at).empty
+
+
 def test_no_outcomes_and_no_labels_are_said(params: parameters.Params) -> None:
     posts, outcomes = world()
     with pytest.raises(FailedWork, match="no review outcome of a policy as of 2026-08-01"):
@@ -180,6 +226,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     posts, outcomes = world()
     with writing(folder) as change:
         change.upsert("posts", in_ledger(posts, "posts"))
+        change.upsert("decisions", in_ledger(decisions(posts).assign(recorded_at=AS_OF), "decisions"))
         change.upsert("review_outcomes", in_ledger(outcomes, "review_outcomes"))
         change.commit(as_of=AS_OF.isoformat(), synthetic=True)
     return folder
@@ -199,11 +246,12 @@ def test_the_stage_writes_the_same_bytes_twice(store: Path, tmp_path: Path, para
     snapshot.run(params, with_logos, store, tmp_path / "two", tmp_path / "features.json")
     assert hashing.of_folder(tmp_path / "one") == hashing.of_folder(tmp_path / "two")
     files = {path.name for path in first.folder.iterdir()}
-    assert files == {"examples.parquet", "posts.parquet", "membership.parquet", "manifest.json"}
+    assert files == {"examples.parquet", "posts.parquet", "unreviewed.parquet", "served.parquet", "membership.parquet", "manifest.json"}
     manifest = json.loads((first.folder / "manifest.json").read_text())
     assert manifest == first.manifest
     assert manifest["synthetic"] is True
     assert manifest["champion"] is None
+    assert manifest["unreviewed"]["used"] == len(pd.read_parquet(first.folder / "unreviewed.parquet")) > 50
     assert manifest["tables"] == Ledger(store).versions
     posts = pd.read_parquet(first.folder / "posts.parquet")
     assert posts["period"].str.fullmatch(r"2026-W\d\d").all()
@@ -245,7 +293,7 @@ def test_the_champion_s_membership_comes_from_its_bundle(store: Path, tmp_path: 
         ({"as_of": None}, "key as_of"),
         ({"as_of": "yesterday"}, "key as_of"),
         ({"as_of": "2026-10-26T00:00:00"}, "key as_of"),
-        ({"tables": {"posts": 99, "review_outcomes": 99, "audit_draws": 99}}, "no version 99"),
+        ({"tables": {"posts": 99, "decisions": 99, "review_outcomes": 99, "audit_draws": 99}}, "no version 99"),
         ({"tables": {}}, "key tables"),
         ({"as_of": "2020-01-01T00:00:00+00:00"}, "no review outcome"),
     ],
@@ -295,7 +343,7 @@ def test_the_real_stream_is_accounted_for(stream: tuple[pd.DataFrame, pd.DataFra
     params = parameters.load(ROOT / "params.yaml")
     start = time.process_time()
     tables = composed(posts, outcomes, params)
-    assert time.process_time() - start < 40
+    assert time.process_time() - start < 80
     check(tables, outcomes)
     examples, kept = frames(tables)
     assert tables.account["outcomes"]["used"] == len(outcomes)
