@@ -44,7 +44,7 @@ from upheld.common.params.extractors import (
 )
 from upheld.common.params.logos import LogoCompose, LogoData
 from upheld.common.params.section import Section
-from upheld.common.params.training import Audio, Fusion, Image, Logo, Predict, Text
+from upheld.common.params.training import Audio, Fusion, Image, Logo, Ngrams, Predict, Teacher, Text
 
 FILE = Path("params.yaml")
 
@@ -77,6 +77,8 @@ class Params(Section):
     labels: Labels
     splits: Splits
     snapshot: Snapshot
+    ngrams: Ngrams
+    teacher: Teacher
     text: Text
     image: Image
     audio: Audio

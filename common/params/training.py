@@ -1,6 +1,6 @@
 """Sections of params.yaml that the models read."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,22 @@ class Text(Training):
     prefix: str
     freeze_word_embeddings: bool
     warm_start: bool
+
+
+class Ngrams(Section):
+    """The character n-gram classifier: the shortest and longest n-gram, the most frequent ones kept, and scikit-learn's C."""
+
+    ngram_range: tuple[int, int]
+    max_features: int = Field(ge=1)
+    inverse_l2: float = Field(gt=0)
+
+
+class Teacher(Section):
+    """What the model in production teaches: weights of its soft labels to try on validation, in order of preference at a tie, where a
+    reviewer's label has 1 and 0 is no teacher; and unreviewed posts that a network learns from, by kind (n-grams take all)."""
+
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
+    posts: dict[Literal["text", "image", "audio"], Annotated[int, Field(ge=0)]]
 
 
 class Image(Training):

@@ -94,7 +94,8 @@ def read_snapshot(folder: Path) -> Snapshot:
         if missing := [column for column in schema.names if column not in table]:
             raise FailedWork(f"{folder / name}: no column {missing[0]!r}; expected {', '.join(schema.names)}; run the stage snapshot again")
         found.append(table)
-    return Snapshot(*found, read_manifest(folder))
+    posts, examples, unreviewed, served = found
+    return Snapshot(posts, examples, unreviewed, served, read_manifest(folder))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

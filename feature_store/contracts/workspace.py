@@ -18,6 +18,7 @@ SNAPSHOT: Final = Path("data/snapshot")  # its files: `upheld.feature_store.cont
 FEATURES: Final = Path("data/features.json")
 LOGO_DATASET: Final = Path("data/logo")
 LOGO_DATASET_REPORT: Final = Path("data/logo_data")
+NGRAM_MODEL: Final = Path("models/ngrams")
 TEXT_MODEL: Final = Path("models/text")
 IMAGE_MODEL: Final = Path("models/image")
 AUDIO_MODEL: Final = Path("models/audio")

@@ -29,7 +29,8 @@ def first_decisions(batches: Iterable[pa.RecordBatch], post_ids: "pd.Series[str]
     rows: pd.DataFrame = pa.Table.from_batches(parts, parts[0].schema).to_pandas() if parts else pd.DataFrame(columns=DECIDED)
     rows = rows[(rows["recorded_at"] <= as_of) & (rows["decided_at"] <= as_of)]
     first = rows.sort_values([*ITEM, "decided_at", "decision_id"]).drop_duplicates(ITEM)
-    return first[SERVED.names].reset_index(drop=True)
+    table: pd.DataFrame = first[SERVED.names].reset_index(drop=True)
+    return table
 
 
 def candidates(rows: pd.DataFrame, num: int, seed: int) -> "pd.Series[str]":

@@ -111,8 +111,15 @@ def compose(
     own = posts.loc[posts["split"].isin(LEARNED), ["post_id", "split"]]
     line = pd.concat([membership[["post_id", "split"]], own]).drop_duplicates("post_id")
     monitored = {"coverage": coverage(posts, features), "drift": drift(about, contents_of, features, params.seed, params.snapshot)}
-    tables = ((examples, EXAMPLES), (posts, POSTS), (unreviewed, POSTS), (served, SERVED), (line, MEMBERSHIP))
-    return Tables(*(_table(*table) for table in tables), account, monitored)
+    return Tables(
+        examples=_table(examples, EXAMPLES),
+        posts=_table(posts, POSTS),
+        unreviewed=_table(unreviewed, POSTS),
+        served=_table(served, SERVED),
+        membership=_table(line, MEMBERSHIP),
+        account=account,
+        features=monitored,
+    )
 
 
 def _choose(

@@ -12,17 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from upheld.common.arrays import Floats
 from upheld.feature_store.contracts.tables import LOGIT_LIMIT
+from upheld.training.loop.logistic import fit_logistic
 
-MODALITIES = ("text", "image", "audio")
+# Stage-1 members by the modality that they judge.
+MEMBERS = {"text": ("text", "ngrams"), "image": ("image",), "audio": ("audio",)}
 CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")
 LOGO = ("logo_count", "logo_confidence", "logo_area")  # columns {name}_{brand}; the first enters as its log1p
-FEATURES = (*(f"{name}_logit" for name in MODALITIES), *(f"{name}_missing" for name in MODALITIES), *CONTEXT)
-PRIOR = np.repeat([1.0, 0.0], [3, 6])  # as if text, image and sound were independent given the truth (naive Bayes)
+_ALL = tuple(name for members in MEMBERS.values() for name in members)
+FEATURES = (*(f"{name}_logit" for name in _ALL), *(f"{name}_missing" for name in MEMBERS), *CONTEXT)
+# As if text, image and sound were independent given the truth (naive Bayes), while the members of one modality say the same thing twice.
+_SHARES = [1 / len(members) for members in MEMBERS.values() for _ in members]
+PRIOR = np.array([*_SHARES, *[0.0] * (len(MEMBERS) + len(CONTEXT))])
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
 
 
@@ -56,21 +60,25 @@ def evidence(rows: pd.DataFrame, policy: str, brands: Sequence[str] = ()) -> tup
     """Build the features of one policy.
 
     Args:
-        rows: prob_{modality}_{policy} for each of MODALITIES (float in [0, 1], null where the modality is missing),
+        rows: prob_{member}_{policy} for each of MEMBERS (float in [0, 1], null where its modality or the member is missing),
             prior_removals (int >= 0), num_hashtags (int >= 0), has_link (bool), and for each of `brands` the columns LOGO:
             detections (int >= 0), the surest one's confidence and the share of a picture (float in [0, 1]).
         policy: name of the policy.
         brands: whose marks are features.
 
     Returns:
-        features, float64 (N, 9 + 3 B), columns as in FEATURES, then LOGO of each brand; a missing modality has logit 0 and its flag set.
-        mean of the logits present, float64 (N,); NaN where all are missing.
+        features, float64 (N, 10 + 3 B), columns as in FEATURES, then LOGO of each brand; a modality that no member judged has its flag
+        set; a member that is missing says what the others of its modality say, 0 where there are none.
+        mean over modalities of the mean of its members' logits, float64 (N,); NaN where all are missing.
     """
-    probs = [rows[f"prob_{modality}_{policy}"].to_numpy(dtype=np.float64, na_value=np.nan) for modality in MODALITIES]
-    logits = np.clip(logit(np.stack(probs, axis=1)), -LOGIT_LIMIT, LOGIT_LIMIT)
-    missing = np.isnan(logits)
-    num_present = (~missing).sum(axis=1)
-    mean = np.nansum(logits, axis=1) / np.where(num_present, num_present, np.nan)
+    filled, of_modality = [], []
+    for members in MEMBERS.values():
+        probs = [rows[f"prob_{member}_{policy}"].to_numpy(dtype=np.float64, na_value=np.nan) for member in members]
+        logits = np.clip(logit(np.stack(probs, axis=1)), -LOGIT_LIMIT, LOGIT_LIMIT)
+        of_modality.append(_mean(logits))
+        filled.append(np.where(np.isnan(logits), of_modality[-1][:, None], logits))
+    by_modality = np.stack(of_modality, axis=1)
+    logits, missing, mean = np.concatenate(filled, axis=1), np.isnan(by_modality), _mean(by_modality)
     context = [np.log1p(rows["prior_removals"]), np.log1p(rows["num_hashtags"]), rows["has_link"]]
     of_brands = [np.log1p(rows[name]) if name.startswith(f"{LOGO[0]}_") else rows[name] for name in _logo_columns(brands)]
     others = np.stack([np.asarray(column, dtype=np.float64) for column in [*context, *of_brands]], axis=1)
@@ -147,29 +155,20 @@ def _logo_columns(brands: Sequence[str]) -> list[str]:
     return [f"{name}_{brand}" for brand in brands for name in LOGO]
 
 
+def _mean(values: Floats) -> Floats:
+    """Mean of each row over what is not NaN; NaN where all is."""
+    num = (~np.isnan(values)).sum(axis=1)
+    mean: Floats = np.nansum(values, axis=1) / np.where(num, num, np.nan)
+    return mean
+
+
 def _minimise(features: Floats, label: Floats, weight: Floats, l2: float) -> list[float]:
     """Intercept and coefficients of the weighted logistic regression with a Gaussian prior (convex, by Newton steps)."""
     design = np.column_stack([np.ones(len(features)), features])
     num_brand_columns = features.shape[1] - len(PRIOR)
     prior = np.array([0.0, *PRIOR, *[0.0] * num_brand_columns])
     penalty = np.array([0.0, *[l2] * features.shape[1]])
-
-    def loss(beta: Floats) -> float:
-        z = design @ beta
-        return float(weight @ (np.logaddexp(0, z) - label * z) + penalty @ (beta - prior) ** 2 / 2)
-
-    def slope(beta: Floats) -> Floats:
-        gradient: Floats = design.T @ (weight * (expit(design @ beta) - label)) + penalty * (beta - prior)
-        return gradient
-
-    def curvature(beta: Floats) -> Floats:
-        prob = expit(design @ beta)
-        hessian: Floats = (design.T * (weight * prob * (1 - prob))) @ design + np.diag(penalty)
-        return hessian
-
-    found = minimize(loss, prior, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-9 * len(label)})
-    # The tolerance leaves the ninth digit to the order of the sums; one full Newton step from there settles it (its error is squared).
-    settled = found.x - np.linalg.solve(curvature(found.x), slope(found.x))
+    settled = fit_logistic(design, label, weight, prior, penalty)
     return [_rounded(value) for value in settled]
 
 

@@ -25,11 +25,13 @@ from upheld.training.pipeline import stage1
 if TYPE_CHECKING:
     from upheld.training.logos.detector import Detector
 
-FORMAT = 3
+FORMAT = 4
+BEFORE_NGRAMS = 3  # the format of bundles without an n-gram classifier, which load as they are
 DESCRIPTION = "pipeline.json"
 # Where a finished workspace keeps what a bundle holds.
 PARTS = {
     "text": paths.TEXT_MODEL,
+    "ngrams": paths.NGRAM_MODEL,
     "image": paths.IMAGE_MODEL,
     "audio": paths.AUDIO_MODEL,
     "logo": paths.LOGO_MODEL,
@@ -150,8 +152,10 @@ def load(bundle: Path) -> Pipeline:
         description: dict[str, Any] = json.loads((bundle / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FailedWork(f"{bundle / DESCRIPTION}: not readable ({error}); expected a bundle exported from the registry") from error
-    if description.get("format") != FORMAT:
-        raise FailedWork(f"{bundle / DESCRIPTION}: format {description.get('format')!r}, this code reads {FORMAT}; use the matching code")
+    number = description.get("format")
+    if number not in (BEFORE_NGRAMS, FORMAT):
+        expected = f"this code reads {BEFORE_NGRAMS} and {FORMAT}"
+        raise FailedWork(f"{bundle / DESCRIPTION}: format {number!r}, {expected}; use the matching code")
     found = _digests(bundle)
     for name in sorted(found.keys() | description["files"].keys()):
         if name not in found:
@@ -165,7 +169,7 @@ def load(bundle: Path) -> Pipeline:
 
     detector = logo_detector.load(bundle / "logo")
     return Pipeline(
-        models=stage1.load(bundle / "text", bundle / "image", bundle / "audio"),
+        models=stage1.load(bundle / "text", bundle / "ngrams" if number == FORMAT else None, bundle / "image", bundle / "audio"),
         logos=None if detector is None else Logos(detector, stage1.read_logo_threshold(bundle / "logo_evaluation.json")),
         fusion=_fusion(bundle),
         calibration=calibration_map.load(bundle / "calibration/calibration.json"),

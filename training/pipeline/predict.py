@@ -65,7 +65,9 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
     threshold = stage1.read_logo_threshold(workspace / paths.LOGO_CERTIFICATE) if scanned.brands else None
     logos = stage1.logo_signals(posts, scanned.detections, scanned.sizes, scanned.brands, threshold)
     with progress.bars() as bars:
-        classifiers = stage1.load(*(workspace / model for model in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL)))
+        classifiers = stage1.load(
+            *(workspace / model for model in (paths.TEXT_MODEL, paths.NGRAM_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL))
+        )
         report = progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
         probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)

@@ -16,6 +16,7 @@ from upheld.feature_store.logos.dataset.boxes import per_image
 from upheld.training.audio.model import AudioModel, load_audio, predict_audio
 from upheld.training.fusion.model import LOGO
 from upheld.training.image.model import ImageModel, batches, load_image, predict_image
+from upheld.training.ngrams.model import NgramModel, load_ngrams, predict_ngrams
 from upheld.training.text.model import TextModel, load_text, predict_text
 
 Array = NDArray[np.float32]
@@ -36,16 +37,18 @@ NO_MEDIA = Media(lambda names: {}, lambda names: {})  # of posts that are nothin
 
 @dataclass(frozen=True)
 class Stage1:
-    """The classifiers; `image` and `audio` are None where none of their kind had been reviewed when they should have been trained."""
+    """The classifiers; `image` and `audio` are None where none of their kind had been reviewed when they should have been trained, `ngrams`
+    in bundles from before there was one."""
 
     text: TextModel
+    ngrams: NgramModel | None
     image: ImageModel | None
     audio: AudioModel | None
 
 
-def load(text: Path, image: Path, audio: Path) -> Stage1:
+def load(text: Path, ngrams: Path | None, image: Path, audio: Path) -> Stage1:
     """Load the classifiers from their folders, ready to predict on the best device here."""
-    return Stage1(load_text(text), load_image(image), load_audio(audio))
+    return Stage1(load_text(text), load_ngrams(ngrams) if ngrams else None, load_image(image), load_audio(audio))
 
 
 def predict(
@@ -57,7 +60,7 @@ def predict(
     chunk_size: int,
     report: Report = silent,
 ) -> pd.DataFrame:
-    """Probability of violation per post, policy and modality.
+    """Probability of violation per post, policy and member of stage 1.
 
     Args:
         models: the classifiers.
@@ -70,8 +73,8 @@ def predict(
         report: is told how many posts have been done since its last call.
 
     Returns:
-        post_id, has_text, has_image, has_audio (bool), prob_text_{policy}, prob_image_{policy} and prob_audio_{policy} (float32 in
-        [0, 1], null where the modality is missing), in the order of `posts`.
+        post_id, has_text, has_image, has_audio (bool), prob_text_{policy}, prob_ngrams_{policy}, prob_image_{policy} and
+        prob_audio_{policy} (float32 in [0, 1], null where the modality is missing), in the order of `posts`.
     """
     starts = range(0, max(len(posts), 1), chunk_size)
     parts = []
@@ -79,12 +82,17 @@ def predict(
         texts = chunk["text"].fillna("").tolist()
         has_text = np.array([bool(text.strip()) for text in texts], bool)
         of_texts = np.full((len(texts), len(models.text.setup.policies)), np.nan, np.float32)
+        of_ngrams = np.full((len(texts), len(models.ngrams.setup.policies) if models.ngrams else 0), np.nan, np.float32)
         if has_text.any():
-            of_texts[has_text] = predict_text(models.text, [text for text in texts if text.strip()], batch_size)
+            said = [text for text in texts if text.strip()]
+            of_texts[has_text] = predict_text(models.text, said, batch_size)
+            if models.ngrams:
+                of_ngrams[has_text] = predict_ngrams(models.ngrams, said)
         images, sounds = listed(chunk, "image_digests"), listed(chunk, "audio_digests")
         num_frames = chunk["num_frames"].tolist() if "num_frames" in chunk else [0] * len(chunk)
         columns = {"post_id": chunk["post_id"].to_numpy(), "has_text": has_text, "has_image": _any(images), "has_audio": _any(sounds)}
         columns |= _named("text", of_texts, models.text, policies)
+        columns |= _named("ngrams", of_ngrams, models.ngrams, policies)
         columns |= _named("image", _of_images(models.image, images, num_frames, media.images, batch_size), models.image, policies)
         columns |= _named("audio", _of_sounds(models.audio, sounds, media.sounds, batch_size), models.audio, policies)
         parts.append(pd.DataFrame(columns))
@@ -133,11 +141,13 @@ def _distinct(lists: list[list[str]]) -> list[str]:
     return sorted({name for names in lists for name in names})
 
 
-def _named(modality: str, probs: Array, model: TextModel | ImageModel | AudioModel | None, policies: Sequence[str]) -> dict[str, Array]:
+def _named(
+    member: str, probs: Array, model: TextModel | NgramModel | ImageModel | AudioModel | None, policies: Sequence[str]
+) -> dict[str, Array]:
     """Columns by policy name, so that a classifier's order never matters; NaN for a policy that it does not know."""
     unknown = np.full(len(probs), np.nan, np.float32)
     by_policy = {policy: probs[:, column] for column, policy in enumerate(model.setup.policies if model else ())}
-    return {f"prob_{modality}_{policy}": by_policy.get(policy, unknown) for policy in policies}
+    return {f"prob_{member}_{policy}": by_policy.get(policy, unknown) for policy in policies}
 
 
 # Over a post's pictures marks add up; the surest counts, and the most covered picture: a mark that fills one of ten fills it.

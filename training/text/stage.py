@@ -19,8 +19,9 @@ from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import read_snapshot
-from upheld.feature_store.contracts.workspace import SNAPSHOT, TEXT_MODEL
+from upheld.feature_store.contracts.workspace import NGRAM_MODEL, SNAPSHOT, TEXT_MODEL
 from upheld.training.loop import classifier as stage
+from upheld.training.loop import teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text
 
@@ -35,21 +36,25 @@ CODE = (
 
 @dataclass(frozen=True)
 class Result:
-    """What the stage did: posts trained on, validation figures of the kept epoch, speed, and what it started from."""
+    """What the stage did: reviewed posts trained on, and posts that the model in production alone speaks of; validation figures of the kept
+    epoch, speed, and what it started from."""
 
     num_train_posts: int
+    num_unreviewed: int
     best_epoch: int | None
     val: dict[str, Any] | None
     samples_per_s: float | None
     warm_start: dict[str, Any]
 
 
-def run(params: parameters.Params, snapshot: Path, model: Path, store: Path) -> Result:
-    """Train the text classifier on the posts of split train, choose its epoch on split val, and write it.
+def run(params: parameters.Params, snapshot: Path, chosen: Path, model: Path, store: Path) -> Result:
+    """Train the text classifier on split train and on what the model in production says of it and of unreviewed posts, choose its epoch on
+    split val, and write it.
 
     Args:
-        params: `text`, `policies` and `seed` are read.
-        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        params: `text`, `teacher`, `policies` and `seed` are read.
+        snapshot: folder of the stage snapshot.
+        chosen: folder of the stage ngrams, which says how much the model in production teaches.
         model: folder to write; replaced as a whole.
         store: holds the champion's bundle and the progress of runs that were killed.
 
@@ -62,16 +67,36 @@ def run(params: parameters.Params, snapshot: Path, model: Path, store: Path) -> 
     train, val = (posts[posts.text.fillna("").str.strip() != ""].reset_index(drop=True) for posts in labelled)
     if train.empty:
         raise FailedWork(f"{snapshot}: no labelled post of split train has a text; ingest more review outcomes")
+    weight = teacher.chosen_weight(chosen)
+    examples, num_reviewed = data.examples, len(train)
+    if weight > 0:
+        soft, _ = teacher.soft_labels(data, params.policies)
+        examples = teacher.taught(data.examples, soft, weight)
+        pupils = teacher.pupils(data, params.teacher.posts["text"], params.seed)
+        pupils = pupils[(pupils.text.fillna("").str.strip() != "") & pupils.post_id.isin(soft.post_id)]
+        train = pd.concat([train, pupils[train.columns]], ignore_index=True)
     classifier = prepare(params)
     warm_start = _start_from_champion(classifier, data.manifest.get("champion"), store) if params.text.warm_start else {"used": False}
-    parts = [params.text.model_dump(), params.policies, params.seed, hashing.of_folder(snapshot), classifier.setup.backbone_digest]
+    parts = [
+        params.text.model_dump(),
+        params.teacher.model_dump(),
+        weight,
+        params.policies,
+        params.seed,
+        hashing.of_folder(snapshot),
+        classifier.setup.backbone_digest,
+    ]
     folder = stage.checkpoint_folder(store, "text", CODE, *parts, warm_start)
     progress = folder / "progress.safetensors"
-    fitted, samples_per_s = fit_text(classifier, train, val, data.examples, params, progress, warm_start["used"])
+    fitted, samples_per_s = fit_text(classifier, train, val, examples, data.examples, params, progress, warm_start["used"])
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
-            save_text(classifier, unfinished, {**fitted, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])})
-    return Result(len(train), fitted["best_epoch"], fitted["val"], samples_per_s, warm_start)
+            save_text(
+                classifier,
+                unfinished,
+                {**fitted, "teacher_weight": weight, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])},
+            )
+    return Result(num_reviewed, len(train) - num_reviewed, fitted["best_epoch"], fitted["val"], samples_per_s, warm_start)
 
 
 def prepare(params: parameters.Params) -> TextModel:
@@ -93,6 +118,7 @@ def fit_text(
     train: pd.DataFrame,
     val: pd.DataFrame,
     examples: pd.DataFrame,
+    val_examples: pd.DataFrame,
     params: parameters.Params,
     checkpoint: Path,
     warm: bool = False,
@@ -103,7 +129,8 @@ def fit_text(
         model: from `prepare`.
         train: posts to learn from: post_id, text.
         val: posts to choose the epoch on: post_id, text; may be empty.
-        examples: labels: post_id, category, label, weight.
+        examples: labels to learn from: post_id, category, label, weight.
+        val_examples: reviewers' labels to choose the epoch by, likewise.
         params: `text`, `policies` and `seed` are read.
         checkpoint: file for progress.
         warm: whether the model has been trained before.
@@ -118,7 +145,7 @@ def fit_text(
 
     costs = np.array([len(tokens) for tokens in token_ids], np.int64)
     rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
-    val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
+    val_targets, val_weights = targets_of(val_examples, val.post_id.tolist(), params.policies)
     val_texts = val.text.tolist()
 
     def predict_val() -> Array:
@@ -158,9 +185,9 @@ def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, stor
 @command("text")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Fine-tune the text classifier on the snapshot's labels."""
-    result = run(parameters.load(*asked), SNAPSHOT, TEXT_MODEL, store)
+    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
-    text = f"text: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
+    text = f"text: {result.num_train_posts} reviewed and {result.num_unreviewed} unreviewed posts, epoch {result.best_epoch} kept{speed}"
     return Output(asdict(result), lambda: console().print(text))
 
 

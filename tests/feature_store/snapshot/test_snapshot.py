@@ -189,7 +189,10 @@ def test_the_first_decision_counts_as_of_the_snapshot() -> None:
     at = pd.Timestamp("2026-10-01", tz="UTC")
     columns = {name: pa.timestamp("us", "UTC") if name.endswith("_at") else pa.string() for name in DECIDED} | {"score": pa.float64()}
     days = [(3, 3), (1, 1), (0, 30), (2, 2)]  # decided, recorded
-    rows = [("p", "spam", 0.1 * n, "none", f"m{n}", f"d{n}", at + pd.Timedelta(days=a), at + pd.Timedelta(days=b)) for n, (a, b) in enumerate(days)]
+    rows = [
+        ("p", "spam", 0.1 * n, "none", f"m{n}", f"d{n}", at + pd.Timedelta(days=a), at + pd.Timedelta(days=b))
+        for n, (a, b) in enumerate(days)
+    ]
     batch = pa.RecordBatch.from_pylist([dict(zip(DECIDED, row, strict=True)) for row in rows], pa.schema(columns))
     posts = pd.Series(["p"])
     assert first_decisions([batch], posts, at + pd.Timedelta(days=9))["model_version"].tolist() == ["m1"]  # m2 was not yet recorded

@@ -1,0 +1,1 @@
+"""The character n-gram classifier of texts."""
