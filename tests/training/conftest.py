@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from upheld.feature_store.backbones.image import empty_image_backbone
-from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
+from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE, SERVED_FILE, UNREVIEWED_FILE
 from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio.model import AudioModel, AudioSetup
@@ -24,7 +24,8 @@ from upheld.training.image.model import ImageModel, ImageSetup
 from upheld.training.logos import detector
 from upheld.training.logos import photos as logo_photos
 from upheld.training.logos import scan as logo_scan
-from upheld.training.loop import classifier
+from upheld.training.loop import classifier, teacher
+from upheld.training.ngrams.model import NgramModel, NgramSetup, save_ngrams, vectoriser_of
 from upheld.training.text.model import TextModel, TextSetup, save_text
 
 POLICIES = ("hate_speech", "spam")
@@ -42,6 +43,14 @@ def text_model(policies: tuple[str, ...] = POLICIES) -> TextModel:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}
     encoder = BertModel(BertConfig(vocab_size=len(WORDS), **sizes), add_pooling_layer=False)
     return TextModel(encoder, tokenizer, TextSetup("tiny", "0" * 64, policies, 32, "query: ")).eval()
+
+
+def ngram_model(policies: tuple[str, ...] = POLICIES) -> NgramModel:
+    random = np.random.default_rng(6)
+    vectoriser = vectoriser_of((2, 3), None)
+    vectoriser.fit([" ".join(WORDS[2:9])] * 2)
+    coefficients = random.normal(size=(len(policies), len(vectoriser.vocabulary_))).astype(np.float32)
+    return NgramModel(NgramSetup(policies, (2, 3)), vectoriser, coefficients, random.normal(size=len(policies)).astype(np.float32))
 
 
 def image_model(policies: tuple[str, ...] = POLICIES) -> ImageModel:
@@ -123,9 +132,11 @@ def marked(*colours: str) -> bytes:
 
 
 def save_models(workspace: Path, *, with_image: bool = True) -> None:
-    for name in ("text", "image", "audio"):
+    for name in ("text", "ngrams", "image", "audio"):
         (workspace / "models" / name).mkdir(parents=True)
     save_text(text_model(), workspace / "models/text", {})
+    save_ngrams(ngram_model(), workspace / "models/ngrams", {})
+    teacher.save_weight(workspace / "models/ngrams", 0.0, {}, {})
     if with_image:
         classifier.save_model(image_model(), workspace / "models/image", {})
     else:
@@ -134,7 +145,10 @@ def save_models(workspace: Path, *, with_image: bool = True) -> None:
 
 
 def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, digests: tuple[str, ...] = ()) -> None:
-    """Posts of all splits; spam says `buy`, `cheap` or `now` and is mostly labelled so. With `digests` every fourth post has an image."""
+    """Posts of all splits; spam says `buy`, `cheap` or `now` and is mostly labelled so. With `digests` every fourth post has an image.
+
+    Every post of split train has a twin that nobody reviewed, and what served scored both.
+    """
     random = np.random.default_rng(5)
     spam = random.random(num_posts) < 0.5
     posts = pd.DataFrame({"post_id": [f"p{number:04d}" for number in random.permutation(num_posts)]})
@@ -163,8 +177,13 @@ def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, di
     said["evidence"] = np.where(appeal, "appeal", "sample")
     said["inclusion_prob"] = np.where(appeal, np.nan, 0.25)
     said["zone"] = np.where(appeal, None, "review")
+    unreviewed = posts[posts["split"] == "train"].assign(post_id=lambda rows: "u" + rows["post_id"])
+    served = pd.concat([posts, unreviewed])[["post_id"]].assign(category="spam", action="none", model_version="old-1")
+    served["score"] = np.where(pd.concat([posts, unreviewed])["text"].fillna("").str.contains("buy|cheap|now"), 0.8, 0.1)
     folder.mkdir(parents=True)
-    for table, schema, name in ((posts, POSTS, POSTS_FILE), (said.drop(columns="truth"), EXAMPLES, EXAMPLES_FILE)):
+    served.to_parquet(folder / SERVED_FILE)
+    examples = said.drop(columns="truth")
+    for table, schema, name in ((posts, POSTS, POSTS_FILE), (unreviewed, POSTS, UNREVIEWED_FILE), (examples, EXAMPLES, EXAMPLES_FILE)):
         table.assign(**{column: None for column in schema.names if column not in table}).to_parquet(folder / name)
     posts.loc[posts["split"] == "train", ["post_id", "split"]].to_parquet(folder / "membership.parquet")
     (folder / "manifest.json").write_text(json.dumps({"digest": "e" * 64, "synthetic": synthetic, "features": FEATURES_PINNED}))
@@ -196,7 +215,7 @@ def workspace(tmp_path: Path) -> Path:
     save_calibration(folder / "data/calibration")
     learnt = {
         "intercept": 0.1,
-        "coefficients": dict.fromkeys(FEATURES, 0.0) | {"text_logit": 3.0, "has_link": 0.7},
+        "coefficients": dict.fromkeys(FEATURES, 0.0) | {"text_logit": 2.0, "ngrams_logit": 1.0, "has_link": 0.7},
         "base_rate_logit": -1.0,
     }
     learnt["coefficients"] |= {"image_logit": 0.5, "audio_logit": 0.25}

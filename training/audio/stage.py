@@ -19,11 +19,12 @@ from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read_snapshot
-from upheld.feature_store.contracts.workspace import AUDIO_MODEL, SNAPSHOT
+from upheld.feature_store.contracts.workspace import AUDIO_MODEL, NGRAM_MODEL, SNAPSHOT
 from upheld.feature_store.features.media import Spectrogram, sounds_of
 from upheld.feature_store.features.shards import Shards, filled
 from upheld.training.audio.model import AudioModel, build_audio, predict_audio
 from upheld.training.loop import classifier as stage
+from upheld.training.loop import teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 
 ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
@@ -40,12 +41,13 @@ CODE = (
 )
 
 
-def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, model: Path, store: Path) -> stage.Result:
+def run(params: parameters.Params, snapshot: Path, chosen: Path, read_sounds: ReadSounds, model: Path, store: Path) -> stage.Result:
     """Train the sound classifier on the posts of split train that have sound, choose its epoch on split val, and write it.
 
     Args:
-        params: `audio`, `policies` and `seed` are read.
-        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        params: `audio`, `teacher`, `policies` and `seed` are read.
+        snapshot: folder of the stage snapshot.
+        chosen: folder of the stage ngrams, which says how much the model in production teaches.
         read_sounds: gives the spectrograms of sounds by digest.
         model: folder to write; replaced as a whole. Without a labelled sound it says so, and holds no weights.
         store: holds decoded sounds, and the progress of runs that were killed.
@@ -61,16 +63,31 @@ def run(params: parameters.Params, snapshot: Path, read_sounds: ReadSounds, mode
         with replacing_folder(model) as unfinished:
             stage.save_untrained(unfinished, reason, params.policies)
         return stage.Result(trained=False, reason=reason, num_train_posts=0)
+    lesson = teacher.lesson(data, params, "audio", chosen)
+    train = pd.concat([train, lesson.pupils], ignore_index=True)
     version = pins_of(data.manifest).features["spectrogram"].extractor_version
     names = {name for digests in (*train.audio_digests, *val.audio_digests) for name in digests}
     shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
     classifier = prepare(params, train, shards)
-    parts = [params.audio.model_dump(), params.policies, params.seed, hashing.of_folder(snapshot)]
+    parts = [
+        params.audio.model_dump(),
+        params.teacher.model_dump(),
+        lesson.weight,
+        params.policies,
+        params.seed,
+        hashing.of_folder(snapshot),
+    ]
     folder = stage.checkpoint_folder(store, "audio", CODE, *parts)
-    fitted, samples_per_s = fit_audio(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
+    fitted, samples_per_s = fit_audio(
+        classifier, train, val, lesson.examples, data.examples, params, shards, folder / "progress.safetensors"
+    )
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
-            stage.save_model(classifier, unfinished, {**fitted, "spectrogram": version, "synthetic": bool(data.manifest["synthetic"])})
+            stage.save_model(
+                classifier,
+                unfinished,
+                {**fitted, "teacher_weight": lesson.weight, "spectrogram": version, "synthetic": bool(data.manifest["synthetic"])},
+            )
     return stage.Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
 
 
@@ -87,6 +104,7 @@ def fit_audio(
     train: pd.DataFrame,
     val: pd.DataFrame,
     examples: pd.DataFrame,
+    val_examples: pd.DataFrame,
     params: parameters.Params,
     shards: Shards,
     checkpoint: Path,
@@ -97,7 +115,8 @@ def fit_audio(
         model: from `prepare`.
         train: posts to learn from: post_id, audio_digests (never empty).
         val: posts to choose the epoch on; may be empty.
-        examples: labels: post_id, category, label, weight.
+        examples: labels to learn from: post_id, category, label, weight.
+        val_examples: reviewers' labels to choose the epoch by, likewise.
         params: `audio`, `policies` and `seed` are read.
         shards: the spectrograms of both.
         checkpoint: file for progress.
@@ -123,7 +142,7 @@ def fit_audio(
 
     costs = np.array([sum(min(shards.length(name), longest) for name in post) for post in names], np.int64)
     rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
-    val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
+    val_targets, val_weights = targets_of(val_examples, val.post_id.tolist(), params.policies)
     task = stage.Task(model, params.policies, params.audio, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=False)
     return stage.train(task, checkpoint)
 
@@ -132,7 +151,7 @@ def fit_audio(
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Train the sound classifier on the snapshot's labels."""
     read_sounds = sounds_of(store, pins_of(read_manifest(SNAPSHOT)))
-    result = run(parameters.load(*asked), SNAPSHOT, read_sounds, AUDIO_MODEL, store)
+    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, read_sounds, AUDIO_MODEL, store)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     trained = f"audio: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
     return Output(asdict(result), lambda: console().print(trained if result.trained else f"audio: untrained, {result.reason}"))

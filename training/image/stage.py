@@ -22,13 +22,14 @@ from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
-from upheld.feature_store.contracts.workspace import IMAGE_MODEL, SNAPSHOT
+from upheld.feature_store.contracts.workspace import IMAGE_MODEL, NGRAM_MODEL, SNAPSHOT
 from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import Picture
 from upheld.feature_store.features.media import pictures_of
 from upheld.feature_store.features.shards import Shards, filled
 from upheld.training.image.model import ImageModel, build_image, predict_pictures
 from upheld.training.loop import classifier as stage
+from upheld.training.loop import teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
@@ -44,12 +45,13 @@ CODE = (
 )
 
 
-def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, model: Path, store: Path) -> stage.Result:
+def run(params: parameters.Params, snapshot: Path, chosen: Path, read_images: ReadImages, model: Path, store: Path) -> stage.Result:
     """Train the image classifier on the posts of split train that have pictures or videos, choose its epoch on split val, and write it.
 
     Args:
-        params: `image`, `policies` and `seed` are read.
-        snapshot: folder of posts.parquet, examples.parquet and manifest.json.
+        params: `image`, `teacher`, `policies` and `seed` are read.
+        snapshot: folder of the stage snapshot.
+        chosen: folder of the stage ngrams, which says how much the model in production teaches.
         read_images: gives the bytes of images by digest.
         model: folder to write; replaced as a whole. Without a labelled image it says so, and holds no weights.
         store: holds the progress of runs that were killed.
@@ -67,15 +69,29 @@ def run(params: parameters.Params, snapshot: Path, read_images: ReadImages, mode
         with replacing_folder(model) as unfinished:
             stage.save_untrained(unfinished, reason, params.policies)
         return stage.Result(trained=False, reason=reason, num_train_posts=0)
+    lesson = teacher.lesson(data, params, "image", chosen)
+    train = pd.concat([train, lesson.pupils], ignore_index=True)
     classifier = prepare(params)
-    parts = [params.image.model_dump(), params.policies, params.seed, hashing.of_folder(snapshot), classifier.setup.backbone_digest]
+    parts = [
+        params.image.model_dump(),
+        params.teacher.model_dump(),
+        lesson.weight,
+        params.policies,
+        params.seed,
+        hashing.of_folder(snapshot),
+        classifier.setup.backbone_digest,
+    ]
     folder = stage.checkpoint_folder(store, "image", CODE, *parts)
     names = {name for digests in (*train.image_digests, *val.image_digests) for name in digests}
     shards = pictures(store, names, classifier.setup.size, read_images)
-    fitted, samples_per_s = fit_image(classifier, train, val, data.examples, params, shards, folder / "progress.safetensors")
+    fitted, samples_per_s = fit_image(
+        classifier, train, val, lesson.examples, data.examples, params, shards, folder / "progress.safetensors"
+    )
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
-            stage.save_model(classifier, unfinished, {**fitted, "synthetic": bool(data.manifest["synthetic"])})
+            stage.save_model(
+                classifier, unfinished, {**fitted, "teacher_weight": lesson.weight, "synthetic": bool(data.manifest["synthetic"])}
+            )
     return stage.Result(True, None, len(train), fitted["best_epoch"], fitted["val"], samples_per_s)
 
 
@@ -107,6 +123,7 @@ def fit_image(
     train: pd.DataFrame,
     val: pd.DataFrame,
     examples: pd.DataFrame,
+    val_examples: pd.DataFrame,
     params: parameters.Params,
     shards: Shards,
     checkpoint: Path,
@@ -117,7 +134,8 @@ def fit_image(
         model: from `prepare`.
         train: posts to learn from: post_id, image_digests (never empty), num_frames.
         val: posts to choose the epoch on; may be empty.
-        examples: labels: post_id, category, label, weight.
+        examples: labels to learn from: post_id, category, label, weight.
+        val_examples: reviewers' labels to choose the epoch by, likewise.
         params: `image`, `policies` and `seed` are read.
         shards: the decoded pictures of both.
         checkpoint: file for progress.
@@ -141,7 +159,7 @@ def fit_image(
 
     costs = np.array([len(post) - max(0, number - most) for post, number in zip(names, num_frames, strict=True)], np.int64)
     rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
-    val_targets, val_weights = targets_of(examples, val.post_id.tolist(), params.policies)
+    val_targets, val_weights = targets_of(val_examples, val.post_id.tolist(), params.policies)
     on_gpu = best_device().type != "cpu"  # a CPU's convolutions are slower in bfloat16: 7 images/s against 11 (measured)
     task = stage.Task(model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu)
     return stage.train(task, checkpoint)
@@ -177,8 +195,9 @@ def augmented(picture: Picture, random: np.random.Generator) -> Picture:
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Fine-tune the image classifier on the snapshot's labels."""
     data = read_snapshot(SNAPSHOT)
-    read_images = pictures_of(store, data.posts, pins_of(data.manifest))
-    result = run(parameters.load(*asked), SNAPSHOT, read_images, IMAGE_MODEL, store)
+    posts = pd.concat([data.posts, data.unreviewed], ignore_index=True)
+    read_images = pictures_of(store, posts, pins_of(data.manifest))
+    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, read_images, IMAGE_MODEL, store)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     trained = f"image: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
     return Output(asdict(result), lambda: console().print(trained if result.trained else f"image: untrained, {result.reason}"))

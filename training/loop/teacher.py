@@ -6,8 +6,9 @@ their share of the traffic; and a post's own label weighs more than its score.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from scipy.special import expit, logit
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
+from upheld.common.params.params import Params
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import Snapshot
 from upheld.feature_store.contracts.tables import LOGIT_LIMIT
@@ -24,6 +26,11 @@ FILE = "teacher.json"  # beside the model that chose the weight
 L2 = 3.0  # of the correction, in reviewed posts: as much as fusion is drawn to its prior
 MIN_LABELS = 10  # of each class, below which a category's scores are taken as they are
 ITEM = ["post_id", "category"]
+_HAS = {
+    "text": lambda posts: posts["text"].fillna("").str.strip() != "",
+    "image": lambda posts: posts["image_digests"].map(lambda names: names is not None and len(names) > 0).astype(bool),
+    "audio": lambda posts: posts["audio_digests"].map(len) > 0,
+}
 
 
 def soft_labels(data: Snapshot, policies: Sequence[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -85,10 +92,34 @@ def taught(examples: pd.DataFrame, teacher: pd.DataFrame, weight: float) -> pd.D
     return summed.assign(label=summed["mass"] / summed["weight"])[[*ITEM, "label", "weight"]]
 
 
-def pupils(data: Snapshot, num: int, seed: int) -> pd.DataFrame:
-    """A hash sample of the unreviewed posts, in order of post_id; a larger one holds the smaller."""
-    order = np.argsort(uniform(f"pupils/{seed}", data.unreviewed["post_id"]), kind="stable")
-    return data.unreviewed.iloc[order[:num]].sort_values("post_id", ignore_index=True)
+@dataclass(frozen=True)
+class Lesson:
+    """What a network learns from besides the posts of split train: `examples`, as `taught` gives them, and `pupils`, unreviewed posts."""
+
+    examples: pd.DataFrame
+    pupils: pd.DataFrame
+    weight: float
+
+
+def lesson(data: Snapshot, params: Params, kind: Literal["text", "image", "audio"], chosen: Path) -> Lesson:
+    """What the model in production teaches a network.
+
+    Args:
+        data: the snapshot.
+        params: `teacher`, `policies` and `seed` are read.
+        kind: of the network; says how many unreviewed posts it learns from, a hash sample, in order of post_id.
+        chosen: folder of the stage ngrams, which says how much a soft label weighs.
+
+    Raises:
+        FailedWork: the stage ngrams left no weight.
+    """
+    weight = chosen_weight(chosen)
+    soft, _ = soft_labels(data, params.policies)
+    of_kind = data.unreviewed[data.unreviewed["post_id"].isin(soft["post_id"]) & _HAS[kind](data.unreviewed)]
+    order = np.argsort(uniform(f"pupils/{params.seed}", of_kind["post_id"]), kind="stable")
+    num = params.teacher.posts[kind] if weight > 0 else 0
+    pupils = of_kind.iloc[order[:num]].sort_values("post_id", ignore_index=True)
+    return Lesson(taught(data.examples, soft, weight), pupils, weight)
 
 
 def save_weight(folder: Path, weight: float, tried: dict[str, float | None], account: dict[str, Any]) -> None:

@@ -36,8 +36,8 @@ CODE = (
 
 @dataclass(frozen=True)
 class Result:
-    """What the stage did: reviewed posts trained on, and posts that the model in production alone speaks of; validation figures of the kept
-    epoch, speed, and what it started from."""
+    """What the stage did: posts trained on, and how many of them nobody reviewed; validation figures of the kept epoch, speed, and what it
+    started from."""
 
     num_train_posts: int
     num_unreviewed: int
@@ -67,20 +67,14 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, model: Path, st
     train, val = (posts[posts.text.fillna("").str.strip() != ""].reset_index(drop=True) for posts in labelled)
     if train.empty:
         raise FailedWork(f"{snapshot}: no labelled post of split train has a text; ingest more review outcomes")
-    weight = teacher.chosen_weight(chosen)
-    examples, num_reviewed = data.examples, len(train)
-    if weight > 0:
-        soft, _ = teacher.soft_labels(data, params.policies)
-        examples = teacher.taught(data.examples, soft, weight)
-        pupils = teacher.pupils(data, params.teacher.posts["text"], params.seed)
-        pupils = pupils[(pupils.text.fillna("").str.strip() != "") & pupils.post_id.isin(soft.post_id)]
-        train = pd.concat([train, pupils[train.columns]], ignore_index=True)
     classifier = prepare(params)
+    lesson = teacher.lesson(data, params, "text", chosen)
+    train = pd.concat([train, lesson.pupils], ignore_index=True)
     warm_start = _start_from_champion(classifier, data.manifest.get("champion"), store) if params.text.warm_start else {"used": False}
     parts = [
         params.text.model_dump(),
         params.teacher.model_dump(),
-        weight,
+        lesson.weight,
         params.policies,
         params.seed,
         hashing.of_folder(snapshot),
@@ -88,15 +82,15 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, model: Path, st
     ]
     folder = stage.checkpoint_folder(store, "text", CODE, *parts, warm_start)
     progress = folder / "progress.safetensors"
-    fitted, samples_per_s = fit_text(classifier, train, val, examples, data.examples, params, progress, warm_start["used"])
+    fitted, samples_per_s = fit_text(classifier, train, val, lesson.examples, data.examples, params, progress, warm_start["used"])
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
             save_text(
                 classifier,
                 unfinished,
-                {**fitted, "teacher_weight": weight, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])},
+                {**fitted, "teacher_weight": lesson.weight, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])},
             )
-    return Result(num_reviewed, len(train) - num_reviewed, fitted["best_epoch"], fitted["val"], samples_per_s, warm_start)
+    return Result(len(train), len(lesson.pupils), fitted["best_epoch"], fitted["val"], samples_per_s, warm_start)
 
 
 def prepare(params: parameters.Params) -> TextModel:
@@ -187,7 +181,7 @@ def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER)
     """Fine-tune the text classifier on the snapshot's labels."""
     result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
-    text = f"text: {result.num_train_posts} reviewed and {result.num_unreviewed} unreviewed posts, epoch {result.best_epoch} kept{speed}"
+    text = f"text: {result.num_train_posts} posts, {result.num_unreviewed} of them unreviewed, epoch {result.best_epoch} kept{speed}"
     return Output(asdict(result), lambda: console().print(text))
 
 

@@ -22,7 +22,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio import stage as audio
 from upheld.training.audio.model import AudioModel, AudioSetup, load_audio, predict_audio
-from upheld.training.loop import classifier
+from upheld.training.loop import classifier, teacher
 from upheld.training.loop.classifier import Result
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "audio_losses.json"
@@ -50,7 +50,7 @@ def world(tiny: ModuleType, tmp_path: Path) -> Path:
     return make_world(tiny, tmp_path)
 
 
-def run(world: Path, tiny: ModuleType, out: str = "audio", **changes: Any) -> Result:
+def run(world: Path, tiny: ModuleType, out: str = "audio", taught: float = 0.0, **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
     values = {"channels": [4, 8], "step_frames": 40, "epochs": 2, "checkpoint_steps": 3, **changes}
     overrides = ["policies=[hate_speech, spam]", *(f"audio.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
@@ -61,7 +61,9 @@ def run(world: Path, tiny: ModuleType, out: str = "audio", **changes: Any) -> Re
             if band != "gone":
                 yield name, tiny.sound(int(band), int(length), int(seed.split("-")[0]))
 
-    return audio.run(params.load(file, overrides), world / "snapshot", read, world / out, world / "store")
+    (world / "ngrams").mkdir(exist_ok=True)
+    teacher.save_weight(world / "ngrams", taught, {}, {})
+    return audio.run(params.load(file, overrides), world / "snapshot", world / "ngrams", read, world / out, world / "store")
 
 
 def test_stage_learns_the_planted_tone(world: Path, tiny: ModuleType) -> None:
@@ -91,6 +93,15 @@ def test_losses_are_those_recorded(world: Path, tiny: ModuleType, monkeypatch: p
     monkeypatch.setattr(classifier, "masked_loss", watched)
     run(world, tiny)
     assert [loss.item() for loss in seen] == pytest.approx(json.loads(GOLDEN.read_text()), abs=1e-4)
+
+
+def test_sounds_that_nobody_reviewed_are_heard(world: Path, tiny: ModuleType) -> None:
+    path = world / "snapshot/unreviewed.parquet"
+    unreviewed = pd.read_parquet(path)
+    unreviewed["audio_digests"] = [[f"{SHRILL}/30/{number}"] if number % 2 else [] for number in range(len(unreviewed))]
+    unreviewed.to_parquet(path)
+    alone, taught = run(world, tiny, out="alone"), run(world, tiny, taught=1.0)
+    assert taught.num_train_posts == alone.num_train_posts + len(unreviewed) // 2
 
 
 def test_same_inputs_same_bytes(world: Path, tiny: ModuleType) -> None:

@@ -31,8 +31,8 @@ def stage1(workspace):
     guess = np.where(posts.text.fillna("").str.contains("buy|now|cheap"), 0.8, 0.3) + random.uniform(-0.2, 0.2, len(posts))
     table["prob_text_spam"] = np.where(posts.text.notna(), guess, np.nan).astype("float32")
     table["prob_text_hate_speech"] = np.where(posts.text.notna(), 0.5, np.nan).astype("float32")
-    for modality in ("image", "audio"):
-        table[f"prob_{modality}_spam"] = table[f"prob_{modality}_hate_speech"] = np.float32(np.nan)
+    for member in ("ngrams", "image", "audio"):
+        table[f"prob_{member}_spam"] = table[f"prob_{member}_hate_speech"] = np.float32(np.nan)
     table.to_parquet(workspace / "data/stage1.parquet")
     return table
 

@@ -18,11 +18,13 @@ def rows(num: int = 400, seed: int = 1) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     table = pd.DataFrame({"post_id": [f"p{n}" for n in range(num)]})
     table["prob_text_spam"] = random.uniform(0.01, 0.99, num)
+    table["prob_ngrams_spam"] = random.uniform(0.01, 0.99, num)
     table["prob_image_spam"] = random.uniform(0.01, 0.99, num)
     table["prob_audio_spam"] = random.uniform(0.01, 0.99, num)
     table.loc[random.random(num) < 0.7, "prob_audio_spam"] = np.nan
     table.loc[random.random(num) < 0.3, "prob_image_spam"] = np.nan
-    table.loc[random.random(num) < 0.2, "prob_text_spam"] = np.nan
+    table.loc[random.random(num) < 0.2, ["prob_text_spam", "prob_ngrams_spam"]] = np.nan
+    table.loc[random.random(num) < 0.1, "prob_ngrams_spam"] = np.nan  # the n-grams do not know the policy
     table["prior_removals"] = random.integers(0, 6, num)
     table["num_hashtags"] = random.integers(0, 4, num)
     table["has_link"] = random.random(num) < 0.4
@@ -37,11 +39,13 @@ def logit(prob: float) -> float:
 
 
 def features_of(row) -> tuple[list[float], float | None]:
-    """One row by hand: the nine features, and the mean of the logits that are there."""
-    probs = (row.prob_text_spam, row.prob_image_spam, row.prob_audio_spam)
-    there = [logit(prob) for prob in probs if not math.isnan(prob)]
-    logits = [0.0 if math.isnan(prob) else logit(prob) for prob in probs]
-    missing = [float(math.isnan(prob)) for prob in probs]
+    """One row by hand: the ten features, and the mean over the modalities that are there, of which text is the mean of two members."""
+    members = [logit(prob) for prob in (row.prob_text_spam, row.prob_ngrams_spam) if not math.isnan(prob)]
+    said = [sum(members) / len(members)] if members else []
+    there = [*said, *(logit(prob) for prob in (row.prob_image_spam, row.prob_audio_spam) if not math.isnan(prob))]
+    of_text = [said[0] if math.isnan(prob) else logit(prob) for prob in (row.prob_text_spam, row.prob_ngrams_spam)] if said else [0.0, 0.0]
+    logits = [*of_text, *(0.0 if math.isnan(prob) else logit(prob) for prob in (row.prob_image_spam, row.prob_audio_spam))]
+    missing = [float(not said), float(math.isnan(row.prob_image_spam)), float(math.isnan(row.prob_audio_spam))]
     context = [math.log(1 + row.prior_removals), math.log(1 + row.num_hashtags), float(row.has_link)]
     return [*logits, *missing, *context], sum(there) / len(there) if there else None
 
@@ -52,14 +56,14 @@ def oracle(table: pd.DataFrame, l2: float) -> np.ndarray:
     mean_weight = sum(weight for *_, weight in used) / len(used)
 
     def loss(beta):
-        total = 0.5 * l2 * sum((b - centre) ** 2 for b, centre in zip(beta[1:], [1, 1, 1, 0, 0, 0, 0, 0, 0], strict=True))
+        total = 0.5 * l2 * sum((b - centre) ** 2 for b, centre in zip(beta[1:], [0.5, 0.5, 1, 1, 0, 0, 0, 0, 0, 0], strict=True))
         for x, _, label, weight in used:
             z = beta[0] + sum(b * v for b, v in zip(beta[1:], x, strict=True))
             prob = 1 / (1 + math.exp(-z))
             total -= weight / mean_weight * (label * math.log(prob) + (1 - label) * math.log(1 - prob))
         return total
 
-    return minimize(loss, np.zeros(10), method="BFGS", options={"gtol": 1e-4}).x
+    return minimize(loss, np.zeros(11), method="BFGS", options={"gtol": 1e-4}).x
 
 
 @pytest.mark.filterwarnings("ignore:Desired error not necessarily achieved")
@@ -77,8 +81,8 @@ def test_unknown_labels_and_unseen_posts_teach_nothing() -> None:
     table = rows()
     noise = rows(50, seed=9).assign(post_id=lambda t: "x" + t.post_id)
     unknown = noise.iloc[:25].assign(label=np.nan)
-    unseen = noise.iloc[25:].assign(prob_text_spam=np.nan, prob_image_spam=np.nan, prob_audio_spam=np.nan)
-    seen = table[table[["prob_text_spam", "prob_image_spam", "prob_audio_spam"]].notna().any(axis=1)]
+    unseen = noise.iloc[25:].assign(prob_text_spam=np.nan, prob_ngrams_spam=np.nan, prob_image_spam=np.nan, prob_audio_spam=np.nan)
+    seen = table[table[["prob_text_spam", "prob_ngrams_spam", "prob_image_spam", "prob_audio_spam"]].notna().any(axis=1)]
     plain = fusion_model.fit(seen, "spam", 1.0, 5)
     more = fusion_model.fit(pd.concat([table, unknown, unseen], ignore_index=True), "spam", 1.0, 5)
     assert more.coefficients == plain.coefficients
@@ -115,7 +119,7 @@ def test_no_labels_at_all() -> None:
 def test_a_post_of_which_nothing_was_seen_gets_the_base_rate() -> None:
     table = rows(100).assign(label=[1.0] * 20 + [0.0] * 80, weight=1.0)
     learnt = fusion_model.fit(table, "spam", 1.0, 5)
-    unseen = table.head(1).assign(prob_text_spam=np.nan, prob_image_spam=np.nan, prob_audio_spam=np.nan)
+    unseen = table.head(1).assign(prob_text_spam=np.nan, prob_ngrams_spam=np.nan, prob_image_spam=np.nan, prob_audio_spam=np.nan)
     assert fusion_model.apply({"spam": learnt}, unseen).prob_spam.item() == pytest.approx(21 / 102, abs=1e-8)
 
 
@@ -141,6 +145,22 @@ def test_a_layer_from_before_sound_was_heard_scores_as_it_did() -> None:
     pd.testing.assert_frame_equal(fusion_model.apply({"spam": old}, table), now)
 
 
+def test_a_layer_from_before_there_were_n_grams_scores_as_it_did() -> None:
+    table = rows().assign(prob_ngrams_spam=np.nan)
+    learnt = fusion_model.fit(table, "spam", 1.0, 5)
+    old = {name: value for name, value in learnt.coefficients.items() if name != "ngrams_logit"} | {"text_logit": 1.3}
+    silent = fusion_model.apply({"spam": learnt.model_copy(update={"coefficients": old | {"ngrams_logit": 0.0}})}, table)
+    pd.testing.assert_frame_equal(fusion_model.apply({"spam": learnt.model_copy(update={"coefficients": old})}, table), silent)
+
+
+def test_two_members_that_agree_count_once() -> None:
+    """Without evidence fusion adds up modalities, not members."""
+    table = rows(60).assign(prob_image_spam=np.nan, prob_audio_spam=np.nan)
+    table["prob_ngrams_spam"] = table["prob_text_spam"]
+    learnt = fusion_model.fit(table, "spam", 1e9, 5)
+    assert learnt.coefficients["text_logit"] + learnt.coefficients["ngrams_logit"] == pytest.approx(1, abs=1e-6)
+
+
 def test_order_of_rows_and_json_change_nothing() -> None:
     table = rows()
     fusion = Fusion(l2=1.0, policies={"spam": fusion_model.fit(table, "spam", 1.0, 5)})
@@ -155,13 +175,14 @@ def test_order_of_rows_and_json_change_nothing() -> None:
 
 @given(
     text=st.none() | st.floats(0, 1),
+    ngrams=st.none() | st.floats(0, 1),
     image=st.none() | st.floats(0, 1),
     audio=st.none() | st.floats(0, 1),
-    slopes=st.lists(st.floats(-50, 50), min_size=9, max_size=9),
+    slopes=st.lists(st.floats(-50, 50), min_size=10, max_size=10),
     removals=st.integers(0, 10**9),
 )
-def test_any_input_gives_a_probability_inside_the_score_grid(text, image, audio, slopes, removals) -> None:
-    row = {"post_id": ["p"], "prob_text_spam": [text], "prob_image_spam": [image], "prob_audio_spam": [audio]}
+def test_any_input_gives_a_probability_inside_the_score_grid(text, ngrams, image, audio, slopes, removals) -> None:
+    row = {"post_id": ["p"], "prob_text_spam": [text], "prob_ngrams_spam": [ngrams], "prob_image_spam": [image], "prob_audio_spam": [audio]}
     table = pd.DataFrame(row | {"prior_removals": [removals], "num_hashtags": [0], "has_link": [True]})
     learnt = PolicyFusion(
         intercept=0.5,
@@ -202,9 +223,9 @@ def test_marks_enter_the_penalised_likelihood_shrunk_towards_nothing() -> None:
     def loss(beta):
         prob = 1 / (1 + np.exp(-(beta[0] + x @ beta[1:])))
         likelihood = (weight / weight.mean()) @ (label * np.log(prob) + (1 - label) * np.log(1 - prob))
-        return ((beta[1:] - np.array([1, 1, 1] + [0] * 9)) ** 2).sum() - likelihood
+        return ((beta[1:] - np.array([0.5, 0.5, 1, 1] + [0] * 9)) ** 2).sum() - likelihood
 
-    expected = minimize(loss, np.zeros(13), method="BFGS", options={"gtol": 1e-4}).x
+    expected = minimize(loss, np.zeros(14), method="BFGS", options={"gtol": 1e-4}).x
     names = [*FEATURES, "logo_count_acme", "logo_confidence_acme", "logo_area_acme"]
     assert list(learnt.coefficients) == names
     assert [learnt.intercept, *learnt.coefficients.values()] == pytest.approx(expected, abs=2e-4)
@@ -243,7 +264,7 @@ def test_a_brand_too_few_labelled_posts_show_is_no_feature_and_changes_no_bit() 
 
 def test_each_policy_heeds_its_own_brands_in_any_order_of_columns() -> None:
     table = with_marks(rows(), **{"b": 0.3, "a c": 0.2, "d": 0.0})
-    table = table.assign(**{f"prob_{name}_hate": table[f"prob_{name}_spam"] for name in ("text", "image", "audio")})
+    table = table.assign(**{f"prob_{name}_hate": table[f"prob_{name}_spam"] for name in ("text", "ngrams", "image", "audio")})
     learnt = {"spam": fusion_model.fit(table, "spam", 1.0, 5), "hate": fusion_model.fit(table.iloc[:0], "hate", 1.0, 5)}
     assert [fusion_model.brands_of(one) for one in learnt.values()] == [["a c", "b"], []]
     assert fusion_model.fit(table[sorted(table)[::-1]], "spam", 1.0, 5) == learnt["spam"]

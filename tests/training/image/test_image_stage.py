@@ -21,6 +21,7 @@ from upheld.training.image import model as image_model
 from upheld.training.image import stage as image
 from upheld.training.image.model import load_image, predict_image
 from upheld.training.image.stage import augmented
+from upheld.training.loop import teacher
 from upheld.training.loop.classifier import Result
 
 COLOURS = {"r1": "red", "r2": "#d01010", "b1": "blue", "b2": "#1010c0"}
@@ -46,7 +47,7 @@ def world(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def run(world: Path, tiny: ModuleType, out: str = "image", **changes: Any) -> Result:
+def run(world: Path, tiny: ModuleType, out: str = "image", taught: float = 0.0, **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
     values = {"backbone": tiny.BACKBONE, "size": 32, "epochs": 2, **changes}
     overrides = ["policies=[hate_speech, spam]", *(f"image.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
@@ -54,7 +55,9 @@ def run(world: Path, tiny: ModuleType, out: str = "image", **changes: Any) -> Re
     def read_images(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         return ((name, tiny.picture(COLOURS[name])) for name in reversed(names) if name in COLOURS)
 
-    return image.run(params.load(file, overrides), world / "snapshot", read_images, world / out, world / "store")
+    (world / "ngrams").mkdir(exist_ok=True)
+    teacher.save_weight(world / "ngrams", taught, {}, {})
+    return image.run(params.load(file, overrides), world / "snapshot", world / "ngrams", read_images, world / out, world / "store")
 
 
 def test_stage_learns_red_from_blue(world: Path, tiny: ModuleType) -> None:
@@ -68,6 +71,23 @@ def test_stage_learns_red_from_blue(world: Path, tiny: ModuleType) -> None:
     logits = np.log(probs / (1 - probs))
     assert logits[3] == pytest.approx((logits[0] + logits[2]) / 2, abs=1e-4)  # the mean of the logits
     assert not list((world / "store/checkpoints").iterdir())
+
+
+def test_the_model_in_production_teaches_what_reviewers_never_said(world: Path, tiny: ModuleType) -> None:
+    """No reviewer speaks of spam in split train; the scores in production do, on pictures of posts that nobody reviewed."""
+    unreviewed, served = (pd.read_parquet(world / f"snapshot/{name}.parquet") for name in ("unreviewed", "served"))
+    scores = unreviewed["post_id"].map(served.set_index("post_id")["score"])
+    unreviewed["image_digests"] = [["r1"] if score > 0.5 else ["b1"] for score in scores]
+    unreviewed.to_parquet(world / "snapshot/unreviewed.parquet")
+    examples = pd.read_parquet(world / "snapshot/examples.parquet")
+    examples[(examples["category"] != "spam") | (examples["split"] != "train")].to_parquet(world / "snapshot/examples.parquet")
+    alone = run(world, tiny, out="alone", epochs=2, learning_rate=0.0003, dropout=0.0)
+    result = run(world, tiny, taught=1.0, epochs=2, learning_rate=0.0003, dropout=0.0)
+    assert result.num_train_posts == alone.num_train_posts + len(unreviewed)
+    model = load_image(world / "image")
+    assert model is not None
+    probs = predict_image(model, [["r1"], ["b1"]], lambda name: tiny.picture(COLOURS[name]))
+    assert probs[0, 1] > probs[1, 1] + 0.2
 
 
 def test_same_inputs_same_bytes(world: Path, tiny: ModuleType) -> None:

@@ -15,6 +15,7 @@ import yaml
 from upheld.common.errors import FailedWork
 from upheld.common.params import params
 from upheld.feature_store.contracts import hashing
+from upheld.training.loop import teacher
 from upheld.training.text import stage as text
 from upheld.training.text.model import load_text, predict_text, save_text
 
@@ -48,8 +49,10 @@ def params_of(world: Path, **changes: Any) -> params.Params:
     return params.load(file, ["policies=[hate_speech, spam]", *(f"text.{key}={yaml.safe_dump(value)}" for key, value in values.items())])
 
 
-def run(world: Path, out: str = "models/text", **changes: Any) -> text.Result:
-    return text.run(params_of(world, **changes), world / "data/snapshot", world / out, world / "store")
+def run(world: Path, out: str = "models/text", taught: float = 0.0, **changes: Any) -> text.Result:
+    (world / "models/ngrams").mkdir(parents=True, exist_ok=True)
+    teacher.save_weight(world / "models/ngrams", taught, {}, {})
+    return text.run(params_of(world, **changes), world / "data/snapshot", world / "models/ngrams", world / out, world / "store")
 
 
 def test_stage_writes_a_model_that_loads_and_has_learnt(world: Path) -> None:
@@ -69,6 +72,25 @@ def test_stage_writes_a_model_that_loads_and_has_learnt(world: Path) -> None:
     assert metadata["num_train_posts"] == result.num_train_posts
     assert metadata["val"]["score"] == pytest.approx(np.mean(list(metadata["val"]["roc_auc"].values())))
     assert not list((world / "store/checkpoints").iterdir())
+
+
+def test_the_model_in_production_teaches_what_reviewers_never_said(world: Path) -> None:
+    """No reviewer speaks of spam in split train; the scores in production do, on posts that nobody reviewed."""
+    path = world / "data/snapshot/examples.parquet"
+    examples = pd.read_parquet(path)
+    examples[(examples["category"] != "spam") | (examples["split"] != "train")].to_parquet(path)
+    alone = run(world, out="alone", epochs=4)
+    result = run(world, taught=1.0, epochs=4)
+    assert (alone.num_unreviewed, result.num_unreviewed) == (0, len(result_texts(world)))
+    assert result.num_train_posts == alone.num_train_posts + result.num_unreviewed
+    assert alone.val is not None
+    assert result.val is not None
+    assert result.val["roc_auc"]["spam"] > 0.8 > alone.val["roc_auc"]["spam"]
+    assert json.loads((world / "models/text/metadata.json").read_text())["teacher_weight"] == 1.0
+
+
+def result_texts(world: Path) -> pd.Series:
+    return pd.read_parquet(world / "data/snapshot/unreviewed.parquet")["text"].dropna()
 
 
 def test_same_inputs_same_bytes_whatever_was_before(world: Path) -> None:

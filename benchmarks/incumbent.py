@@ -1,0 +1,197 @@
+"""Is a retrained model better than the one that served? Rolling origin over a delivery with decisions, paired on the same labelled posts.
+
+usage: python benchmarks/incumbent.py [--data ../shared/data/stream] [--folds 5 6 7 8] [--members ngrams text] [--set KEY=VALUE] [--work DIR]
+
+For each week k: the snapshot, the members of stage 1 and the fusion layer are made as a retrain would on the Monday of week k, from what was
+known then. The sampled labels of week k's posts are the test, each with the score of the decision that was made when the post came: that is
+the incumbent. Once with the model in production as a teacher (`teacher.weights` of the params), once without.
+Differences of ROC-AUC are paired (DeLong), weighted by 1/π: these decide. Unweighted ones are shown as well; they are biased against the
+incumbent, by whose score posts were drawn for review. Folds are pooled with the inverse of their variances as weights: scores of two folds
+come from two models and are not compared with each other.
+The last line is `ratio N`: (1 - ROC-AUC of the incumbent) / (1 - ROC-AUC of ours), pooled over categories; above 1 ours errs less.
+"""
+
+import argparse
+import datetime
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from upheld.common.params import params as parameters
+from upheld.evaluation.metrics.paired import Change, paired_auc
+from upheld.feature_store.contracts import snapshot as contract
+from upheld.feature_store.contracts.hashing import of_file
+from upheld.feature_store.snapshot import label_aggregation
+from upheld.feature_store.snapshot.tables import compose
+from upheld.training.fusion import model as fusion
+from upheld.training.fusion.stage import fit as fit_fusion
+from upheld.training.ngrams import stage as ngrams_stage
+from upheld.training.ngrams.model import load_ngrams
+from upheld.training.pipeline import stage1
+from upheld.training.text import stage as text_stage
+from upheld.training.text.model import load_text
+
+ALPHA = 0.05
+NOBODY = pd.DataFrame({"post_id": [], "split": []}, dtype="str")
+
+
+def main() -> None:
+    """Train and score what is not in the work folder yet, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/stream"), help="delivery folder with decisions")
+    parser.add_argument("--folds", type=int, nargs="+", default=[5, 6, 7, 8], help="weeks to test on, 1 being the first")
+    parser.add_argument("--members", nargs="+", choices=["ngrams", "text"], default=["ngrams", "text"])
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--work", type=Path, default=Path("store/benchmarks/incumbent"), help="scores of finished folds")
+    args = parser.parse_args()
+    world = read_delivery(args.data)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {args.data.name} · members {' '.join(args.members)}")
+    ratio = 1.0
+    for name, overrides in (("without a teacher", ["teacher.weights=[0.0]"]), ("taught by the incumbent", [])):
+        params = parameters.load(args.params, [*args.set, *overrides])
+        folds = []
+        for week in args.folds:
+            path = args.work / "-".join(args.members) / name.replace(" ", "-") / f"week-{week}.parquet"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                run_fold(world, week, params, args.members, path.with_suffix("")).to_parquet(path)
+            folds.append(pd.read_parquet(path))
+        ratio = report(name, pd.concat(folds, ignore_index=True))
+    print(f"ratio {ratio:.3f}")
+
+
+def read_delivery(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables as a ledger gives them: media with digests, every row known as soon as it was true; posts with their week."""
+    tables = {name: pq.ParquetDataset(folder / name).read().to_pandas() for name in ("posts", "decisions", "review_outcomes")}
+    posts, decisions, outcomes = tables.values()
+    posts["media"] = [
+        [medium | {"digest": of_file(folder / medium["uri"])} for medium in (media if media is not None else [])]
+        for media in posts["media"]
+    ]
+    monday = posts["created_at"].min().normalize()
+    monday -= pd.Timedelta(days=monday.weekday())
+    posts["week"] = (posts["created_at"] - monday).dt.days // 7 + 1
+    posts["recorded_at"], outcomes["recorded_at"] = posts["created_at"], outcomes["reviewed_at"]
+    first = decisions.sort_values(["decided_at", "decision_id"]).drop_duplicates(["post_id", "category"])
+    return {"posts": posts, "decisions": first, "review_outcomes": outcomes}
+
+
+def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Params, members: list[str], work: Path) -> pd.DataFrame:
+    """Scores on the sampled labels of one week: fold, post_id, category, language, label, inclusion_prob, ours, incumbent."""
+    began = time.perf_counter()
+    posts, outcomes = world["posts"], world["review_outcomes"]
+    monday = posts.loc[posts["week"] == week, "created_at"].min().normalize()
+    folder = work / "snapshot"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def rows_of(table: str) -> Callable[["pd.Series[str]"], pd.DataFrame]:
+        return lambda wanted: world[table][world[table]["post_id"].isin(wanted)]
+
+    def decisions_of(wanted: "pd.Series[str]") -> pd.DataFrame:
+        return rows_of("decisions")(wanted)[contract.SERVED.names]
+
+    tables = compose(outcomes, posts.drop(columns="week"), rows_of("posts"), decisions_of, NOBODY, monday, params)
+    for name in ("posts", "examples", "unreviewed", "served"):
+        pq.write_table(getattr(tables, name), folder / f"{name}.parquet")
+    (folder / contract.MANIFEST_FILE).write_text('{"synthetic": false, "features": {}, "digest": "", "champion": null}')
+    data = contract.read_snapshot(folder)
+    learned = ngrams_stage.run(params, folder, work / "ngrams")
+    if "text" in members:
+        text_stage.run(params, folder, work / "ngrams", work / "text", work / "store")
+    models = [load_ngrams(work / "ngrams"), load_text(work / "text") if "text" in members else None]
+
+    def judged(rows: pd.DataFrame) -> pd.DataFrame:
+        """What stage 1 says of posts; a member that is not asked for is missing."""
+        table = rows[["post_id", "prior_removals", "num_hashtags", "has_link"]].reset_index(drop=True)
+        texts = rows["text"].fillna("").tolist()
+        for name, model in zip(("ngrams", "text"), models, strict=True):
+            probs = np.full((len(texts), len(params.policies)), np.nan)
+            known = np.array([bool(text.strip()) for text in texts], bool)
+            if model is not None and known.any():
+                said = [text for text in texts if text.strip()]
+                of_model = stage1.predict_ngrams(model, said) if name == "ngrams" else stage1.predict_text(model, said)
+                places = [params.policies.index(policy) for policy in model.setup.policies]
+                probs[np.ix_(np.flatnonzero(known), places)] = of_model
+            table = table.assign(**{f"prob_{name}_{policy}": probs[:, c] for c, policy in enumerate(params.policies)})
+        return table.assign(**{f"prob_{name}_{policy}": np.nan for name in ("image", "audio") for policy in params.policies})
+
+    learnt = fit_fusion(params, judged(data.posts[data.posts["split"] == "fusion"]), data.examples)
+    test = posts[posts["week"] == week]
+    plain = test.assign(prior_removals=0, num_hashtags=[len(tags) if tags is not None else 0 for tags in test["hashtags"]])
+    plain["has_link"] = plain["text"].fillna("").str.contains("http")
+    fused = fusion.apply(learnt.policies, judged(plain)).melt("post_id", var_name="category", value_name="ours")
+    fused["category"] = fused["category"].str.removeprefix("prob_")
+    languages = posts.set_index("post_id")["language"]
+    items = label_aggregation.label(outcomes, languages, outcomes["reviewed_at"].max(), params.labels).items
+    items = items[(items["evidence"] == "sample") & items["hard_label"].notna() & items["post_id"].isin(test["post_id"])]
+    served = world["decisions"][["post_id", "category", "score"]].rename(columns={"score": "incumbent"})
+    rows = items.merge(fused, on=["post_id", "category"]).merge(served, on=["post_id", "category"])
+    spent = time.perf_counter() - began
+    print(
+        f"week {week}: {learned.num_reviewed} reviewed, {learned.num_unreviewed} not, teacher {learned.teacher_weight:g}, {spent:.0f} s",
+        flush=True,
+    )
+    rows = rows.assign(fold=week, language=rows["post_id"].map(languages), label=rows["hard_label"].astype(int))
+    return rows[["fold", "post_id", "category", "language", "label", "inclusion_prob", "ours", "incumbent"]]
+
+
+def pooled(rows: pd.DataFrame, weighted: bool) -> Change | None:
+    """Difference of ROC-AUC, ours minus the incumbent's: that of each fold, averaged with inverse variances."""
+    found = []
+    for _, part in rows.groupby("fold"):
+        weight = 1 / part["inclusion_prob"].to_numpy() if weighted else np.ones(len(part))
+        change = paired_auc(part["label"].to_numpy(float), weight, part["ours"].to_numpy(), part["incumbent"].to_numpy(), ALPHA)
+        if change.reason is None and change.ci_high > change.ci_low:
+            found.append(change)
+    if not found:
+        return None
+    precision = np.array([(change.ci_high - change.ci_low) ** -2 for change in found])
+    value = float(precision @ [change.value for change in found] / precision.sum())
+    half = 0.5 / np.sqrt(precision.sum())
+    return Change(value, value - half, value + half, None)
+
+
+def report(name: str, table: pd.DataFrame) -> float:
+    """Print every category, and its languages, with the weighted and the unweighted difference; return the ratio of errors."""
+    print(f"\n{name}: ROC-AUC, ours minus the incumbent's")
+    print(f"{'cell':26}{'labels':>8}  {'weighted by 1/π (decides)':28}  unweighted (biased against the incumbent)")
+    ours, theirs, sizes = [], [], []
+    for category, of_category in table.groupby("category"):
+        for cell, rows in [(category, of_category), *((f"  {language}", part) for language, part in of_category.groupby("language"))]:
+            both = [pooled(rows, weighted) for weighted in (True, False)]
+            if both[0] is None or both[1] is None:
+                if cell == category:
+                    print(f"{cell:26}{len(rows):>8}  too few labels of a class in every week")
+                continue
+            texts = [f"{change.value:+.3f} [{change.ci_low:+.3f}, {change.ci_high:+.3f}]" for change in both if change]
+            print(f"{cell:26}{len(rows):>8}  {texts[0]:28}  {texts[1]}")
+            if cell == category:
+                for column, areas in (("ours", ours), ("incumbent", theirs)):
+                    areas.append(mean_area(rows, column))
+                sizes.append(len(rows))
+    weights = np.array(sizes) / max(sum(sizes), 1)
+    return float((1 - weights @ theirs) / (1 - weights @ ours))
+
+
+def mean_area(rows: pd.DataFrame, column: str) -> float:
+    """Weighted ROC-AUC of one model: over the folds, by their labels."""
+    areas, sizes = [], []
+    for _, part in rows.groupby("fold"):
+        zeros = np.zeros(len(part))
+        change = paired_auc(part["label"].to_numpy(float), 1 / part["inclusion_prob"].to_numpy(), part[column].to_numpy(), zeros, ALPHA)
+        if change.reason is None:
+            areas.append(0.5 + change.value)  # a constant score has .5
+            sizes.append(len(part))
+    return float(np.average(areas, weights=sizes))
+
+
+if __name__ == "__main__":
+    main()
