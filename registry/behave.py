@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
@@ -30,8 +30,9 @@ from upheld.feature_store.posts import post_features
 from upheld.registry import score
 from upheld.registry.approvals import verified
 from upheld.registry.tracking import mlflow_store
-from upheld.training.pipeline import bundle as pipeline
-from upheld.training.pipeline import stage1
+
+if TYPE_CHECKING:
+    from upheld.training.pipeline.bundle import Pipeline
 
 CASE_COLUMNS = ["case_id", "category", "language", "functionality", "identity", "label", "prob", "flagged", "passed"]
 MAX_LISTED = 20  # failures in behaviour.md; all of them are in metrics.parquet
@@ -41,18 +42,26 @@ MAX_LISTED = 20  # failures in behaviour.md; all of them are in metrics.parquet
 class Model:
     """A loaded pipeline, what the registry calls it and its thresholds, and these."""
 
-    pipeline: pipeline.Pipeline
+    pipeline: "Pipeline"
     version: str
     thresholds_version: str
     thresholds: Thresholds
 
 
 def load_model(store: Path, reference: str) -> Model:
-    """Load a registered version with the thresholds pinned to it. Raises as `score.resolve`, `verified.bundle` and `pipeline.load`."""
+    """Load a registered version with the thresholds pinned to it.
+
+    The networks are imported once the registry has been asked: a mistake is said at once.
+
+    Raises as `score.resolve`, `verified.bundle` and `pipeline.load`.
+    """
     registry = mlflow_store.connect(store, create=False)
     version, thresholds = score.resolve(store, registry, reference)
     content = Thresholds.read(verified.thresholds(store, registry, thresholds))
-    return Model(pipeline.load(verified.bundle(store, registry, version)), version.label, thresholds.label, content)
+    bundle = verified.bundle(store, registry, version)
+    from upheld.training.pipeline import bundle as pipeline
+
+    return Model(pipeline.load(bundle), version.label, thresholds.label, content)
 
 
 def run(
@@ -111,8 +120,10 @@ def run(
     return summary
 
 
-def _predict(model: pipeline.Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
+def _predict(model: "Pipeline", cases: pd.DataFrame) -> pd.DataFrame:
     """Probabilities of the cases as posts without picture and without history, by case_id."""
+    from upheld.training.pipeline import stage1
+
     posts = pd.DataFrame({"post_id": cases["case_id"], "language": cases["language"]})
     posts["text"] = [post_features.merged_text(text, None) for text in cases["text"]]
     posts["num_hashtags"] = [post_features.num_hashtags(text, None) for text in cases["text"]]

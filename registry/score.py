@@ -7,7 +7,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +24,9 @@ from upheld.registry.approvals.log import Pair
 from upheld.registry.production import champion
 from upheld.registry.tracking import mlflow_store
 from upheld.registry.tracking.mlflow_store import Registry, Version
-from upheld.training.scoring import score
+
+if TYPE_CHECKING:
+    from upheld.training.scoring.score import Judge
 
 
 def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Version, Version]:
@@ -51,8 +53,10 @@ def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Ver
     return model, champion.thresholds_of(store, registry, model)
 
 
-def load_model(store: Path, reference: str | None) -> score.Judge:
+def load_model(store: Path, reference: str | None) -> "Judge":
     """Load the model that `reference` names, from the registry of `store`, with the categories that are frozen there.
+
+    The networks are imported once the registry has been asked: a mistake is said at once.
 
     Raises as `resolve`, `verified.bundle`, `freezes.frozen` and `score.load_model` do.
     """
@@ -60,7 +64,10 @@ def load_model(store: Path, reference: str | None) -> score.Judge:
     model, thresholds = resolve(store, registry, reference)
     content = Thresholds.read(verified.thresholds(store, registry, thresholds))
     frozen = sorted(set(freezes.frozen(store)) & set(content.categories))  # a model removes nothing of what it does not predict
-    return score.load_model(verified.bundle(store, registry, model), content, model.label, thresholds.label, frozen)
+    bundle = verified.bundle(store, registry, model)
+    from upheld.training.scoring import score
+
+    return score.load_model(bundle, content, model.label, thresholds.label, frozen)
 
 
 def _removals(store: Path) -> dict[str, int]:
@@ -91,6 +98,8 @@ def main(
     if judge.frozen:
         console().print(f"frozen, so not removed automatically: {', '.join(sorted(judge.frozen))}", markup=False, highlight=False)
     removals = _removals(store)
+    from upheld.training.scoring import score
+
     if post is not None:
         answer, notes = score.one(judge, post, settings, removals)
         output = Output(answer, json.dumps(answer, indent=2))

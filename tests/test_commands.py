@@ -109,6 +109,12 @@ def test_the_core_s_modules_come_without_typer() -> None:
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
 
+def test_the_commands_on_a_model_come_without_the_networks() -> None:
+    """A mistake in what they are asked is said before torch is loaded."""
+    script = "import sys, upheld.registry.behave, upheld.registry.score\nsys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
 def test_an_output_is_one_line_of_json_or_shown_and_a_failure_is_told_after_it(capsys: pytest.CaptureFixture[str]) -> None:
     @command("x")
     def main(asked: ParamOptions = PARAM_OPTIONS, failure: str = "") -> Output:

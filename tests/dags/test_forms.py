@@ -52,6 +52,11 @@ def submitted(page: Page, airflow: Airflow, dag: str) -> dict[str, Any]:
     return dict(wait_for(started))
 
 
+def test_airflow_s_own_processor_loads_every_dag_file(airflow: Airflow) -> None:
+    wait_for(lambda: {dag["dag_id"] for dag in airflow.ask("GET", "/api/v2/dags")["dags"]} == set(DAGS))
+    assert airflow.ask("GET", "/api/v2/importErrors") == {"import_errors": [], "total_entries": 0}
+
+
 def test_the_task_log_of_a_command_line_run_is_on_its_page(airflow: Airflow) -> None:
     """Without values to pin the toy's run fails after its first tasks, which is enough to be read."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "UPHELD"))}

@@ -204,7 +204,7 @@ def test_a_row_learned_late_came_with_the_rows_of_the_earlier_delivery_that_hold
     check_order([late, both], [both, late])
 
 
-@settings(max_examples=8, **QUIET)
+@settings(max_examples=4, **QUIET)
 @given(ORDERS)
 def test_any_order_and_repeats_give_the_same_ledger(drawn):
     check_order(*drawn)
@@ -212,7 +212,7 @@ def test_any_order_and_repeats_give_the_same_ledger(drawn):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=100, **QUIET)
+@settings(max_examples=50, **QUIET)
 @given(ORDERS)
 def test_any_order_and_repeats_give_the_same_ledger_many(drawn):
     check_order(*drawn)

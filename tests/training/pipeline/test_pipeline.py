@@ -233,15 +233,15 @@ from pathlib import Path
 from upheld.common.errors import FailedWork
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.text import model as text_model
-try:
-    (pipeline.load if sys.argv[1] == "bundle" else text_model.load_text)(Path(sys.argv[2]))
-except FailedWork as error:
-    print("refused:", error)
+for load, folder in ((pipeline.load, sys.argv[1]), (text_model.load_text, sys.argv[1] + "/text")):
+    try:
+        load(Path(folder))
+    except FailedWork as error:
+        print("refused:", error)
 """
 
 
-@pytest.mark.parametrize("what", ["bundle", "bundle/text"])
-def test_code_in_a_bundle_is_never_run_even_where_somebody_says_yes(bundle, tmp_path, what: str) -> None:
+def test_code_in_a_bundle_is_never_run_even_where_somebody_says_yes(bundle, tmp_path) -> None:
     """transformers asks on standard input whether to import it; a pipe that says yes answers for the person."""
     config = json.loads((bundle / "text/config.json").read_text())
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
@@ -250,16 +250,12 @@ def test_code_in_a_bundle_is_never_run_even_where_somebody_says_yes(bundle, tmp_
         f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import BertConfig as Config, BertModel as Model"
     )
     rehash(bundle)
-    done = subprocess.run(
-        [sys.executable, "-c", LOADER, what, str(tmp_path / what)],
-        input="y\n" * 9,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, "-c", LOADER, str(bundle)], input="y\n" * 18, capture_output=True, text=True)
     assert not (tmp_path / "ran").exists()
     assert "[y/N]" not in done.stdout + done.stderr
-    (said,) = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
-    assert "text/config.json: key auto_map: names code to run" in said if what == "bundle" else "not a readable text model" in said
+    whole, text = (line for line in done.stdout.splitlines() if line.startswith("refused: "))
+    assert "text/config.json: key auto_map: names code to run" in whole
+    assert "not a readable text model" in text
 
 
 @pytest.mark.parametrize(
