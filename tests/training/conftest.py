@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from upheld.feature_store.backbones.image import empty_image_backbone
-from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE
+from upheld.feature_store.contracts.snapshot import EXAMPLES, EXAMPLES_FILE, POSTS, POSTS_FILE, SERVED, SERVED_FILE, UNREVIEWED_FILE
 from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
 from upheld.training.audio.model import AudioModel, AudioSetup
@@ -164,7 +164,9 @@ def save_snapshot(folder: Path, num_posts: int = 300, synthetic: bool = True, di
     said["inclusion_prob"] = np.where(appeal, np.nan, 0.25)
     said["zone"] = np.where(appeal, None, "review")
     folder.mkdir(parents=True)
-    for table, schema, name in ((posts, POSTS, POSTS_FILE), (said.drop(columns="truth"), EXAMPLES, EXAMPLES_FILE)):
+    tables = ((posts, POSTS, POSTS_FILE), (said.drop(columns="truth"), EXAMPLES, EXAMPLES_FILE), (posts[:0], POSTS, UNREVIEWED_FILE),
+              (pd.DataFrame(), SERVED, SERVED_FILE))  # fmt: skip
+    for table, schema, name in tables:
         table.assign(**{column: None for column in schema.names if column not in table}).to_parquet(folder / name)
     posts.loc[posts["split"] == "train", ["post_id", "split"]].to_parquet(folder / "membership.parquet")
     (folder / "manifest.json").write_text(json.dumps({"digest": "e" * 64, "synthetic": synthetic, "features": FEATURES_PINNED}))
