@@ -26,6 +26,7 @@ from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation import behaviour, gate
 from upheld.evaluation.metrics import paired
+from upheld.evaluation.metrics.paired import NOTHING, Comparator
 from upheld.evaluation.metrics.table import limits_of, measure, operating_points
 from upheld.evaluation.report import content, logos
 from upheld.evaluation.report.render import Result, write
@@ -55,7 +56,8 @@ class Inputs:
 
     scores: table in the scores contract.
     thresholds, calibration: what to apply to them.
-    champion_scores: the champion's scores on the same rows, calibrated already.
+    comparator_scores: scores of another model on the same rows: the champion's, calibrated already, or those of what served.
+    served: whether they are of what served.
     behaviour: folder that `upheld behave` wrote for the model of the scores.
     logos: folder that `upheld logo evaluate` wrote for the logo detector.
     features: coverage and drift of features, as the stage snapshot wrote them.
@@ -66,7 +68,8 @@ class Inputs:
     scores: Path
     thresholds: Path | None = None
     calibration: Path | None = None
-    champion_scores: Path | None = None
+    comparator_scores: Path | None = None
+    served: bool = False
     behaviour: Path | None = None
     logos: Path | None = None
     features: Path | None = None
@@ -80,14 +83,16 @@ def of_the_stage(given: Inputs) -> Inputs:
     Raises:
         BadUse: data/inputs.json is missing or malformed.
     """
+    pinned = read_inputs(INPUTS)
     return replace(
         given,
         thresholds=given.thresholds or THRESHOLDS,
         calibration=given.calibration or CALIBRATION_MAPS,
-        champion_scores=given.champion_scores or CHAMPION_SCORES,
+        comparator_scores=given.comparator_scores or CHAMPION_SCORES,
+        served=given.comparator_scores is None and pinned.champion is None,
         logos=given.logos or LOGO_EVALUATION,
         features=FEATURES,
-        frozen=read_inputs(INPUTS).frozen,
+        frozen=pinned.frozen,
     )
 
 
@@ -110,11 +115,11 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     cubes, facts = score_rows.build_cubes(selection, groups, calibration, settings.thresholds.frame_min_inclusion_prob)
     points = operating_points(cubes[None], thresholds, settings)
     limits = limits_of(settings)
-    changes = _against_champion(inputs, selection, calibration, points, limits.alpha)
+    compared, changes = _comparison(inputs, selection, calibration, points, limits.alpha)
     table = measure(cubes, points, settings, changes)
     marks = None if inputs.logos is None else logos.read(inputs.logos)
     checks = gate.logo_checks(marks, settings.gate.logo_min_map_50)
-    decision = gate.decide(table, settings.gate, has_champion=changes is not None, thresholds=thresholds, further=checks)
+    decision = gate.decide(table, settings.gate, compared=compared, thresholds=thresholds, further=checks)
     picked: dict[str, Any] = {}  # mistakes to look at, where the table is short enough to be read once more
     if facts.num_rows <= content.MAX_ROWS_READ_AGAIN:
         wanted = ["text"] if inputs.show_text else []
@@ -131,7 +136,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         points=points,
         limits=limits,
         calibrated=calibration is not None,
-        has_champion=changes is not None,
+        compared=compared,
         frozen=[event.model_dump(mode="json") for event in inputs.frozen],
         examples=picked,
         behaviour=[] if inputs.behaviour is None else behaviour.load(inputs.behaviour),
@@ -162,7 +167,7 @@ def main(
 ) -> Output:
     """Metrics per category and language, verdicts, gate and report."""
     settings = params.load(*asked)
-    given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour, logos, show_text=show_text)
+    given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour=behaviour, logos=logos, show_text=show_text)
     inputs = replace(given, frozen=tuple(freezes.frozen(store).values())) if score_file else of_the_stage(given)
     with console().status("Evaluating"):
         result = run(settings, inputs, out, groups=group, columns=parse_columns(columns))
@@ -172,23 +177,27 @@ def main(
     return Output(content, lambda: console().print(text, markup=False, soft_wrap=True))
 
 
-def _against_champion(
+def _comparison(
     inputs: Inputs,
     selection: score_rows.Selection,
     calibration: Mapping[str, Any] | None,
     points: Mapping[str, OperatingPoint],
     alpha: float,
-) -> pd.DataFrame | None:
-    """Paired changes; None where there is no champion (no file, or a table without rows)."""
-    if inputs.champion_scores is None:
-        return None
-    champion_rows = score_rows.select(inputs.champion_scores, Columns(), (), wanted="test", other="calib")
-    champion = score_rows.labelled(champion_rows)
-    if champion.empty:
-        return None
+) -> tuple[Comparator, pd.DataFrame | None]:
+    """What the scores are compared with, and the paired changes; nothing and None without a file, or where no row of it has a label."""
+    if inputs.comparator_scores is None:
+        return NOTHING, None
+    chosen = score_rows.select(inputs.comparator_scores, Columns(), (), wanted="test", other="calib")
+    theirs = score_rows.labelled(chosen, ["model_version"])
+    if theirs.empty:
+        return NOTHING, None
+    theirs = theirs.assign(model_version=theirs.model_version.astype(str) if "model_version" in theirs else "the champion")
     challenger = score_rows.labelled(selection)
     challenger = challenger.assign(prob=score_rows.calibrated(challenger, calibration))
-    return paired.compare(paired.join(challenger, champion.rename(columns={"score": "prob"})), points, alpha)
+    rows = paired.join(challenger, theirs.rename(columns={"score": "prob"}))
+    names = theirs.model_version.value_counts().sort_index().sort_values(ascending=False, kind="stable").index
+    compared = Comparator("served" if inputs.served else "champion", tuple(names))
+    return compared, paired.compare(rows, points, alpha, served=inputs.served)
 
 
 if __name__ == "__main__":

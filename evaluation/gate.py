@@ -1,13 +1,14 @@
 """May this model be promoted? Every bound is checked on an interval, never on a point, and missing evidence fails."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import pandas as pd
 
 from upheld.common.params.evaluation import Gate
+from upheld.evaluation.metrics.paired import RANKING, Comparator
 from upheld.feature_store.decisions.thresholds import PROVEN, Thresholds
 
 Status = Literal["pass", "warn", "fail", "insufficient", "not_applicable"]
@@ -16,13 +17,16 @@ Cell = tuple[str, str]
 MAX_MORE = 1000  # times the labels there are: a need beyond that is only noise
 LOGO_FLOOR, LOGO_CERTIFICATE = "logo_map_50", "logo_certificate"
 LOGO_CELL = ("logo", "all")
+NO_COMPARATOR = "nothing to compare with: no labelled post here has the score of a champion or of a model that served before it"
+OWN_THRESHOLDS = "not compared: what served has thresholds and scores of its own, so only the rankings can be compared"
+UNDECIDED = "nothing to compare with: what served decided on no labelled post of this category"
 
 
 def decide(
     metrics: pd.DataFrame,
     params: Gate,
     *,
-    has_champion: bool,
+    compared: Comparator,
     thresholds: Thresholds | None,
     must_show: bool = True,
     further: Iterable[Check] = (),
@@ -30,17 +34,17 @@ def decide(
     """Check every bound of the params against the metrics.
 
     Args:
-        metrics: long table as in metrics.parquet; challenger-against-champion differences are the metrics `*_change`.
+        metrics: long table as in metrics.parquet; differences from the model compared with are the metrics `*_change`.
         params: the bounds, and the cells (`category/language`) that must show evidence.
-        has_champion: whether there is a model in production to compare with; without one comparisons do not apply.
+        compared: what the metrics compare this model with; comparisons with nothing do not apply.
         thresholds: content of thresholds.json, None where none was given.
         must_show: whether the cells of `required_cells` must show evidence, as a model that is to be promoted must; a week's report on a
             model that serves already asks only what its labels contradict.
         further: checks of what the metrics do not hold; a failed one holds like any other.
 
     Returns:
-        {"decision": "promote" or "hold", "checks": [{name, scope, value, bound, status, reason}]}. One failed check
-        holds. A cell that `required_cells` names fails where it is missing, undefined or not shown to meet the bound;
+        {"decision": "promote" or "hold", "checks": [{name, scope, value, bound, status, reason}], "compared_with": {kind, names}}. One
+        failed check holds. A cell that `required_cells` names fails where it is missing, undefined or not shown to meet the bound;
         any other cell fails only where the evidence contradicts the bound, and reads insufficient otherwise.
     """
     named = params.required_cells if must_show else ()
@@ -56,18 +60,43 @@ def decide(
             checks.append(bounded(metric, cell, table.get((*cell, metric)), bound, at_least=True, must_show=cell in required))
         for metric, bound in params.maximums.items():
             checks.append(bounded(metric, cell, table.get((*cell, metric)), bound, at_least=False, must_show=cell in required))
-    for metric, loss in params.max_loss.items():
-        name = f"{metric}_change"
-        if not has_champion:
-            checks.append(check(name, "all", None, -loss, "not_applicable", "there is no champion to compare with"))
-            continue
-        for cell in cells:
-            checks.append(bounded(name, cell, table.get((*cell, name)), -loss, at_least=True, must_show=cell in required))
+    checks += _losses(table, cells, required, params, compared)
     checks += [*_fairness(metrics, params), *_certificates(thresholds), *further]
     if must_show and not required:
         checks.append(check("required_cells", "all", None, None, "fail", "gate.required_cells names no cell, so nothing is shown"))
     held = any(one["status"] == "fail" for one in checks)
-    return {"decision": "hold" if held else "promote", "checks": checks}
+    return {"decision": "hold" if held else "promote", "checks": checks, "compared_with": compared._asdict()}
+
+
+def _losses(
+    table: Mapping[Any, Any], cells: Sequence[Cell], required: Sequence[Cell], params: Gate, compared: Comparator
+) -> Iterator[Check]:
+    """Whether a model ranks worse than the one it is compared with, on the same posts.
+
+    A category, its languages together, fails where the whole interval of the change of ROC-AUC lies below 0, whatever loss is tolerated,
+    because the labels show then that production would get worse. Everywhere else the interval is held against the tolerated loss.
+    """
+    rows = {cell: table.get((*cell, RANKING)) for cell in cells}
+    worse = {cell: row for cell, row in rows.items() if cell[1] == "all" and row is not None and _known(row.ci_high) and row.ci_high < 0}
+    yield from (_against(bounded(RANKING, cell, row, 0.0, at_least=True, must_show=True), row) for cell, row in worse.items())
+    for metric, loss in params.max_loss.items():
+        name = f"{metric}_change"
+        if compared.kind == "nothing" or (compared.kind == "served" and name != RANKING):
+            reason = NO_COMPARATOR if compared.kind == "nothing" else OWN_THRESHOLDS
+            yield check(name, "all", None, -loss, "not_applicable", reason)
+            continue
+        for cell in cells:
+            row = table.get((*cell, name))
+            if compared.kind == "served" and (cell[0], "all", name) not in table:
+                if cell[1] == "all":
+                    yield check(name, "/".join(cell), None, -loss, "not_applicable", UNDECIDED)
+            elif name != RANKING or cell not in worse:
+                yield _against(bounded(name, cell, row, -loss, at_least=True, must_show=cell in required), row)
+
+
+def _against(one: Check, row: Any) -> Check:
+    """The check of a difference; where that is defined, its reason says first which model was compared with."""
+    return one | {"reason": f"{_reason(row)}: {one['reason']}"} if one["value"] is not None and _reason(row) else one
 
 
 def bounded(name: str, cell: Cell, row: Any, bound: float, *, at_least: bool, must_show: bool) -> Check:

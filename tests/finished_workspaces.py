@@ -53,9 +53,12 @@ def write_workspace(
     write_report(folder / "data/evaluation")
     cells = [("roc_auc", "spam", "en", "all", 0.75), ("recall", "spam", "tr", "all", None), ("recall", "spam", "en", "region", 0.5)]
     if champion is not None:
-        cells.append(("roc_auc_change", "spam", "all", "all", 0.0125))
+        names = {"roc_auc_change": 0.0125, "roc_auc_same_posts": 0.7625, "roc_auc_comparator": 0.75, "recall_change": 0.02}
+        cells += [(name, "spam", "all", "all", value) for name, value in names.items()]
     table = pd.DataFrame(cells, columns=["metric", "category", "language", "group_column", "value"])
-    table.assign(ci_low=table.value - 0.01, ci_high=table.value + 0.01, reason=None).to_parquet(folder / "data/evaluation/metrics.parquet")
+    table.assign(ci_low=table.value - 0.01, ci_high=table.value + 0.01, n=300, reason=None).to_parquet(
+        folder / "data/evaluation/metrics.parquet"
+    )
     write_logos(folder)
     return folder
 

@@ -1,10 +1,10 @@
-"""Compare challenger and champion on the same labelled rows: AUC by DeLong, rates by joined intervals.
+"""Compare a challenger with the champion, or with what served, on the same labelled rows: AUC by DeLong, rates by joined intervals.
 
 See docs/statistics.md, Paired comparison.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,27 @@ from upheld.evaluation.thresholds.operating_point import OperatingPoint
 
 KEY = ["item_id", "category"]
 MIN_CLASS = 10  # of each class; below it a paired variance of two rankings is itself a guess
+RANKING = "roc_auc_change"
+OF_CHALLENGER, OF_COMPARATOR = "roc_auc_same_posts", "roc_auc_comparator"  # the two areas whose difference RANKING is
+
+
+class Comparator(NamedTuple):
+    """What a challenger is compared with.
+
+    kind: `champion` is registered and gives calibrated probabilities; `served` made the decisions on these posts, with scores on a scale
+        and with thresholds of its own; `nothing` where no labelled post has the score of either.
+    names: of the models, those with most labelled posts first; more than one where the model that served was replaced in between.
+    """
+
+    kind: Literal["nothing", "champion", "served"]
+    names: tuple[str, ...]
+
+
+NOTHING = Comparator("nothing", ())
 
 
 class Change(NamedTuple):
-    """What the challenger has more than the champion, with its interval; NaN where undefined, and then `reason` says why."""
+    """What the challenger has more than the comparator, with its interval; NaN where undefined, and then `reason` says why."""
 
     value: float
     ci_low: float
@@ -30,77 +47,118 @@ class Change(NamedTuple):
     reason: str | None
 
 
-def join(challenger: pd.DataFrame, champion: pd.DataFrame) -> pd.DataFrame:
-    """Put the champion's probability beside the challenger's, row by row of item and category.
+class Areas(NamedTuple):
+    """ROC-AUC of challenger and comparator on the same rows, their difference, the models compared with, and how many rows that are."""
+
+    challenger: float
+    comparator: float
+    change: Change
+    names: tuple[str, ...]
+    num_rows: int
+
+
+def join(challenger: pd.DataFrame, comparator: pd.DataFrame) -> pd.DataFrame:
+    """Put the comparator's score beside the challenger's, row by row of item and category.
 
     Args:
         challenger: item_id, category, language, label (0 or 1), inclusion_prob, prob.
-        champion: item_id, category, prob.
+        comparator: item_id, category, prob, model_version.
 
     Returns:
-        the challenger's rows that the champion scored too, with `prob_champion`.
+        the challenger's rows that the comparator scored too, with `prob_comparator` and `model_version`.
 
     Raises:
         pandas.errors.MergeError: an item and category comes twice in either.
     """
-    named = champion[[*KEY, "prob"]].rename(columns={"prob": "prob_champion"})
+    named = comparator[[*KEY, "prob", "model_version"]].rename(columns={"prob": "prob_comparator"})
     return challenger.merge(named, on=KEY, how="inner", validate="one_to_one")
 
 
-def compare(rows: pd.DataFrame, points: Mapping[str, OperatingPoint], alpha: float) -> pd.DataFrame:
+def compare(rows: pd.DataFrame, points: Mapping[str, OperatingPoint], alpha: float, *, served: bool) -> pd.DataFrame:
     """Compute every paired change, per category and language and pooled over languages.
 
     Args:
         rows: result of `join`.
-        points: operating point of each category; both models are judged at it, as both give calibrated probabilities.
+        points: operating point of each category; challenger and champion are judged at it, as both give calibrated probabilities.
         alpha: two-sided error of the intervals, in (0, 1).
+        served: whether the scores are of what served. Its thresholds are not ours, so rates at ours say nothing of it and are left out.
 
     Returns:
-        rows in the columns of metrics.parquet; metrics roc_auc_change, precision_change, recall_change, fpr_change.
+        rows in the columns of metrics.parquet; metrics RANKING, OF_CHALLENGER and OF_COMPARATOR, of a champion also precision_change,
+        recall_change and fpr_change. `reason` of a difference that is defined names the models compared with.
     """
     found = []
     for category, of_category in rows.groupby("category", observed=True):
         cells = [(ALL, of_category), *((str(name), part) for name, part in of_category.groupby("language", observed=True))]
         for language, part in cells:
             label, weight = part.label.to_numpy(float), 1 / part.inclusion_prob.to_numpy(float)
-            new, old = part.prob.to_numpy(float), part.prob_champion.to_numpy(float)
-            flagged_new, flagged_old = ((bin_of(prob) >= points[str(category)].cuts[0]).astype(float) for prob in (new, old))
-            benign = 1 - label
-            changes = {
-                "roc_auc_change": paired_auc(label, weight, new, old, alpha),
-                "precision_change": paired_rate(weight, flagged_new * label, flagged_new, flagged_old * label, flagged_old, alpha),
-                "recall_change": paired_rate(weight, flagged_new * label, label, flagged_old * label, label, alpha),
-                "fpr_change": paired_rate(weight, flagged_new * benign, benign, flagged_old * benign, benign, alpha),
-            }
-            for metric, change in changes.items():
+            new, old = part.prob.to_numpy(float), part.prob_comparator.to_numpy(float)
+            areas = paired_auc(label, weight, new, old, part.model_version.to_numpy(str), alpha)
+            said = areas.change._replace(reason=areas.change.reason or f"against {', '.join(areas.names)}")
+            changes = {RANKING: (said, areas.num_rows)}
+            for metric, area in ((OF_CHALLENGER, areas.challenger), (OF_COMPARATOR, areas.comparator)):
+                changes[metric] = Change(area, np.nan, np.nan, areas.change.reason), areas.num_rows
+            if not served:
+                flagged, flagged_old = ((bin_of(prob) >= points[str(category)].cuts[0]).astype(float) for prob in (new, old))
+                rates = _rate_changes(label, weight, flagged, flagged_old, alpha)
+                changes |= {metric: (change, len(part)) for metric, change in rates.items()}
+            for metric, (change, num) in changes.items():
                 cell = (str(category), language, ALL, ALL, metric)
-                found.append((*cell, *change[:3], len(part), float(len(part)), None, None, change.reason))
+                found.append((*cell, *change[:3], num, float(num), None, None, change.reason))
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def paired_auc(label: Floats, weight: Floats, new: Floats, old: Floats, alpha: float) -> Change:
+def _rate_changes(label: Floats, weight: Floats, new: Floats, old: Floats, alpha: float) -> dict[str, Change]:
+    """Changes of the rates at a threshold, by metric; `new` and `old` are 1 where a row is flagged."""
+    benign = 1 - label
+    return {
+        "precision_change": paired_rate(weight, new * label, new, old * label, old, alpha),
+        "recall_change": paired_rate(weight, new * label, label, old * label, label, alpha),
+        "fpr_change": paired_rate(weight, new * benign, benign, old * benign, benign, alpha),
+    }
+
+
+def paired_auc(label: Floats, weight: Floats, new: Floats, old: Floats, version: NDArray[np.str_], alpha: float) -> Areas:
     """Compute the AUC of `new` minus the AUC of `old` on the same rows, with its interval.
+
+    Scores of two models that served are on different scales, so only pairs of rows with one version of `old` count, for both models.
+    A version's pairs count as much as they weigh; one with fewer than MIN_CLASS rows of a class is left out.
 
     Args:
         label: (N,) 0 or 1.
         weight: (N,) > 0.
         new: (N,) scores.
         old: (N,) scores.
+        version: (N,) which model `old` is of.
         alpha: two-sided error, in (0, 1).
 
     Source: DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44(3); weights as in Horvitz & Thompson.
     """
-    pos = label > 0.5
-    if min(pos.sum(), (~pos).sum()) < MIN_CLASS:
-        return Change(np.nan, np.nan, np.nan, f"fewer than {MIN_CLASS} labelled rows of one class")
-    parts_new, parts_old = _placements(pos, weight, new), _placements(pos, weight, old)
-    change, variance = 0.0, 0.0
-    for side, (a, b) in zip((pos, ~pos), zip(parts_new, parts_old, strict=True), strict=True):
-        w, diff = weight[side], a - b
-        change = float((w * diff).sum() / w.sum())  # the same for both sides, up to rounding
-        variance += len(w) / (len(w) - 1) * float((w**2 * (diff - change) ** 2).sum()) / float(w.sum()) ** 2
-    half = float(ndtri(1 - alpha / 2)) * variance**0.5
-    return Change(change, change - half, change + half, None)
+    names, nums, pairs, areas, variances = [], [], [], [], []
+    for name in np.unique(version):
+        own = version == name
+        pos, own_weight = label[own] > 0.5, weight[own]
+        if min(pos.sum(), (~pos).sum()) < MIN_CLASS:
+            continue
+        parts_new, parts_old = _placements(pos, own_weight, new[own]), _placements(pos, own_weight, old[own])
+        area_new, area_old = (float((own_weight[pos] * parts[0]).sum() / own_weight[pos].sum()) for parts in (parts_new, parts_old))
+        variance = 0.0
+        for side, a, b in zip((pos, ~pos), parts_new, parts_old, strict=True):
+            w, deviation = own_weight[side], a - b - (area_new - area_old)
+            variance += len(w) / (len(w) - 1) * float((w**2 * deviation**2).sum()) / float(w.sum()) ** 2
+        names.append(str(name))
+        nums.append(int(own.sum()))
+        pairs.append(float(own_weight[pos].sum() * own_weight[~pos].sum()))
+        areas.append((area_new, area_old))
+        variances.append(variance)
+    if not names:
+        few = f"fewer than {MIN_CLASS} labelled rows of one class"
+        return Areas(np.nan, np.nan, Change(np.nan, np.nan, np.nan, few), (), len(label))
+    share = np.array(pairs) / sum(pairs)
+    challenger, comparator = (float(value) for value in share @ np.array(areas))
+    change, half = challenger - comparator, float(ndtri(1 - alpha / 2) * np.sqrt(share**2 @ np.array(variances)))
+    order = sorted(range(len(names)), key=lambda place: (-nums[place], names[place]))
+    return Areas(challenger, comparator, Change(change, change - half, change + half, None), tuple(names[k] for k in order), sum(nums))
 
 
 def paired_rate(weight: Floats, hit_new: Floats, risk_new: Floats, hit_old: Floats, risk_old: Floats, alpha: float) -> Change:

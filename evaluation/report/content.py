@@ -12,8 +12,9 @@ import pandas as pd
 from upheld.common.errors import BadUse
 from upheld.evaluation.cube.bins import NUM_BINS, bin_of, centres, edges
 from upheld.evaluation.cube.cube import Cube, dense
+from upheld.evaluation.metrics.paired import Comparator
 from upheld.evaluation.metrics.rows import ALL, Settings
-from upheld.evaluation.report import sentences
+from upheld.evaluation.report import comparison, sentences
 from upheld.evaluation.report.words import capital, listed, name_of
 from upheld.evaluation.scores.selection import Facts
 from upheld.evaluation.statistics import calibration_error
@@ -24,7 +25,6 @@ SUMMARY = ("rows", "labelled", "base_rate", "queue_share", "auto_remove_share", 
            "precision_auto_remove", "recall_auto_remove", "brier", "ce2_debiased")  # fmt: skip
 SLICE = ("rows", "labelled", "base_rate", "roc_auc", "precision", "recall", "fpr", "fnr", "fpr_gap", "fnr_gap", "fpr_ratio", "fnr_ratio",
          "wrongful_removal_share", "wrongful_removal_gap", "ce2_debiased", "bpsn_auc", "bnsp_auc")  # fmt: skip
-CHANGES = ("roc_auc_change", "precision_change", "recall_change", "fpr_change")
 Story = Mapping[str, Any]
 NUM_STEPS = 32
 MAX_CURVE_POINTS = 120
@@ -47,7 +47,7 @@ class Evaluation:
     points: operating points.
     limits: error of intervals and tolerated gaps.
     calibrated: whether a calibration was applied.
-    has_champion: whether a champion was compared with.
+    compared: what this model was compared with.
     frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
     behaviour: of `behaviour.load`.
     examples: of `pick_examples`.
@@ -62,7 +62,7 @@ class Evaluation:
     points: Mapping[str, OperatingPoint]
     limits: Settings
     calibrated: bool
-    has_champion: bool
+    compared: Comparator
     frozen: Sequence[Mapping[str, Any]] = ()
     behaviour: Sequence[Mapping[str, Any]] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def build(of: Evaluation) -> dict[str, Any]:
         "gate": dict(of.gate),
         "limits": {"interval_error": of.limits.alpha, "tau_gap": of.limits.tau_gap, "tau_ratio": of.limits.tau_ratio},
         "calibrated": of.calibrated,
-        "has_champion": of.has_champion,
+        "comparison": of.compared._asdict() | {"rows": comparison.table(of.metrics)},
         "frozen": list(of.frozen),
         "behaviour": list(of.behaviour),
         "examples": dict(of.examples),
@@ -108,7 +108,7 @@ def _category(
     groups: dict[str, list[Any]] = {}
     for column, value in pairs.itertuples(index=False):
         groups.setdefault(column, []).append({"name": value, "metrics": _cell(lookup, SLICE, name, ALL, column, value)})
-    slices = [{"name": language, "metrics": _cell(lookup, (*SLICE, *CHANGES), name, language)} for language in languages]
+    slices = [{"name": language, "metrics": _cell(lookup, SLICE, name, language)} for language in languages]
     return {
         "name": name,
         "note": point.note,
@@ -117,7 +117,7 @@ def _category(
         "threshold_review": float(edges()[point.review]) if point.review < NUM_BINS else None,
         "threshold_auto_remove": float(edges()[point.auto_remove]) if point.auto_remove < NUM_BINS else None,
         "certificates": certified and certified.model_dump(exclude_unset=True),
-        "metrics": _cell(lookup, (*SUMMARY, *CHANGES), name, ALL),
+        "metrics": _cell(lookup, SUMMARY, name, ALL),
         "languages": sorted(slices, key=lambda item: -(item["metrics"]["rows"]["value"] or 0)),
         "groups": groups,
     }
@@ -147,7 +147,7 @@ def _heat_map(lookup: Mapping[Any, Any], languages: Sequence[str], categories: S
 
 
 def changed(story: Story) -> list[str]:
-    """What is different from what is in force: thresholds, and the champion's results on the same posts."""
+    """What is different from what is in force: the ranking of the same posts by the model compared with, and thresholds."""
     together: dict[str, list[str]] = {}
     for category in story["categories"]:
         lines = []
@@ -162,21 +162,11 @@ def changed(story: Story) -> list[str]:
                 lines.append(f"{name} stops; it was at {old:.3f} ({outcome}).")
             elif old is not None and abs(old - new) > 1e-9:
                 lines.append(f"{name} moves from {old:.3f} to {new:.3f} ({outcome}).")
-        row = category["metrics"].get("roc_auc_change")
-        if row is not None:
-            posts = f"on the same {row['n']:,} labelled posts"
-            if row["value"] is None:
-                lines.append(f"ranking cannot be compared with the champion's {posts} ({row['reason']}).")
-            else:
-                verdict, sure = "no different from", ", as far as can be told"
-                if row["ci_low"] > 0 or row["ci_high"] < 0:
-                    verdict, sure = "better than" if row["ci_low"] > 0 else "worse than", ""
-                figures = f"ROC-AUC {row['value']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
-                lines.append(f"ranking {verdict} the champion's {posts}{sure}: {figures}.")
         for line in lines:
             together.setdefault(line, []).append(name_of(category))
-    lines = [capital(f"{listed(names)}: {line}") for line, names in together.items()]
-    return lines or ["Nothing to compare with: there is no champion, and no thresholds were in force."]
+    lines = list(comparison.sentences(story["comparison"], [category["name"] for category in story["categories"]]))
+    lines += [capital(f"{listed(names)}: {line}") for line, names in together.items()]
+    return lines or ["Nothing to compare with: there is no champion, no model served before, and no thresholds were in force."]
 
 
 def chart_points(cube: Cube, alpha: float) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from upheld.common import files
 from upheld.common.terminal import visible
-from upheld.evaluation.report import charts, logos, sentences, week_story, words
+from upheld.evaluation.report import charts, comparison, logos, sentences, week_story, words
 
 FOLDER = Path(__file__).with_name("templates")
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji
@@ -20,6 +20,7 @@ FORMATS = {
     **dict.fromkeys(("rows", "labelled"), "{:,.0f}"),
     **dict.fromkeys(("brier", "ce2_debiased"), "{:.4f}"),
     **dict.fromkeys(("roc_auc", "pr_auc", "bpsn_auc", "bnsp_auc", "map_50", "map_50_95", "ap_50", "logo_map_50"), "{:.3f}"),
+    **dict.fromkeys(("roc_auc_same_posts", "roc_auc_comparator"), "{:.3f}"),
     "false_alarms_per_1000": "{:,.1f}",
     **dict.fromkeys(("fpr_ratio", "fnr_ratio", "wrongful_removal_ratio"), "{:.2f} ×"),
 }
@@ -137,6 +138,8 @@ def _environment() -> Environment:
         "number": number,
         "place": sentences.place,
         "span": span,
+        "weighted": comparison.WEIGHTED,
+        "whom": comparison.whom,
         "verdicts": VERDICT_WORDS,
         "behaviour_verdicts": BEHAVIOUR_WORDS,
         "statuses": STATUS_WORDS,

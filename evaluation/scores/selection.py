@@ -76,12 +76,14 @@ def chunks(selection: Selection, names: Sequence[str]) -> Iterator[pa.Table]:
         yield _whole(held)
 
 
-def labelled(selection: Selection) -> pd.DataFrame:
-    """Every labelled row: item_id, category, language (str), score, label, inclusion_prob (float64; 1 where the table has none)."""
-    parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, LABELLED)]
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LABELLED)
+def labelled(selection: Selection, further: Sequence[str] = ()) -> pd.DataFrame:
+    """Every labelled row: item_id, category, language (str), score, label, inclusion_prob (float64; 1 where the table has none), and those
+    `further` columns that the table has."""
+    names = [*LABELLED, *(name for name in further if name in selection.table.names)]
+    parts = [chunk.filter(chunk["label"].is_valid()).to_pandas() for chunk in chunks(selection, names)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
     rows = rows.assign(inclusion_prob=rows.inclusion_prob if "inclusion_prob" in rows else 1.0)
-    return rows[LABELLED]
+    return rows[names]
 
 
 def listable(selection: Selection, calibration: Mapping[str, Any] | None) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def checked(name: str, values: pa.Array, file: Path, first: int) -> pa.Array:
         refuse(values.is_null(), file, first, name, values, "is missing")
     text = values if pa.types.is_dictionary(values.type) else values.cast(pa.string()).dictionary_encode()
     filled = text.fill_null("und" if name == "language" else MISSING_GROUP) if text.null_count else text
-    if name not in ("item_id", "split"):
+    if name not in ("item_id", "split", "model_version"):
         pooled = pc.equal(filled.dictionary, "all").take(filled.indices)  # looks at each distinct value once
         refuse(pooled, file, first, name, filled, "the word 'all' is kept for pooled cells")
     return filled
@@ -85,7 +85,7 @@ def refuse(bad: pa.Array, file: Path, first: int, column: str, values: pa.Array,
 
 
 REQUIRED = SCORES_REQUIRED
-OPTIONAL = (*(name for name in SCORES.names if name not in REQUIRED), "synthetic")
+OPTIONAL = (*(name for name in SCORES.names if name not in REQUIRED), "synthetic", "model_version")
 TRAINED_ON = ("train", "training", "fusion")
 
 

@@ -13,6 +13,7 @@ from upheld.common import files
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.evaluation import behaviour, gate
+from upheld.evaluation.metrics.paired import NOTHING
 from upheld.evaluation.metrics.table import limits_of, operating_points
 from upheld.evaluation.report import content, week_story
 from upheld.evaluation.report.render import Result
@@ -62,7 +63,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
     A week proposes thresholds for a model that serves already: what its labels contradict holds the proposal, and what they cannot show is
     listed with what it would take. The cells that a new model must show (`gate.required_cells`) are promotion's business.
     """
-    decision = gate.decide(one.metrics, week.settings.gate, has_champion=False, thresholds=one.proposed, must_show=False)
+    decision = gate.decide(one.metrics, week.settings.gate, compared=NOTHING, thresholds=one.proposed, must_show=False)
     evaluation = content.Evaluation(
         facts=one.facts,
         metrics=one.metrics,
@@ -72,7 +73,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         points=one.now,
         limits=limits_of(week.settings),
         calibrated=False,
-        has_champion=False,
+        compared=NOTHING,
     )
     story = content.build(evaluation)
     settings, cube = week.settings, one.cubes[None]

@@ -111,12 +111,16 @@ def _body(store: Path, registry: Registry, model: Version, evidence: Version, bo
     if held:
         yield "**The gate holds this.** Approving it needs a reason of at least 10 characters; it stays on record.\n"
     yield from proposal_text.volumes(volumes.of_change(store, registry, model, evidence, bounds, now, in_force))
+    recorded = json.loads(model.tags.get("upheld.champion", "null"))  # that it was compared with when it was evaluated
+    number = None if recorded is None else int(recorded["version"])
+    # gate.json of older versions does not say with what they were compared; it was a champion, or nothing
+    compared = {"kind": "nothing", "names": []} if number is None else {"kind": "champion", "names": [f"champion {number}"]}
     if "evaluation/gate.json" in there:
         gate = json.loads(mlflow_store.run_artifact(registry, evidence.run_id, "evaluation/gate.json").read_text(encoding="utf-8"))
+        compared = gate.get("compared_with", compared)
         yield from proposal_text.gate(gate, metrics)
     if evidence is model and metrics is not None:
-        recorded = json.loads(model.tags.get("upheld.champion", "null"))  # that it was compared with when it was evaluated
-        yield from proposal_text.comparison(metrics, None if recorded is None else int(recorded["version"]), now.model)
+        yield from proposal_text.comparison(metrics, compared, number, now.model)
     yield from proposal_text.thresholds(in_force, proposed)
     yield "## The report\n"
     if FIRST_SCREEN in there:

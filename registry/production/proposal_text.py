@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from upheld.evaluation.report.comparison import WEIGHTED, differs, table, whom
 from upheld.evaluation.report.render import number, plain, span
 from upheld.evaluation.report.words import capital, count, scope, share, spaced, words
 from upheld.feature_store.contracts.workspace import Event
@@ -17,6 +18,7 @@ from upheld.registry.production.volumes import Volumes
 MAX_CHECKS = 12  # a person reads so many; the report has them all
 ACTIONS = {"auto_remove": "remove automatically", "review": "send to review"}
 MAX_ANSWERS = 5
+RATES = ("precision_change", "recall_change", "fpr_change")  # at the thresholds of a model that can be compared at them
 
 
 def unexplained(now: Pair, approved: Pair) -> Iterator[str]:
@@ -69,32 +71,45 @@ def _not_shown(check: Mapping[str, Any], metrics: pd.DataFrame | None) -> bool:
     return bool(check["bound"] is not None and ((rows.ci_low < check["bound"]) & (check["bound"] < rows.ci_high)).any())
 
 
-def comparison(metrics: pd.DataFrame, compared: int | None, current: int | None) -> Iterator[str]:
-    """Paired changes on the same posts, pooled over languages.
+def comparison(metrics: pd.DataFrame, compared: Mapping[str, Any], recorded: int | None, current: int | None) -> Iterator[str]:
+    """Paired changes on the same posts: of each category, and of languages where a difference is shown.
 
     Args:
         metrics: metrics.parquet of the proposed model.
-        compared: version that it was compared with; None without one.
+        compared: kind and names of what it was compared with, as in gate.json.
+        recorded: version that it was compared with; None where that was no version.
         current: version in production; None without one.
     """
-    yield "## Against the champion, on the same posts\n"
-    if current is None:
-        yield "Nothing is in production: there is nothing to compare with.\n"
+    if compared["kind"] == "nothing" and current is None:
+        yield "## Against another model, on the same posts\n"
+        yield "There is nothing to compare with: nothing is in production, and no labelled post has the score of a model that served.\n"
         return
-    if compared != current:
-        with_what = "nothing" if compared is None else f"model {compared}"
-        yield f"**It was compared with {with_what}, but model {current} is in production.** A new retrain compares it afresh.\n"
-    rows = metrics[metrics.metric.str.endswith("_change") & (metrics.group_column == "all") & (metrics.language == "all")]
-    if rows.empty:
-        yield "No comparison: no post of the test window was scored by both.\n"
+    other = "nothing" if compared["kind"] == "nothing" else plain(whom(compared))
+    yield f"## Against {other}, on the same posts\n"
+    if recorded != current:
+        with_what = other if recorded is None else f"model {recorded}"
+        now = "nothing" if current is None else f"model {current}"
+        yield f"**It was compared with {with_what}, but {now} is in production.** A new retrain compares it afresh.\n"
+    shown = table(metrics)
+    if not shown:
+        yield "No comparison: no labelled post of the test window was scored by both.\n"
         return
-    yield "| category | what | change | interval |\n|---|---|---|---|"
-    for record in rows.astype(object).where(rows.notna(), None).to_dict("records"):
-        row = {str(key): value for key, value in record.items()}
-        name = str(row["metric"])
-        value = number(name, row["value"]) if row["value"] is not None else f"undefined: {plain(row['reason'])}"
-        yield f"| {plain(row['category'])} | {words(name)} | {value} | {span(name, row)} |"
+    yield f"{WEIGHTED} Of languages, those are listed where a difference is shown.\n"
+    yield "| category | language | this model | the other | difference in ROC-AUC | labels |\n|---|---|---|---|---|---|"
+    for row in (row for row in shown if row["language"] == "all" or differs(row)):
+        areas = " | ".join(number("roc_auc", row[name]) for name in ("challenger", "comparator"))
+        cell = f"{plain(row['category'])} | {plain(row['language'])}"
+        yield f"| {cell} | {areas} | {_difference('roc_auc_change', row)} | {row['n']:,} |"
     yield ""
+    rates = metrics[metrics.metric.isin(RATES) & (metrics.group_column == "all") & (metrics.language == "all")].astype(object)
+    for rate in rates.where(rates.notna(), None).to_dict("records"):
+        yield f"- {capital(plain(spaced(rate['category'])))}: {words(rate['metric'])}: {_difference(rate['metric'], rate)}"
+    yield ""
+
+
+def _difference(name: str, row: Mapping[Any, Any]) -> str:
+    """A difference with its interval, or why it is undefined."""
+    return f"undefined: {plain(row['reason'])}" if row["value"] is None else f"{number(name, row['value'])} ({span(name, row)})"
 
 
 def thresholds(old: Thresholds | None, new: Thresholds) -> Iterator[str]:

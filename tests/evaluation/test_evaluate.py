@@ -71,7 +71,7 @@ def test_a_champion_is_compared_on_the_same_rows(tmp_path, score_file) -> None:
     rows = pd.read_parquet(score_file)
     champion = rows.assign(score=(rows.score * 0.9 + 0.05 * (rows.item_id.str[-1].astype(int) % 2)))
     champion.sample(frac=1, random_state=0).to_parquet(tmp_path / "champion.parquet")
-    result = evaluate.run(settings(), evaluate.Inputs(score_file, champion_scores=tmp_path / "champion.parquet"), tmp_path / "out")
+    result = evaluate.run(settings(), evaluate.Inputs(score_file, comparator_scores=tmp_path / "champion.parquet"), tmp_path / "out")
     change = result.metrics[(result.metrics.metric == "roc_auc_change") & (result.metrics.language == "all")]
     areas = result.metrics[(result.metrics.metric == "roc_auc") & (result.metrics.language == "all")]
     own = evaluate.run(settings(), evaluate.Inputs(tmp_path / "champion.parquet"), tmp_path / "own").metrics
@@ -84,8 +84,8 @@ def test_a_champion_is_compared_on_the_same_rows(tmp_path, score_file) -> None:
 
 def test_an_empty_champion_table_is_no_champion(tmp_path, score_file) -> None:
     pd.read_parquet(score_file).iloc[:0].to_parquet(tmp_path / "champion.parquet")
-    result = evaluate.run(settings(), evaluate.Inputs(score_file, champion_scores=tmp_path / "champion.parquet"), tmp_path / "out")
-    assert result.report["has_champion"] is False
+    result = evaluate.run(settings(), evaluate.Inputs(score_file, comparator_scores=tmp_path / "champion.parquet"), tmp_path / "out")
+    assert result.report["comparison"] == {"kind": "nothing", "names": (), "rows": []}
 
 
 @pytest.mark.parametrize("main", [calibrate.main, evaluate.main])

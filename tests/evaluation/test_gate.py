@@ -7,6 +7,7 @@ from score_worlds import thresholds
 
 from upheld.common.params.evaluation import Gate
 from upheld.evaluation import gate
+from upheld.evaluation.metrics.paired import NOTHING, Comparator
 from upheld.evaluation.metrics.rows import COLUMNS
 from upheld.feature_store.decisions.thresholds import Thresholds
 
@@ -35,9 +36,12 @@ def metrics(**changes) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def decide(table=None, *, has_champion=True, thr=None, params=PARAMS):
+CHAMPION = Comparator("champion", ("champion 3",))
+
+
+def decide(table=None, *, compared=CHAMPION, thr=None, params=PARAMS):
     return gate.decide(
-        metrics() if table is None else table, params, has_champion=has_champion, thresholds=None if thr is None else Thresholds.parse(thr)
+        metrics() if table is None else table, params, compared=compared, thresholds=None if thr is None else Thresholds.parse(thr)
     )
 
 
@@ -103,8 +107,18 @@ def test_without_required_cells_nothing_is_shown() -> None:
     assert decide(params=PARAMS.model_copy(update={"required_cells": ()}))["decision"] == "hold"
 
 
-def test_no_champion_makes_comparisons_not_applicable() -> None:
-    decision = decide(has_champion=False)
+def test_a_category_that_got_worse_holds_within_the_tolerated_loss_and_a_language_does_not() -> None:
+    slightly = (-0.01, -0.015, -0.005)  # less than may be lost
+    assert failed(decide(metrics(spam__all__roc_auc_change=slightly))) == {("roc_auc_change", "spam/all")}
+    assert decide(metrics(spam__en__roc_auc_change=slightly))["decision"] == "promote"
+    other = decide(metrics(hate_speech__all__roc_auc_change=slightly))  # no required cell
+    assert failed(other) == {("roc_auc_change", "hate_speech/all")}
+    assert decide(metrics(spam__all__roc_auc_change=(-0.005, -0.01, 0.0)))["decision"] == "promote"
+
+
+def test_nothing_to_compare_with_makes_comparisons_not_applicable() -> None:
+    nothing = metrics(spam__all__roc_auc_change=None, spam__en__roc_auc_change=None)
+    decision = decide(nothing, compared=NOTHING)
     assert decision["decision"] == "promote"
     assert [check["status"] for check in decision["checks"] if check["name"] == "roc_auc_change"] == ["not_applicable"]
 
@@ -126,7 +140,7 @@ def test_a_removal_threshold_needs_its_certificate() -> None:
 def test_a_week_asks_only_what_its_labels_contradict() -> None:
     """What promotion must see shown is no reason to hold a proposal; a contradicted bound is."""
     unshown = PARAMS.model_copy(update={"required_cells": ("graphic_violence/all",)})
-    assert gate.decide(metrics(), unshown, has_champion=False, thresholds=None)["decision"] == "hold"
-    assert gate.decide(metrics(), unshown, has_champion=False, thresholds=None, must_show=False)["decision"] == "promote"
+    assert gate.decide(metrics(), unshown, compared=NOTHING, thresholds=None)["decision"] == "hold"
+    assert gate.decide(metrics(), unshown, compared=NOTHING, thresholds=None, must_show=False)["decision"] == "promote"
     wrong = metrics(spam__en__fpr_gap=(0.2, 0.1, 0.3, "FAIL"))
-    assert gate.decide(wrong, unshown, has_champion=False, thresholds=None, must_show=False)["decision"] == "hold"
+    assert gate.decide(wrong, unshown, compared=NOTHING, thresholds=None, must_show=False)["decision"] == "hold"

@@ -1,9 +1,10 @@
-"""Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and the champion's scores.
+"""Stage `predict`: stage-1 probabilities of the posts that no classifier was trained on, and scores of the champion, or of what served.
 
 usage: python -m upheld.training.pipeline.predict     in a workspace with data/inputs.json, data/snapshot, the models and the detections
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts import workspace as paths
-from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.contracts.snapshot import Snapshot, read_snapshot
 from upheld.feature_store.contracts.workspace import Inputs, read_inputs
 from upheld.feature_store.features import media as contents
 from upheld.feature_store.features.media import whole
@@ -32,10 +33,10 @@ UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained 
 
 @dataclass(frozen=True)
 class Result:
-    """Posts that stage 1 has scored, and rows that the champion has scored (0 without a champion)."""
+    """Posts that stage 1 has scored, and rows of the model that the new one is compared with."""
 
     num_posts: int
-    num_champion_scores: int
+    num_comparator_scores: int
 
 
 def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Path, champion_out: Path) -> Result:
@@ -48,8 +49,8 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
             audio, the logo scan, and logo.json of the logo evaluation (which says from which confidence on a detection counts).
         stage1_out: table to write: post_id, split, for text, image and audio has_{modality} and prob_{modality}_{policy}, and
             the columns of `stage1.logo_signals`.
-        champion_out: table to write: the champion's calibrated scores of the test posts in the scores contract; no rows
-            where there is no champion.
+        champion_out: table to write: the champion's calibrated scores of the test posts, or where there is no champion the scores by
+            which decisions on them were made, in the scores contract with a column model_version.
 
     Raises:
         BadUse: inputs.json is missing or malformed.
@@ -71,10 +72,12 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
         report = progress.reporter(bars, "stage 1", len(posts))
         size = params.predict
         probs = stage1.predict(classifiers, posts, params.policies, media, size.batch_size, size.chunk_size, report)
-        scores = SCORE_SCHEMA.empty_table()
-        if champion is not None:
+        if champion is None or pinned.champion is None:
+            scores = scores_of_served(data, test, params.policies)
+        else:
             of_champion = champion.predict(test, media, progress.reporter(bars, "champion", len(test)))
             scores, _ = score_table(of_champion, test, data.examples, data.manifest["synthetic"])
+            scores = scores.append_column("model_version", pa.array([f"champion {pinned.champion.version}"] * scores.num_rows, pa.string()))
     probs.insert(1, "split", posts["split"].to_numpy())
     rows = probs.merge(logos, on="post_id", validate="1:1")
     _write(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), stage1_out)
@@ -94,6 +97,28 @@ def load_champion(store: Path, pinned: Inputs) -> pipeline.Pipeline | None:
     if not bundle.is_dir():
         raise FailedWork(f"{bundle}: the champion's bundle is missing; start the run again, its first task exports it")
     return pipeline.load(bundle)
+
+
+def scores_of_served(data: Snapshot, test: pd.DataFrame, policies: Sequence[str]) -> pa.Table:
+    """The scores by which decisions on test posts were made: what a new model is compared with while no champion is registered.
+
+    Args:
+        data: its decisions and examples are read.
+        test: posts of the split test.
+        policies: categories that are kept.
+
+    Returns:
+        table with the columns of the scores contract and model_version, one row a post and category with a decision, in their order.
+    """
+    decided = data.served[data.served["post_id"].isin(test["post_id"]) & data.served["category"].isin(policies)]
+    parts = [SCORE_SCHEMA.empty_table()]
+    for category, own in decided.groupby("category"):
+        probs = own[["post_id", "score"]].rename(columns={"score": f"prob_{category}"})
+        parts.append(score_table(probs, test, data.examples, data.manifest["synthetic"])[0])
+    scores = pa.concat_tables(parts).sort_by([("item_id", "ascending"), ("category", "ascending")])
+    version = decided.set_index(["post_id", "category"])["model_version"].to_dict()
+    named = [version[key] for key in zip(scores["item_id"].to_pylist(), scores["category"].to_pylist(), strict=True)]
+    return scores.append_column("model_version", pa.array(named, pa.string()))
 
 
 def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
@@ -120,9 +145,9 @@ def _write(table: pa.Table, path: Path) -> None:
 
 @command("predict")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
-    """Apply stage 1 and the champion to the posts that they have not learned from."""
+    """Apply stage 1 and the champion to the posts that they have not learned from; without a champion, read what served."""
     result = run(parameters.load(*asked), store, Path(), paths.STAGE1, paths.CHAMPION_SCORES)
-    text = f"{result.num_posts} posts scored by stage 1, {result.num_champion_scores} scores of the champion"
+    text = f"{result.num_posts} posts scored by stage 1, {result.num_comparator_scores} scores to compare with"
     return Output(asdict(result), lambda: console().print(text))
 
 

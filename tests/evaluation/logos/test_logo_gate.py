@@ -7,6 +7,7 @@ import pytest
 from score_worlds import settings
 
 from upheld.evaluation import gate
+from upheld.evaluation.metrics.paired import NOTHING
 from upheld.evaluation.metrics.rows import COLUMNS
 
 FLOOR = 0.3
@@ -84,6 +85,6 @@ def test_a_failed_check_holds_the_whole_model(told: dict[str, Any], held: bool) 
     params = settings().gate.model_copy(update={"required_cells": (), "fairness": ()})
     checks = gate.logo_checks(told, FLOOR)
     metrics = pd.DataFrame(columns=COLUMNS)
-    decision = gate.decide(metrics, params, has_champion=False, thresholds=None, must_show=False, further=checks)
+    decision = gate.decide(metrics, params, compared=NOTHING, thresholds=None, must_show=False, further=checks)
     assert (decision["decision"] == "hold") is held
     assert {check["name"] for check in decision["checks"]} >= {"logo_map_50", "logo_certificate"}

@@ -27,7 +27,7 @@ def made(folder: Path, rows: pd.DataFrame, certified: dict | None = None, groups
     inputs = evaluate.Inputs(folder / "scores.parquet")
     if certified:
         (folder / "thresholds.json").write_text(json.dumps(certified))
-        inputs = evaluate.Inputs(folder / "scores.parquet", folder / "thresholds.json", champion_scores=folder / "scores.parquet")
+        inputs = evaluate.Inputs(folder / "scores.parquet", folder / "thresholds.json", comparator_scores=folder / "scores.parquet")
     evaluate.run(settings(), inputs, folder / "out", groups=groups)
     return folder / "out"
 

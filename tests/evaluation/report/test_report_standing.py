@@ -75,7 +75,7 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     table(1).head(0).to_parquet("data/champion_scores.parquet")
     Path("data/calibration/thresholds.json").write_text(json.dumps(thresholds(spam=(0.4, 0.9, ()), hate_speech=(0.4, None, ()))))
     Path("data/calibration/calibration.json").write_text(json.dumps({"categories": {}}))
-    tables = {"posts": 1, "review_outcomes": 1, "audit_draws": 1}
+    tables = {"posts": 1, "decisions": 1, "review_outcomes": 1, "audit_draws": 1}
     pinned = {"tables": tables, "as_of": "2026-10-25T00:00:00Z", "ledger_digest": "d", "champion": None,
               "synthetic": False, "frozen": [EVENT.model_dump(mode="json")]}  # fmt: skip
     Path("data/inputs.json").write_text(json.dumps(pinned))

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from finished_workspaces import register_two_that_pass_and_one_that_is_held
 
@@ -242,7 +243,9 @@ def test_the_proposal_shows_gate_comparison_thresholds_and_report(store: Path, m
     assert "HELD by the gate" in told["subject"]
     body = told["body"]
     assert "- **Fail:** Spam, ranking (ROC-AUC): 40 labelled rows do not settle it" in body
-    assert "| spam | ranking (ROC-AUC) against the champion | +0.013 | +0.003 to +0.022 |" in body
+    assert "## Against champion 1, on the same posts" in body
+    assert "| spam | all | 0.762 | 0.750 | +0.013 (+0.003 to +0.022) | 300 |" in body
+    assert "- Spam: change of recall: +0.020 (+0.010 to +0.030)" in body
     assert "| spam | remove automatically | 0.9000 | none | Stays off. 812 labels do not show 95 % precision. |" in body
     assert "| spam | send to review | 0.4000 | 0.4000 | Insufficient. About 5,580 labels would be needed. |" in body
     assert "Hold: 1 check failed." in body
@@ -259,6 +262,30 @@ def test_a_version_whose_report_has_no_first_screen_of_its_own_says_so(store: Pa
     body = proposal.run(store, None, "4")["body"]
     assert "## The report\n\nupheld-thresholds/4 was registered before its report had a first_screen.md of its own" in body
     assert "# Weekly" not in body
+
+
+def test_the_first_proposal_shows_the_comparison_with_what_served(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    """Without a champion; of languages those that differ, and no rates, for what served has thresholds of its own."""
+    workspace = make_workspace("run-1", lock="1")
+    decision = json.loads((workspace / "data/evaluation/gate.json").read_text())
+    register.run(workspace, tmp_path / "before")
+    assert "There is nothing to compare with" in proposal.run(tmp_path / "before", None, None)["body"]
+    decision["compared_with"] = {"kind": "served", "names": ["baseline-ngram-2"]}
+    (workspace / "data/evaluation/gate.json").write_text(json.dumps(decision))
+    compared = {"all": (-0.085, -0.11, -0.06), "en": (-0.09, -0.12, -0.06), "de": (-0.01, -0.04, 0.02)}
+    rows = [("misinformation", name, "roc_auc_change", *row, 1234, "against baseline-ngram-2") for name, row in compared.items()]
+    rows += [("misinformation", "all", name, area, None, None, 1234, None)
+             for name, area in (("roc_auc_same_posts", 0.892), ("roc_auc_comparator", 0.977))]  # fmt: skip
+    columns = ["category", "language", "metric", "value", "ci_low", "ci_high", "n", "reason"]
+    pd.DataFrame(rows, columns=columns).assign(group_column="all").to_parquet(workspace / "data/evaluation/metrics.parquet")
+    register.run(workspace, tmp_path / "store")
+    body = proposal.run(tmp_path / "store", None, None)["body"]
+    section = body.partition("## Against the model that served (baseline-ngram-2), on the same posts")[2].partition("\n## ")[0]
+    assert "| misinformation | all | 0.892 | 0.977 | -0.085 (-0.110 to -0.060) | 1,234 |" in section
+    assert "| misinformation | en | — | — | -0.090 (-0.120 to -0.060) | 1,234 |" in section
+    assert "| misinformation | de |" not in section
+    assert "these weighted figures decide" in section
+    assert "in production" not in section
 
 
 def test_the_proposal_says_when_the_comparison_is_with_another_than_the_champion(store: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -51,7 +52,7 @@ def pictured(workspace, tiny, monkeypatch):
 
 def inputs(workspace, champion) -> None:
     content = {
-        "tables": {"posts": 1, "review_outcomes": 1, "audit_draws": 1},
+        "tables": {"posts": 1, "decisions": 1, "review_outcomes": 1, "audit_draws": 1},
         "as_of": "2026-10-01T00:00:00Z",
         "ledger_digest": "a" * 64,
         "synthetic": True,
@@ -91,10 +92,36 @@ def test_the_same_inputs_give_the_same_bytes_in_any_row_order(pictured, params, 
     assert outputs[0] == outputs[1]
 
 
-def test_without_a_champion_its_table_is_empty_and_typed(pictured, params, tmp_path) -> None:
-    assert run(pictured, params, tmp_path).num_champion_scores == 0
+def test_without_a_champion_and_without_decisions_the_table_is_empty_and_typed(pictured, params, tmp_path) -> None:
+    assert run(pictured, params, tmp_path).num_comparator_scores == 0
     table = pq.read_table(tmp_path / "champion.parquet")
-    assert (table.num_rows, table.schema.names) == (0, [*SCORES.names, "synthetic"])
+    assert (table.num_rows, table.schema.names) == (0, [*SCORES.names, "synthetic", "model_version"])
+
+
+def test_without_a_champion_the_scores_of_what_served_are_compared_with(pictured, params, tmp_path) -> None:
+    snapshot = pictured / "data/snapshot"
+    posts = pd.read_parquet(snapshot / "posts.parquet")
+    chosen = posts.post_id[posts.index % 3 > 0]
+    categories = ("spam", "hate_speech", "unheard_of")
+    decided = [(name, category) for name in chosen for category in categories if category != "spam" or name > "p0100"]
+    served = pd.DataFrame(decided, columns=["post_id", "category"])
+    served["score"] = np.random.default_rng(0).random(len(served))
+    served["action"], served["model_version"] = "none", np.resize(["old-1", "old-2"], len(served))
+    served.sample(frac=1, random_state=1).to_parquet(snapshot / "served.parquet")
+    result = run(pictured, params, tmp_path)
+    scores = pd.read_parquet(tmp_path / "champion.parquet")
+    examples = pd.read_parquet(snapshot / "examples.parquet").set_index(["post_id", "category"])
+    test = set(posts.post_id[posts.split == "test"])
+    appeals = examples.evidence == "appeal"
+    expected = served[served.post_id.isin(test) & (served.category != "unheard_of")].set_index(["post_id", "category"])
+    expected = expected[~expected.index.isin(examples.index[appeals])].sort_index()
+    assert result.num_comparator_scores == len(scores) == len(expected) > 20
+    found = scores.set_index(["item_id", "category"])
+    assert found.index.tolist() == expected.index.tolist()
+    assert found[["score", "model_version"]].to_numpy().tolist() == expected[["score", "model_version"]].to_numpy().tolist()
+    labels = examples.hard_label.reindex(expected.index)
+    assert found.label.notna().tolist() == labels.notna().tolist()
+    assert found.label.notna().any()
 
 
 def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, params, tmp_path) -> None:
@@ -104,7 +131,8 @@ def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, p
     inputs(pictured, {"version": 2, "digest": name})
     result = run(pictured, params, tmp_path)
     scores = pd.read_parquet(tmp_path / "champion.parquet")
-    assert result.num_champion_scores == len(scores) > 0
+    assert result.num_comparator_scores == len(scores) > 0
+    assert set(scores.model_version) == {"champion 2"}
     posts = pd.read_parquet(pictured / "data/snapshot/posts.parquet")
     test = posts[posts.split == "test"].sort_values("post_id", ignore_index=True)
     assert set(scores.item_id) <= set(test.post_id)
@@ -232,7 +260,7 @@ def test_the_two_stages_run_as_commands(pictured, monkeypatch, capsys) -> None:
     monkeypatch.setenv("UPHELD_STORE", str(pictured / "store"))
     given = ["--set", "policies=[hate_speech, spam]", "--set", "fusion.min_labels=5", "--json"]
     assert predict.main(given) == 0
-    assert json.loads(capsys.readouterr().out) == {"num_posts": 240, "num_champion_scores": 0}
+    assert json.loads(capsys.readouterr().out) == {"num_posts": 240, "num_comparator_scores": 0}
     assert fusion.main(given) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["passed_through"] == {}
