@@ -1,9 +1,9 @@
 """Is a retrained model better than the one that served? Rolling origin over a delivery with decisions, paired on the same labelled posts.
 
-usage: python benchmarks/incumbent.py [--data ../shared/data/stream] [--folds 5 6 7 8] [--members ngrams text] [--set KEY=VALUE] [--work DIR]
+usage: python benchmarks/incumbent.py [--data FOLDER] [--folds 5 6 7 8] [--members ngrams text] [--set KEY=VALUE] [--work DIR]
 
-For each week k: the snapshot, the members of stage 1 and the fusion layer are made as a retrain would on the Monday of week k, from what was
-known then. The sampled labels of week k's posts are the test, each with the score of the decision that was made when the post came: that is
+For each week k: snapshot, members of stage 1 and fusion layer are made as a retrain would on the Monday of week k, from what was known
+then. The sampled labels of week k's posts are the test, each with the score of the decision that was made when the post came: that is
 the incumbent. Once with the model in production as a teacher (`teacher.weights` of the params), once without.
 Differences of ROC-AUC are paired (DeLong), weighted by 1/π: these decide. Unweighted ones are shown as well; they are biased against the
 incumbent, by whose score posts were drawn for review. Folds are pooled with the inverse of their variances as weights: scores of two folds

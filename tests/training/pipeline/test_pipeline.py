@@ -57,12 +57,13 @@ def media_of(tiny) -> Media:
 def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
     from upheld.training.audio.model import predict_audio
     from upheld.training.image.model import predict_image
+    from upheld.training.ngrams.model import predict_ngrams
     from upheld.training.text.model import predict_text
 
     loaded = pipeline.load(bundle)
     assert (loaded.policies, loaded.synthetic) == (tiny.POLICIES, True)
     probs = loaded.predict(some_posts(), media_of(tiny)).set_index("post_id")
-    text = predict_text(tiny.text_model(), ["buy now", "hate them"])
+    text, ngrams = predict_text(tiny.text_model(), ["buy now", "hate them"]), predict_ngrams(tiny.ngram_model(), ["buy now", "hate them"])
     image = predict_image(tiny.image_model(), [["red"], ["red", "blue"], ["blue"], ["green"]], tiny.picture)
     audio = predict_audio(tiny.audio_model(), [["7"]], lambda name: tiny.sound(7))
 
@@ -72,22 +73,24 @@ def test_probabilities_are_those_of_the_parts(bundle, tiny) -> None:
     def sigmoid(z: float) -> float:
         return 1 / (1 + math.exp(-z))
 
-    a, b, c = float(text[0, 0]), float(image[0, 0]), (float(text[1, 0]), float(image[1, 0]))
+    said = [2 * logit(float(of_text[0])) + logit(float(of_ngrams[0])) for of_text, of_ngrams in zip(text, ngrams, strict=True)]
+    b, c = float(image[0, 0]), float(image[1, 0])
     still, *frames = (logit(float(image[row, 0])) for row in (0, 2, 3))
     video = (still + max(frames)) / 2  # the frames are one more picture: the worst of them
     fused = {
         "e": sigmoid(0.1 + 0.5 * video + 0.25 * logit(float(audio[0, 0]))),
-        "a": sigmoid(0.1 + 3 * logit(a) + 0.7),
+        "a": sigmoid(0.1 + said[0] + 0.7),
         "b": sigmoid(0.1 + 0.5 * logit(b)),
-        "c": sigmoid(0.1 + 3 * logit(c[0]) + 0.5 * logit(c[1])),
+        "c": sigmoid(0.1 + said[1] + 0.5 * logit(c)),
         "d": sigmoid(-1.0),  # nothing to see: the base rate
     }
     for post_id, prob in fused.items():
         assert probs.loc[post_id, "prob_hate_speech"] == pytest.approx(prob, abs=1e-5)  # null in calibration.json: identity
 
-    spam = {"a": (float(text[0, 1]), 0.2, 1.1), "b": (float(image[0, 1]), -0.5, 0.9)}  # b is German, a takes the mean
-    for post_id, (first, intercept, slope) in spam.items():
-        score = sigmoid(0.1 + (3 * logit(first) + 0.7 if post_id == "a" else 0.5 * logit(first)))
+    of_text = 2 * logit(float(text[0, 1])) + logit(float(ngrams[0, 1]))
+    spam = {"a": (of_text + 0.7, 0.2, 1.1), "b": (0.5 * logit(float(image[0, 1])), -0.5, 0.9)}  # b is German, a takes the mean
+    for post_id, (seen, intercept, slope) in spam.items():
+        score = sigmoid(0.1 + seen)
         isotonic = 0.1 + 0.8 * score
         assert probs.loc[post_id, "prob_spam"] == pytest.approx(sigmoid(intercept + slope * logit(isotonic)), abs=1e-5)
 
@@ -115,6 +118,31 @@ def test_no_posts_give_no_probabilities(bundle) -> None:
     assert len(probs) == 0
 
 
+def test_a_bundle_of_format_3_has_no_n_grams_and_scores_as_it_did(bundle) -> None:
+    """Registries hold such bundles: no folder `ngrams`, and a fusion layer that never heard of it."""
+    said = json.loads((bundle / "pipeline.json").read_text())
+    for name in [name for name in said["files"] if name.startswith("ngrams/")]:
+        (bundle / name).unlink()
+        del said["files"][name]
+    fusion = json.loads((bundle / "fusion/fusion.json").read_text())
+    for policy in fusion["policies"].values():
+        del policy["coefficients"]["ngrams_logit"]
+    (bundle / "fusion/fusion.json").write_text(json.dumps(fusion))
+    said["files"]["fusion/fusion.json"] = hashing.of_file(bundle / "fusion/fusion.json")
+    (bundle / "pipeline.json").write_text(json.dumps(said | {"format": 3}))
+    old = pipeline.load(bundle)
+    assert old.models.ngrams is None
+    rows = pd.DataFrame(
+        {"post_id": ["a"], "language": "en", "text": "buy now", "image_digests": [[]], "num_frames": 0, "audio_digests": [[]]}
+    )
+    rows = rows.assign(num_hashtags=0, has_link=False, prior_removals=0)
+    from upheld.training.text.model import predict_text
+
+    prob = float(predict_text(old.models.text, ["buy now"])[0, 0])
+    expected = 1 / (1 + math.exp(-(0.1 + 2 * math.log(prob / (1 - prob)))))
+    assert old.predict(rows, NO_MEDIA)["prob_hate_speech"].item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_nothing_in_a_bundle_is_pickled_and_the_same_workspace_gives_the_same_bundle(bundle, workspace, tmp_path) -> None:
     assert {path.suffix for path in bundle.rglob("*") if path.is_file()} == {".json", ".parquet", ".safetensors"}
     assert hashing.of_folder(pipeline.assemble(workspace, tmp_path / "again")) == hashing.of_folder(bundle)
@@ -123,7 +151,7 @@ def test_nothing_in_a_bundle_is_pickled_and_the_same_workspace_gives_the_same_bu
 def test_without_an_image_model_images_are_not_read(workspace, tiny, tmp_path) -> None:
     import shutil
 
-    for name in ("text", "image", "audio"):
+    for name in ("text", "ngrams", "image", "audio"):
         shutil.rmtree(workspace / "models" / name)
     tiny.save_models(workspace, with_image=False)
     learnt = {"intercept": 0.0, "coefficients": {}, "base_rate_logit": 0.0, "num_positive": 0, "num_negative": 0, "reason": "no labels"}
@@ -134,13 +162,13 @@ def test_without_an_image_model_images_are_not_read(workspace, tiny, tmp_path) -
     assert probs.prob_spam.between(0, 1).all()
 
 
-def test_a_bundle_of_format_3_is_laid_out_as_those_in_registries_are(bundle, workspace) -> None:
+def test_a_bundle_of_format_4_is_laid_out_as_those_in_registries_are(bundle, workspace) -> None:
     """What `load` asks of a bundle is what every bundle of this format has: a change here needs another number."""
     said = json.loads((bundle / "pipeline.json").read_text())
-    assert said["format"] == 3
+    assert said["format"] == 4
     assert set(said) == {"format", "policies", "files", "snapshot_digest", "synthetic", "features", "versions"}
     needed = {
-        *(f"{name}/metadata.json" for name in ("audio", "image", "logo", "text")),
+        *(f"{name}/metadata.json" for name in ("audio", "image", "logo", "ngrams", "text")),
         "calibration/calibration.json",
         "fusion/fusion.json",
         "logo_evaluation.json",
@@ -216,7 +244,7 @@ def test_a_folder_that_is_no_bundle_is_refused(bundle, content: str | None) -> N
     (bundle / "pipeline.json").unlink()
     if content is not None:
         (bundle / "pipeline.json").write_text(content)
-    with pytest.raises(FailedWork, match=r"pipeline.json: (not readable|format (99|2), this code reads 3)"):
+    with pytest.raises(FailedWork, match=r"pipeline.json: (not readable|format (99|2), this code reads 3 and 4)"):
         pipeline.load(bundle)
 
 

@@ -93,6 +93,8 @@ def test_the_same_inputs_give_the_same_bytes_in_any_row_order(pictured, params, 
 
 
 def test_without_a_champion_and_without_decisions_the_table_is_empty_and_typed(pictured, params, tmp_path) -> None:
+    served = pictured / "data/snapshot/served.parquet"
+    pd.read_parquet(served).head(0).to_parquet(served)
     assert run(pictured, params, tmp_path).num_comparator_scores == 0
     table = pq.read_table(tmp_path / "champion.parquet")
     assert (table.num_rows, table.schema.names) == (0, [*SCORES.names, "synthetic", "model_version"])
@@ -260,7 +262,7 @@ def test_the_two_stages_run_as_commands(pictured, monkeypatch, capsys) -> None:
     monkeypatch.setenv("UPHELD_STORE", str(pictured / "store"))
     given = ["--set", "policies=[hate_speech, spam]", "--set", "fusion.min_labels=5", "--json"]
     assert predict.main(given) == 0
-    assert json.loads(capsys.readouterr().out) == {"num_posts": 240, "num_comparator_scores": 0}
+    assert json.loads(capsys.readouterr().out) == {"num_posts": 240, "num_comparator_scores": 55}
     assert fusion.main(given) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["passed_through"] == {}
