@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -14,7 +15,8 @@ def source(module: str) -> Path:
     return REPOSITORY / (module.removeprefix("upheld.").replace(".", "/") + ".py")
 
 
-def imports(path: Path) -> set[Path]:
+@cache
+def imports(path: Path) -> frozenset[Path]:
     """Files of ours that a file imports anywhere in it, or names in a string of its own."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -24,7 +26,7 @@ def imports(path: Path) -> set[Path]:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (match := BY_NAME.fullmatch(node.value)):
             names.append(match[1])
-    return {file for name in names if name.startswith("upheld.") and (file := source(name)).is_file()}
+    return frozenset(file for name in names if name.startswith("upheld.") and (file := source(name)).is_file())
 
 
 def closure(path: Path, without: frozenset[Path] = frozenset()) -> set[Path]:

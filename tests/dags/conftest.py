@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,16 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def make_toy(toy_root: Path) -> Callable[[Path], Toy]:
+    """Gives the toy repository with an empty store in the folder."""
+    return lambda store: Toy(toy_root, store)
+
+
 @pytest.fixture
-def toy(toy_root: Path, tmp_path: Path) -> Toy:
+def toy(make_toy: Callable[[Path], Toy], tmp_path: Path) -> Toy:
     """The toy repository with an empty store."""
-    return Toy(toy_root, tmp_path / "store")
+    return make_toy(tmp_path / "store")
 
 
 @pytest.fixture(scope="session")

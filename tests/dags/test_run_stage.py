@@ -20,21 +20,28 @@ from upheld.dags.runner.workspace import Refused
 STAGES = ("copy", "double", "total")
 
 
-def test_a_stage_is_executed_then_unchanged_and_elsewhere_restored(toy: Any) -> None:
-    toy.prepare("one")
+@pytest.fixture(scope="module")
+def ran(make_toy: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A toy in whose run `one` every stage has been executed; tests add runs of their own."""
+    toy = make_toy(tmp_path_factory.mktemp("ran") / "store")
+    assert toy.prepare("one")[0] == 0
     assert [toy.stage(name, "one")[1]["status"] for name in STAGES] == ["executed"] * 3
-    assert json.loads((toy.workspace("one") / "data/total.json").read_text()) == 2 * (1 + 2 + 3) + 6 * _seed(toy.workspace("one"))
-    assert toy.stage("copy", "one")[1]["status"] == "unchanged"
-    assert toy.stage("copy", "one", "--force")[1]["status"] == "executed"
-    shutil.rmtree(toy.workspace("one") / "data/copied")
-    assert toy.stage("copy", "one")[1]["status"] == "restored"  # the same entry in the lock, yet its out had gone
-    toy.prepare("two")
-    assert [toy.stage(name, "two")[1]["status"] for name in STAGES] == ["restored"] * 3
-    assert _outs(toy.workspace("one")) == _outs(toy.workspace("two"))
-    lock = toy.workspace("two") / "dvc.lock"
+    return toy
+
+
+def test_a_stage_is_executed_then_unchanged_and_elsewhere_restored(ran: Any) -> None:
+    assert json.loads((ran.workspace("one") / "data/total.json").read_text()) == 2 * (1 + 2 + 3) + 6 * _seed(ran.workspace("one"))
+    assert ran.stage("copy", "one")[1]["status"] == "unchanged"
+    assert ran.stage("copy", "one", "--force")[1]["status"] == "executed"
+    shutil.rmtree(ran.workspace("one") / "data/copied")
+    assert ran.stage("copy", "one")[1]["status"] == "restored"  # the same entry in the lock, yet its out had gone
+    ran.prepare("two")
+    assert [ran.stage(name, "two")[1]["status"] for name in STAGES] == ["restored"] * 3
+    assert _outs(ran.workspace("one")) == _outs(ran.workspace("two"))
+    lock = ran.workspace("two") / "dvc.lock"
     content = yaml.safe_load(lock.read_text())
     lock.write_text(yaml.safe_dump(content | {"stages": dict(reversed(content["stages"].items()))}, sort_keys=False))
-    answers = [toy.runner("register", "--workspace", str(toy.workspace(run)))[1] for run in ("one", "two")]
+    answers = [ran.runner("register", "--workspace", str(ran.workspace(run)))[1] for run in ("one", "two")]
     assert answers[0]["lock"] == answers[1]["lock"]  # whichever stage ended first
 
 
@@ -48,30 +55,25 @@ def test_a_stage_keeps_what_it_compiles_and_runs_what_was_changed_since(tmp_path
     assert len(list(tmp_path.glob("__pycache__/ours.*.pyc"))) == 1
 
 
-def test_a_lock_alone_brings_back_what_was_made(toy: Any, tmp_path: Path) -> None:
-    toy.prepare("one")
-    toy.stage("copy", "one")
-    toy.runner("register", "--workspace", str(toy.workspace("one")))  # pushes, then the stand-in misses the total
+def test_a_lock_alone_brings_back_what_was_made(ran: Any, tmp_path: Path) -> None:
+    ran.runner("register", "--workspace", str(ran.workspace("one")))  # pushes
     for name in ("dvc.lock", "dvc.yaml", ".dvc/config"):
         (tmp_path / "empty" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(toy.workspace("one") / name, tmp_path / "empty" / name)
-    remote = f"[cache]\n    dir = {tmp_path}/cache\n['remote \"store\"']\n    url = {toy.store}/dvc-cache\n"
+        shutil.copy(ran.workspace("one") / name, tmp_path / "empty" / name)
+    remote = f"[cache]\n    dir = {tmp_path}/cache\n['remote \"store\"']\n    url = {ran.store}/dvc-cache\n"
     (tmp_path / "empty/.dvc/config.local").write_text(remote)
     subprocess.run([sys.executable, "-m", "dvc", "pull", "copy"], cwd=tmp_path / "empty", check=True, capture_output=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "empty/data/copied").iterdir()} == {
-        path.name: path.read_bytes() for path in (toy.workspace("one") / "data/copied").iterdir()
+        path.name: path.read_bytes() for path in (ran.workspace("one") / "data/copied").iterdir()
     }
 
 
-def test_only_what_a_changed_param_reaches_runs_again(toy: Any) -> None:
-    toy.prepare("one")
-    for name in STAGES:
-        toy.stage(name, "one")
-    code, _ = toy.prepare("two", {"seed": 5})
+def test_what_a_changed_param_reaches_runs_again(ran: Any) -> None:
+    code, _ = ran.prepare("changed", {"seed": 5})
     assert code == 0
-    assert [toy.stage(name, "two")[1]["status"] for name in STAGES] == ["executed"] * 3
-    assert _seed(toy.workspace("two")) == 5
-    assert _seed(toy.root) != 5
+    assert [ran.stage(name, "changed")[1]["status"] for name in STAGES] == ["executed"] * 3
+    assert _seed(ran.workspace("changed")) == 5
+    assert _seed(ran.root) != 5
 
 
 @pytest.mark.parametrize(("key", "value"), [("seed", "many"), ("seed", -1), ("no.such", 1), ("policies", "spam")])
