@@ -58,6 +58,7 @@ class Upheld:
         content["image"] |= {"size": 64, "epochs": 1}
         content["logo"] |= {"size": 64, "epochs": 1}
         content["snapshot"]["frame_rows"] = 200
+        content["teacher"]["posts"] = {"text": 200, "image": 50, "audio": 50}
         content["expectations"]["max_age_days"] = 36500.0  # the world's weeks lie in the past
         self.params.write_text(yaml.safe_dump(content))
 
