@@ -60,16 +60,16 @@ def sentences(comparison: Row, categories: list[str]) -> Iterator[str]:
         return
     other = whom(comparison)
     pooled = {row["category"]: row for row in comparison["rows"] if row["language"] == ALL}
-    shown = sorted((row for row in pooled.values() if differs(row)), key=lambda row: float(row["value"]))
-    for row in shown:
+    known = sorted((row for row in pooled.values() if row["value"] is not None), key=lambda row: float(row["value"]))
+    for row in (row for row in known if row["ci_high"] < 0):
         areas = f"ROC-AUC of {spaced(row['category'])} is {row['challenger']:.3f} against {row['comparator']:.3f}"
-        worse = row["value"] < 0
-        figures = f"{areas}, difference between {row['ci_low']:+.3f} and {row['ci_high']:+.3f}{'; held' if worse else ''}"
-        yield f"{'Worse' if worse else 'Better'} than {other}: {figures}."
-    alike = [row for row in pooled.values() if row["value"] is not None and not differs(row)]
+        yield f"Worse than {other}: {areas}, difference between {row['ci_low']:+.3f} and {row['ci_high']:+.3f}; held."
+    better = [f"{spaced(row['category'])} (by {row['ci_low']:.3f} to {row['ci_high']:.3f})" for row in known if row["ci_low"] > 0]
+    if better:
+        yield f"Better than {other} in ROC-AUC of {listed(better)}."
+    alike = [f"{spaced(row['category'])} (between {row['ci_low']:+.3f} and {row['ci_high']:+.3f})" for row in known if not differs(row)]
     if alike:
-        spans = [f"{spaced(row['category'])} (between {row['ci_low']:+.3f} and {row['ci_high']:+.3f})" for row in alike]
-        yield f"No difference in ROC-AUC from {other} is shown in {listed(spans)}."
+        yield f"No difference in ROC-AUC from {other} is shown in {listed(alike)}."
     why: dict[str, list[str]] = {}
     for name in categories:
         if name not in pooled or pooled[name]["value"] is None:

@@ -74,8 +74,9 @@ def test_a_challenger_that_is_better_than_what_served_may_pass_and_every_languag
     result = evaluated(tmp_path, *world(mine=1.5, theirs=1.1))
     assert result.gate["decision"] == "promote"
     assert {scope: check["status"] for scope, check in checks(result).items()} == dict.fromkeys(("spam/all", "spam/en", "spam/de"), "pass")
-    assert result.report["changed"][0].startswith(f"Better than the model that served ({SERVED}): ROC-AUC of spam is 0.9")
-    assert not any("held" in line for line in result.report["changed"])
+    row = result.report["comparison"]["rows"][0]
+    said = f"Better than the model that served ({SERVED}) in ROC-AUC of spam (by {row['ci_low']:.3f} to {row['ci_high']:.3f})."
+    assert result.report["changed"] == [said]
     page, mail = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
     section = page.partition('id="comparison"')[2].partition("<h2")[0]
     table = mail.partition(f"## Against the model that served ({SERVED}), on the same posts")[2].partition("\n## ")[0]
@@ -86,6 +87,15 @@ def test_a_challenger_that_is_better_than_what_served_may_pass_and_every_languag
         areas = f"| spam | {row['language']} | {row['challenger']:.3f} | {row['comparator']:.3f} |"
         assert f"{areas} {row['value']:+.3f} ({difference}, against {SERVED}) | {row['n']:,} |" in table
     assert all("figures that count every label alike would be biased" in text for text in (section, table))
+
+
+def test_no_difference_and_too_few_labels_are_said_as_such(tmp_path: Path) -> None:
+    challenger, comparator = world(mine=1.3, theirs=1.3)
+    few = challenger[challenger.label == 0].assign(category="hate_speech")
+    result = evaluated(tmp_path, pd.concat([challenger, few]), pd.concat([comparator, comparator.assign(category="hate_speech")]))
+    alike, unknown = result.report["changed"]
+    assert alike.startswith(f"No difference in ROC-AUC from the model that served ({SERVED}) is shown in spam (between -0.")
+    assert unknown == f"Not compared with the model that served ({SERVED}) in hate speech: fewer than 10 labelled rows of one class."
 
 
 def test_labels_that_were_drawn_by_the_served_score_count_by_their_probability(tmp_path: Path) -> None:
@@ -107,7 +117,7 @@ def test_scores_of_two_models_that_served_are_never_compared_with_each_other(tmp
     assert low.report["comparison"] == whole["comparison"]
     assert low.gate["compared_with"]["names"] == ("old-1", "old-2")
     assert low.report["comparison"]["rows"][0]["reason"] == "against old-1, old-2"
-    assert low.report["changed"][0].startswith("Better than the models that served (old-1 and old-2): ")
+    assert low.report["changed"][0].startswith("Better than the models that served (old-1 and old-2) in ROC-AUC of spam")
 
 
 def test_without_scores_of_another_model_nothing_is_compared_and_that_is_said(tmp_path: Path) -> None:
@@ -140,7 +150,7 @@ def test_rates_are_compared_with_a_champion_alone(tmp_path: Path) -> None:
     assert [(check["scope"], check["status"]) for check in checks(served, "recall_change").values()] == [("all", "not_applicable")]
     champion = evaluated(tmp_path, *world(mine=1.5, theirs=1.1, names=("champion 3",)), losses, served=False)
     assert checks(champion, "recall_change")["spam/all"]["status"] == "pass"
-    assert champion.report["changed"][0].startswith("Better than champion 3: ")
+    assert champion.report["changed"][0].startswith("Better than champion 3 in ")
 
 
 @pytest.mark.parametrize("champion", [None, {"version": 3, "digest": "d"}])
