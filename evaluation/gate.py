@@ -74,7 +74,8 @@ def _losses(
     """Whether a model ranks worse than the one it is compared with, on the same posts.
 
     A category, its languages together, fails where the whole interval of the change of ROC-AUC lies below 0, whatever loss is tolerated,
-    because the labels show then that production would get worse. Everywhere else the interval is held against the tolerated loss.
+    because the labels show then that production would get worse. Everywhere else the interval is held against the tolerated loss. Required
+    cells must show it against a champion; against what served before there was one, doubt is listed: a first model may be promoted.
     """
     rows = {cell: table.get((*cell, RANKING)) for cell in cells}
     worse = {cell: row for cell, row in rows.items() if cell[1] == "all" and row is not None and _known(row.ci_high) and row.ci_high < 0}
@@ -91,7 +92,8 @@ def _losses(
                 if cell[1] == "all":
                     yield check(name, "/".join(cell), None, -loss, "not_applicable", UNDECIDED)
             elif name != RANKING or cell not in worse:
-                yield _against(bounded(name, cell, row, -loss, at_least=True, must_show=cell in required), row)
+                must_show = cell in required and compared.kind == "champion"
+                yield _against(bounded(name, cell, row, -loss, at_least=True, must_show=must_show), row)
 
 
 def _against(one: Check, row: Any) -> Check:

@@ -116,6 +116,16 @@ def test_a_category_that_got_worse_holds_within_the_tolerated_loss_and_a_languag
     assert decide(metrics(spam__all__roc_auc_change=(-0.005, -0.01, 0.0)))["decision"] == "promote"
 
 
+def test_doubt_against_a_champion_holds_and_against_what_served_is_listed() -> None:
+    table = metrics(spam__all__roc_auc_change=(0.01, -0.03, 0.05))
+    assert failed(decide(table)) == {("roc_auc_change", "spam/all")}
+    decision = decide(table, compared=Comparator("served", ("old-1",)))
+    assert decision["decision"] == "promote"
+    assert [check["name"] for check in decision["checks"] if check["status"] == "insufficient"] == ["roc_auc_change"]
+    worse = metrics(spam__all__roc_auc_change=(-0.03, -0.05, -0.001))
+    assert failed(decide(worse, compared=Comparator("served", ("old-1",)))) == {("roc_auc_change", "spam/all")}
+
+
 def test_nothing_to_compare_with_makes_comparisons_not_applicable() -> None:
     nothing = metrics(spam__all__roc_auc_change=None, spam__en__roc_auc_change=None)
     decision = decide(nothing, compared=NOTHING)
