@@ -1,6 +1,6 @@
 """Is a retrained model better than the one that served? Rolling origin over a delivery with decisions, paired on the same labelled posts.
 
-usage: python benchmarks/incumbent.py [--data FOLDER] [--folds 5 6 7 8] [--members ngrams text] [--set KEY=VALUE] [--work DIR]
+usage: python benchmarks/incumbent.py [--data FOLDER | --world SEED] [--folds 5 6 7 8] [--members ngrams text] [--set KEY=VALUE]
 
 For each week k: snapshot, members of stage 1 and fusion layer are made as a retrain would on the Monday of week k, from what was known
 then. The sampled labels of week k's posts are the test, each with the score of the decision that was made when the post came: that is
@@ -8,6 +8,8 @@ the incumbent. Once with the model in production as a teacher (`teacher.weights`
 Differences of ROC-AUC are paired (DeLong), weighted by 1/π: these decide. Unweighted ones are shown as well; they are biased against the
 incumbent, by whose score posts were drawn for review. Folds are pooled with the inverse of their variances as weights: scores of two folds
 come from two models and are not compared with each other.
+With --world the posts come from the sample world, whose truth is known: all posts of week k are the test, each with weight 1, and the
+incumbent is an n-gram regression fitted before the first week (`incumbent_world.py`).
 The last line is `ratio N`: (1 - ROC-AUC of the incumbent) / (1 - ROC-AUC of ours), pooled over categories; above 1 ours errs less.
 """
 
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import incumbent_world
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -45,21 +48,29 @@ def main() -> None:
     """Train and score what is not in the work folder yet, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/stream"), help="delivery folder with decisions")
+    parser.add_argument("--world", type=int, metavar="SEED", help="a sample world instead, its truth known")
     parser.add_argument("--folds", type=int, nargs="+", default=[5, 6, 7, 8], help="weeks to test on, 1 being the first")
     parser.add_argument("--members", nargs="+", choices=["ngrams", "text"], default=["ngrams", "text"])
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--work", type=Path, default=Path("store/benchmarks/incumbent"), help="scores of finished folds")
     args = parser.parse_args()
-    world = read_delivery(args.data)
+    if args.world is None:
+        name_of_data, world = args.data.name, read_delivery(args.data)
+    else:
+        settings = parameters.load(args.params, args.set).sample_data
+        name_of_data, world = (
+            f"sample world {args.world}",
+            incumbent_world.make(settings, args.world, max(args.folds), settings.posts_per_week),
+        )
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {args.data.name} · members {' '.join(args.members)}")
+    print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {name_of_data} · members {' '.join(args.members)}")
     ratio = 1.0
     for name, overrides in (("without a teacher", ["teacher.weights=[0.0]"]), ("taught by the incumbent", [])):
         params = parameters.load(args.params, [*args.set, *overrides])
         folds = []
         for week in args.folds:
-            path = args.work / "-".join(args.members) / name.replace(" ", "-") / f"week-{week}.parquet"
+            path = args.work / name_of_data / "-".join(args.members) / name.replace(" ", "-") / f"week-{week}.parquet"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 run_fold(world, week, params, args.members, path.with_suffix("")).to_parquet(path)
@@ -130,10 +141,12 @@ def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Param
     fused = fusion.apply(learnt.policies, judged(plain)).melt("post_id", var_name="category", value_name="ours")
     fused["category"] = fused["category"].str.removeprefix("prob_")
     languages = posts.set_index("post_id")["language"]
-    items = label_aggregation.label(outcomes, languages, outcomes["reviewed_at"].max(), params.labels).items
-    items = items[(items["evidence"] == "sample") & items["hard_label"].notna() & items["post_id"].isin(test["post_id"])]
     served = world["decisions"][["post_id", "category", "score"]].rename(columns={"score": "incumbent"})
-    rows = items.merge(fused, on=["post_id", "category"]).merge(served, on=["post_id", "category"])
+    if "truth" in world:
+        items = world["truth"][["post_id", "category", "label"]].rename(columns={"label": "hard_label"}).assign(inclusion_prob=1.0)
+    else:
+        items = sampled(world, languages, params)
+    rows = items[items["post_id"].isin(test["post_id"])].merge(fused, on=["post_id", "category"]).merge(served, on=["post_id", "category"])
     spent = time.perf_counter() - began
     print(
         f"week {week}: {learned.num_reviewed} reviewed, {learned.num_unreviewed} not, teacher {learned.teacher_weight:g}, {spent:.0f} s",
@@ -141,6 +154,13 @@ def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Param
     )
     rows = rows.assign(fold=week, language=rows["post_id"].map(languages), label=rows["hard_label"].astype(int))
     return rows[["fold", "post_id", "category", "language", "label", "inclusion_prob", "ours", "incumbent"]]
+
+
+def sampled(world: dict[str, pd.DataFrame], languages: "pd.Series[str]", params: parameters.Params) -> pd.DataFrame:
+    """The labels of posts that a draw chose, as known at the end: post_id, category, hard_label, inclusion_prob."""
+    outcomes = world["review_outcomes"]
+    items = label_aggregation.label(outcomes, languages, outcomes["reviewed_at"].max(), params.labels).items
+    return items.loc[(items["evidence"] == "sample") & items["hard_label"].notna(), ["post_id", "category", "hard_label", "inclusion_prob"]]
 
 
 def pooled(rows: pd.DataFrame, weighted: bool) -> Change | None:

@@ -33,6 +33,7 @@ def bits(*places: int) -> str:
     return np.packbits(flags).tobytes().hex()
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=2, max_size=2), min_size=1, max_size=25), st.integers(0, 12))
 def test_groups_are_the_components_of_the_distance_graph(prefixes, max_distance):
     images = pd.DataFrame({"digest": [named(n) for n in range(len(prefixes))], "pdq": [(prefix + bytes(30)).hex() for prefix in prefixes]})
@@ -62,7 +63,7 @@ def test_a_flat_picture_has_no_hash():
     assert logo_image.pdq(picture(1).point(lambda _: 200)) is None
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)  # a busy machine is no error
 @given(st.integers(1, 60), st.integers(0, 5))
 def test_spread_keeps_groups_whole_and_brands_near_their_shares(num_groups, seed):
     names = [named(n) for n in range(3 * num_groups)]
