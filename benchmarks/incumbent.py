@@ -27,7 +27,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from upheld.common.params import params as parameters
-from upheld.evaluation.metrics.paired import Change, paired_auc
+from upheld.evaluation.metrics.paired import Areas, Change, paired_auc
 from upheld.feature_store.contracts import snapshot as contract
 from upheld.feature_store.contracts.hashing import of_file
 from upheld.feature_store.snapshot import label_aggregation
@@ -141,7 +141,7 @@ def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Param
     fused = fusion.apply(learnt.policies, judged(plain)).melt("post_id", var_name="category", value_name="ours")
     fused["category"] = fused["category"].str.removeprefix("prob_")
     languages = posts.set_index("post_id")["language"]
-    served = world["decisions"][["post_id", "category", "score"]].rename(columns={"score": "incumbent"})
+    served = world["decisions"][["post_id", "category", "score", "model_version"]].rename(columns={"score": "incumbent"})
     if "truth" in world:
         items = world["truth"][["post_id", "category", "label"]].rename(columns={"label": "hard_label"}).assign(inclusion_prob=1.0)
     else:
@@ -153,7 +153,7 @@ def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Param
         flush=True,
     )
     rows = rows.assign(fold=week, language=rows["post_id"].map(languages), label=rows["hard_label"].astype(int))
-    return rows[["fold", "post_id", "category", "language", "label", "inclusion_prob", "ours", "incumbent"]]
+    return rows[["fold", "post_id", "category", "language", "label", "inclusion_prob", "ours", "incumbent", "model_version"]]
 
 
 def sampled(world: dict[str, pd.DataFrame], languages: "pd.Series[str]", params: parameters.Params) -> pd.DataFrame:
@@ -163,14 +163,17 @@ def sampled(world: dict[str, pd.DataFrame], languages: "pd.Series[str]", params:
     return items.loc[(items["evidence"] == "sample") & items["hard_label"].notna(), ["post_id", "category", "hard_label", "inclusion_prob"]]
 
 
+def areas_of(part: pd.DataFrame, weighted: bool) -> Areas:
+    """Both ROC-AUC of one fold, in which one model of ours stands against whatever decided then."""
+    weight = 1 / part["inclusion_prob"].to_numpy(float) if weighted else np.ones(len(part))
+    columns = (part[name].to_numpy(float) for name in ("ours", "incumbent"))
+    return paired_auc(part["label"].to_numpy(float), weight, *columns, part["model_version"].to_numpy(str), ALPHA)
+
+
 def pooled(rows: pd.DataFrame, weighted: bool) -> Change | None:
     """Difference of ROC-AUC, ours minus the incumbent's: that of each fold, averaged with inverse variances."""
-    found = []
-    for _, part in rows.groupby("fold"):
-        weight = 1 / part["inclusion_prob"].to_numpy() if weighted else np.ones(len(part))
-        change = paired_auc(part["label"].to_numpy(float), weight, part["ours"].to_numpy(), part["incumbent"].to_numpy(), ALPHA)
-        if change.reason is None and change.ci_high > change.ci_low:
-            found.append(change)
+    changes = [areas_of(part, weighted).change for _, part in rows.groupby("fold")]
+    found = [change for change in changes if change.reason is None and change.ci_high > change.ci_low]
     if not found:
         return None
     precision = np.array([(change.ci_high - change.ci_low) ** -2 for change in found])
@@ -194,23 +197,21 @@ def report(name: str, table: pd.DataFrame) -> float:
             texts = [f"{change.value:+.3f} [{change.ci_low:+.3f}, {change.ci_high:+.3f}]" for change in both if change]
             print(f"{cell:26}{len(rows):>8}  {texts[0]:28}  {texts[1]}")
             if cell == category:
-                for column, areas in (("ours", ours), ("incumbent", theirs)):
-                    areas.append(mean_area(rows, column))
+                both_areas = mean_areas(rows)
+                ours.append(both_areas[0])
+                theirs.append(both_areas[1])
                 sizes.append(len(rows))
     weights = np.array(sizes) / max(sum(sizes), 1)
     return float((1 - weights @ theirs) / (1 - weights @ ours))
 
 
-def mean_area(rows: pd.DataFrame, column: str) -> float:
-    """Weighted ROC-AUC of one model: over the folds, by their labels."""
-    areas, sizes = [], []
-    for _, part in rows.groupby("fold"):
-        zeros = np.zeros(len(part))
-        change = paired_auc(part["label"].to_numpy(float), 1 / part["inclusion_prob"].to_numpy(), part[column].to_numpy(), zeros, ALPHA)
-        if change.reason is None:
-            areas.append(0.5 + change.value)  # a constant score has .5
-            sizes.append(len(part))
-    return float(np.average(areas, weights=sizes))
+def mean_areas(rows: pd.DataFrame) -> tuple[float, float]:
+    """Weighted ROC-AUC of ours and of the incumbent over the folds, by their labels."""
+    folds = [(areas_of(part, True), len(part)) for _, part in rows.groupby("fold")]
+    known = [(areas, num) for areas, num in folds if areas.change.reason is None]
+    sizes = [num for _, num in known]
+    ours, theirs = (float(np.average([getattr(areas, name) for areas, _ in known], weights=sizes)) for name in ("challenger", "comparator"))
+    return ours, theirs
 
 
 if __name__ == "__main__":

@@ -122,4 +122,4 @@ def test_a_folder_of_files_is_one_table(tmp_path) -> None:
 
 
 def test_the_contract_is_the_one_of_the_feature_store() -> None:
-    assert {*scores.REQUIRED, *scores.OPTIONAL} == {*SCORES.names, "synthetic"}
+    assert {*scores.REQUIRED, *scores.OPTIONAL} == {*SCORES.names, "synthetic", "model_version"}

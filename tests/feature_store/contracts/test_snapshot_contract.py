@@ -13,6 +13,9 @@ from upheld.feature_store.contracts.snapshot import (
     MANIFEST_FILE,
     POSTS,
     POSTS_FILE,
+    SERVED,
+    SERVED_FILE,
+    UNREVIEWED_FILE,
     pins_of,
     read_manifest,
     read_snapshot,
@@ -23,8 +26,8 @@ PINNED = {"features": {"ocr": {"lance_version": 3, "extractor_version": "1-a", "
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    POSTS.empty_table().to_pandas().to_parquet(tmp_path / POSTS_FILE)
-    EXAMPLES.empty_table().to_pandas().to_parquet(tmp_path / EXAMPLES_FILE)
+    for name, schema in ((POSTS_FILE, POSTS), (EXAMPLES_FILE, EXAMPLES), (UNREVIEWED_FILE, POSTS), (SERVED_FILE, SERVED)):
+        schema.empty_table().to_pandas().to_parquet(tmp_path / name)
     (tmp_path / MANIFEST_FILE).write_text(json.dumps({"digest": "d", **PINNED}))
     return tmp_path
 
@@ -32,10 +35,11 @@ def folder(tmp_path: Path) -> Path:
 def test_a_snapshot_has_its_tables_and_says_which_features_it_was_made_from(folder: Path) -> None:
     data = read_snapshot(folder)
     assert (list(data.posts), list(data.examples), data.manifest["digest"]) == (POSTS.names, EXAMPLES.names, "d")
+    assert (list(data.unreviewed), list(data.served)) == (POSTS.names, SERVED.names)
     assert pins_of(data.manifest).model_dump() == PINNED
 
 
-@pytest.mark.parametrize(("name", "column"), [(POSTS_FILE, "text"), (EXAMPLES_FILE, "weight")])
+@pytest.mark.parametrize(("name", "column"), [(POSTS_FILE, "text"), (EXAMPLES_FILE, "weight"), (UNREVIEWED_FILE, "text"), (SERVED_FILE, "score")])
 def test_a_column_that_is_missing_is_named(folder: Path, name: str, column: str) -> None:
     pd.read_parquet(folder / name).drop(columns=column).to_parquet(folder / name)
     with pytest.raises(FailedWork, match=f"{name}: no column '{column}'; expected post_id, .*run the stage snapshot again"):
