@@ -89,6 +89,19 @@ def test_a_challenger_that_is_better_than_what_served_may_pass_and_every_languag
     assert all("figures that count every label alike would be biased" in text for text in (section, table))
 
 
+def test_languages_with_too_few_labels_are_one_line_and_not_rows(tmp_path: Path) -> None:
+    challenger, comparator = world(mine=1.3, theirs=1.3)
+    rare = challenger.index[challenger.label.notna()][:7]
+    for table in (challenger, comparator):
+        table.loc[rare, "language"] = "sw"
+    evaluated(tmp_path, challenger, comparator)
+    page, mail = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    section = page.partition('id="comparison"')[2].partition("<h2")[0]
+    assert section.count("<tr>") == 1 + 3  # the head; all, en, de
+    assert "no difference can be given in <bdi>sw</bdi> (7 labels)." in section
+    assert "| spam | sw |" not in mail.partition("on the same posts")[2].partition("\n## ")[0]
+
+
 def test_no_difference_and_too_few_labels_are_said_as_such(tmp_path: Path) -> None:
     challenger, comparator = world(mine=1.3, theirs=1.3)
     few = challenger[challenger.label == 0].assign(category="hate_speech")

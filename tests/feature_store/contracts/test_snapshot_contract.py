@@ -39,7 +39,9 @@ def test_a_snapshot_has_its_tables_and_says_which_features_it_was_made_from(fold
     assert pins_of(data.manifest).model_dump() == PINNED
 
 
-@pytest.mark.parametrize(("name", "column"), [(POSTS_FILE, "text"), (EXAMPLES_FILE, "weight"), (UNREVIEWED_FILE, "text"), (SERVED_FILE, "score")])
+@pytest.mark.parametrize(
+    ("name", "column"), [(POSTS_FILE, "text"), (EXAMPLES_FILE, "weight"), (UNREVIEWED_FILE, "text"), (SERVED_FILE, "score")]
+)
 def test_a_column_that_is_missing_is_named(folder: Path, name: str, column: str) -> None:
     pd.read_parquet(folder / name).drop(columns=column).to_parquet(folder / name)
     with pytest.raises(FailedWork, match=f"{name}: no column '{column}'; expected post_id, .*run the stage snapshot again"):
