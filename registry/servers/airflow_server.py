@@ -18,6 +18,7 @@ from upheld.registry.servers import processes
 from upheld.registry.tracking import place as store_place
 
 SECRETS = "secrets.json"
+BUSY_S = 60  # a write waits for another one; with SQLite's own 5 s a busy machine's scheduler made the API answer 500
 
 
 def home(store: Path) -> Path:
@@ -47,7 +48,7 @@ def environment(store: Path) -> dict[str, str]:
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout={BUSY_S}",
         "API__HOST": "127.0.0.1",
         "API__WORKERS": "1",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
