@@ -9,7 +9,7 @@ Differences of ROC-AUC are paired (DeLong), weighted by 1/π: these decide. Unwe
 incumbent, by whose score posts were drawn for review. Folds are pooled with the inverse of their variances as weights: scores of two folds
 come from two models and are not compared with each other.
 With --world the posts come from the sample world, whose truth is known: all posts of week k are the test, each with weight 1, and the
-incumbent is an n-gram regression fitted before the first week (`incumbent_world.py`).
+incumbent is an n-gram regression fitted on the true labels of the two weeks before. Texts alone: pictures and sounds are left out.
 The last line is `ratio N`: (1 - ROC-AUC of the incumbent) / (1 - ROC-AUC of ours), pooled over categories; above 1 ours errs less.
 """
 
@@ -19,17 +19,23 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
-import incumbent_world
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from upheld.common.params import params as parameters
+from upheld.common.params.data import SampleData
 from upheld.evaluation.metrics.paired import Areas, Change, paired_auc
 from upheld.feature_store.contracts import snapshot as contract
 from upheld.feature_store.contracts.hashing import of_file
+from upheld.feature_store.sample_world.command import calendar
+from upheld.feature_store.sample_world.moderation import answer, appeal, draw, staff
+from upheld.feature_store.sample_world.posts import write
 from upheld.feature_store.snapshot import label_aggregation
 from upheld.feature_store.snapshot.tables import compose
 from upheld.training.fusion import model as fusion
@@ -41,6 +47,7 @@ from upheld.training.text import stage as text_stage
 from upheld.training.text.model import load_text
 
 ALPHA = 0.05
+WEEKS_BEFORE = 2  # of a sample world, that its incumbent learns from
 NOBODY = pd.DataFrame({"post_id": [], "split": []}, dtype="str")
 
 
@@ -61,7 +68,7 @@ def main() -> None:
         settings = parameters.load(args.params, args.set).sample_data
         name_of_data, world = (
             f"sample world {args.world}",
-            incumbent_world.make(settings, args.world, max(args.folds), settings.posts_per_week),
+            made_world(settings, args.world, max(args.folds), settings.posts_per_week),
         )
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {name_of_data} · members {' '.join(args.members)}")
@@ -93,6 +100,54 @@ def read_delivery(folder: Path) -> dict[str, pd.DataFrame]:
     posts["recorded_at"], outcomes["recorded_at"] = posts["created_at"], outcomes["reviewed_at"]
     first = decisions.sort_values(["decided_at", "decision_id"]).drop_duplicates(["post_id", "category"])
     return {"posts": posts, "decisions": first, "review_outcomes": outcomes}
+
+
+def made_world(settings: SampleData, seed: int, num_weeks: int, posts_per_week: int) -> dict[str, pd.DataFrame]:
+    """The tables as a ledger gives them, and `truth`: post_id, category, label of every post.
+
+    Args:
+        settings: section `sample_data` of the params; says how much is drawn for review and from which score on posts are removed.
+        seed: of the world.
+        num_weeks: of the stream, after the weeks that the incumbent learns from.
+        posts_per_week: in each.
+    """
+    weeks = calendar(settings, seed, settings.origin_week, WEEKS_BEFORE + num_weeks)
+    made = [write(week, settings, posts_per_week) for week in weeks]
+    past = pd.concat([one.posts for one in made[:WEEKS_BEFORE]], ignore_index=True)
+    vectoriser = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True)
+    features = vectoriser.fit_transform(past["text"].fillna(""))
+    known = pd.concat([one.truth for one in made[:WEEKS_BEFORE]]).pivot(index="post_id", columns="category", values="label")
+    labels = known.loc[past["post_id"]]
+    incumbent = {name: LogisticRegression(C=2.0, max_iter=1000).fit(features, labels[name]) for name in labels}
+    reviewers = staff(seed, settings.num_reviewers)
+    tables: dict[str, list[pd.DataFrame]] = {"posts": [], "decisions": [], "review_outcomes": [], "truth": []}
+    for number, (week, one) in enumerate(zip(weeks[WEEKS_BEFORE:], made[WEEKS_BEFORE:], strict=True), 1):
+        posts = one.posts.assign(media=[[] for _ in range(len(one.posts))], week=number)
+        seen = vectoriser.transform(posts["text"].fillna(""))
+        scores = {name: model.predict_proba(seen)[:, 1] for name, model in incumbent.items()}
+        decided = _decided(posts, scores, settings)
+        answers = answer(draw(week, settings, decided), one.truth, reviewers, seed)
+        removed = decided[decided["action"] == "auto_remove"].merge(one.truth, on=["post_id", "category"], validate="one_to_one")
+        outcomes = pd.concat([answers, appeal(removed, reviewers, seed)], ignore_index=True)
+        for name, table in (("posts", posts), ("decisions", decided), ("review_outcomes", outcomes), ("truth", one.truth)):
+            tables[name].append(table)
+    whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    for table, column in (("posts", "created_at"), ("decisions", "decided_at"), ("review_outcomes", "reviewed_at")):
+        whole[table][column] = pd.to_datetime(whole[table][column], utc=True).astype("datetime64[us, UTC]")
+    whole["posts"]["recorded_at"] = whole["posts"]["created_at"]
+    whole["review_outcomes"]["recorded_at"] = whole["review_outcomes"]["reviewed_at"]
+    whole["review_outcomes"] = whole["review_outcomes"].drop(columns="draw_id")
+    return whole
+
+
+def _decided(posts: pd.DataFrame, scores: dict[str, np.ndarray], settings: SampleData) -> pd.DataFrame:
+    """Decisions in the delivery contract; a post's own moment and name make each unique."""
+    parts = []
+    for category, score in scores.items():
+        action = np.select([score >= settings.thr_auto_remove, score >= settings.thr_review], ["auto_remove", "review"], "none")
+        part = pd.DataFrame({"decision_id": category + "/" + posts["post_id"], "post_id": posts["post_id"], "category": category})
+        parts.append(part.assign(score=score, action=action, decided_at=posts["created_at"] + timedelta(seconds=1)))
+    return pd.concat(parts, ignore_index=True).assign(model_version="ngram-regression-1")
 
 
 def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Params, members: list[str], work: Path) -> pd.DataFrame:

@@ -100,7 +100,8 @@ def compose(
     scored = contents_of(free[free.isin(served["post_id"])])
     unreviewed = _unreviewed(_featured(scored, usable, about, features, params.snapshot), posts, params.splits)
     served = served[served["post_id"].isin(posts["post_id"]) | served["post_id"].isin(unreviewed["post_id"])]
-    account["unreviewed"] = {"used": len(unreviewed), "copy_of_kept_apart": len(scored) - len(unreviewed)}
+    left_out = {"undecided": len(free) - len(scored), "copy_of_kept_apart": len(scored) - len(unreviewed)}
+    account["unreviewed"] = {"used": len(unreviewed), **left_out}
     num_labelled = examples[examples["label"].notna()].drop_duplicates("post_id")["split"].value_counts()
     have = {split: int(num_labelled.get(split, 0)) for split in SPLITS}
     empty = next((split for split, size in have.items() if size == 0), None)

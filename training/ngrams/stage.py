@@ -23,7 +23,7 @@ from upheld.training.loop import teacher
 from upheld.training.loop.classifier import save_untrained
 from upheld.training.loop.examples import Array, labelled_posts, targets_of
 from upheld.training.loop.losses import MIN_LABELS
-from upheld.training.ngrams.model import NgramModel, NgramSetup, fit_policy, probabilities, save_ngrams, vectoriser_of
+from upheld.training.ngrams.model import MIN_TEXTS, NgramModel, NgramSetup, fit_policy, probabilities, save_ngrams, vectoriser_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def run(params: parameters.Params, snapshot: Path, model: Path) -> Result:
     unreviewed = with_text(data.unreviewed) if max(weights) > 0 else data.unreviewed.head(0)
     posts = pd.concat([reviewed, unreviewed[reviewed.columns]], ignore_index=True)
     with replacing_folder(model) as folder:
-        if reviewed.empty:
-            reason = "no labelled post of split train has a text"
+        if reviewed.empty or len(posts) < MIN_TEXTS:
+            reason = "no labelled post of split train has a text" if reviewed.empty else f"fewer than {MIN_TEXTS} texts to learn from"
             save_untrained(folder, reason, params.policies)
             teacher.save_weight(folder, weights[0], {}, account)
             return Result(trained=False, reason=reason)

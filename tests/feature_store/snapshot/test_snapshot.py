@@ -178,7 +178,9 @@ def test_unreviewed_posts_of_the_development_window_teach_unless_copies_are_kept
     copies = {name for name, row in free.iterrows() if row["text"] in texts or pictures & {medium["digest"] for medium in row["media"]}}
     assert copies
     assert not copies & set(unreviewed["post_id"])
-    assert tables.account["unreviewed"] == {"used": len(unreviewed), "copy_of_kept_apart": len(free) - len(unreviewed)}
+    undecided = posts[~posts["post_id"].isin(known | decided) & (posts["created_at"] < starts)]
+    counts = {"used": len(unreviewed), "copy_of_kept_apart": len(free) - len(unreviewed), "undecided": len(undecided)}
+    assert tables.account["unreviewed"] == counts
     assert set(unreviewed["split"]) == {"train"}
     assert not set(unreviewed["post_id"]) & set(tables.membership.to_pandas()["post_id"])  # no label of theirs was learned
     fewer = parameters.load(ROOT / "params.yaml", ["snapshot.frame_rows=30", "snapshot.unreviewed_rows=20"])

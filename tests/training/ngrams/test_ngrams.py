@@ -97,6 +97,15 @@ def test_without_a_text_there_is_no_model_and_it_says_so(snapshot: Path) -> None
     assert load_ngrams(snapshot.parent / "ngrams") is None
 
 
+def test_one_text_shares_its_n_grams_with_no_other_and_trains_nothing(snapshot: Path) -> None:
+    change(snapshot, "unreviewed", lambda rows: rows.head(0))
+    posts = pd.read_parquet(snapshot / "posts.parquet")
+    labelled = pd.read_parquet(snapshot / "examples.parquet").query("split == 'train' and label.notna()")["post_id"]
+    one = posts.index[posts["post_id"].isin(labelled) & posts["text"].notna()][0]
+    change(snapshot, "posts", lambda rows: rows.assign(text=rows["text"].where((rows.index == one) | (rows["split"] != "train"), None)))
+    assert run(snapshot).reason == "fewer than 2 texts to learn from"
+
+
 def test_a_policy_that_nobody_speaks_of_is_left_out(snapshot: Path) -> None:
     params = parameters.load(ROOT / "params.yaml", ["policies=[hate_speech, spam, misinformation]"])
     ngrams.run(params, snapshot, snapshot.parent / "ngrams")
