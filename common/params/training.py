@@ -30,10 +30,18 @@ class Training(Fit):
     focal_gamma: float = Field(ge=0)
 
 
-class Text(Training):
-    """The text classifier: tokens a text (prefix and special tokens included), and what its encoder starts from."""
+class Pretrained(Training):
+    """A classifier on a pretrained network: which one, what of it is trained, and scikit-learn's C of the head where that is a logistic
+    regression on the frozen network's features (modes `head` and `head-then-full`)."""
 
     backbone: str = Field(min_length=1)
+    mode: Literal["head", "head-then-full", "full"]
+    head_inverse_l2: float = Field(gt=0)
+
+
+class Text(Pretrained):
+    """The text classifier: tokens a text (prefix and special tokens included), and whether its encoder starts from the champion's."""
+
     max_tokens: int = Field(ge=8)
     prefix: str
     freeze_word_embeddings: bool
@@ -56,10 +64,9 @@ class Teacher(Section):
     posts: dict[Literal["text", "image", "audio"], Annotated[int, Field(ge=0)]]
 
 
-class Image(Training):
+class Image(Pretrained):
     """The image classifier: side of its square input in pixels, and frames of a post's videos that one training step looks at."""
 
-    backbone: str = Field(min_length=1)
     size: int = Field(ge=32)
     step_frames: int = Field(ge=1)
 

@@ -62,6 +62,16 @@ class ImageModel(nn.Module):
                 module.eval()
         return self
 
+    def features(self, pixels: torch.Tensor, unit: torch.Tensor, post: torch.Tensor, num_units: torch.Tensor) -> torch.Tensor:
+        """What the head is fitted on, (N, F): the mean over a post's units, that of frames being the mean over them. Arguments as of
+        `forward`, which gives the frame with the largest logit a say of its own; where a post shows one picture, both are the same."""
+        features_IF = self.network(pixels)
+        member_UI = (torch.arange(len(post), device=unit.device)[:, None] == unit[None, :]).to(features_IF.dtype)
+        features_UF = (member_UI @ features_IF) / member_UI.sum(1, keepdim=True)
+        owner_NU = (torch.arange(len(num_units), device=post.device)[:, None] == post[None, :]).to(features_IF.dtype)
+        features_NF: torch.Tensor = (owner_NU @ features_UF) / num_units[:, None]
+        return features_NF
+
     def forward(self, pixels: torch.Tensor, unit: torch.Tensor, post: torch.Tensor, num_units: torch.Tensor) -> torch.Tensor:
         """Logits of posts. A unit is a still, or all frames of a post's videos.
 
@@ -161,20 +171,45 @@ def predict_pictures(
     Returns:
         float32 (N, C) in [0, 1], columns in the order of `model.setup.policies`; NaN rows for posts without pictures.
     """
+    return _of_posts(
+        model, lambda inputs: torch.sigmoid(model(**inputs)), len(model.setup.policies), posts, picture, num_frames, batch_size
+    )
+
+
+def picture_features(
+    model: ImageModel,
+    posts: Sequence[Sequence[str]],
+    picture: Callable[[str], Picture],
+    num_frames: Sequence[int] | None = None,
+    batch_size: int = 32,
+) -> Array:
+    """What the head is fitted on of each post, float32 (N, F); arguments as of `predict_pictures`."""
+    return _of_posts(model, lambda inputs: model.features(**inputs), model.head.in_features, posts, picture, num_frames, batch_size)
+
+
+def _of_posts(
+    model: ImageModel,
+    call: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    width: int,
+    posts: Sequence[Sequence[str]],
+    picture: Callable[[str], Picture],
+    num_frames: Sequence[int] | None,
+    batch_size: int,
+) -> Array:
+    """What `call` makes of the inputs of each post, float32 (N, width); NaN rows for posts without pictures."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    probabilities = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
+    outputs = np.full((len(posts), width), np.nan, np.float32)
     shown = [row for row, digests in enumerate(posts) if digests]
     with torch.inference_mode():
         for part in batches([len(posts[row]) for row in shown], batch_size):
             rows = [shown[place] for place in part]
             frames = None if num_frames is None else [num_frames[row] for row in rows]
             inputs = model.collate([[picture(name) for name in posts[row]] for row in rows], frames)
-            logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()})
-            probabilities[rows] = torch.sigmoid(logits).cpu().numpy()
+            outputs[rows] = call({name: tensor.to(device) for name, tensor in inputs.items()}).float().cpu().numpy()
     model.train(was_training)
-    return probabilities
+    return outputs
 
 
 def batches(counts: Sequence[int], batch_size: int) -> Iterator[range]:

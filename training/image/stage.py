@@ -1,4 +1,4 @@
-"""Stage `image`: fine-tune the image classifier on the snapshot's labels of posts with images.
+"""Stage `image`: train the image classifier, its head alone or all of it, on the snapshot's labels of posts with images.
 
 usage: python -m upheld.training.image.stage     in a workspace that holds data/snapshot
 """
@@ -27,7 +27,7 @@ from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import Picture
 from upheld.feature_store.features.media import pictures_of
 from upheld.feature_store.features.shards import Shards, filled
-from upheld.training.image.model import ImageModel, build_image, predict_pictures
+from upheld.training.image.model import ImageModel, build_image, picture_features, predict_pictures
 from upheld.training.loop import classifier as stage
 from upheld.training.loop import teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
@@ -161,7 +161,13 @@ def fit_image(
     rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
     val_targets, val_weights = targets_of(val_examples, val.post_id.tolist(), params.policies)
     on_gpu = best_device().type != "cpu"  # a CPU's convolutions are slower in bfloat16: 7 images/s against 11 (measured)
-    task = stage.Task(model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu)
+
+    def features() -> Array:
+        return picture_features(model, names, shards.__getitem__, num_frames)
+
+    task = stage.Task(
+        model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu, features=features
+    )
     return stage.train(task, checkpoint)
 
 
@@ -193,7 +199,7 @@ def augmented(picture: Picture, random: np.random.Generator) -> Picture:
 
 @command("image")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
-    """Fine-tune the image classifier on the snapshot's labels."""
+    """Train the image classifier on the snapshot's labels."""
     data = read_snapshot(SNAPSHOT)
     posts = pd.concat([data.posts, data.unreviewed], ignore_index=True)
     read_images = pictures_of(store, posts, pins_of(data.manifest))

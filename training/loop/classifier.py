@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from upheld.common.files import replacing_folder, write_json
-from upheld.common.params.training import Training
+from upheld.common.params.training import Pretrained, Training
 from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop.examples import Array, Examples, Rows
-from upheld.training.loop.loop import Batches, Forward, fit
+from upheld.training.loop.head import fit_head, set_head
+from upheld.training.loop.loop import Batches, Fitted, Forward, fit
 from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits, validation_figures
 
 # (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
@@ -31,7 +32,8 @@ class Task:
 
     `val_targets` and `val_weights` are float32 (M, C); `predict_val` gives float32 probabilities (M, C) from the model as it
     stands. With `use_bfloat16` training runs in bfloat16 where the hardware does so. A `warm` model has been trained before: its
-    bias is kept, and its starting point competes on val.
+    bias is kept, and its starting point competes on val. `features` gives what the head sees of each of the N training rows, float32
+    (N, F); it is asked where `settings.mode` wants the head fitted on them, and the fitted head competes on val, too.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class Task:
     predict_val: Callable[[], Array]
     use_bfloat16: bool
     warm: bool = False
+    features: Callable[[], Array] | None = None
 
 
 def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
@@ -51,14 +54,21 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
 
     Returns:
         the record for metadata.json (params, counts, each epoch's validation figures, best epoch, machine), and samples/s
-        (None where a finished run was picked up), which is kept out of the record: equal runs give equal files.
+        (None where the head alone was fitted, or a finished run was picked up), which is kept out of the record: equal runs give
+        equal files.
     """
     settings = task.settings
     weights = balanced_categories(task.train.weights, settings.category_balance)
     positive = balanced_positive_weights(task.train.targets, weights)
     if settings.class_weight == "none":
         positive = np.ones_like(positive)
-    if not task.warm:
+    mode = settings.mode if isinstance(settings, Pretrained) else "full"
+    if mode != "full":
+        assert isinstance(settings, Pretrained) and task.features is not None
+        task.model.to(best_device())
+        fitted_head = fit_head(task.features(), task.train.targets, task.train.weights, positive, settings.head_inverse_l2)
+        set_head(task.model.head, *fitted_head)  # type: ignore[arg-type]
+    elif not task.warm:
         with torch.no_grad():
             task.model.head.bias.copy_(torch.from_numpy(prior_logits(task.train.targets, task.train.weights)))  # type: ignore[union-attr, operator]
     examples = Examples(task.train.targets, weights, task.train.costs, task.train.inputs)
@@ -70,7 +80,12 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     def evaluate() -> dict[str, Any]:
         return validation_figures(task.predict_val(), task.val_targets, task.val_weights, task.policies)
 
-    fitted = fit(task.model, batches_of(examples, objective), evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.warm)
+    if mode == "head":
+        task.model.eval()
+        fitted = Fitted([{"epoch": 0, "train_loss": None, **evaluate()}], 0, None)
+    else:
+        score_start = task.warm or mode == "head-then-full"
+        fitted = fit(task.model, batches_of(examples, objective), evaluate, settings, task.seed, checkpoint, task.use_bfloat16, score_start)
     device = best_device()
     # What the weights depend on besides data and params. Times are left out: equal runs must give equal files.
     machine = {

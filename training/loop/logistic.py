@@ -1,10 +1,16 @@
-"""Logistic regression with a Gaussian prior: what a model does without evidence, the prior's mean says."""
+"""Logistic regressions: with a Gaussian prior, whose mean says what a model does without evidence; and on soft labels, of many features."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from upheld.common.arrays import Floats
+
+MAX_ITERATIONS = 500
+NEGLIGIBLE = 1e-6  # a soft label that leaves a class no more than this weight says nothing of it
 
 
 def fit_logistic(design: Floats, label: Floats, weight: Floats, prior: Floats, penalty: Floats) -> Floats:
@@ -38,3 +44,31 @@ def fit_logistic(design: Floats, label: Floats, weight: Floats, prior: Floats, p
     # The tolerance leaves the ninth digit to the order of the sums; one full Newton step from there settles it (its error is squared).
     settled: Floats = found.x - np.linalg.solve(curvature(found.x), slope(found.x))
     return settled
+
+
+def fit_soft(
+    features: csr_matrix | NDArray[np.float32], label: NDArray[np.float32], weight: NDArray[np.float32], inverse_l2: float
+) -> tuple[NDArray[np.float32], float]:
+    """Fit a logistic regression on soft labels.
+
+    Args:
+        features: float32 (N, V), sparse or dense.
+        label: (N,) in [0, 1].
+        weight: (N,) > 0.
+        inverse_l2: scikit-learn's C.
+
+    Returns:
+        coefficients float32 (V,) and the intercept. A soft label counts as a violation with its own share and as none with the rest, which
+        is the cross-entropy to it.
+    """
+    masses = np.concatenate([weight * label, weight * (1 - label)])
+    heard = masses > NEGLIGIBLE
+    rows = np.tile(np.arange(len(label)), 2)[heard]
+    classes = np.repeat([1, 0], len(label))[heard]
+    regression = LogisticRegression(C=inverse_l2, max_iter=MAX_ITERATIONS).fit(features[rows], classes, sample_weight=masses[heard])
+    return regression.coef_[0].astype(np.float32), float(regression.intercept_[0])
+
+
+def worth_fitting(label: NDArray[np.float32], weight: NDArray[np.float32]) -> bool:
+    """Whether each class has at least one label's worth of weight among soft labels (N,) in [0, 1] with weights (N,)."""
+    return bool(min(weight @ label, weight @ (1 - label)) >= 1)

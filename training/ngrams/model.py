@@ -15,15 +15,12 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
 
 Array = NDArray[np.float32]
 MIN_TEXTS = 2  # an n-gram of one text tells nothing of another
-MAX_ITERATIONS = 500
-NEGLIGIBLE = 1e-6  # a soft label that leaves a class no more than this weight says nothing of it
 
 
 @dataclass(frozen=True)
@@ -55,27 +52,6 @@ def vectoriser_of(ngram_range: tuple[int, int], max_features: int | None, vocabu
         sublinear_tf=True,
         dtype=np.float32,
     )
-
-
-def fit_policy(features: csr_matrix, label: Array, weight: Array, inverse_l2: float) -> tuple[Array, float]:
-    """Fit one policy's regression on soft labels.
-
-    Args:
-        features: float32 (N, V).
-        label: (N,) in [0, 1].
-        weight: (N,) > 0.
-        inverse_l2: scikit-learn's C.
-
-    Returns:
-        coefficients float32 (V,) and the intercept. A soft label counts as a violation with its own share and as none with the rest, which
-        is the cross-entropy to it.
-    """
-    masses = np.concatenate([weight * label, weight * (1 - label)])
-    heard = masses > NEGLIGIBLE
-    rows = np.tile(np.arange(len(label)), 2)[heard]
-    classes = np.repeat([1, 0], len(label))[heard]
-    regression = LogisticRegression(C=inverse_l2, max_iter=MAX_ITERATIONS).fit(features[rows], classes, sample_weight=masses[heard])
-    return regression.coef_[0].astype(np.float32), float(regression.intercept_[0])
 
 
 def save_ngrams(model: NgramModel, folder: Path, metadata: dict[str, Any]) -> None:

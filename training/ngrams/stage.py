@@ -22,8 +22,9 @@ from upheld.feature_store.contracts.workspace import NGRAM_MODEL, SNAPSHOT
 from upheld.training.loop import teacher
 from upheld.training.loop.classifier import save_untrained
 from upheld.training.loop.examples import Array, labelled_posts, targets_of
+from upheld.training.loop.logistic import fit_soft, worth_fitting
 from upheld.training.loop.losses import MIN_LABELS
-from upheld.training.ngrams.model import MIN_TEXTS, NgramModel, NgramSetup, fit_policy, probabilities, save_ngrams, vectoriser_of
+from upheld.training.ngrams.model import MIN_TEXTS, NgramModel, NgramSetup, probabilities, save_ngrams, vectoriser_of
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,9 @@ def _fit(params: parameters.Params, vectoriser: Any, features: csr_matrix, targe
     for column, policy in enumerate(params.policies):
         known = weights[:, column] > 0
         label, weight = targets[known, column], weights[known, column]
-        if min(weight @ label, weight @ (1 - label)) < 1:  # less than one violation's or other's worth
+        if not worth_fitting(label, weight):
             continue
-        slopes, intercept = fit_policy(features[np.flatnonzero(known)], label, weight, params.ngrams.inverse_l2)
+        slopes, intercept = fit_soft(features[np.flatnonzero(known)], label, weight, params.ngrams.inverse_l2)
         policies.append(policy)
         coefficients.append(slopes)
         intercepts.append(intercept)

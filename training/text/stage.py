@@ -1,4 +1,4 @@
-"""Stage `text`: fine-tune the multilingual text classifier on the snapshot's labels.
+"""Stage `text`: train the multilingual text classifier, its head alone or all of it, on the snapshot's labels and the teacher's scores.
 
 usage: python -m upheld.training.text.stage     in a workspace that holds data/snapshot
 """
@@ -23,7 +23,7 @@ from upheld.feature_store.contracts.workspace import NGRAM_MODEL, SNAPSHOT, TEXT
 from upheld.training.loop import classifier as stage
 from upheld.training.loop import teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
-from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text
+from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text, text_features
 
 # What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
 CODE = (
@@ -70,7 +70,9 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, model: Path, st
     classifier = prepare(params)
     lesson = teacher.lesson(data, params, "text", chosen)
     train = pd.concat([train, lesson.pupils], ignore_index=True)
-    warm_start = _start_from_champion(classifier, data.manifest.get("champion"), store) if params.text.warm_start else {"used": False}
+    warm_start = {"used": False}
+    if params.text.warm_start and params.text.mode != "head":  # a head is fitted on the backbone's own features
+        warm_start = _start_from_champion(classifier, data.manifest.get("champion"), store)
     parts = [
         params.text.model_dump(),
         params.teacher.model_dump(),
@@ -146,7 +148,17 @@ def fit_text(
         return predict_text(model, val_texts)
 
     task = stage.Task(
-        model, params.policies, params.text, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=True, warm=warm
+        model,
+        params.policies,
+        params.text,
+        params.seed,
+        rows,
+        val_targets,
+        val_weights,
+        predict_val,
+        use_bfloat16=True,
+        warm=warm,
+        features=lambda: text_features(model, train.text.tolist()),
     )
     return stage.train(task, checkpoint)
 
@@ -178,7 +190,7 @@ def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, stor
 
 @command("text")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
-    """Fine-tune the text classifier on the snapshot's labels."""
+    """Train the text classifier on the snapshot's labels."""
     result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     text = f"text: {result.num_train_posts} posts, {result.num_unreviewed} of them unreviewed, epoch {result.best_epoch} kept{speed}"

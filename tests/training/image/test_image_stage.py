@@ -19,7 +19,7 @@ from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import decode_square
 from upheld.training.image import model as image_model
 from upheld.training.image import stage as image
-from upheld.training.image.model import load_image, predict_image
+from upheld.training.image.model import load_image, picture_features, predict_image, predict_pictures
 from upheld.training.image.stage import augmented
 from upheld.training.loop import teacher
 from upheld.training.loop.classifier import Result
@@ -49,7 +49,7 @@ def world(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def run(world: Path, tiny: ModuleType, out: str = "image", taught: float = 0.0, **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
-    values = {"backbone": tiny.BACKBONE, "size": 32, "epochs": 2, **changes}
+    values = {"backbone": tiny.BACKBONE, "mode": "full", "size": 32, "epochs": 2, **changes}
     overrides = ["policies=[hate_speech, spam]", *(f"image.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
 
     def read_images(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -71,6 +71,28 @@ def test_stage_learns_red_from_blue(world: Path, tiny: ModuleType) -> None:
     logits = np.log(probs / (1 - probs))
     assert logits[3] == pytest.approx((logits[0] + logits[2]) / 2, abs=1e-4)  # the mean of the logits
     assert not list((world / "store/checkpoints").iterdir())
+
+
+def test_a_head_alone_learns_red_from_blue_on_the_network_as_it_came(world: Path, tiny: ModuleType) -> None:
+    result = run(world, tiny, mode="head", head_inverse_l2=1.0)
+    assert (result.best_epoch, result.samples_per_s) == (0, None)
+    model = load_image(world / "image")
+    assert model is not None
+    torch.manual_seed(params.load(Path(__file__).resolve().parents[3] / "params.yaml").seed)
+    before = empty_image_backbone(tiny.BACKBONE).network.state_dict()
+    assert all(torch.equal(tensor.cpu(), before[name]) for name, tensor in model.network.state_dict().items())
+
+    def picture(name: str) -> images.Picture:
+        return decode_square(tiny.picture(COLOURS[name]), 32)
+
+    probs = predict_pictures(model, [["r1"], ["b1"], ["r1", "b1"]], picture)
+    assert probs[0, 1] > 0.5 > probs[1, 1]
+    seen = picture_features(model, [["r1"], ["b1"], ["r1", "b1"]], picture)
+    logits = seen @ model.head.weight.detach().cpu().numpy().T + model.head.bias.detach().cpu().numpy()
+    assert probs == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-5)  # stills count alike, in features as in logits
+    alone, together = picture_features(model, [["r1"], ["b1"]], picture), picture_features(model, [["r2", "r1", "b1"]], picture, [2])
+    frames = (alone[0] + alone[1]) / 2
+    assert together[0] == pytest.approx((picture_features(model, [["r2"]], picture)[0] + frames) / 2, abs=1e-5)
 
 
 def test_the_model_in_production_teaches_what_reviewers_never_said(world: Path, tiny: ModuleType) -> None:

@@ -48,7 +48,7 @@ def test_a_teacher_biased_against_one_language_is_corrected_by_reviewers() -> No
     assert abs(bias_of(data, soft, "hi")) < 0.05
     assert abs(bias_of(data, soft, "en")) < 0.05
     entry = account["spam"]["old-1"]
-    assert entry["languages"]["hi"] - entry["languages"]["en"] == pytest.approx(-2.0, abs=0.35)
+    assert entry["languages"]["hi"] - entry["languages"]["en"] == pytest.approx(-2.0, abs=0.6)  # shrunk towards no correction
     assert entry["num_positive"] + entry["num_negative"] == len(data.examples)
 
 

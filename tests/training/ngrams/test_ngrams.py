@@ -15,8 +15,9 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop import teacher
+from upheld.training.loop.logistic import fit_soft
 from upheld.training.ngrams import stage as ngrams
-from upheld.training.ngrams.model import fit_policy, load_ngrams, predict_ngrams, save_ngrams
+from upheld.training.ngrams.model import load_ngrams, predict_ngrams, save_ngrams
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -147,7 +148,7 @@ def test_soft_labels_are_fitted_by_cross_entropy() -> None:
         return -2.0 * (weight @ (label * np.log(prob) + (1 - label) * np.log(1 - prob))) + (beta[1:] ** 2).sum() / 2
 
     expected = minimize(objective, np.zeros(4)).x
-    slopes, intercept = fit_policy(csr_matrix(x), label, weight, 2.0)
+    slopes, intercept = fit_soft(csr_matrix(x), label, weight, 2.0)
     assert [intercept, *slopes] == pytest.approx(expected, abs=2e-3)
 
 

@@ -17,7 +17,7 @@ from upheld.common.params import params
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop import teacher
 from upheld.training.text import stage as text
-from upheld.training.text.model import load_text, predict_text, save_text
+from upheld.training.text.model import load_text, predict_text, save_text, text_features
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def params_of(world: Path, **changes: Any) -> params.Params:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
     values = {
         "backbone": str(world / "backbone"),
+        "mode": "full",
         "max_tokens": 32,
         "epochs": 2,
         "learning_rate": 0.01,
@@ -72,6 +73,35 @@ def test_stage_writes_a_model_that_loads_and_has_learnt(world: Path) -> None:
     assert metadata["num_train_posts"] == result.num_train_posts
     assert metadata["val"]["score"] == pytest.approx(np.mean(list(metadata["val"]["roc_auc"].values())))
     assert not list((world / "store/checkpoints").iterdir())
+
+
+def test_a_head_alone_leaves_the_backbone_as_it_came(world: Path) -> None:
+    result = run(world, mode="head")
+    model, before = load_text(world / "models/text"), text.prepare(params_of(world))
+    assert all(
+        torch.equal(ours.cpu(), theirs) for ours, theirs in zip(model.encoder.parameters(), before.encoder.parameters(), strict=True)
+    )
+    texts = ["buy cheap now", "hello friend", "hate them"]
+    logits = text_features(model, texts) @ model.head.weight.detach().cpu().numpy().T + model.head.bias.detach().cpu().numpy()
+    assert predict_text(model, texts) == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-5)
+    assert result.val is not None
+    assert result.val["roc_auc"]["spam"] > 0.8
+    assert (result.best_epoch, result.samples_per_s) == (0, None)
+    make_champion(world)
+    assert run(world, out="again", mode="head").warm_start == {"used": False}
+    assert (world / "again/model.safetensors").read_bytes() == (world / "models/text/model.safetensors").read_bytes()
+
+
+def test_fine_tuning_can_start_from_the_fitted_head(world: Path) -> None:
+    run(world, mode="head")
+    result = run(world, out="tuned", mode="head-then-full", epochs=1, learning_rate=1e-9, head_learning_rate=1e-9)
+    head, tuned = (load_text(world / name) for name in ("models/text", "tuned"))
+    texts = ["buy cheap now", "hello friend", "hate them"]
+    assert predict_text(tuned, texts) == pytest.approx(predict_text(head, texts), abs=1e-4)
+    history = json.loads((world / "tuned/metadata.json").read_text())["history"]
+    assert [record["epoch"] for record in history] == [0, 1]  # the fitted head competes on val
+    assert history[0]["roc_auc"] == json.loads((world / "models/text/metadata.json").read_text())["val"]["roc_auc"]
+    assert result.best_epoch in (0, 1)
 
 
 def test_the_model_in_production_teaches_what_reviewers_never_said(world: Path) -> None:
