@@ -52,7 +52,7 @@ def main() -> None:
     examples = photos.melt(id_vars="post_id", value_vars=list(GROUPS), var_name="category", value_name="label").assign(weight=1.0)
     with tempfile.TemporaryDirectory() as folder:
         shards = pictures(Path(folder), contents, params.image.size, lambda names: ((name, contents[name]) for name in names))
-        record, samples_per_s = fit_image(model, train, val, examples, params, shards, Path(folder) / "progress")
+        record, samples_per_s = fit_image(model, train, val, examples, examples, params, shards, Path(folder) / "progress")
     ours = predict_image(model, test["image_digests"].tolist(), contents.__getitem__)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()}, {torch.get_num_threads()} threads · commit {commit}")

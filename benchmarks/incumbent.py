@@ -1,6 +1,7 @@
 """Is a retrained model better than the one that served? Rolling origin over a delivery with decisions, paired on the same labelled posts.
 
-usage: python benchmarks/incumbent.py [--data FOLDER | --world SEED] [--folds 5 6 7 8] [--members ngrams text] [--set KEY=VALUE]
+usage: python benchmarks/incumbent.py [--data FOLDER | --world SEED [--biased LANGUAGE]] [--folds 5 6 7 8] [--members ngrams text]
+           [--set KEY=VALUE]
 
 For each week k: snapshot, members of stage 1 and fusion layer are made as a retrain would on the Monday of week k, from what was known
 then. The sampled labels of week k's posts are the test, each with the score of the decision that was made when the post came: that is
@@ -10,6 +11,8 @@ incumbent, by whose score posts were drawn for review. Folds are pooled with the
 come from two models and are not compared with each other.
 With --world the posts come from the sample world, whose truth is known: all posts of week k are the test, each with weight 1, and the
 incumbent is an n-gram regression fitted on the true labels of the two weeks before. Texts alone: pictures and sounds are left out.
+With --biased the incumbent's logits of that language are raised by BIAS, as if it had been unfair to it; then the false-positive rate of
+its clean posts, over that of all others', says whether the bias was taught on: 1 is fair.
 The last line is `ratio N`: (1 - ROC-AUC of the incumbent) / (1 - ROC-AUC of ours), pooled over categories; above 1 ours errs less.
 """
 
@@ -25,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -48,6 +52,8 @@ from upheld.training.text.model import load_text
 
 ALPHA = 0.05
 WEEKS_BEFORE = 2  # of a sample world, that its incumbent learns from
+BIAS = 1.5  # logits; sample worlds' scores have a standard deviation of about half of it
+FALSE_POSITIVE_RATE = 0.1  # of all clean posts, at which languages are compared
 NOBODY = pd.DataFrame({"post_id": [], "split": []}, dtype="str")
 
 
@@ -56,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/stream"), help="delivery folder with decisions")
     parser.add_argument("--world", type=int, metavar="SEED", help="a sample world instead, its truth known")
+    parser.add_argument("--biased", metavar="LANGUAGE", help="of a sample world: which language its incumbent is unfair to")
     parser.add_argument("--folds", type=int, nargs="+", default=[5, 6, 7, 8], help="weeks to test on, 1 being the first")
     parser.add_argument("--members", nargs="+", choices=["ngrams", "text"], default=["ngrams", "text"])
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
@@ -66,10 +73,8 @@ def main() -> None:
         name_of_data, world = args.data.name, read_delivery(args.data)
     else:
         settings = parameters.load(args.params, args.set).sample_data
-        name_of_data, world = (
-            f"sample world {args.world}",
-            made_world(settings, args.world, max(args.folds), settings.posts_per_week),
-        )
+        name_of_data = f"sample world {args.world}" + (f" biased against {args.biased}" if args.biased else "")
+        world = made_world(settings, args.world, max(args.folds), settings.posts_per_week, args.biased)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {name_of_data} · members {' '.join(args.members)}")
     ratio = 1.0
@@ -82,7 +87,10 @@ def main() -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 run_fold(world, week, params, args.members, path.with_suffix("")).to_parquet(path)
             folds.append(pd.read_parquet(path))
-        ratio = report(name, pd.concat(folds, ignore_index=True))
+        table = pd.concat(folds, ignore_index=True)
+        ratio = report(name, table)
+        if args.biased:
+            report_bias(table, args.biased)
     print(f"ratio {ratio:.3f}")
 
 
@@ -102,7 +110,7 @@ def read_delivery(folder: Path) -> dict[str, pd.DataFrame]:
     return {"posts": posts, "decisions": first, "review_outcomes": outcomes}
 
 
-def made_world(settings: SampleData, seed: int, num_weeks: int, posts_per_week: int) -> dict[str, pd.DataFrame]:
+def made_world(settings: SampleData, seed: int, num_weeks: int, posts_per_week: int, biased: str | None = None) -> dict[str, pd.DataFrame]:
     """The tables as a ledger gives them, and `truth`: post_id, category, label of every post.
 
     Args:
@@ -110,6 +118,7 @@ def made_world(settings: SampleData, seed: int, num_weeks: int, posts_per_week: 
         seed: of the world.
         num_weeks: of the stream, after the weeks that the incumbent learns from.
         posts_per_week: in each.
+        biased: the language whose logits the incumbent raises by BIAS.
     """
     weeks = calendar(settings, seed, settings.origin_week, WEEKS_BEFORE + num_weeks)
     made = [write(week, settings, posts_per_week) for week in weeks]
@@ -124,7 +133,8 @@ def made_world(settings: SampleData, seed: int, num_weeks: int, posts_per_week: 
     for number, (week, one) in enumerate(zip(weeks[WEEKS_BEFORE:], made[WEEKS_BEFORE:], strict=True), 1):
         posts = one.posts.assign(media=[[] for _ in range(len(one.posts))], week=number)
         seen = vectoriser.transform(posts["text"].fillna(""))
-        scores = {name: model.predict_proba(seen)[:, 1] for name, model in incumbent.items()}
+        raised = BIAS * (posts["language"] == biased).to_numpy(float)
+        scores = {name: expit(model.decision_function(seen) + raised) for name, model in incumbent.items()}
         decided = _decided(posts, scores, settings)
         answers = answer(draw(week, settings, decided), one.truth, reviewers, seed)
         removed = decided[decided["action"] == "auto_remove"].merge(one.truth, on=["post_id", "category"], validate="one_to_one")
@@ -258,6 +268,21 @@ def report(name: str, table: pd.DataFrame) -> float:
                 sizes.append(len(rows))
     weights = np.array(sizes) / max(sum(sizes), 1)
     return float((1 - weights @ theirs) / (1 - weights @ ours))
+
+
+def report_bias(table: pd.DataFrame, language: str) -> None:
+    """Print, of each category, how many times as often a clean post of the language is above the score that FALSE_POSITIVE_RATE of all
+    clean posts reach, compared with clean posts of other languages: of the incumbent and of ours, the mean over the weeks."""
+    print(f"\nfalse positives of {language} over those of other languages (1 is fair)")
+    for category, of_category in table.groupby("category"):
+        rates: dict[str, list[float]] = {"incumbent": [], "ours": []}
+        for _, fold in of_category.groupby("fold"):
+            clean = fold[fold["label"] == 0]
+            own = clean["language"] == language
+            for name, found in rates.items():
+                above = clean[name] > clean[name].quantile(1 - FALSE_POSITIVE_RATE)
+                found.append(float(above[own].mean() / above[~own].mean()))
+        print(f"{category:26}incumbent {np.mean(rates['incumbent']):5.2f}   ours {np.mean(rates['ours']):5.2f}")
 
 
 def mean_areas(rows: pd.DataFrame) -> tuple[float, float]:

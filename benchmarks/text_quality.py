@@ -110,7 +110,7 @@ def scores_of_ours(train: pd.DataFrame, test: pd.DataFrame, params: parameters.P
     model = prepare(params)
     examples = train[["post_id", "category", "label"]].assign(weight=1.0)
     halves = [posts[mask].reset_index(drop=True) for mask in (~is_val, is_val)]
-    record, samples_per_s = fit_text(model, *halves, examples, params, checkpoint)
+    record, samples_per_s = fit_text(model, *halves, examples, examples, params, checkpoint)
     checkpoint.unlink(missing_ok=True)
     print(f"trained on {len(halves[0])} posts, epoch {record['best_epoch']} kept, {samples_per_s or 0:.1f} samples/s", flush=True)
     probs = predict_text(model, test["text"].tolist())

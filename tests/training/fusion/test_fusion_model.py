@@ -39,9 +39,10 @@ def logit(prob: float) -> float:
 
 
 def features_of(row) -> tuple[list[float], float | None]:
-    """One row by hand: the ten features, and the mean over the modalities that are there, of which text is the mean of two members."""
-    members = [logit(prob) for prob in (row.prob_text_spam, row.prob_ngrams_spam) if not math.isnan(prob)]
-    said = [sum(members) / len(members)] if members else []
+    """One row by hand: the ten features, and the mean over the modalities that are there, of which text is two members, .6 and .4."""
+    shares = ((row.prob_text_spam, 0.6), (row.prob_ngrams_spam, 0.4))
+    members = [(logit(prob), share) for prob, share in shares if not math.isnan(prob)]
+    said = [sum(value * share for value, share in members) / sum(share for _, share in members)] if members else []
     there = [*said, *(logit(prob) for prob in (row.prob_image_spam, row.prob_audio_spam) if not math.isnan(prob))]
     of_text = [said[0] if math.isnan(prob) else logit(prob) for prob in (row.prob_text_spam, row.prob_ngrams_spam)] if said else [0.0, 0.0]
     logits = [*of_text, *(0.0 if math.isnan(prob) else logit(prob) for prob in (row.prob_image_spam, row.prob_audio_spam))]
@@ -56,7 +57,7 @@ def oracle(table: pd.DataFrame, l2: float) -> np.ndarray:
     mean_weight = sum(weight for *_, weight in used) / len(used)
 
     def loss(beta):
-        total = 0.5 * l2 * sum((b - centre) ** 2 for b, centre in zip(beta[1:], [0.5, 0.5, 1, 1, 0, 0, 0, 0, 0, 0], strict=True))
+        total = 0.5 * l2 * sum((b - centre) ** 2 for b, centre in zip(beta[1:], [0.6, 0.4, 1, 1, 0, 0, 0, 0, 0, 0], strict=True))
         for x, _, label, weight in used:
             z = beta[0] + sum(b * v for b, v in zip(beta[1:], x, strict=True))
             prob = 1 / (1 + math.exp(-z))
@@ -223,7 +224,7 @@ def test_marks_enter_the_penalised_likelihood_shrunk_towards_nothing() -> None:
     def loss(beta):
         prob = 1 / (1 + np.exp(-(beta[0] + x @ beta[1:])))
         likelihood = (weight / weight.mean()) @ (label * np.log(prob) + (1 - label) * np.log(1 - prob))
-        return ((beta[1:] - np.array([0.5, 0.5, 1, 1] + [0] * 9)) ** 2).sum() - likelihood
+        return ((beta[1:] - np.array([0.6, 0.4, 1, 1] + [0] * 9)) ** 2).sum() - likelihood
 
     expected = minimize(loss, np.zeros(14), method="BFGS", options={"gtol": 1e-4}).x
     names = [*FEATURES, "logo_count_acme", "logo_confidence_acme", "logo_area_acme"]
