@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -79,3 +79,17 @@ def uniform(key: str, ids: Iterable[str]) -> NDArray[np.float64]:
     secret = hashlib.blake2b(key.encode(), digest_size=32).digest()
     words = [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, key=secret).digest()) >> 11 for name in ids]
     return np.array(words, dtype=np.float64) * 2.0**-53
+
+
+def extractor_version(number: int, settings: Mapping[str, Any], weights: Iterable[Path] = ()) -> str:
+    """An extractor's version, such as `1-0f3a9c21b7de`.
+
+    Args:
+        number: raised when the extractor's code comes to give other results.
+        settings: JSON values that its results depend on.
+        weights: files that it computes with.
+
+    Returns:
+        the number, and 12 hexadecimal digits of the digest of settings and weights.
+    """
+    return f"{number}-{of_json([dict(settings), [of_file(path) for path in weights]])[:12]}"

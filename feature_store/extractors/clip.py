@@ -16,9 +16,10 @@ import pyarrow as pa
 from upheld.common.errors import BadUse
 from upheld.common.params.extractors import Clip
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 if TYPE_CHECKING:
     import torch

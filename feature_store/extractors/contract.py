@@ -2,7 +2,7 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.common.params.params import Params
-from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.contract import Arrays, Refused
 
 Kind = Literal["text", "image", "video", "audio"]
@@ -67,20 +66,6 @@ class Extractor(ABC):
     def extract_one(self, arrays: Arrays) -> dict[str, Any] | Refused:
         """As `extract`, of one content."""
         raise NotImplementedError
-
-
-def extractor_version(number: int, settings: Mapping[str, Any], weights: Iterable[Path] = ()) -> str:
-    """An extractor's version, such as `1-0f3a9c21b7de`.
-
-    Args:
-        number: raised when the extractor's code comes to give other results.
-        settings: JSON values that its results depend on.
-        weights: files that it computes with.
-
-    Returns:
-        the number, and 12 hexadecimal digits of the digest of settings and weights.
-    """
-    return f"{number}-{hashing.of_json([dict(settings), [hashing.of_file(path) for path in weights]])[:12]}"
 
 
 def packaged_folder(package: str) -> Path | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.feature_store.contracts.tables import TIMESTAMP
@@ -254,6 +255,25 @@ class PinnedFeatures:
         wanted = set(digests)
         table = self.read(name, wanted, columns) if wanted else None
         return {} if table is None else {row["digest"]: row for row in table.to_pylist()}
+
+    def vectors(self, name: str, version: str, digests: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """Digest -> embedding float32 (D,) of each content that has one.
+
+        Args:
+            name: of an extractor with a column `embedding`.
+            version: of the extractor; where another one is pinned nothing is found.
+            digests: of the contents wanted.
+        """
+        wanted = set(digests)
+        if name not in self._tables or self._tables[name].extractor_version != version or not wanted:
+            return {}
+        table = self.read(name, wanted, ["embedding", "reason"])
+        assert table is not None
+        made = table.filter(pc.is_null(table["reason"])).combine_chunks()
+        if not len(made):
+            return {}
+        embeddings = made["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(made), -1)
+        return dict(zip(made["digest"].to_pylist(), embeddings.astype(np.float32), strict=True))
 
 
 NO_FEATURES = PinnedFeatures("nowhere", {})

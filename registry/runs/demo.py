@@ -32,8 +32,6 @@ DEMO_TRAINING: Settings = {"logo": {"epochs": 4}, "teacher": {"posts": {"text": 
 # The quick size is for continuous integration: the same job, less of everything. Both worlds end in the same week.
 QUICK_WORLD: Settings = {"sample_data": {"origin_week": "2026-W38", "weeks": 4, "posts_per_week": 450}}
 QUICK_TRAINING: Settings = {
-    "text": {"epochs": 1},
-    "image": {"epochs": 1},
     "logo": {"epochs": 1},
     "snapshot": {"frame_rows": 200},
     "teacher": {"posts": {"text": 200, "image": 50, "audio": 50}},

@@ -6,7 +6,7 @@ many is larger by chance is left to fusion and calibration, which are fitted on 
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
 from upheld.feature_store.backbones.pretrained import image_origin
 from upheld.feature_store.decoding.images import Picture, decode_square
+from upheld.training.loop.head import NONE_KNOWN
 
 Array = NDArray[np.float32]
 ReadImage = Callable[[str], bytes]  # digest of an accepted image -> its bytes
@@ -61,16 +62,6 @@ class ImageModel(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
-
-    def features(self, pixels: torch.Tensor, unit: torch.Tensor, post: torch.Tensor, num_units: torch.Tensor) -> torch.Tensor:
-        """What the head is fitted on, (N, F): the mean over a post's units, that of frames being the mean over them. Arguments as of
-        `forward`, which gives the frame with the largest logit a say of its own; where a post shows one picture, both are the same."""
-        features_IF = self.network(pixels)
-        member_UI = (torch.arange(len(post), device=unit.device)[:, None] == unit[None, :]).to(features_IF.dtype)
-        features_UF = (member_UI @ features_IF) / member_UI.sum(1, keepdim=True)
-        owner_NU = (torch.arange(len(num_units), device=post.device)[:, None] == post[None, :]).to(features_IF.dtype)
-        features_NF: torch.Tensor = (owner_NU @ features_UF) / num_units[:, None]
-        return features_NF
 
     def forward(self, pixels: torch.Tensor, unit: torch.Tensor, post: torch.Tensor, num_units: torch.Tensor) -> torch.Tensor:
         """Logits of posts. A unit is a still, or all frames of a post's videos.
@@ -171,45 +162,60 @@ def predict_pictures(
     Returns:
         float32 (N, C) in [0, 1], columns in the order of `model.setup.policies`; NaN rows for posts without pictures.
     """
-    return _of_posts(
-        model, lambda inputs: torch.sigmoid(model(**inputs)), len(model.setup.policies), posts, picture, num_frames, batch_size
-    )
-
-
-def picture_features(
-    model: ImageModel,
-    posts: Sequence[Sequence[str]],
-    picture: Callable[[str], Picture],
-    num_frames: Sequence[int] | None = None,
-    batch_size: int = 32,
-) -> Array:
-    """What the head is fitted on of each post, float32 (N, F); arguments as of `predict_pictures`."""
-    return _of_posts(model, lambda inputs: model.features(**inputs), model.head.in_features, posts, picture, num_frames, batch_size)
-
-
-def _of_posts(
-    model: ImageModel,
-    call: Callable[[dict[str, torch.Tensor]], torch.Tensor],
-    width: int,
-    posts: Sequence[Sequence[str]],
-    picture: Callable[[str], Picture],
-    num_frames: Sequence[int] | None,
-    batch_size: int,
-) -> Array:
-    """What `call` makes of the inputs of each post, float32 (N, width); NaN rows for posts without pictures."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    outputs = np.full((len(posts), width), np.nan, np.float32)
+    probabilities = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
     shown = [row for row, digests in enumerate(posts) if digests]
     with torch.inference_mode():
         for part in batches([len(posts[row]) for row in shown], batch_size):
             rows = [shown[place] for place in part]
             frames = None if num_frames is None else [num_frames[row] for row in rows]
             inputs = model.collate([[picture(name) for name in posts[row]] for row in rows], frames)
-            outputs[rows] = call({name: tensor.to(device) for name, tensor in inputs.items()}).float().cpu().numpy()
+            logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()})
+            probabilities[rows] = torch.sigmoid(logits).cpu().numpy()
     model.train(was_training)
-    return outputs
+    return probabilities
+
+
+def picture_features(
+    model: ImageModel,
+    posts: Sequence[Sequence[str]],
+    picture: Callable[[str], Picture],
+    num_frames: Sequence[int],
+    known: Mapping[str, Array] = NONE_KNOWN,
+    batch_size: int = 32,
+) -> Array:
+    """What the head is fitted on of each post: the mean over its stills and, as one more, the mean over its frames.
+
+    Args:
+        model: from `load_image` (or in training).
+        posts: for each of N posts the digests of its pictures, at least one.
+        picture: gives the decoded picture of a digest, uint8 (size, size, 3).
+        num_frames: how many of each post's pictures, its last ones, are frames of its videos.
+        known: digest -> features of a picture, float32 (F,), which need not be computed.
+        batch_size: pictures in one forward pass.
+
+    Returns:
+        float32 (N, F). The model's logits for a post that shows stills alone are the head's of these features; of frames the model
+        heeds the one with the largest logit.
+    """
+    vectors = dict(known)
+    device = next(model.parameters()).device
+    new = sorted({name for names in posts for name in names} - known.keys())
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(new), batch_size):
+            names = new[start : start + batch_size]
+            pixels = torch.from_numpy(np.stack([picture(name) for name in names]))
+            found = model.network(to_tensor(pixels.to(device), model.setup.mean, model.setup.std)).float().cpu().numpy()
+            vectors |= dict(zip(names, found, strict=True))
+    features = np.empty((len(posts), model.head.in_features), np.float32)
+    for row, (shown, number) in enumerate(zip(posts, num_frames, strict=True)):
+        stills, frames = shown[: len(shown) - number], shown[len(shown) - number :]
+        units = [vectors[name] for name in stills] + ([np.mean([vectors[name] for name in frames], axis=0)] if frames else [])
+        features[row] = np.mean(units, axis=0)
+    return features
 
 
 def batches(counts: Sequence[int], batch_size: int) -> Iterator[range]:

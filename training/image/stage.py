@@ -4,7 +4,7 @@ usage: python -m upheld.training.image.stage     in a workspace that holds data/
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.backbones.vectors import image_version
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import IMAGE_MODEL, NGRAM_MODEL, SNAPSHOT
@@ -27,10 +28,12 @@ from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import Picture
 from upheld.feature_store.features.media import pictures_of
 from upheld.feature_store.features.shards import Shards, filled
+from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
 from upheld.training.image.model import ImageModel, build_image, picture_features, predict_pictures
 from upheld.training.loop import classifier as stage
 from upheld.training.loop import teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
+from upheld.training.loop.head import NONE_KNOWN
 
 ReadImages = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]  # digests of pictures -> (digest, bytes) of each, in any order
 # What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
@@ -45,7 +48,15 @@ CODE = (
 )
 
 
-def run(params: parameters.Params, snapshot: Path, chosen: Path, read_images: ReadImages, model: Path, store: Path) -> stage.Result:
+def run(
+    params: parameters.Params,
+    snapshot: Path,
+    chosen: Path,
+    read_images: ReadImages,
+    model: Path,
+    store: Path,
+    features: PinnedFeatures = NO_FEATURES,
+) -> stage.Result:
     """Train the image classifier on the posts of split train that have pictures or videos, choose its epoch on split val, and write it.
 
     Args:
@@ -55,6 +66,7 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, read_images: Re
         read_images: gives the bytes of images by digest.
         model: folder to write; replaced as a whole. Without a labelled image it says so, and holds no weights.
         store: holds the progress of runs that were killed.
+        features: the pinned tables, whose embeddings a head is fitted on where they are of the same backbone; others are computed.
 
     Raises:
         FailedWork: an image of the snapshot is not in the store.
@@ -82,11 +94,14 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, read_images: Re
         classifier.setup.backbone_digest,
     ]
     folder = stage.checkpoint_folder(store, "image", CODE, *parts)
-    names = {name for digests in (*train.image_digests, *val.image_digests) for name in digests}
-    shards = pictures(store, names, classifier.setup.size, read_images)
-    fitted, samples_per_s = fit_image(
-        classifier, train, val, lesson.examples, data.examples, params, shards, folder / "progress.safetensors"
-    )
+    of_train, of_val = ({name for digests in posts.image_digests for name in digests} for posts in (train, val))
+    known: Mapping[str, Array] = NONE_KNOWN
+    if params.image.mode != "full":
+        known = features.vectors("image_embedding", image_version(params.image.backbone, params.image.size), of_train)
+    needed = of_val | (of_train - known.keys() if params.image.mode == "head" else of_train)
+    shards = pictures(store, needed, classifier.setup.size, read_images)
+    progress = folder / "progress.safetensors"
+    fitted, samples_per_s = fit_image(classifier, train, val, lesson.examples, data.examples, params, shards, progress, known)
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
             stage.save_model(
@@ -127,6 +142,7 @@ def fit_image(
     params: parameters.Params,
     shards: Shards,
     checkpoint: Path,
+    known: Mapping[str, Array] = NONE_KNOWN,
 ) -> tuple[dict[str, Any], float | None]:
     """Train a prepared classifier in place.
 
@@ -139,6 +155,7 @@ def fit_image(
         params: `image`, `policies` and `seed` are read.
         shards: the decoded pictures of both.
         checkpoint: file for progress.
+        known: features of pictures, as for `picture_features`.
 
     Returns:
         the record for metadata.json, and samples/s.
@@ -163,7 +180,8 @@ def fit_image(
     on_gpu = best_device().type != "cpu"  # a CPU's convolutions are slower in bfloat16: 7 images/s against 11 (measured)
 
     def features() -> Array:
-        return picture_features(model, names, shards.__getitem__, num_frames)
+        """What the head sees of the posts to learn from."""
+        return picture_features(model, names, shards.__getitem__, num_frames, known)
 
     task = stage.Task(
         model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu, features=features
@@ -202,8 +220,9 @@ def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER)
     """Train the image classifier on the snapshot's labels."""
     data = read_snapshot(SNAPSHOT)
     posts = pd.concat([data.posts, data.unreviewed], ignore_index=True)
-    read_images = pictures_of(store, posts, pins_of(data.manifest))
-    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, read_images, IMAGE_MODEL, store)
+    pins = pins_of(data.manifest)
+    features = PinnedFeatures(pins.location(store), pins.features)
+    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, pictures_of(store, posts, pins), IMAGE_MODEL, store, features)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     trained = f"image: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
     return Output(asdict(result), lambda: console().print(trained if result.trained else f"image: untrained, {result.reason}"))

@@ -4,6 +4,10 @@ Source: Kumar, Raghunathan, Jones, Ma & Liang (2022), Fine-Tuning can Distort Pr
 place that fine-tuning starts from.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,6 +17,7 @@ from upheld.training.loop.logistic import fit_soft, worth_fitting
 from upheld.training.loop.losses import prior_logits
 
 MIN_SPREAD = 1e-6  # a feature that varies less is constant
+NONE_KNOWN: Final[Mapping[str, Array]] = MappingProxyType({})  # digest -> what a frozen network makes of a content: nothing yet
 
 
 def fit_head(features: Array, targets: Array, weights: Array, positive: Array, inverse_l2: float) -> tuple[Array, Array]:

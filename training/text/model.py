@@ -1,7 +1,7 @@
 """The text classifier as a thing on disk and in memory: encoder, mean pooling, one logit a policy."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.text import empty_encoder, load_text_backbone, mean_over_tokens, padded
+from upheld.feature_store.contracts import hashing
+from upheld.training.loop.head import NONE_KNOWN
 
 Array = NDArray[np.float32]
 
@@ -138,9 +140,29 @@ def predict_text(model: TextModel, texts: Sequence[str], batch_size: int = 32) -
     return _of_texts(model, lambda inputs: torch.sigmoid(model(**inputs)), len(model.setup.policies), texts, batch_size)
 
 
-def text_features(model: TextModel, texts: Sequence[str], batch_size: int = 32) -> Array:
-    """What the head sees of each text, float32 (N, H); arguments as of `predict_text`."""
-    return _of_texts(model, lambda inputs: model.features(**inputs), model.head.in_features, texts, batch_size)
+def text_features(model: TextModel, texts: Sequence[str], known: Mapping[str, Array] = NONE_KNOWN, batch_size: int = 32) -> Array:
+    """What the head sees of each text.
+
+    Args:
+        model: from `load_text` (or in training).
+        texts: N texts.
+        known: SHA-256 of a text's UTF-8 (hexadecimal) -> the mean vector over its tokens, float32 (H,), of any length.
+        batch_size: texts in one forward pass.
+
+    Returns:
+        float32 (N, H).
+    """
+    digests = [hashing.of_bytes(text.encode()) for text in texts]
+    features = np.zeros((len(texts), model.head.in_features), np.float32)
+    new = [row for row, digest in enumerate(digests) if digest not in known]
+    old = [row for row, digest in enumerate(digests) if digest in known]
+    if old:
+        mean_NH = torch.from_numpy(np.stack([known[digests[row]] for row in old]))
+        mean_NH *= mean_NH.shape[1] ** 0.5 / torch.linalg.vector_norm(mean_NH, dim=1, keepdim=True)  # so that the norm's epsilon is small
+        with torch.inference_mode():
+            features[old] = model.norm(mean_NH.to(model.norm.weight.device)).cpu().numpy()
+    features[new] = _of_texts(model, lambda inputs: model.features(**inputs), features.shape[1], [texts[row] for row in new], batch_size)
+    return features
 
 
 def _of_texts(

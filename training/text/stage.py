@@ -4,6 +4,7 @@ usage: python -m upheld.training.text.stage     in a workspace that holds data/s
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,23 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.backbones.vectors import text_version
 from upheld.feature_store.contracts import hashing
-from upheld.feature_store.contracts.snapshot import read_snapshot
+from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read_snapshot
 from upheld.feature_store.contracts.workspace import NGRAM_MODEL, SNAPSHOT, TEXT_MODEL
+from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
 from upheld.training.loop import classifier as stage
 from upheld.training.loop import teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
+from upheld.training.loop.head import NONE_KNOWN
 from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text, text_features
 
 # What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
 CODE = (
     "upheld.feature_store.backbones",
     "upheld.feature_store.contracts",
+    "upheld.feature_store.features",
+    "upheld.feature_store.ledger",
     "upheld.training.loop",
     "upheld.training.text",
 )
@@ -47,7 +53,9 @@ class Result:
     warm_start: dict[str, Any]
 
 
-def run(params: parameters.Params, snapshot: Path, chosen: Path, model: Path, store: Path) -> Result:
+def run(
+    params: parameters.Params, snapshot: Path, chosen: Path, model: Path, store: Path, features: PinnedFeatures = NO_FEATURES
+) -> Result:
     """Train the text classifier on split train and on what the model in production says of it and of unreviewed posts, choose its epoch on
     split val, and write it.
 
@@ -57,6 +65,7 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, model: Path, st
         chosen: folder of the stage ngrams, which says how much the model in production teaches.
         model: folder to write; replaced as a whole.
         store: holds the champion's bundle and the progress of runs that were killed.
+        features: the pinned tables, whose embeddings a head is fitted on where they are of the same backbone; others are computed.
 
     Raises:
         FailedWork: no labelled post of split train has a text, or the champion's bundle is missing.
@@ -84,7 +93,11 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, model: Path, st
     ]
     folder = stage.checkpoint_folder(store, "text", CODE, *parts, warm_start)
     progress = folder / "progress.safetensors"
-    fitted, samples_per_s = fit_text(classifier, train, val, lesson.examples, data.examples, params, progress, warm_start["used"])
+    known: Mapping[str, Array] = NONE_KNOWN
+    if params.text.mode != "full" and not warm_start["used"]:
+        version = text_version(params.text.backbone, params.text.prefix, params.text.max_tokens)
+        known = features.vectors("text_embedding", version, {hashing.of_bytes(text.encode()) for text in train.text})
+    fitted, samples_per_s = fit_text(classifier, train, val, lesson.examples, data.examples, params, progress, warm_start["used"], known)
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
             save_text(
@@ -118,6 +131,7 @@ def fit_text(
     params: parameters.Params,
     checkpoint: Path,
     warm: bool = False,
+    known: Mapping[str, Array] = NONE_KNOWN,
 ) -> tuple[dict[str, Any], float | None]:
     """Train a prepared classifier in place.
 
@@ -130,6 +144,7 @@ def fit_text(
         params: `text`, `policies` and `seed` are read.
         checkpoint: file for progress.
         warm: whether the model has been trained before.
+        known: vectors of texts, as for `text_features`.
 
     Returns:
         the record for metadata.json, and samples/s.
@@ -158,7 +173,7 @@ def fit_text(
         predict_val,
         use_bfloat16=True,
         warm=warm,
-        features=lambda: text_features(model, train.text.tolist()),
+        features=lambda: text_features(model, train.text.tolist(), known),
     )
     return stage.train(task, checkpoint)
 
@@ -191,7 +206,9 @@ def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, stor
 @command("text")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Train the text classifier on the snapshot's labels."""
-    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store)
+    pins = pins_of(read_manifest(SNAPSHOT))
+    features = PinnedFeatures(pins.location(store), pins.features)
+    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store, features)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     text = f"text: {result.num_train_posts} posts, {result.num_unreviewed} of them unreviewed, epoch {result.best_epoch} kept{speed}"
     return Output(asdict(result), lambda: console().print(text))

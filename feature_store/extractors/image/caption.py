@@ -13,9 +13,10 @@ from PIL import Image
 
 from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
+from upheld.feature_store.extractors.contract import Extractor, Kind, packaged_folder
 
 _MAX_SIDE = 768  # pixels; BLIP itself shrinks to 384
 

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 LONGEST = 128  # statistics of a picture shrunk to this differ from the whole one's in the third digit
 NUM_HUES = 12  # 30 degrees each, the first from red to orange

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from upheld.common.errors import BadUse
-from upheld.feature_store.backbones.pretrained import image_origin
+from upheld.feature_store.backbones.vectors import image_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_square
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 if TYPE_CHECKING:
     from upheld.feature_store.backbones.image import Backbone
@@ -30,7 +30,7 @@ class ImageEmbedding(Extractor):
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
         settings = self.params.image_embedding
-        return extractor_version(1, settings.model_dump() | {"weights": image_origin(settings.backbone)})
+        return image_version(settings.backbone, settings.size)
 
     def decode(self, content: bytes) -> Arrays:
         """`pixels`, uint8 (size, size, 3). Raises as `images.opened`."""

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
+from upheld.feature_store.extractors.contract import Extractor, Kind, packaged_folder
 
 _PACKAGE = "facenet_pytorch"
 _NETS = ("PNet", "RNet", "ONet")

@@ -10,9 +10,10 @@ import pyarrow as pa
 import scipy.fftpack  # noqa: F401  imagehash imports it at its first call, under the decoding worker's bound of memory
 from PIL import Image
 
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import decode_within
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 # Both hashes look at 64 pixels or fewer; from 512 on the file's own size changes a bit or two (measured). Source: the PDQ paper,
 # "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", section 3.1, shrinks to 512 before anything else.

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version, packaged_folder
+from upheld.feature_store.extractors.contract import Extractor, Kind, packaged_folder
 
 _MAX_ASPECT = 4  # of what the model is given; narrower pictures get a margin, or enlarging them would fill the memory
 _LINE = pa.struct([("text", pa.string()), ("prob", pa.float32()), *((name, pa.float32()) for name in ("x1", "y1", "x2", "y2"))])

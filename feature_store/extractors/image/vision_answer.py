@@ -26,9 +26,10 @@ from PIL import Image
 from upheld.common.errors import BadUse
 from upheld.common.params import extractors as sections
 from upheld.common.params.params import Params
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.decoding.images import Picture, decode_within
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 _JPEG_QUALITY = 90
 _REPLY_CHARS = 200  # of an answer that does not fit, kept as the reason's detail

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from upheld.common.errors import BadUse
-from upheld.feature_store.backbones.pretrained import text_origin
+from upheld.feature_store.backbones.vectors import text_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -29,7 +29,7 @@ class TextEmbedding(Extractor):
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
         settings = self.params.text_embedding
-        return extractor_version(1, settings.model_dump(exclude={"batch_size"}) | {"weights": text_origin(settings.backbone)})
+        return text_version(settings.backbone, settings.prefix, settings.max_tokens)
 
     def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
         """Vectors; texts of like length go through the network together, results keep the given order."""

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Final
 import pyarrow as pa
 
 from upheld.feature_store.backbones.pretrained import packaged_file
+from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.contracts.tables import UNDETERMINED
 from upheld.feature_store.decoding.contract import Arrays, Refused
-from upheld.feature_store.extractors.contract import Extractor, Kind, extractor_version
+from upheld.feature_store.extractors.contract import Extractor, Kind
 
 # The model speaks Wikipedia's codes; in BCP-47 `als` is Albanian, and `eml` and `sh` are out of use.
 # Source: IANA language subtag registry; Unicode CLDR 48, languageAlias, for sh.

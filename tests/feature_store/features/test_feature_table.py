@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.features.table import KEYS, FeatureStore
+from upheld.feature_store.contracts.workspace import PinnedTable
+from upheld.feature_store.features.table import KEYS, NO_FEATURES, FeatureStore, PinnedFeatures
 from upheld.feature_store.ledger.lance import connect
 
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
@@ -34,6 +35,19 @@ def words(store, **how):
 @pytest.fixture
 def store(tmp_path):
     return FeatureStore(tmp_path / "features")
+
+
+def test_vectors_are_those_of_the_pinned_version_and_of_contents_that_were_not_refused(store):
+    embedding = {"embedding": pa.list_(pa.float32(), 2)}
+    made = table(["a", "b", "c"], features=embedding, embedding=[[1.0, 2.0], None, [3.0, 4.0]], reason=[None, "too long", None])
+    store.write("x", made)
+    pinned = PinnedFeatures(store.location, {"x": PinnedTable(lance_version=store.versions["x"], extractor_version="1-a", kind="text")})
+    store.write("x", table(["d"], features=embedding, embedding=[[5.0, 6.0]]))
+    found = pinned.vectors("x", "1-a", ["a", "b", "c", "d", "none"])
+    assert {name: vector.tolist() for name, vector in found.items()} == {"a": [1, 2], "c": [3, 4]}  # d came later
+    assert found["a"].dtype == np.float32
+    assert pinned.vectors("x", "1-a", ["b"]) == pinned.vectors("x", "1-a", []) == {}
+    assert pinned.vectors("x", "2-b", ["a"]) == NO_FEATURES.vectors("x", "1-a", ["a"]) == {}
 
 
 def test_reading_makes_nothing(tmp_path, store):

@@ -87,12 +87,19 @@ def test_a_head_alone_learns_red_from_blue_on_the_network_as_it_came(world: Path
 
     probs = predict_pictures(model, [["r1"], ["b1"], ["r1", "b1"]], picture)
     assert probs[0, 1] > 0.5 > probs[1, 1]
-    seen = picture_features(model, [["r1"], ["b1"], ["r1", "b1"]], picture)
+    seen = picture_features(model, [["r1"], ["b1"], ["r1", "b1"]], picture, [0, 0, 0])
     logits = seen @ model.head.weight.detach().cpu().numpy().T + model.head.bias.detach().cpu().numpy()
     assert probs == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-5)  # stills count alike, in features as in logits
-    alone, together = picture_features(model, [["r1"], ["b1"]], picture), picture_features(model, [["r2", "r1", "b1"]], picture, [2])
+    alone, together = (
+        picture_features(model, [["r1"], ["b1"]], picture, [0, 0]),
+        picture_features(model, [["r2", "r1", "b1"]], picture, [2]),
+    )
+    known = {"r1": alone[0], "b1": alone[1]}
+    assert picture_features(model, [["r1"], ["r1", "b1"]], lambda name: 1 / 0, [0, 0], known)[0] == pytest.approx(
+        alone[0]
+    )  # none is opened
     frames = (alone[0] + alone[1]) / 2
-    assert together[0] == pytest.approx((picture_features(model, [["r2"]], picture)[0] + frames) / 2, abs=1e-5)
+    assert together[0] == pytest.approx((picture_features(model, [["r2"]], picture, [0])[0] + frames) / 2, abs=1e-5)
 
 
 def test_the_model_in_production_teaches_what_reviewers_never_said(world: Path, tiny: ModuleType) -> None:

@@ -14,10 +14,12 @@ import yaml
 
 from upheld.common.errors import FailedWork
 from upheld.common.params import params
+from upheld.feature_store.backbones.text import mean_over_tokens
+from upheld.feature_store.backbones.vectors import text_version
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop import teacher
 from upheld.training.text import stage as text
-from upheld.training.text.model import load_text, predict_text, save_text, text_features
+from upheld.training.text.model import TextModel, load_text, predict_text, save_text, text_features
 
 
 @pytest.fixture
@@ -90,6 +92,48 @@ def test_a_head_alone_leaves_the_backbone_as_it_came(world: Path) -> None:
     make_champion(world)
     assert run(world, out="again", mode="head").warm_start == {"used": False}
     assert (world / "again/model.safetensors").read_bytes() == (world / "models/text/model.safetensors").read_bytes()
+
+
+def test_vectors_of_the_feature_store_are_as_good_as_computed_ones(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = text.prepare(params_of(world)).eval()
+    texts = ["buy cheap now", "hello friend", "hate them"]
+    computed = text_features(model, texts)
+    inputs = model.collate(model.encode(texts))
+    with torch.inference_mode():
+        mean = mean_over_tokens(model.encoder(**inputs).last_hidden_state, inputs["attention_mask"])
+    unit = torch.nn.functional.normalize(mean).numpy()  # as the extractor text_embedding stores them
+    known = {hashing.of_bytes(text.encode()): vector for text, vector in zip(texts, unit, strict=True)}
+    del known[hashing.of_bytes(b"hello friend")]
+    seen: list[int] = []
+    monkeypatch.setattr(type(model), "encode", lambda self, some: seen.append(len(some)) or encode(self, some))
+    assert text_features(model, texts, known) == pytest.approx(computed, abs=2e-3)
+    assert seen == [1]
+
+
+encode = TextModel.encode
+
+
+def test_a_head_is_fitted_on_pinned_vectors_and_fine_tuning_on_none(world: Path) -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    class Pinned:
+        """Answers that nothing is there, and notes who asked for what."""
+
+        def vectors(self, name: str, version: str, digests: set[str]) -> dict[str, np.ndarray]:
+            asked.append((name, version, len(digests)))
+            return {}
+
+    for mode in ("full", "head"):
+        chosen = world / "models/ngrams"
+        chosen.mkdir(parents=True, exist_ok=True)
+        teacher.save_weight(chosen, 0.0, {}, {})
+        given = params_of(world, mode=mode, epochs=1)
+        text.run(given, world / "data/snapshot", chosen, world / mode, world / "store", Pinned())  # type: ignore[arg-type]
+    settings = given.text
+    assert [(name, version) for name, version, _ in asked] == [
+        ("text_embedding", text_version(settings.backbone, settings.prefix, settings.max_tokens))
+    ]
+    assert asked[0][2] > 1
 
 
 def test_fine_tuning_can_start_from_the_fitted_head(world: Path) -> None:

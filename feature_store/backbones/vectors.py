@@ -1,0 +1,15 @@
+"""Which vectors of the feature store are what a backbone would make again: the versions of the extractors that embed with it."""
+
+from upheld.feature_store.backbones.pretrained import image_origin, text_origin
+from upheld.feature_store.contracts.hashing import extractor_version
+
+
+def text_version(backbone: str, prefix: str, max_tokens: int) -> str:
+    """Version of the extractor `text_embedding` that embeds with this backbone, prefix and most tokens."""
+    settings = {"backbone": backbone, "prefix": prefix, "max_tokens": max_tokens}
+    return extractor_version(1, settings | {"weights": text_origin(backbone)})
+
+
+def image_version(backbone: str, size: int) -> str:
+    """Version of the extractor `image_embedding` that embeds with this backbone squares of this side in pixels."""
+    return extractor_version(1, {"backbone": backbone, "size": size, "weights": image_origin(backbone)})
