@@ -52,8 +52,6 @@ def test_a_retrain_after_the_demo_is_given_what_the_demo_s_was(tmp_path: Path, r
     demo.run(None, tmp_path, quick=True, params_file=PARAMS, overrides=["text.epochs=2"])
     kept = {
         "expectations.max_age_days": 36500.0,
-        "text.epochs": 1,
-        "image.epochs": 1,
         "logo.epochs": 1,
         "snapshot.frame_rows": 200,
         "teacher.posts.text": 200,
