@@ -60,6 +60,7 @@ def environment(workspace: Path, store: Path) -> dict[str, str]:
     ours = {"PATH": path, "SHELL": "/bin/bash", "UPHELD_PYTHON": interpreter(), "UPHELD_STORE": str(store)}
     # Threads that spin for each other waste a busy machine: 13 times slower training was measured with more work than cores.
     ours["OMP_WAIT_POLICY"] = "PASSIVE"
+    ours["MKL_CBWR"] = "AUTO,STRICT"  # a matrix product does not depend on where in memory its operands happen to lie
     return kept | ours | KEEP_MEMORY | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
