@@ -169,9 +169,11 @@ def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Param
     folder.mkdir(parents=True, exist_ok=True)
 
     def rows_of(table: str) -> Callable[["pd.Series[str]"], pd.DataFrame]:
+        """Reader of a table's rows about posts."""
         return lambda wanted: world[table][world[table]["post_id"].isin(wanted)]
 
     def decisions_of(wanted: "pd.Series[str]") -> pd.DataFrame:
+        """First decisions on posts, as the snapshot wants them."""
         return rows_of("decisions")(wanted)[contract.SERVED.names]
 
     tables = compose(outcomes, posts.drop(columns="week"), rows_of("posts"), decisions_of, NOBODY, monday, params)

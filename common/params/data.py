@@ -57,6 +57,7 @@ class Splits(Section):
     max_group_share: Probability
     max_linked_share: Probability
     min_text_similarity: Probability
+    max_picture_distance: int = Field(ge=0, le=256)
 
     @model_validator(mode="after")
     def _leave_room(self) -> Self:

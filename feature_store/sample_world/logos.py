@@ -27,6 +27,7 @@ from upheld.feature_store.logos.dataset.photos import pdq
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.sample_world import pictures
 from upheld.feature_store.sample_world.base import identifier, stream, weighted
+from upheld.feature_store.splits.near_pictures import near_pictures
 
 PICTURES: Final = ("post_id", "media_uri", "width", "height", "brand", "x1", "y1", "x2", "y2")
 # The world's own look, whatever composites for training look like: one whole mark, large enough for these small pictures.
@@ -190,7 +191,7 @@ def make_dataset(out: Path, num_photos: int, given: Params, seed: int) -> logo_d
         boxes += [(name, brand, *box) for brand, box in zip(made.brands, made.boxes, strict=True)]
     images = pd.DataFrame(rows).assign(source="import").drop_duplicates("digest", ignore_index=True)
     drawn = pd.DataFrame(boxes, columns=["digest", "brand", *logo_dataset.CORNERS])
-    images["group_id"] = grouping.groups(images, given.logo_data.max_hash_distance)
+    images["group_id"] = near_pictures(images, given.logo_data.max_hash_distance)
     images["split"] = grouping.spread(images, drawn, given.logo_data.shares, f"{seed}/logo")
     dataset = logo_dataset.assemble(out, {mark.brand for mark in marks}, images, drawn, drawn.iloc[:0], synthetic=True)
     logo_dataset.write(dataset)

@@ -38,7 +38,18 @@ from upheld.feature_store.snapshot.served import DECIDED, first_decisions
 from upheld.feature_store.snapshot.tables import compose
 
 ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
-READ_BY_MODELS = ("keyframes", "language", "ocr", "spectrogram", "transcript")  # new rows of other features retrain nothing
+# What posts are enriched with, vectors that heads are fitted on, and what tells copies; new rows of other features retrain nothing.
+READ_BY_MODELS = (
+    "keyframes",
+    "language",
+    "ocr",
+    "spectrogram",
+    "transcript",
+    "text_embedding",
+    "image_embedding",
+    "image_hash",
+    "audio_fingerprint",
+)
 CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
 
 

@@ -8,13 +8,14 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.common.errors import FailedWork
-from upheld.common.params.data import Snapshot, Splits
+from upheld.common.params.data import Snapshot
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS, SERVED
 from upheld.feature_store.contracts.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
 from upheld.feature_store.posts import post_features
+from upheld.feature_store.posts.copies import copies_of
 from upheld.feature_store.posts.enrichment import captions, enriched
 from upheld.feature_store.posts.post_features import prior_removals
 from upheld.feature_store.snapshot.label_aggregation import label, weights
@@ -75,7 +76,7 @@ def compose(
     chosen, free, starts = _choose(about, labelled.items, membership, params)
     posts = _featured(contents_of(chosen["post_id"]), usable, about, features, params.snapshot)
     chosen["language"] = chosen["post_id"].map(posts.set_index("post_id")["language"])
-    grouped = group(posts, params.splits)
+    grouped = group(posts, params.splits, copies_of(posts, features, params.splits, params.audio_fingerprint))
     chosen = chosen.merge(grouped.posts, on="post_id", validate="1:1")
     # A stratum is language and what is known of the post in each category, such as `en spam=1`; unlabelled posts have their language.
     says = labelled.items["category"] + "=" + labelled.items["hard_label"].astype("string").fillna("?").astype(str)
@@ -98,16 +99,11 @@ def compose(
     posts = posts[posts["split"].notna()]
     served = decisions_of(pd.concat([posts["post_id"], free], ignore_index=True))
     scored = contents_of(free[free.isin(served["post_id"])])
-    unreviewed = _unreviewed(_featured(scored, usable, about, features, params.snapshot), posts, params.splits)
+    unreviewed = _unreviewed(_featured(scored, usable, about, features, params.snapshot), posts, features, params)
     served = served[served["post_id"].isin(posts["post_id"]) | served["post_id"].isin(unreviewed["post_id"])]
     left_out = {"undecided": len(free) - len(scored), "copy_of_kept_apart": len(scored) - len(unreviewed)}
     account["unreviewed"] = {"used": len(unreviewed), **left_out}
-    num_labelled = examples[examples["label"].notna()].drop_duplicates("post_id")["split"].value_counts()
-    have = {split: int(num_labelled.get(split, 0)) for split in SPLITS}
-    empty = next((split for split, size in have.items() if size == 0), None)
-    if empty:
-        found = ", ".join(f"{name} {number}" for name, number in have.items())
-        raise FailedWork(f"snapshot: split {empty} has no post with a known label ({found}); ingest more reviews, or change `splits`")
+    _demand_labels(examples)
     # What the model line has learned from: the champion's membership and this snapshot's own train, val and fusion posts.
     own = posts.loc[posts["split"].isin(LEARNED), ["post_id", "split"]]
     line = pd.concat([membership[["post_id", "split"]], own]).drop_duplicates("post_id")
@@ -121,6 +117,16 @@ def compose(
         account=account,
         features=monitored,
     )
+
+
+def _demand_labels(examples: pd.DataFrame) -> None:
+    """Refuse examples of which a split has no known label."""
+    num_labelled = examples[examples["label"].notna()].drop_duplicates("post_id")["split"].value_counts()
+    have = {split: int(num_labelled.get(split, 0)) for split in SPLITS}
+    empty = next((split for split, size in have.items() if size == 0), None)
+    if empty:
+        found = ", ".join(f"{name} {number}" for name, number in have.items())
+        raise FailedWork(f"snapshot: split {empty} has no post with a known label ({found}); ingest more reviews, or change `splits`")
 
 
 def _choose(
@@ -161,10 +167,10 @@ def _featured(
     return enriched(plain, features, settings)
 
 
-def _unreviewed(scored: pd.DataFrame, posts: pd.DataFrame, splits: Splits) -> pd.DataFrame:
+def _unreviewed(scored: pd.DataFrame, posts: pd.DataFrame, features: PinnedFeatures, params: Params) -> pd.DataFrame:
     """The candidates that are no copies of what is kept apart from training, as posts of split train; each is a group of its own copies."""
     both = pd.concat([posts[scored.columns], scored], ignore_index=True)
-    content = group(both, splits).posts
+    content = group(both, params.splits, copies_of(both, features, params.splits, params.audio_fingerprint)).posts
     usable = content.loc[may_teach(posts, content), ["post_id", "content_id"]].rename(columns={"content_id": "group_id"})
     return scored.merge(usable, on="post_id", validate="1:1").assign(split="train")
 

@@ -1,10 +1,11 @@
-"""Groups of posts that must lie in one split: posts of the same author, media file, near-duplicate text or small context."""
+"""Groups of posts that must lie in one split: posts of the same author, media or copies of them, near-duplicate text or small context."""
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ NUM_BANDS, BAND_ROWS = 20, 5
 MARGIN = 0.15
 # A template sent ten thousand times must not be compared ten thousand times: this many members stand for their set in the index.
 MAX_INDEXED = 16
+NO_COPIES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class DisjointSets:
@@ -66,7 +68,7 @@ class Grouped(NamedTuple):
     spanning: dict[str, int]
 
 
-def group(posts: pd.DataFrame, params: Splits) -> Grouped:
+def group(posts: pd.DataFrame, params: Splits, copies: Mapping[str, str] = NO_COPIES) -> Grouped:
     """Join posts that share a key.
 
     A key value with more than `max_group_share` of the posts groups nothing: its posts may be in any split. Nor does one whose posts, with
@@ -74,9 +76,10 @@ def group(posts: pd.DataFrame, params: Splits) -> Grouped:
     author, context; within a key the order of its values.
 
     Args:
-        posts: one row per post, any order: post_id, created_at, text (str, may be blank), image_digests and audio_digests (list of
-            str), author_id, context_id (str or null).
+        posts: one row per post, any order: post_id, created_at, text (str, may be blank), image_digests, audio_digests and sound_digests
+            (list of str), author_id, context_id (str or null).
         params: section `splits`.
+        copies: digest of a picture or sound -> the name of the set of those that look or sound the same (`posts.copies`).
 
     Returns:
         posts: post_id, content_id and group_id, by post_id. Posts with the same content_id share text or media; content_id and group_id are
@@ -94,6 +97,8 @@ def group(posts: pd.DataFrame, params: Splits) -> Grouped:
         "near_text": posts["post_id"].map(near_duplicates(forms, params.min_text_similarity)),
         "image_digest": posts["image_digests"].explode(),
         "audio_digest": posts["audio_digests"].explode(),
+        "near_image": posts["image_digests"].explode().map(copies),
+        "near_sound": posts["sound_digests"].explode().map(copies),
     }
     for name, values in contents.items():
         spanning[name] = _join(sets, values, largest, most_linked)

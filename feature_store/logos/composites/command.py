@@ -28,6 +28,7 @@ from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources.source import Refusal
+from upheld.feature_store.splits.near_pictures import near_pictures
 
 
 def one(number: int, given: Params, seed: int, marks: list[Mark], photos: list[Background], out: Path, provenance: str) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: P
     """Composites (rows as `one` gives them) as a dataset; all on near-duplicate photos are in one split, and none is in the test split."""
     images = pd.DataFrame(rows).drop(columns="boxes").assign(source="composite")
     photos = images[["photo", "pdq"]].drop_duplicates("photo").rename(columns={"photo": "digest"})
-    group_of = photos.assign(group_id=grouping.groups(photos, given.logo_data.max_hash_distance)).set_index("digest")["group_id"]
+    group_of = photos.assign(group_id=near_pictures(photos, given.logo_data.max_hash_distance)).set_index("digest")["group_id"]
     images["group_id"] = images["photo"].map(group_of)
     marks = [(row["digest"], *box[:5]) for row in rows for box in row["boxes"]]
     boxes = pd.DataFrame(marks, columns=["digest", "brand", *logo_dataset.CORNERS])

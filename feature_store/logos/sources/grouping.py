@@ -2,53 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from upheld.common.errors import BadUse
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.logos.dataset.dataset import CORNERS, SPLITS, Dataset, assemble
 from upheld.feature_store.splits import assignment
-from upheld.feature_store.splits.groups import DisjointSets
-
-_BLOCK_ROWS: Final = 1024  # hashes compared with all others at once: memory stays bounded
-
-
-def groups(images: pd.DataFrame, max_distance: int) -> "pd.Series[str]":
-    """Name the group of near-duplicates that each photo belongs to.
-
-    Args:
-        images: one row a photo, any order: digest, pdq (64 hexadecimal digits or null).
-        max_distance: hashes that differ in this many of their 256 bits, or fewer, are of near-duplicates; so is what a chain joins.
-
-    Returns:
-        smallest digest of the group, by the index of `images`. A photo without a hash is a group of its own.
-    """
-    rows = images.sort_values("digest")
-    hashed = np.flatnonzero(rows["pdq"].notna())
-    sets = DisjointSets(len(rows))
-    words = np.frombuffer(bytes.fromhex("".join(rows["pdq"].iloc[hashed])), dtype=np.uint64).reshape(-1, 4)
-    for one, other in _pairs(words, max_distance):
-        sets.union(int(hashed[one]), int(hashed[other]))
-    # digests ascend, so the smallest position of a set holds its smallest digest
-    return pd.Series(rows["digest"].to_numpy()[sets.labels()], index=rows.index, name="group_id").reindex(images.index)
-
-
-def _pairs(words: NDArray[np.uint64], max_distance: int) -> list[tuple[int, int]]:
-    """Positions of near-duplicate hashes, (n, 4) words of 64 bits, each pair once."""
-    found: list[tuple[int, int]] = []
-    for start in range(0, len(words), _BLOCK_ROWS):
-        block = words[start : start + _BLOCK_ROWS]
-        differing = np.zeros((len(block), len(words) - start), dtype=np.uint16)
-        for word in range(4):
-            differing += np.bitwise_count(block[:, None, word] ^ words[None, start:, word])
-        one, other = np.nonzero(differing <= max_distance)
-        later = one < other
-        found += zip((one[later] + start).tolist(), (other[later] + start).tolist(), strict=True)
-    return found
+from upheld.feature_store.splits.near_pictures import near_pictures
 
 
 def held_out_first(images: pd.DataFrame) -> "pd.Series[str]":
@@ -127,7 +89,7 @@ def merge(datasets: Sequence[Dataset], folder: Path, max_hash_distance: int) -> 
     every = pd.concat(parts, ignore_index=True)
     every["rank"] = every["source"].map({"outcome": 0, "import": 1, "composite": 2})
     images = every.sort_values(["rank", "number", "digest"]).drop_duplicates("digest").reset_index(drop=True)
-    images["group_id"] = groups(images, max_hash_distance)
+    images["group_id"] = near_pictures(images, max_hash_distance)
     before = images["split"]
     # a photo's split is that of its group's real photos, where there are some, or of its composites
     own = pd.concat([held_out_first(part) for _, part in images.groupby("composite")]).reindex(images.index)

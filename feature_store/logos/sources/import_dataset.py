@@ -23,6 +23,7 @@ from upheld.feature_store.logos.dataset.boxes import Rejected, judge_box, judge_
 from upheld.feature_store.logos.sources import coco, grouping, voc, yolo
 from upheld.feature_store.logos.sources.inspection import Seen, inspect_photos, photo_bytes
 from upheld.feature_store.logos.sources.source import Photo, Source, most_held_out
+from upheld.feature_store.splits.near_pictures import near_pictures
 
 Format = Literal["yolo", "coco", "voc"]
 _READERS: Final = {"yolo": yolo.read, "coco": coco.read, "voc": voc.read}
@@ -78,7 +79,7 @@ def run(rules: LogoData, seed: int, folder: Path, layout: Format, out: Path) -> 
     if taken.images.empty:
         found = ", ".join(f"{reason} {times}" for reason, times in taken.account["photos"]["by_reason"].items()) or "there is none"
         raise FailedWork(f"{folder}: no photo can be taken: {found}")
-    images = taken.images.assign(group_id=grouping.groups(taken.images, rules.max_hash_distance))
+    images = taken.images.assign(group_id=near_pictures(taken.images, rules.max_hash_distance))
     report = taken.account | {"format": layout, "folder": str(folder), "near_duplicate": len(images) - images["group_id"].nunique()}
     if images["split"].isna().all():
         images["split"] = grouping.spread(images, taken.boxes, rules.shares, f"{seed}/logo")

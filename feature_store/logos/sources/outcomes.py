@@ -25,6 +25,7 @@ from upheld.feature_store.logos.dataset.boxes import MIN_OVERLAP, Rejected, judg
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources.inspection import inspect_photos
 from upheld.feature_store.logos.sources.source import is_brand
+from upheld.feature_store.splits.near_pictures import near_pictures
 
 POSITIVE: Final = ("confirmed", "missed")  # a mark is there; `wrong`: the detector saw this brand where it is not
 
@@ -69,7 +70,7 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
         raise NoneUsable(f"{store}: of {len(outcomes)} logo outcomes none can be used: {why}")
     decided, tied = regions[regions["is_mark"].notna()], regions[regions["is_mark"].isna()]
     used = images[images["digest"].isin(decided["digest"])].reset_index(drop=True)
-    used = used.assign(group_id=grouping.groups(used, rules.max_hash_distance))
+    used = used.assign(group_id=near_pictures(used, rules.max_hash_distance))
     used["split"] = grouping.by_hash(used, rules.shares, f"{seed}/logo")
     marks = decided["is_mark"].astype(bool)
     dataset = logo_dataset.assemble(out, decided["brand"], used, decided[marks], decided[~marks], ledger.synthetic)

@@ -21,7 +21,7 @@ from upheld.feature_store.logos.composites import paste
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.dataset import dataset
 from upheld.feature_store.logos.dataset.boxes import overlaps
-from upheld.feature_store.logos.sources import grouping
+from upheld.feature_store.splits.near_pictures import near_pictures
 
 MARKS = load(OURS)[0]
 
@@ -181,7 +181,7 @@ def test_photos_of_a_logo_dataset_keep_their_boxes_and_held_out_ones_are_not_use
     assert set(made.images["group_id"]) == set(train)
     old = made.boxes[made.boxes["brand"] == "ant"]
     assert len(old) == 8 and (old[["x1", "y1", "x2", "y2"]] == [10, 20, 40, 45]).all(axis=None)
-    assert grouping.groups(real.images, 60).nunique() == 2
+    assert near_pictures(real.images, 60).nunique() == 2
 
 
 @pytest.mark.usefixtures("without_expectations")

@@ -15,6 +15,7 @@ from upheld.common.errors import BadUse
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset import photos as logo_image
 from upheld.feature_store.logos.sources import grouping
+from upheld.feature_store.splits.near_pictures import near_pictures
 
 
 def named(number: int) -> str:
@@ -37,7 +38,7 @@ def bits(*places: int) -> str:
 @given(st.lists(st.binary(min_size=2, max_size=2), min_size=1, max_size=25), st.integers(0, 12))
 def test_groups_are_the_components_of_the_distance_graph(prefixes, max_distance):
     images = pd.DataFrame({"digest": [named(n) for n in range(len(prefixes))], "pdq": [(prefix + bytes(30)).hex() for prefix in prefixes]})
-    found = grouping.groups(images, max_distance)
+    found = near_pictures(images, max_distance)
     group = list(range(len(prefixes)))
     for _ in prefixes:  # the oracle: spread the smallest name until nothing changes
         for one, a in enumerate(prefixes):
@@ -50,13 +51,13 @@ def test_groups_are_the_components_of_the_distance_graph(prefixes, max_distance)
 
 def test_a_photo_without_a_hash_is_alone():
     images = pd.DataFrame({"digest": [named(n) for n in range(3)], "pdq": [None, None, bits()]})
-    assert grouping.groups(images, 256).tolist() == images["digest"].tolist()
+    assert near_pictures(images, 256).tolist() == images["digest"].tolist()
 
 
 def test_a_resized_recompressed_photo_is_a_near_duplicate_and_another_one_is_not():
     again = logo_image.upright(jpeg(picture(1).resize((300, 200)), 40), 10**6)
     images = pd.DataFrame({"digest": ["a", "b", "c"], "pdq": [logo_image.pdq(image) for image in (picture(1), again, picture(2))]})
-    assert grouping.groups(images, parameters().logo_data.max_hash_distance).tolist() == ["a", "a", "c"]
+    assert near_pictures(images, parameters().logo_data.max_hash_distance).tolist() == ["a", "a", "c"]
 
 
 def test_a_flat_picture_has_no_hash():

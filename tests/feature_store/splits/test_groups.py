@@ -15,12 +15,13 @@ PARAMS = Splits(
     max_group_share=0.01,
     max_linked_share=0.05,
     min_text_similarity=0.7,
+    max_picture_distance=31,
 )
 
 
 def posts_of(rows: list[dict]) -> pd.DataFrame:
     start = pd.Timestamp("2026-09-01", tz="UTC")
-    defaults = {"text": "", "image_digests": [], "audio_digests": [], "author_id": None, "context_id": None}
+    defaults = {"text": "", "image_digests": [], "audio_digests": [], "sound_digests": [], "author_id": None, "context_id": None}
     table = [{"post_id": f"p{n:04}", "created_at": start + pd.Timedelta(minutes=n), **defaults, **row} for n, row in enumerate(rows)]
     return pd.DataFrame(table)
 
@@ -92,7 +93,16 @@ def test_content_is_told_apart_from_company() -> None:
 def test_too_common_keys_span_and_are_counted() -> None:
     rows = [{"context_id": "board", "author_id": f"u{n // 2}", "image_digests": ["meme"] if n < 50 else []} for n in range(1000)]
     found = group(posts_of(rows), PARAMS)
-    assert found.spanning == {"exact_text": 0, "near_text": 0, "image_digest": 1, "audio_digest": 0, "author_id": 0, "context_id": 1}
+    assert found.spanning == {
+        "exact_text": 0,
+        "near_text": 0,
+        "image_digest": 1,
+        "audio_digest": 0,
+        "near_image": 0,
+        "near_sound": 0,
+        "author_id": 0,
+        "context_id": 1,
+    }
     assert set(found.posts.groupby("group_id").size()) == {2}  # authors still hold together
     small = group(posts_of([row | {"context_id": f"c{n // 10}"} for n, row in enumerate(rows)]), PARAMS)
     assert set(small.posts.groupby("group_id").size()) == {10}

@@ -19,6 +19,7 @@ PARAMS = Splits(
     max_group_share=0.01,
     max_linked_share=0.05,
     min_text_similarity=0.7,
+    max_picture_distance=31,
 )
 LEARNED = ("train", "val", "fusion")
 WINDOWS = ("development", "calib", "test")
