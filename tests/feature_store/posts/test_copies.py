@@ -42,9 +42,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
         "p": encoded(picture),
         "p again": encoded(again, "JPEG", quality=40),
         "other": encoded(blobs(2)),
-        "flat": encoded(blobs(1).point(lambda _: 90)),
+        "flat": encoded(blobs(1).point(lambda _: 90), "PNG"),
     }
-    extracted(store, ImageHash(PARAMS), pictures | {"flat too": encoded(blobs(1).point(lambda _: 91))})
+    extracted(store, ImageHash(PARAMS), pictures | {"flat too": encoded(blobs(1).point(lambda _: 90), "PNG", compress_level=1)})
     cut = melody[int(0.3 * len(melody)) :][: len(melody) // 2]
     sounds = {
         "s": clips.sound_file(melody),

@@ -129,3 +129,13 @@ def test_a_sample_of_pupils_is_nested_and_by_hash(tmp_path: Path) -> None:
 def test_a_missing_weight_names_the_stage(tmp_path) -> None:
     with pytest.raises(FailedWork, match=r"teacher\.json: not readable.*run the stage ngrams"):
         teacher.chosen_weight(tmp_path)
+
+
+def test_three_posts_that_stand_for_many_do_not_overrule_the_prior() -> None:
+    data = world(num=400, bias=0.0)
+    hindi = data.examples["post_id"].isin(data.posts.loc[data.posts["language"] == "hi", "post_id"])
+    few = data.examples.index[hindi & (data.examples["label"] == 1)][:3]
+    examples = data.examples.assign(inclusion_prob=0.8)
+    examples.loc[few, "inclusion_prob"] = 0.004
+    _, account = teacher.soft_labels(Snapshot(data.posts, examples, data.unreviewed, data.served, {}), ["spam"])
+    assert account["spam"]["old-1"]["slope"] == pytest.approx(1.0, abs=0.1)  # the other labels count for little, and the scores are right
