@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
@@ -17,7 +18,7 @@ from upheld.feature_store.contracts import hashing
 from upheld.training.loop import teacher
 from upheld.training.loop.logistic import fit_soft
 from upheld.training.ngrams import stage as ngrams
-from upheld.training.ngrams.model import load_ngrams, predict_ngrams, save_ngrams
+from upheld.training.ngrams.model import NgramModel, NgramSetup, load_ngrams, predict_ngrams, save_ngrams
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -160,7 +161,8 @@ def test_validation_is_weighted_as_if_every_post_had_been_reviewed(snapshot: Pat
     labels = np.array([1.0] * 11 + [0.0] + [0.0] * 11 + [1.0])
     weights = np.array([1.0] * 12 + [1.0] * 11 + [30.0])
     val = ngrams.Validation(model.vectoriser.transform(texts), pd.DataFrame({"spam": labels}), pd.DataFrame({"spam": weights}))
-    scores = predict_ngrams(model, texts)[:, spam]
+    probs = predict_ngrams(model, texts)
+    scores = probs[:, spam]
     right = total = 0.0
     for i in range(24):
         for j in range(24):
@@ -168,7 +170,32 @@ def test_validation_is_weighted_as_if_every_post_had_been_reviewed(snapshot: Pat
                 mass = weights[i] * weights[j]
                 total += mass
                 right += mass * (1.0 if scores[i] > scores[j] else 0.5 if math.isclose(scores[i], scores[j]) else 0.0)
-    assert ngrams.mean_area(model, val) == pytest.approx(right / total)
+    table = pd.DataFrame(probs, columns=model.setup.policies)
+    assert ngrams.mean_area(table, val, ["spam"], np.ones(24)) == pytest.approx(right / total)
+    # A post that the sample holds twice counts twice; one that it lacks counts not at all.
+    twice = ngrams.mean_area(table, val, ["spam"], np.array([2.0] + [1.0] * 22 + [0.0]))
+    double = ngrams.Validation(val.features, val.labels, val.weights.assign(spam=[2.0, *weights[1:23], 0.0]))
+    assert twice == pytest.approx(ngrams.mean_area(table, double, ["spam"], np.ones(24)))
+
+
+def judged(num: int, noise: dict[float, float], seed: int = 0) -> tuple[dict[float, NgramModel], ngrams.Validation]:
+    """Models of one feature each, the label with noise, for each weight of the teacher; `num` posts of which half violate."""
+    random = np.random.default_rng(seed)
+    label = np.tile([0.0, 1.0], num // 2)
+    features = csr_matrix(np.stack([label + random.normal(0, spread, num) for spread in noise.values()], axis=1).astype(np.float32))
+    setup, width = NgramSetup(("spam",), (2, 5)), len(noise)
+    bias = np.zeros(1, np.float32)
+    models = {w: NgramModel(setup, TfidfVectorizer(), np.eye(width, dtype=np.float32)[[i]], bias) for i, w in enumerate(noise)}
+    return models, ngrams.Validation(features, pd.DataFrame({"spam": label}), pd.DataFrame({"spam": np.ones(num)}))
+
+
+def test_the_teacher_is_dropped_only_where_validation_tells() -> None:
+    """Of equally good models another than the first is chosen about as often as two standard errors say; a clearly better one is."""
+    first = [ngrams.preferred(*judged(40, {1.0: 1.0, 0.0: 1.0}, seed), seed)[0] == 1.0 for seed in range(30)]
+    assert sum(first) >= 27
+    assert ngrams.preferred(*judged(400, {1.0: 3.0, 0.0: 1.0, 0.3: 0.5}), 0)[0] == 0.3
+    models, val = judged(18, {1.0: 3.0, 0.0: 0.1})
+    assert ngrams.preferred(models, val, 0) == (1.0, {1.0: None, 0.0: None})  # nine labels of a class tell nothing
 
 
 def load_or_train(snapshot: Path):
