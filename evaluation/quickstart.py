@@ -79,8 +79,7 @@ def _category(name: str, language: NDArray[np.str_], noise: float, world: np.ran
 def main(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/quickstart")) -> None:
     """Show what calibrate and evaluate do, on synthetic scores."""
     for name, noise in (("scores", 0.3), ("champion_scores", CHAMPION_NOISE)):
-        with files.replacing(out / f"{name}.parquet") as partial:
-            sample_scores(NUM_POSTS, SEED, noise).to_parquet(partial, index=False)
+        files.write_parquet(out / f"{name}.parquet", sample_scores(NUM_POSTS, SEED, noise))
     table, layer = ["--scores", str(out / "scores.parquet")], out / "calibration"
     thresholds = ["--thresholds", str(layer / "thresholds.json"), "--calibration", str(layer / "calibration.json")]
     champion = ["--champion-scores", str(out / "champion_scores.parquet")]

@@ -113,8 +113,7 @@ def run(
         },
         "verdicts": {str(name): int(number) for name, number in table["verdict"].value_counts().sort_index().items()},
     }
-    with files.replacing(out / "cases.parquet") as partial:
-        judged[CASE_COLUMNS].to_parquet(partial, index=False)
+    files.write_parquet(out / "cases.parquet", judged[CASE_COLUMNS])
     files.write_text(out / "behaviour.md", markdown(table, summary))
     behaviour.write(out, table, summary)
     return summary

@@ -106,8 +106,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
 def write_together(out: Path, week: str, results: Mapping[str, Result], entries: Sequence[drift.Entry]) -> None:
     """Write metrics.parquet of all models, state.json for the next week, and weekly.json, which names the reports."""
     table = pd.concat([result.metrics.assign(model_version=name) for name, result in results.items()], ignore_index=True)
-    with files.replacing(out / "metrics.parquet") as partial:
-        table.to_parquet(partial, index=False)
+    files.write_parquet(out / "metrics.parquet", table)
     files.write_json(out / "state.json", {"format": drift.FORMAT, "entries": list(entries)})
     models = [
         ModelSummary(

@@ -14,7 +14,7 @@ import typer
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
-from upheld.common.files import replacing
+from upheld.common.files import write_parquet
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.workspace import LOGO_MODEL
@@ -67,8 +67,7 @@ def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Resu
 
     found = logo_detector.detect(detector, readable(), params.logo_data.max_pixels).detections
     for table, name in ((found, "detections"), (pd.DataFrame(refused, columns=["image", "reason", "detail"]), "refused")):
-        with replacing(out / f"{name}.parquet") as partial:
-            table.to_parquet(partial, index=False)
+        write_parquet(out / f"{name}.parquet", table)
     return Result(len(files) - len(refused), refused, len(found))
 
 

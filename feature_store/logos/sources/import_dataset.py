@@ -13,13 +13,14 @@ import typer
 
 from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
 from upheld.common.errors import FailedWork
-from upheld.common.files import replacing, write_json
+from upheld.common.files import write_json, write_parquet
 from upheld.common.params import params
 from upheld.common.params.logos import LogoData
 from upheld.common.progress import track
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.boxes import Rejected, judge_box, judge_size, same_marks
+from upheld.feature_store.logos.dataset.dataset import Result
 from upheld.feature_store.logos.sources import coco, grouping, voc, yolo
 from upheld.feature_store.logos.sources.inspection import Seen, inspect_photos, photo_bytes
 from upheld.feature_store.logos.sources.source import Photo, Source, most_held_out
@@ -28,14 +29,6 @@ from upheld.feature_store.splits.near_pictures import near_pictures
 Format = Literal["yolo", "coco", "voc"]
 _READERS: Final = {"yolo": yolo.read, "coco": coco.read, "voc": voc.read}
 _BOX: Final = ["brand", *logo_dataset.CORNERS]
-
-
-@dataclass(frozen=True)
-class Result:
-    """The dataset that was written, and what became of every photo and box."""
-
-    dataset: logo_dataset.Dataset
-    report: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -91,9 +84,7 @@ def run(rules: LogoData, seed: int, folder: Path, layout: Format, out: Path) -> 
         images["split"] = split
     dataset = logo_dataset.assemble(out, source.brands, images, taken.boxes, taken.boxes.iloc[:0], synthetic=False)
     report["counts"] = logo_dataset.counts(dataset)
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "quarantine.parquet") as partial:
-        taken.quarantine.astype(str).to_parquet(partial, index=False)
+    write_parquet(out / "quarantine.parquet", taken.quarantine.astype(str))
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
     return Result(dataset, report)
