@@ -47,7 +47,14 @@ def run(store: Path) -> dict[str, Any]:
         with _alone(store, old):
             names = Names(str(old), str(new))
             for path in sorted(path for pattern in FILES for path in store.glob(pattern) if path.is_file()):
-                rewritten[str(path.relative_to(store))] = _rewrite_file(path, names)
+                before = path.read_text(encoding="utf-8")
+                after = names.moved(before)
+                if after != before:
+                    mode = path.stat().st_mode & 0o777
+                    files.write_text(path, after)
+                    path.chmod(mode)
+                lines = zip(before.splitlines(), after.splitlines(), strict=True)
+                rewritten[str(path.relative_to(store))] = sum(one != other for one, other in lines)
             for name in DATABASES:
                 if (store / name).is_file():
                     rewritten[name] = _rewrite_database(store / name, names)
@@ -99,18 +106,6 @@ class Names:
     def moved(self, text: str) -> str:
         """The text with the new name wherever the old one, or a path below it, stood by itself or as the path of a URI."""
         return self._found.sub(lambda found: self.forms[found[1]], text)
-
-
-def _rewrite_file(path: Path, names: Names) -> int:
-    """Returns how many lines changed."""
-    before = path.read_text(encoding="utf-8")
-    after = names.moved(before)
-    if after == before:
-        return 0
-    mode = path.stat().st_mode & 0o777
-    files.write_text(path, after)
-    path.chmod(mode)
-    return sum(one != other for one, other in zip(before.splitlines(), after.splitlines(), strict=True))
 
 
 def _rewrite_database(path: Path, names: Names) -> int:
