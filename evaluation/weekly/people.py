@@ -12,7 +12,6 @@ import pandas as pd
 from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.cube.cube import Cube, cut_max_weight, one_category
 from upheld.evaluation.metrics.fairness import Cells
-from upheld.evaluation.statistics import intervals
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly import reviewers
 from upheld.evaluation.weekly.source import Tables
@@ -126,7 +125,7 @@ def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, 
     described = []
     for category, part in removed.groupby("category"):
         decided = part.verdict.isin(list(verdicts.VOTES))
-        overturned = int((part.verdict == "restore").sum())
+        num_decided, overturned = int(decided.sum()), int((part.verdict == "restore").sum())
         audit = wrongful.get(str(category))
         low, high = (None if audit is None or audit[end] is None else audit[end] * len(part) for end in ("ci_low", "ci_high"))
         described.append(
@@ -134,17 +133,12 @@ def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, 
                 "category": category,
                 "removals": len(part),
                 "appealed": int(part.verdict.notna().sum()),
-                "decided": int(decided.sum()),
+                "decided": num_decided,
                 "overturned": overturned,
-                "share_overturned": _share(overturned, int(decided.sum())),
+                "share_overturned": overturned / num_decided if num_decided else None,
                 "audit": audit,
                 "wrong_low": low,
                 "wrong_high": high,
             }
         )
     return described
-
-
-def _share(num: int, total: int) -> float | None:
-    value = float(intervals.rates(num, total))
-    return None if np.isnan(value) else value

@@ -108,7 +108,7 @@ def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewer
     created = posts.set_index("post_id")["created_at"]
     people = reviewers.loc[reviewers["role"] == "reviewer", "reviewer_id"].tolist()
     rows: list[dict[str, Any]] = []
-    for picture in (dict(zip(PICTURES, row, strict=True)) for row in pictures[list(PICTURES)].itertuples(index=False)):
+    for picture in pictures.to_dict("records"):
         rng = stream(seed, "logo outcome", picture["post_id"])
         if rng.random() >= share:
             continue

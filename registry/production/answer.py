@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.approvals.log import ANSWERS
@@ -73,9 +72,7 @@ def main(
 ) -> Output:
     """Carry out an answer and write it down."""
     outcome = run(store, answer, model, thresholds, instead_of, by, note, despite_hold)
-    if result:
-        files.write_json(result, outcome)
-    return Output(outcome, f"{outcome['status']}{': ' if outcome['why'] else ''}{outcome['why']}")
+    return Output(outcome, f"{outcome['status']}{': ' if outcome['why'] else ''}{outcome['why']}", result=result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import typer
 
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse
-from upheld.common.files import write_json
 from upheld.evaluation.report.render import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -103,9 +102,7 @@ def main(
 ) -> Output:
     """Register thresholds for a model."""
     registered = run(path, model, report, origin, store)
-    if result:
-        write_json(result, registered)
-    return Output(registered, f"{registered['status']}: {registered['thresholds']} for {registered['model']}")
+    return Output(registered, f"{registered['status']}: {registered['thresholds']} for {registered['model']}", result=result)
 
 
 if __name__ == "__main__":
