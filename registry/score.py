@@ -34,7 +34,6 @@ def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Ver
 
     Args:
         store: folder with the record of approvals.
-        registry: open registry.
         reference: version number or alias; None takes the champion, and the challenger while there is no champion. The champion is
             taken only where a person's approval explains it; who names another version has chosen it themselves.
 

@@ -29,7 +29,6 @@ def run(
     Args:
         settings: all params; read are seed, thresholds, fairness, drift, reviewers, gate.
         week: ISO week.
-        inputs: see Inputs.
         out: folder; gets a folder for each model version (scores.parquet, thresholds.json and all that `evaluate` writes), state.json,
             metrics.parquet of all models, and weekly.json, which names them.
         as_of: what was reviewed or recorded later is unknown.

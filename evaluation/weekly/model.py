@@ -55,7 +55,6 @@ def serve(
     """Count one model's week and decide on its thresholds. The scores are what it acted on: probabilities, taken as they are.
 
     Args:
-        settings: all params.
         week: ISO week.
         model: its version.
         rows: its part of the week's score table (week_scores.build).

@@ -47,7 +47,6 @@ def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Revie
     Args:
         counted: of `votes`.
         rows: the week's score table; only verdicts on its items enter.
-        section: params.reviewers.
     """
     items = rows[["item_id", "category"]].drop_duplicates()
     own = counted.merge(items, on=["item_id", "category"], validate="many_to_one")
@@ -78,7 +77,6 @@ def corrected_precision(
         cube: the same rows, counted.
         points: thresholds in force.
         counted: of `votes`, for gold of any week.
-        section: params.reviewers.
     """
     corrected = []
     for category in cube.categories:

@@ -47,8 +47,6 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
 
     Args:
         posts: post_id, language, media (list of {kind, digest}) and caption (merged text), one row a post.
-        features: where features come from.
-        settings: section `snapshot`.
 
     Returns:
         `posts` with caption_digest, text (caption, transcripts and, where the script of the language can be read there, words in

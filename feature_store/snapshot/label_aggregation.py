@@ -119,7 +119,6 @@ def label(outcomes: pd.DataFrame, languages: "pd.Series[str]", as_of: pd.Timesta
         outcomes: the review_outcomes table, all revisions, any order; recorded_at may be among its columns.
         languages: language of each post, indexed by post_id; every outcome's post must be in it.
         as_of: rows recorded or reviewed later are unknown.
-        params: section `labels`.
 
     Returns:
         items: one row per post × category with an outcome, by post_id and category: label (float32 in [0, 1], null = unknown), hard_label

@@ -37,7 +37,6 @@ def coverage(posts: pd.DataFrame, features: PinnedFeatures) -> list[dict[str, An
     Args:
         posts: language, and the digests of their contents by kind: caption_digest (or null), and the lists image_digests,
             video_digests, sound_digests.
-        features: the pinned tables.
 
     Returns:
         for each extractor and language (and `all`) with at least one post that has such contents: feature, language, posts, present
@@ -79,7 +78,6 @@ def drift(
     Args:
         about: post_id, created_at, language of every post of the ledger.
         contents_of: gives the ledger's rows of the posts named to it.
-        features: the pinned tables.
         seed: of the draw and the permutations.
         settings: section `snapshot`: drift_posts of a week and language, drift_min_posts of both weeks.
 

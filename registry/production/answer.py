@@ -28,7 +28,6 @@ def run(store: Path, answer: Answer, model: str, thresholds: str, instead_of: st
         model, thresholds: versions that were asked about.
         instead_of: what was in production when the question was put, as `proposal.run` says it.
         by: who answered; not read where nobody did.
-        note: why.
         despite_hold: reason to approve what the gate holds.
 
     Returns:

@@ -38,7 +38,6 @@ def run(
         category: one of them; a freeze that was made under other policies can be lifted all the same.
         event: what is done.
         who: name of the person.
-        reason: why.
         at: when, with a zone.
 
     Returns:

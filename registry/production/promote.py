@@ -37,8 +37,6 @@ def run(
     Args:
         store: folder with the registry.
         model, thresholds: version or alias, as `proposal.choose` takes them.
-        approver: who approves.
-        note: why.
         despite_hold: reason to promote what the gate holds.
         instead_of: what the approver saw it compared with, as `proposal.run` says it; None does not ask.
 

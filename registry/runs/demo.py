@@ -46,7 +46,6 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         data: a delivery folder; None makes the synthetic sample world and takes that.
         store: folder for ledger, registry, runs and caches; an existing one goes on from what it holds.
         quick: a smaller world and shorter training; a store that has its own parameters keeps these.
-        params_file: the params file.
         overrides: `section.key=value`, for this retrain alone.
 
     Returns:

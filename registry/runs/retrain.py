@@ -39,7 +39,6 @@ def run(store: Path, conf: dict[str, Any]) -> history.Run:
     """Run the whole job through Airflow and wait for its end.
 
     Args:
-        store: folder with ledger, registry, runs and caches.
         conf: what the trigger form would hold: changed parameters, `rerun_of`, `from_stage`.
 
     Raises:
@@ -69,7 +68,6 @@ def rerun(store: Path, name: str, stage: str | None, conf: dict[str, object]) ->
     Its workspace is a new one, so the failed run stays as evidence; stages before `stage` come out of the cache.
 
     Args:
-        store: folder with ledger, registry, runs and caches.
         name: run to take params and pinned inputs from.
         stage: stage to run even if nothing that it reads has changed; None takes the one where the run failed.
         conf: parameters to change on top.

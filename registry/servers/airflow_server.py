@@ -29,9 +29,6 @@ def home(store: Path) -> Path:
 def environment(store: Path) -> dict[str, str]:
     """Variables for every Airflow process of this store; makes its home and its secrets if there are none.
 
-    Args:
-        store: folder with ledger, registry, runs and caches.
-
     Returns:
         the environment of this process with Airflow's settings: our DAGs alone, SQLite and LocalExecutor in the store,
         loopback, nothing sent home.

@@ -34,7 +34,6 @@ def running(name: str, argv: Sequence[str], folder: Path, environment: Mapping[s
 
     Args:
         name: how messages call it.
-        argv: command and arguments.
         folder: its working folder.
         environment: its variables.
         log: file that takes its output, overwritten.

@@ -29,9 +29,6 @@ DATABASES = ("airflow/airflow.db", "mlflow/mlflow.db")  # the registry last: as 
 def run(store: Path) -> dict[str, Any]:
     """Rewrite the store's own paths; a second call finds nothing to do, and one that was cut off goes on.
 
-    Args:
-        store: folder with ledger, registry, runs and caches.
-
     Returns:
         {"store", "moved_from", "rewritten": {file: values}}; moved_from is None where the store lies where it says.
 

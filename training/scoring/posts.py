@@ -68,7 +68,6 @@ class FeaturesAtHand:
     """What `PinnedFeatures` is for contents of the store.
 
     Args:
-        tools: the extractors.
         fetch: gives contents by digest; key frames found here need not be among them.
     """
 

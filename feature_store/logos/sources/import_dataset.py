@@ -53,7 +53,6 @@ def run(rules: LogoData, seed: int, folder: Path, layout: Format, out: Path) -> 
     """Import a dataset. Writes, besides the dataset's tables, quarantine.parquet and report.json.
 
     Args:
-        rules: section `logo_data`.
         seed: of the splits, where the dataset brings none.
         folder: of the dataset.
         layout: how it is laid out.
@@ -99,7 +98,6 @@ def accept(source: Source, rules: LogoData) -> Accepted:
 
     Args:
         source: as read; what is refused is added to it.
-        rules: section `logo_data`.
 
     Returns:
         what was taken, what was not, and the account.

@@ -38,7 +38,6 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
     """Write the outcomes on logo boxes as a dataset: what is confirmed or was missed are boxes, what is wrong are hard negatives.
 
     Args:
-        rules: section `logo_data`.
         seed: of the splits; a photo keeps its split while outcomes come in.
         store: holds the ledger.
         out: folder to write; an earlier logo dataset there is replaced.
@@ -105,7 +104,6 @@ def judged(ledger: Ledger, outcomes: pd.DataFrame, rules: LogoData, at: dict[str
     Args:
         ledger: holds posts and media.
         outcomes: columns of the ledger's logo_outcomes.
-        rules: section `logo_data`.
         at: Lance versions of posts and media; a table without one is read as committed.
 
     Returns:
