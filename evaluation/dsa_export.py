@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import math
-import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -182,7 +181,3 @@ def main(
     text = f"{len(rows)} rows, {stated} with a value, {len(rows) - stated} without enough evidence (each says why): {out}"
     content = {"out": str(out), "rows": len(rows), "stated": stated}
     return Output(content, lambda: console().print(text, markup=False, highlight=False, soft_wrap=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,6 @@ usage: upheld score --post post.json; upheld score --posts posts.parquet --out d
 """
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,7 +110,3 @@ def main(
     for note in notes:
         console().print(visible(note), markup=False, highlight=False)
     return output
-
-
-if __name__ == "__main__":
-    sys.exit(main())

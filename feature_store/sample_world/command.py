@@ -148,7 +148,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make a world, or let its reviewers respond to a plan. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return respond.main(arguments[1:]) if arguments[:1] == ["respond"] else _make(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,6 @@ usage: upheld sample-data respond --plan plan.parquet --world world --out answer
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,7 +121,3 @@ def main(
 
     counts = {"draws": result.num_draws, "outcomes": result.num_outcomes}
     return Output({"out": str(result.out), "as_of": as_of, "synthetic": True, **counts}, show)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

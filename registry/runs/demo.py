@@ -4,7 +4,6 @@ usage: upheld demo [--data DELIVERY] [--quick] [--store FOLDER]
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,7 +159,3 @@ def main(
     """The main job on given data, or on a synthetic world: ingest to registered challenger."""
     outcome = run(data, store, quick, *asked)
     return Output(outcome, lambda: tell(store, outcome))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,6 @@ import fcntl
 import json
 import re
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -127,7 +126,3 @@ def main(store: StoreFolder = STORE_FOLDER) -> Output:
     done = run(store)
     lines = [f"{done['store']}: was {done['moved_from']}; rewritten:", *(f"  {name}: {count}" for name, count in done["rewritten"].items())]
     return Output(done, "\n".join(lines) if done["moved_from"] else f"{done['store']}: lies where its registry says; nothing to do")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 usage: upheld logo detect IMAGES --model models/logo --out D
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,7 +83,3 @@ def main(
     refused = f", {len(result.refused)} refused ({out}/refused.parquet says why)" if result.refused else ""
     text = f"{result.num_detections} marks on {result.num_photos} photos{refused}: {out}/detections.parquet"
     return Output(asdict(result), lambda: console().print(text))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
