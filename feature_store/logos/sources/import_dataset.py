@@ -104,7 +104,16 @@ def accept(source: Source, rules: LogoData) -> Accepted:
     """
     rows_in = Counter(refusal.kind for refusal in source.refused)
     rows_in.update({"photo": len(source.photos), "box": len(source.marks)})
-    listed_again = _list_once(source)
+    listed: dict[Path, list[Photo]] = {}
+    for photo in source.photos:
+        listed.setdefault(photo.file, []).append(photo)
+    source.photos = []
+    for file, photos in listed.items():
+        sizes = {photo.size for photo in photos if photo.size}
+        if len(sizes) > 1:
+            source.refuse("photo", file, str(file), "size_mismatch", f"listed {len(photos)} times, with other sizes each")
+        else:
+            source.photos.append(Photo(file, most_held_out(photo.split for photo in photos), next(iter(sizes), None)))
     opened: dict[Path, Opened] = {}
     inspected = inspect_photos(((photo, photo_bytes(photo.file, rules)) for photo in source.photos), rules)
     for photo, seen in track(inspected, "photos", len(source.photos)):
@@ -119,9 +128,9 @@ def accept(source: Source, rules: LogoData) -> Accepted:
     kept = set(boxes["file"])
     for file in sorted(claimed & set(opened) - kept):
         source.refuse("photo", file, str(file), "no_box_left", "every box on it was refused, so what it shows is not known")
-    photos = [photo for file, photo in opened.items() if file in kept or file not in claimed]
-    images, boxes, duplicates = one_of_copies(source, photos, boxes)
-    duplicates["photo"] += listed_again
+    taken = [photo for file, photo in opened.items() if file in kept or file not in claimed]
+    images, boxes, duplicates = one_of_copies(source, taken, boxes)
+    duplicates["photo"] += sum(map(len, listed.values())) - len(listed)
     rows = [  # names of files may be any bytes, and UTF-8 must hold them
         {key: value.encode("utf-8", "backslashreplace").decode() for key, value in vars(refusal).items()} for refusal in source.refused
     ]
@@ -135,21 +144,6 @@ def accept(source: Source, rules: LogoData) -> Accepted:
         assert numbers["rows"] == accepted + duplicates[kind] + len(refused), (numbers, by_reason)
         account[name] = numbers | {"by_reason": by_reason}
     return Accepted(images, boxes, quarantine, account)
-
-
-def _list_once(source: Source) -> int:
-    """Make one photo of those that are listed several times; returns how many listings that were too many."""
-    listed: dict[Path, list[Photo]] = {}
-    for photo in source.photos:
-        listed.setdefault(photo.file, []).append(photo)
-    source.photos = []
-    for file, photos in listed.items():
-        sizes = {photo.size for photo in photos if photo.size}
-        if len(sizes) > 1:
-            source.refuse("photo", file, str(file), "size_mismatch", f"listed {len(photos)} times, with other sizes each")
-        else:
-            source.photos.append(Photo(file, most_held_out(photo.split for photo in photos), next(iter(sizes), None)))
-    return sum(map(len, listed.values())) - len(listed)
 
 
 def _judge_boxes(source: Source, opened: dict[Path, Opened], rules: LogoData) -> tuple[pd.DataFrame, int]:
