@@ -105,6 +105,7 @@ def logged(workspace: Path, task: str) -> Iterator[Callable[[str], None]]:
     with (workspace / "logs" / f"{task}.log").open("w", encoding="utf-8", buffering=1) as log:
 
         def tell(line: str) -> None:
+            """Print a line and write it into the log."""
             print(line, flush=True)
             log.write(line + "\n")
 

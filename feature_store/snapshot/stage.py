@@ -4,7 +4,6 @@ usage: python -m upheld.feature_store.snapshot.stage     in a workspace that hol
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,15 +52,7 @@ READ_BY_MODELS = (
 CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
 
 
-@dataclass(frozen=True)
-class Result:
-    """Where the snapshot is, and its manifest."""
-
-    folder: Path
-    manifest: dict[str, Any]
-
-
-def run(params: parameters.Params, inputs: Path, store: Path, out: Path, features: Path) -> Result:
+def run(params: parameters.Params, inputs: Path, store: Path, out: Path, features: Path) -> dict[str, Any]:
     """Write a snapshot: the tables of `upheld.feature_store.contracts.snapshot` and manifest.json; and what the report says of features.
 
     Args:
@@ -72,7 +63,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
         features: JSON to write: coverage and drift of the features, per language.
 
     Returns:
-        the folder and the manifest. The same ledger content, champion and params give the same bytes.
+        the manifest. The same ledger content, champion and params give the same bytes.
 
     Raises:
         BadUse: `inputs` is missing or malformed, or names a table version that the ledger does not have.
@@ -107,7 +98,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
             pq.write_table(table, folder / name, compression="zstd")
         write_json(folder / MANIFEST_FILE, manifest)
     write_json(features, tables.features)
-    return Result(out, manifest)
+    return manifest
 
 
 def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
@@ -153,7 +144,7 @@ def main(
 ) -> Output:
     """Draw the snapshot that a retrain learns from."""
     with console().status("snapshot: labels, groups and splits of what the ledger holds"):
-        manifest = run(parameters.load(*asked), inputs, store, out, features or out.parent / FEATURES.name).manifest
+        manifest = run(parameters.load(*asked), inputs, store, out, features or out.parent / FEATURES.name)
     return Output(manifest, _summary(manifest))
 
 
