@@ -78,7 +78,17 @@ def run(settings: DsaExport, metrics_file: Path, report_file: Path, out: Path, r
     Raises:
         BadUse: a file is not what evaluate writes, or no period is known; nothing is written then.
     """
-    table = _metrics(metrics_file)
+    try:
+        table = pd.read_parquet(metrics_file)
+    except (OSError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())[:200]
+        raise BadUse(f"{metrics_file}: cannot be read ({why}); expected metrics.parquet of `upheld evaluate`") from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise BadUse(f"{metrics_file}: no column {missing[0]!r}; expected metrics.parquet of `upheld evaluate`")
+    table = table[(table.group_column == ALL) & table.metric.isin(INDICATORS)]
+    if "accuracy" not in set(table.metric):
+        raise BadUse(f"{metrics_file}: no metric 'accuracy'; evaluate the scores again with this version")
     try:
         story: dict[str, Any] = json.loads(report_file.read_text(encoding="utf-8"))
         story["limits"]["interval_error"], story["synthetic"], story["data"]["periods"]
@@ -145,22 +155,6 @@ def _cell(
         why = f"No value: not enough evidence, the {span} is wider than {widest:g}; about {need} labelled posts would be needed"
         return {"Value": "", "Contextual Information": ". ".join([about, why, counted, *reason, *notes])}
     return {"Value": f"{value:.4f}", "Contextual Information": ". ".join([about, counted, span, *reason, *notes])}
-
-
-def _metrics(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise BadUse(
-            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); expected metrics.parquet of `upheld evaluate`"
-        ) from error
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise BadUse(f"{path}: no column {missing[0]!r}; expected metrics.parquet of `upheld evaluate`")
-    pooled = table[(table.group_column == ALL) & table.metric.isin(INDICATORS)]
-    if "accuracy" not in set(pooled.metric):
-        raise BadUse(f"{path}: no metric 'accuracy'; evaluate the scores again with this version")
-    return pooled
 
 
 @command("dsa-export")

@@ -5,7 +5,7 @@ logo dataset of generated pictures with exact boxes, which stands in for labelle
 import functools
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -136,7 +136,7 @@ def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewer
 
 
 def _opinions(
-    right: str, brand: str, box: list[float], picture: dict[str, Any], people: list[str], rng: random.Random
+    right: str, brand: str, box: list[float], picture: Mapping[Any, Any], people: list[str], rng: random.Random
 ) -> Iterator[dict[str, Any]]:
     """One or two reviewers on one box. A wrong verdict may be corrected in a later revision."""
     for reviewer in rng.sample(people, 2 if rng.random() < _PROB_SECOND else 1):

@@ -5,6 +5,7 @@ Reviewers differ in the languages that they read and in how often they err.
 
 import math
 import random
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -181,7 +182,7 @@ def outcome_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values(["reviewed_at", "outcome_id", "revision"], ignore_index=True)
 
 
-def _verdict(draw: dict[str, Any], judge: dict[str, Any], rng: random.Random, can_escalate: bool) -> str:
+def _verdict(draw: Mapping[Any, Any], judge: Mapping[Any, Any], rng: random.Random, can_escalate: bool) -> str:
     escalates = rng.random() < (_PROB_ESCALATE_HARD if draw["hard"] else _PROB_ESCALATE)
     if can_escalate and escalates and judge["role"] != "always_confirms":
         return "escalate"
@@ -189,6 +190,6 @@ def _verdict(draw: dict[str, Any], judge: dict[str, Any], rng: random.Random, ca
     return "confirm_removal" if rng.random() < prob_confirm else "restore"
 
 
-def _row(draw: dict[str, Any], key: str, judge: dict[str, Any], verdict: str, reviewed_at: datetime) -> dict[str, Any]:
+def _row(draw: Mapping[Any, Any], key: str, judge: Mapping[Any, Any], verdict: str, reviewed_at: datetime) -> dict[str, Any]:
     outcome = {"outcome_id": key, "revision": 0, "verdict": verdict, "reviewer_id": judge["reviewer_id"], "reviewed_at": reviewed_at}
     return outcome | {name: draw[name] for name in ("post_id", "category", "source", "inclusion_prob", "draw_id")}

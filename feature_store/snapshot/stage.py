@@ -29,7 +29,7 @@ from upheld.feature_store.contracts.snapshot import (
     UNREVIEWED_FILE,
 )
 from upheld.feature_store.contracts.tables import SPLITS
-from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT, Inputs, LogoPins, read_inputs
+from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT, LogoPins, read_inputs
 from upheld.feature_store.features.table import PinnedFeatures
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.verdicts import ITEM, weighed
@@ -71,7 +71,13 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
     """
     pinned = read_inputs(inputs)
     ledger = Ledger(store)
-    membership = _membership(store, pinned)
+    membership: pd.DataFrame = MEMBERSHIP.empty_table().to_pandas()  # what the champion's line has learned from: post_id, split
+    if pinned.champion is not None:
+        path = store / "bundles" / pinned.champion.digest / MEMBERSHIP_FILE
+        try:
+            membership = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.runs.pin` exports the champion's bundle") from error
     outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables.review_outcomes).to_pandas()
     draws: pd.DataFrame = ledger.read("audit_draws", ["draw_id", *ITEM], version=pinned.tables.audit_draws).to_pandas()
     about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables.posts).to_pandas()
@@ -99,19 +105,6 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
         write_json(folder / MANIFEST_FILE, manifest)
     write_json(features, tables.features)
     return manifest
-
-
-def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
-    """post_id and split of what the champion's line has learned from; empty where there is no champion."""
-    rows: pd.DataFrame = MEMBERSHIP.empty_table().to_pandas()
-    if pinned.champion is None:
-        return rows
-    path = store / "bundles" / pinned.champion.digest / MEMBERSHIP_FILE
-    try:
-        rows = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.runs.pin` exports the champion's bundle") from error
-    return rows
 
 
 def _summary(manifest: dict[str, Any]) -> str:
