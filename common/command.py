@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import typer
 
 from upheld.common.errors import BadUse, FailedWork
+from upheld.common.files import write_json
 from upheld.common.terminal import plain_output, visible
 
 STORE_FOLDER = Path("store")
@@ -49,11 +50,13 @@ class Output:
         content: printed with `--json`, on one line.
         shown: printed without it, or called to show it.
         failure: what could not be done nevertheless; told after it, and the exit code is 1.
+        result: JSON file that gets the content, too.
     """
 
     content: Any
     shown: str | Callable[[], object]
     failure: str | None = None
+    result: Path | None = None
 
 
 class Main(Protocol):
@@ -134,6 +137,8 @@ def _for_typer(function: Callable[..., Output | None]) -> Callable[..., None]:
         output = function(**values)
         if output is None:
             return
+        if output.result is not None:
+            write_json(output.result, output.content)
         if as_json:
             print(json.dumps(output.content))
         elif isinstance(output.shown, str):

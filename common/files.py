@@ -58,6 +58,12 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
+def write_parquet(path: Path, frame: Any) -> None:
+    """Write a pandas data frame without its index, whole or not at all."""
+    with replacing(path) as partial:
+        frame.to_parquet(partial, index=False)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON with sorted keys, whole or not at all.
 

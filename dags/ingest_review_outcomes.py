@@ -4,17 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from upheld.dags.runner.tasks import LEDGER, command_result, store_of
+from upheld.dags.runner.tasks import LEDGER, command_result, optional, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
-DELIVERY = Param(
-    None,
-    type=["null", "string"],
-    description="Folder or URL of the delivery; empty: UPHELD_DELIVERY, by default the folder `deliveries` of the store",
-)
+DELIVERY = optional("Folder or URL of the delivery; empty: UPHELD_DELIVERY, by default the folder `deliveries` of the store")
 
 
 @dag(

@@ -13,15 +13,15 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, get_current_context, task, timezone
 from airflow.sdk.exceptions import AirflowSkipException
 
-from upheld.dags.runner.tasks import CHALLENGER, command_result, store_of
+from upheld.dags.runner.tasks import CHALLENGER, command_result, optional, store_of
 from upheld.dags.runner.workspace import base_params
 
 ROOT = Path(__file__).resolve().parents[1]
 FORM = {
-    "model": Param(None, type=["null", "string"], description="Version or alias; empty: the challenger, or the champion of the thresholds"),
-    "thresholds": Param(None, type=["null", "string"], description="Version of the thresholds; empty: those of the model"),
+    "model": optional("Version or alias; empty: the challenger, or the champion of the thresholds"),
+    "thresholds": optional("Version of the thresholds; empty: those of the model"),
 }
-NOTE = Param(None, type=["null", "string"], title="Why do you decide so?", description="May stay empty. It is kept on record.")
+NOTE = optional("May stay empty. It is kept on record.", title="Why do you decide so?")
 REASON = (
     Param(  # a field that is required and empty keeps the page's buttons grey; that it is long enough, registry/production/answer.py checks
         None,

@@ -7,22 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 
 from upheld.dags.runner.graph import read
-from upheld.dags.runner.tasks import CHALLENGER, LEDGER, form, run_task, stage_tasks
+from upheld.dags.runner.tasks import CHALLENGER, LEDGER, form, optional, run_task, stage_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTROLS = {
-    "rerun_of": Param(
-        None, type=["null", "string"], description="Run to take params and pinned inputs from (`upheld runs`)", section="rerun"
-    ),
-    "from_stage": Param(
-        None,
-        type=["null", "string"],
-        enum=[None, *read(ROOT / "dvc.yaml")],
-        description="Stage to run even if nothing that it reads has changed",
-        section="rerun",
+    "rerun_of": optional("Run to take params and pinned inputs from (`upheld runs`)", section="rerun"),
+    "from_stage": optional(
+        "Stage to run even if nothing that it reads has changed", enum=[None, *read(ROOT / "dvc.yaml")], section="rerun"
     ),
 }
 

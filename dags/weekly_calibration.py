@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from upheld.dags.runner.tasks import LEDGER, command_result, run_command, store_of
+from upheld.dags.runner.tasks import LEDGER, command_result, optional, run_command, store_of
 
 ROOT = Path(__file__).resolve().parents[1]
-WEEK = Param(
-    None,
-    type=["null", "string"],
+WEEK = optional(
+    "ISO week such as 2026-W43; empty: the last one that was complete when the run was due",
     pattern=r"^[0-9]{4}-W[0-9]{2}(?!\n)$",  # to Python's `$` a line break more is the end too
-    description="ISO week such as 2026-W43; empty: the last one that was complete when the run was due",
 )
 
 

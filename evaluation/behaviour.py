@@ -216,8 +216,7 @@ def write(out: Path, table: pd.DataFrame, summary: Mapping[str, Any]) -> None:
         table: of `measure`.
         summary: suite, suite_digest, model_version, thresholds_version, cases, pairs, synthetic and whatever else belongs to it.
     """
-    with files.replacing(out / TABLE) as partial:
-        table.to_parquet(partial, index=False)
+    files.write_parquet(out / TABLE, table)
     files.write_json(out / SUMMARY, dict(summary))  # last: where it is, everything is
 
 

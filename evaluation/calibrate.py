@@ -108,10 +108,6 @@ def main(
             columns=parse_columns(columns),
         )
     categories = result.thresholds.model_dump(exclude_unset=True)["categories"]
-    return Output({"out": str(out), "categories": categories}, lambda: _tell(result, out))
-
-
-def _tell(result: Result, out: Path) -> None:
     lines = []
     for name, category in result.thresholds.categories.items():
         for action, certificate in (("auto_remove", category.auto_remove), ("review", category.review)):
@@ -119,7 +115,8 @@ def _tell(result: Result, out: Path) -> None:
             need = f", needs {certificate.need_n:.0f} labels" if certificate.need_n else ""
             lines.append(f"  {name} {action}: {certificate.outcome}, threshold {at}, {certificate.n} labels{need}")
     lines.append(f"Wrote {out}/calibration.json and {out}/thresholds.json")
-    console().print("\n".join(lines), markup=False, soft_wrap=True)
+    text = "\n".join(lines)
+    return Output({"out": str(out), "categories": categories}, lambda: console().print(text, markup=False, soft_wrap=True))
 
 
 if __name__ == "__main__":

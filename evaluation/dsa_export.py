@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import math
-import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +78,17 @@ def run(settings: DsaExport, metrics_file: Path, report_file: Path, out: Path, r
     Raises:
         BadUse: a file is not what evaluate writes, or no period is known; nothing is written then.
     """
-    table = _metrics(metrics_file)
+    try:
+        table = pd.read_parquet(metrics_file)
+    except (OSError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())[:200]
+        raise BadUse(f"{metrics_file}: cannot be read ({why}); expected metrics.parquet of `upheld evaluate`") from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise BadUse(f"{metrics_file}: no column {missing[0]!r}; expected metrics.parquet of `upheld evaluate`")
+    table = table[(table.group_column == ALL) & table.metric.isin(INDICATORS)]
+    if "accuracy" not in set(table.metric):
+        raise BadUse(f"{metrics_file}: no metric 'accuracy'; evaluate the scores again with this version")
     try:
         story: dict[str, Any] = json.loads(report_file.read_text(encoding="utf-8"))
         story["limits"]["interval_error"], story["synthetic"], story["data"]["periods"]
@@ -148,22 +157,6 @@ def _cell(
     return {"Value": f"{value:.4f}", "Contextual Information": ". ".join([about, counted, span, *reason, *notes])}
 
 
-def _metrics(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise BadUse(
-            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); expected metrics.parquet of `upheld evaluate`"
-        ) from error
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise BadUse(f"{path}: no column {missing[0]!r}; expected metrics.parquet of `upheld evaluate`")
-    pooled = table[(table.group_column == ALL) & table.metric.isin(INDICATORS)]
-    if "accuracy" not in set(pooled.metric):
-        raise BadUse(f"{path}: no metric 'accuracy'; evaluate the scores again with this version")
-    return pooled
-
-
 @command("dsa-export")
 def main(
     metrics: Annotated[Path, typer.Option(help="metrics.parquet of `upheld evaluate`.")],
@@ -182,7 +175,3 @@ def main(
     text = f"{len(rows)} rows, {stated} with a value, {len(rows) - stated} without enough evidence (each says why): {out}"
     content = {"out": str(out), "rows": len(rows), "stated": stated}
     return Output(content, lambda: console().print(text, markup=False, highlight=False, soft_wrap=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

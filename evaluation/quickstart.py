@@ -11,7 +11,6 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import typer
-from numpy.typing import NDArray
 
 from upheld.common import files
 from upheld.common.command import command
@@ -49,38 +48,34 @@ def sample_scores(num_posts: int, seed: int, noise: float = 0.3) -> pd.DataFrame
     world, own = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     shares = np.array([share for share, _ in LANGUAGES.values()])
     language = world.choice(list(LANGUAGES), size=num_posts, p=shares / shares.sum())
-    return pd.concat([_category(name, language, noise, world, own) for name in CATEGORIES], ignore_index=True)
-
-
-def _category(name: str, language: NDArray[np.str_], noise: float, world: np.random.Generator, own: np.random.Generator) -> pd.DataFrame:
-    share, distance = CATEGORIES[name]
-    violation = world.random(len(language)) < share
     tilt = np.array([LANGUAGES[code][1] for code in language])
-    logit = world.normal(-3.0 + np.where(violation, distance, tilt), 1.0)
-    reached = [logit >= start for _, start, _ in ZONES]
-    inclusion = np.select(reached, [seen for _, _, seen in ZONES], 0.0)
-    looked = world.random(len(language)) < inclusion
-    return pd.DataFrame(
-        {
-            "item_id": [f"post-{number:06d}" for number in range(len(language))],
+    tables = []
+    for name, (share, distance) in CATEGORIES.items():
+        violation = world.random(num_posts) < share
+        logit = world.normal(-3.0 + np.where(violation, distance, tilt), 1.0)
+        reached = [logit >= start for _, start, _ in ZONES]
+        inclusion = np.select(reached, [seen for _, _, seen in ZONES], 0.0)
+        looked = world.random(num_posts) < inclusion
+        columns = {
+            "item_id": [f"post-{number:06d}" for number in range(num_posts)],
             "category": name,
             "language": language,
-            "score": 1 / (1 + np.exp(-1.4 * (logit + own.normal(0.0, noise, len(language))))),
+            "score": 1 / (1 + np.exp(-1.4 * (logit + own.normal(0.0, noise, num_posts)))),
             "label": np.where(looked, violation.astype(float), np.nan),
             "inclusion_prob": inclusion,
             "zone": np.select(reached, [zone for zone, _, _ in ZONES], ""),
-            "split": np.where(np.arange(len(language)) < 0.6 * len(language), "calib", "test"),
+            "split": np.where(np.arange(num_posts) < 0.6 * num_posts, "calib", "test"),
             "synthetic": True,
         }
-    )
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
 
 
 @command("quickstart")
 def main(out: Annotated[Path, typer.Option(help="Folder for the tables and everything made from them.")] = Path("data/quickstart")) -> None:
     """Show what calibrate and evaluate do, on synthetic scores."""
     for name, noise in (("scores", 0.3), ("champion_scores", CHAMPION_NOISE)):
-        with files.replacing(out / f"{name}.parquet") as partial:
-            sample_scores(NUM_POSTS, SEED, noise).to_parquet(partial, index=False)
+        files.write_parquet(out / f"{name}.parquet", sample_scores(NUM_POSTS, SEED, noise))
     table, layer = ["--scores", str(out / "scores.parquet")], out / "calibration"
     thresholds = ["--thresholds", str(layer / "thresholds.json"), "--calibration", str(layer / "calibration.json")]
     champion = ["--champion-scores", str(out / "champion_scores.parquet")]

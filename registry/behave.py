@@ -3,7 +3,6 @@
 usage: upheld behave champion --suite cases.parquet --out data/behaviour --columns category='hate_speech'
 """
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +112,7 @@ def run(
         },
         "verdicts": {str(name): int(number) for name, number in table["verdict"].value_counts().sort_index().items()},
     }
-    with files.replacing(out / "cases.parquet") as partial:
-        judged[CASE_COLUMNS].to_parquet(partial, index=False)
+    files.write_parquet(out / "cases.parquet", judged[CASE_COLUMNS])
     files.write_text(out / "behaviour.md", markdown(table, summary))
     behaviour.write(out, table, summary)
     return summary
@@ -179,7 +177,3 @@ def main(
     if summary["unpaired"]:
         text += f"\n{summary['unpaired']} rows have a ref_case_id that no case has, such as {summary['unpaired_example']!r}"
     return Output({"out": str(out), **summary}, lambda: console().print(text, markup=False, highlight=False, soft_wrap=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """What changed between two versions of the model: parameters, data, code, metrics, gate, thresholds."""
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,7 +80,3 @@ def main(
             out.print(table if rows else f"{section}: no change")
 
     return Output(changes, show)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

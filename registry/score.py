@@ -4,7 +4,6 @@ usage: upheld score --post post.json; upheld score --posts posts.parquet --out d
 """
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +33,6 @@ def resolve(store: Path, registry: Registry, reference: str | None) -> tuple[Ver
 
     Args:
         store: folder with the record of approvals.
-        registry: open registry.
         reference: version number or alias; None takes the champion, and the challenger while there is no champion. The champion is
             taken only where a person's approval explains it; who names another version has chosen it themselves.
 
@@ -112,7 +110,3 @@ def main(
     for note in notes:
         console().print(visible(note), markup=False, highlight=False)
     return output
-
-
-if __name__ == "__main__":
-    sys.exit(main())

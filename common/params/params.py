@@ -10,41 +10,8 @@ from pydantic import Field, ValidationError
 
 from upheld import ROOT
 from upheld.common.errors import BadUse
-from upheld.common.params.data import Expectations, Features, Ingest, Labels, SampleData, Snapshot, Splits
-from upheld.common.params.evaluation import (
-    AuditSample,
-    Behave,
-    Calibration,
-    Drift,
-    DsaExport,
-    Fairness,
-    Gate,
-    Promote,
-    Reviewers,
-    Thresholds,
-)
-from upheld.common.params.extractors import (
-    Action,
-    AudioBounds,
-    AudioFingerprint,
-    Caption,
-    Clip,
-    Faces,
-    ImageEmbedding,
-    Keyframes,
-    Language,
-    Motion,
-    Ocr,
-    Spectrogram,
-    Speech,
-    TextEmbedding,
-    Transcript,
-    VideoBounds,
-    VisionAnswer,
-)
-from upheld.common.params.logos import LogoCompose, LogoData
+from upheld.common.params import data, evaluation, extractors, logos, training
 from upheld.common.params.section import Section
-from upheld.common.params.training import Audio, Fusion, Image, Logo, Ngrams, Predict, Teacher, Text
 
 FILE = Path("params.yaml")
 
@@ -54,50 +21,50 @@ class Params(Section):
 
     policies: tuple[str, ...] = Field(min_length=1)
     seed: int = Field(ge=0)
-    ingest: Ingest
-    expectations: Expectations
-    features: Features
-    language: Language
-    text_embedding: TextEmbedding
-    image_embedding: ImageEmbedding
-    clip: Clip
-    ocr: Ocr
-    faces: Faces
-    caption: Caption
-    vision_answer: VisionAnswer
-    video_bounds: VideoBounds
-    audio_bounds: AudioBounds
-    keyframes: Keyframes
-    motion: Motion
-    action: Action
-    speech: Speech
-    transcript: Transcript
-    spectrogram: Spectrogram
-    audio_fingerprint: AudioFingerprint
-    labels: Labels
-    splits: Splits
-    snapshot: Snapshot
-    ngrams: Ngrams
-    teacher: Teacher
-    text: Text
-    image: Image
-    audio: Audio
-    logo: Logo
-    predict: Predict
-    fusion: Fusion
-    logo_data: LogoData
-    logo_compose: LogoCompose
-    calibration: Calibration
-    thresholds: Thresholds
-    fairness: Fairness
-    drift: Drift
-    reviewers: Reviewers
-    gate: Gate
-    behave: Behave
-    dsa_export: DsaExport
-    promote: Promote
-    audit_sample: AuditSample
-    sample_data: SampleData
+    ingest: data.Ingest
+    expectations: data.Expectations
+    features: data.Features
+    language: extractors.Language
+    text_embedding: extractors.TextEmbedding
+    image_embedding: extractors.ImageEmbedding
+    clip: extractors.Clip
+    ocr: extractors.Ocr
+    faces: extractors.Faces
+    caption: extractors.Caption
+    vision_answer: extractors.VisionAnswer
+    video_bounds: extractors.VideoBounds
+    audio_bounds: extractors.AudioBounds
+    keyframes: extractors.Keyframes
+    motion: extractors.Motion
+    action: extractors.Action
+    speech: extractors.Speech
+    transcript: extractors.Transcript
+    spectrogram: extractors.Spectrogram
+    audio_fingerprint: extractors.AudioFingerprint
+    labels: data.Labels
+    splits: data.Splits
+    snapshot: data.Snapshot
+    ngrams: training.Ngrams
+    teacher: training.Teacher
+    text: training.Text
+    image: training.Image
+    audio: training.Audio
+    logo: training.Logo
+    predict: training.Predict
+    fusion: training.Fusion
+    logo_data: logos.LogoData
+    logo_compose: logos.LogoCompose
+    calibration: evaluation.Calibration
+    thresholds: evaluation.Thresholds
+    fairness: evaluation.Fairness
+    drift: evaluation.Drift
+    reviewers: evaluation.Reviewers
+    gate: evaluation.Gate
+    behave: evaluation.Behave
+    dsa_export: evaluation.DsaExport
+    promote: evaluation.Promote
+    audit_sample: evaluation.AuditSample
+    sample_data: data.SampleData
 
     @property
     def decode_memory_bytes(self) -> int:

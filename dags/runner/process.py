@@ -50,7 +50,6 @@ def environment(workspace: Path, store: Path) -> dict[str, str]:
 
     Args:
         workspace: folder of the run, which holds the `bin/python` that dies with its parent.
-        store: folder with ledger, registry, runs and caches.
 
     Returns:
         variables for `subprocess`. SHELL is bash because it becomes a lone command instead of waiting for it.

@@ -52,7 +52,6 @@ def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts:
 
     Args:
         root: repository with code, `dvc.yaml` and `params.yaml`.
-        store: folder with ledger, registry, runs and caches.
         run_id: names the workspace.
         params: flat parameters asked for; the repository's own values may be among them.
         facts: goes into `run.json`; see `workspace.create`.
@@ -79,7 +78,6 @@ def before_stages(task: str, folder: Path, store: Path) -> dict[str, Any]:
 
     Args:
         task: `features` or `pin`.
-        folder: the workspace.
         store: folder with ledger, features and registry.
 
     Returns:
@@ -101,7 +99,6 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
 
     Args:
         name: stage of the workspace's `dvc.yaml`.
-        folder: the workspace.
         store: folder with the shared cache.
         force: run it even if nothing it reads has changed.
 

@@ -37,6 +37,11 @@ def store_of(root: Path) -> Path:
     return Path(os.environ.get("UPHELD_STORE", root / "store")).absolute()
 
 
+def optional(description: str, **further: Any) -> Param:
+    """A text field of a trigger form that may stay empty."""
+    return Param(None, type=["null", "string"], description=description, **further)
+
+
 def form(root: Path) -> dict[str, Param]:
     """The trigger form: one field for each parameter that a task of the DAG reads, named `section.key` and typed as its value is.
 

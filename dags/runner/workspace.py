@@ -70,7 +70,14 @@ def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], f
         base = base_params(root, store)
         changes = _changes(base, given)
         if facts.get("rerun_of"):
-            changes = _take_over(base, location(store, facts["rerun_of"]), partial) | changes
+            # The earlier run's pinned inputs, and its values of the parameters that the code still knows.
+            earlier = location(store, facts["rerun_of"])
+            if not (earlier / "run.json").is_file():
+                raise Refused(f"there is no run {earlier.name}; `upheld runs` lists them", 2)
+            if (earlier / graph.PINNED).exists():
+                (partial / graph.PINNED).parent.mkdir(parents=True)
+                shutil.copy2(earlier / graph.PINNED, partial / graph.PINNED)
+            changes = _changes(base, {key: value for key, value in read_params(earlier).items() if key in base}) | changes
         # One line of YAML each; not JSON, whose 1e-05 YAML takes for a string.
         lines = {key: yaml.safe_dump(value, default_flow_style=True, width=10**6) for key, value in sorted(changes.items())}
         settings = ["--set=" + key + "=" + line.removesuffix("\n").removesuffix("\n...") for key, line in lines.items()]
@@ -161,16 +168,6 @@ def _changes(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     """
     texts = {key: "" if value is None and base.get(key) == "" else value for key, value in given.items()}
     return {key: value for key, value in texts.items() if key not in base or json.dumps(value) != json.dumps(base[key])}
-
-
-def _take_over(base: Mapping[str, Any], earlier: Path, partial: Path) -> dict[str, Any]:
-    """The earlier run's pinned inputs, copied, and its values of the parameters that the code still knows."""
-    if not (earlier / "run.json").is_file():
-        raise Refused(f"there is no run {earlier.name}; `upheld runs` lists them", 2)
-    if (earlier / graph.PINNED).exists():
-        (partial / graph.PINNED).parent.mkdir(parents=True)
-        shutil.copy2(earlier / graph.PINNED, partial / graph.PINNED)
-    return _changes(base, {key: value for key, value in read_params(earlier).items() if key in base})
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -201,7 +200,3 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     queues = ", ".join(f"{visible(name)} {num}" for name, num in summary["languages"].items())
     console.print(f"Reviewers needed by language: {queues}.", markup=False, soft_wrap=True)
     console.print(f"Draw: {summary['draw']}\nPlan: {summary['out']}", markup=False, highlight=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -60,20 +60,16 @@ def draw(tiles: Sequence[Tile], photos: Mapping[str, Image.Image]) -> Image.Imag
     rows = -(-len(tiles) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + LINE)), "white")
     for number, tile in enumerate(tiles):
-        sheet.paste(_drawn(tile, photos[tile.image]), (number % COLUMNS * SIDE, number // COLUMNS * (SIDE + LINE)))
+        photo = photos[tile.image]
+        factor = (SIDE - GAP) / max(photo.size)
+        small = photo.resize((max(1, round(photo.width * factor)), max(1, round(photo.height * factor))))
+        colour, width = KINDS[tile.kind]
+        ImageDraw.Draw(small).rectangle([corner * factor for corner in tile.box], outline=colour, width=width)
+        drawn = Image.new("RGB", (SIDE, SIDE + LINE), "white")
+        drawn.paste(small, ((SIDE - small.width) // 2, SIDE - GAP // 2 - small.height))
+        pen, text = ImageDraw.Draw(drawn), f"{tile.kind}: {tile.caption}"
+        while pen.textlength(text) > SIDE - GAP:  # one line below the photo, cut where the tile ends
+            text = text.removesuffix("…")[:-1] + "…"
+        pen.text((GAP // 2, SIDE), text, fill="black")
+        sheet.paste(drawn, (number % COLUMNS * SIDE, number // COLUMNS * (SIDE + LINE)))
     return sheet
-
-
-def _drawn(tile: Tile, photo: Image.Image) -> Image.Image:
-    """The photo with its frame, and below it one line that is cut where the tile ends."""
-    factor = (SIDE - GAP) / max(photo.size)
-    small = photo.resize((max(1, round(photo.width * factor)), max(1, round(photo.height * factor))))
-    colour, width = KINDS[tile.kind]
-    ImageDraw.Draw(small).rectangle([corner * factor for corner in tile.box], outline=colour, width=width)
-    drawn = Image.new("RGB", (SIDE, SIDE + LINE), "white")
-    drawn.paste(small, ((SIDE - small.width) // 2, SIDE - GAP // 2 - small.height))
-    pen, text = ImageDraw.Draw(drawn), f"{tile.kind}: {tile.caption}"
-    while pen.textlength(text) > SIDE - GAP:
-        text = text.removesuffix("…")[:-1] + "…"
-    pen.text((GAP // 2, SIDE), text, fill="black")
-    return drawn

@@ -99,8 +99,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, store: Path) -> Resu
     if inputs.scan is not None and inputs.snapshot is not None:
         tables["exposure"] = read_exposure(inputs.scan, inputs.snapshot, data.brands, result.threshold)
     for name, table in tables.items():
-        with files.replacing(out / f"{name}.parquet") as partial:
-            table.to_parquet(partial, index=False)
+        files.write_parquet(out / f"{name}.parquet", table)
     if result.tiles:
         contents = logo_dataset.contents(data, {tile.image for tile in result.tiles}, store)
         photos = {name: upright(content, settings.logo_data.max_pixels) for name, content in contents}

@@ -69,11 +69,6 @@ class _Sides(NamedTuple):
     group: Cells
     others: Cells
 
-    @property
-    def counts(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Give the effective counts without the sums behind them."""
-        return self.events_1, self.trials_1, self.events_0, self.trials_0
-
 
 def rate(cells: Cells, alpha: float) -> tuple[Floats, Floats, Floats, Floats]:
     """Compute each group's own rate with its interval.
@@ -186,7 +181,7 @@ def _judge(cells: Cells, sides: _Sides, estimate: _Estimate, tau: float, differe
     # The test of "no gap" is one-sided. A group at or below the others gets 1 without an integral: Holm never rejects there.
     higher = intervals.rates(sides.events_1, sides.trials_1) > intervals.rates(sides.events_0, sides.trials_0)
     p_value = np.where((sides.trials_1 > 0) & (sides.trials_0 > 0), 1.0, np.nan)
-    p_value[higher] = intervals.prob_gap_by_chance(*(side[higher] for side in sides.counts))
+    p_value[higher] = intervals.prob_gap_by_chance(*(side[higher] for side in sides[:4]))
     p_adjusted = np.apply_along_axis(intervals.holm, -1, p_value)
     warn = (p_adjusted <= level) & (value > tau) & (estimate.exact_low > estimate.equal)
     fail = warn & (np.minimum(estimate.low, estimate.exact_low) > tau)

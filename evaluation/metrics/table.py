@@ -20,7 +20,6 @@ def compute(cube: Cube, points: Mapping[str, OperatingPoint], settings: Settings
     Args:
         cube: calibrated scores; split by its group column where it has one, else by language.
         points: the operating point of every category of the cube.
-        settings: see Settings.
 
     Returns:
         a table with the columns of metrics.parquet. Split by language it also holds the pooled cells (`language` = all); split by a group
@@ -89,7 +88,6 @@ def measure(
     Args:
         cubes: by language under None, by group under the group's name.
         points: operating points.
-        settings: all params.
         changes: paired comparison with the champion, where there is one.
     """
     parts = [compute(cube, points, limits_of(settings)) for cube in cubes.values()]

@@ -158,12 +158,11 @@ class Result:
 
 def write(out: Path, result: Result) -> None:
     """Write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json."""
-    table, decision, story = result.metrics, result.gate, result.report
+    story = result.report
     page, mail, screen = html(story), markdown(story), first_screen(story)
-    with files.replacing(out / "metrics.parquet") as partial:
-        table.to_parquet(partial, index=False)
+    files.write_parquet(out / "metrics.parquet", result.metrics)
     files.write_json(out / "report.json", story)
     files.write_text(out / "report.html", page)
     files.write_text(out / "report.md", mail)
     files.write_text(out / FIRST_SCREEN, screen)
-    files.write_json(out / "gate.json", decision)  # last: where it is, everything is
+    files.write_json(out / "gate.json", result.gate)  # last: where it is, everything is

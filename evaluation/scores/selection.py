@@ -104,7 +104,6 @@ def build_cubes(
     """Count every row.
 
     Args:
-        selection: the rows.
         groups: group columns; `a*b` crosses two.
         calibration: content of calibration.json, or None for scores as they are.
         frame_min_inclusion_prob: zone -> smallest probability of its draw, for rows that carry none.
@@ -183,7 +182,6 @@ def refuse_duplicates(table: scores.Table, splits: tuple[str, ...] | None) -> No
     keys of one hash are no error.
 
     Args:
-        table: an opened score table.
         splits: only rows whose `split` is one of these; None takes all.
 
     Raises:

@@ -199,7 +199,6 @@ def batches(table: Table, names: Sequence[str], splits: tuple[str, ...] | None =
     """Checked rows in the contract's names and types.
 
     Args:
-        table: an opened score table.
         names: columns to read; those that the table does not offer are left out.
         splits: keep only rows whose `split` is one of these; None keeps all.
 
@@ -228,7 +227,6 @@ def named_batches(table: Table, names: Sequence[str], plain: Sequence[str] = ())
     """Rows under the contract's names; constants filled in, values unchecked.
 
     Args:
-        table: an opened score table.
         names: columns to read.
         plain: those of them that are not worth a dictionary, as nearly every value differs.
 

@@ -4,7 +4,6 @@ usage: upheld simulate-weeks --out data/simulation --world A --posts-per-week 20
 """
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -246,7 +245,3 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(
         [*lines, "## Budget that our rule needs", "", *(f"- {line}" for line in needs(results)), "", "## Rules", "", *rules, "", NOTE, ""]
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

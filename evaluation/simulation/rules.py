@@ -54,7 +54,6 @@ def design(truth: World, settings: params.Params) -> Design:
     """Lay out the zones of the system in force, which removes from `incumbent_bin` and queues from where recall meets its target.
 
     Args:
-        truth: the world.
         settings: thresholds, and what `audit-sample` reads.
     """
     start = incumbent_bin(truth, settings.thresholds)
@@ -72,7 +71,6 @@ def audit(truth: World, drawn: Design, settings: params.Params, budget: int, num
     """Draw the three-zone audit of `upheld audit-sample` in many weeks.
 
     Args:
-        truth: the world.
         drawn: of `design`.
         settings: thresholds, and what `audit-sample` reads.
         budget: labels a week, as an expectation.

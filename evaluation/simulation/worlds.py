@@ -117,11 +117,8 @@ def draw_audits(truth: World, path: Course, expected_labels: Floats, num_weeks: 
     """Draw the labels and errors that audits of many weeks find.
 
     Args:
-        truth: the world.
-        path: its candidates.
         expected_labels: float64 (J,), labels to expect among what each candidate adds to the one before.
         num_weeks: W.
-        rng: source of randomness.
 
     Returns:
         (num_labels, num_errors), float64 (W, J) each, of what each candidate adds (not cumulative).

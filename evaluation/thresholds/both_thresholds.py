@@ -19,7 +19,6 @@ def decide(
 
     Args:
         cube: calibrated scores; labels of the calibrator's half must have been set to null (they are frame, not evidence).
-        section: params.thresholds.
         incumbent: the thresholds in force, or None.
         champion: cube of the champion's calibrated scores on the same posts, where the incumbent's thresholds belong to
             another model; they then give a volume to start from, and are never kept.

@@ -28,7 +28,6 @@ def fit(rows: pd.DataFrame, categories: tuple[str, ...], section: Calibration) -
         rows: labelled rows of the calibration split, columns category, language (str), score (float in [0, 1]), label (0 or 1) and
             inclusion_prob (float in (0, 1]).
         categories: all categories to answer for; one with too little evidence becomes null (identity).
-        section: params.calibration.
 
     Returns:
         {"categories": {C: entry or None}, "reasons": {C: why it is None}}.

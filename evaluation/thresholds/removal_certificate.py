@@ -23,7 +23,6 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
 
     Args:
         tails: evidence above every threshold.
-        section: params.thresholds.
         kept: threshold in force of this same model, or None.
         volume: posts of this frame that the thresholds in force remove (of the champion's, where the model is new), or None.
         seed: of the simulation behind need_n.
@@ -99,7 +98,6 @@ def languages(cube: Cube, threshold: float | None, section: Thresholds) -> dict[
     Args:
         cube: of one category.
         threshold: the decided one; None: nowhere.
-        section: params.thresholds.
 
     Returns:
         language -> {"action": auto_remove or review, "bound": upper bound of its precision or None, "n", "reason": text or None}.

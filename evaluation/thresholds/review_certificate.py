@@ -76,7 +76,6 @@ def decide(tails: Tails, section: Thresholds, kept: float | None, volume: float 
 
     Args:
         tails: evidence above and below every threshold.
-        section: params.thresholds.
         kept: threshold in force of this same model, or None.
         volume: posts of this frame that the thresholds in force put before a person or remove (the champion's, for a new model), or None.
         seed: not used; the bound needs no simulation.
@@ -147,7 +146,6 @@ def _need(tails: Tails, bins: Ints, section: Thresholds) -> tuple[int, float, st
     Args:
         tails: evidence.
         bins: int64 (J,), the bin that rules and the candidates below it, downward.
-        section: params.thresholds.
 
     Returns:
         the labels, the threshold that they would certify, and why there are no fewer in words.

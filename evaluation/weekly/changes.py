@@ -65,7 +65,6 @@ def missing_evidence(decided: Thresholds, table: pd.DataFrame, corrected: list[d
         decided: proposed thresholds.
         table: metrics of the week.
         corrected: of `people.corrected_precision`.
-        section: params.reviewers.
 
     Returns:
         [{category, language, purpose, have, need, cost}]; need and cost are None where no number of labels would do.

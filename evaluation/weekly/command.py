@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,35 +15,10 @@ from upheld.common.params import params
 from upheld.common.terminal import console, visible
 from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.weekly import drift, model, people, recall_window, report, scores
-from upheld.evaluation.weekly.report import Week
+from upheld.evaluation.weekly.report import Inputs, Week
 from upheld.evaluation.weekly.source import Source, read_gold
-from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a weekly report reads; all but the source may be left out.
-
-    source: ledger or delivery.
-    thresholds: thresholds.json in force; without it they are read off the decisions' own actions.
-    state: state.json of an earlier week's report; without it the window of recall is this week alone.
-    gold: post_id, category, label 0/1 of items whose truth was adjudicated.
-    frozen: categories in which a person has stopped automatic removal.
-    behaviour: store in which `upheld behave` keeps its results.
-    show_text: whether the posts that the report lists are shown with their text.
-    champion: model in production, about whose thresholds a person is asked; "" where there is none, None where that is not known.
-    """
-
-    source: Source
-    thresholds: Path | None = None
-    state: Path | None = None
-    gold: Path | None = None
-    frozen: Mapping[str, Event] | None = None
-    behaviour: Path | None = None
-    show_text: bool = False
-    champion: str | None = None
 
 
 def run(
@@ -55,7 +29,6 @@ def run(
     Args:
         settings: all params; read are seed, thresholds, fairness, drift, reviewers, gate.
         week: ISO week.
-        inputs: see Inputs.
         out: folder; gets a folder for each model version (scores.parquet, thresholds.json and all that `evaluate` writes), state.json,
             metrics.parquet of all models, and weekly.json, which names them.
         as_of: what was reviewed or recorded later is unknown.
@@ -99,16 +72,12 @@ def run(
     shared = Week(
         settings=settings,
         name=week,
+        inputs=inputs,
         tables=tables,
         as_of=as_of,
         served=served,
         history=[*before, *entries],
         counted=people.votes(tables, gold, as_of),
-        frozen=inputs.frozen or {},
-        behaviour=inputs.behaviour,
-        texts=tables.posts.set_index("post_id").text if inputs.show_text else None,
-        thresholds_from="the decisions' own actions" if inputs.thresholds is None else inputs.thresholds.name,
-        champion=inputs.champion,
     )
     results = {}
     for one, entry in zip(served, entries, strict=True):

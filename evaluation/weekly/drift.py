@@ -101,7 +101,6 @@ def alarms(entry: Entry, before: Sequence[Entry], section: Drift) -> dict[str, A
     Args:
         entry: of the week.
         before: entries of earlier weeks.
-        section: params.drift.
 
     Returns:
         {"level", "since", "cells": [{category, language, kind, share, alarm, and COUNTS summed since the model began}]}, the largest share

@@ -55,7 +55,6 @@ def serve(
     """Count one model's week and decide on its thresholds. The scores are what it acted on: probabilities, taken as they are.
 
     Args:
-        settings: all params.
         week: ISO week.
         model: its version.
         rows: its part of the week's score table (week_scores.build).
@@ -66,8 +65,7 @@ def serve(
     Raises:
         BadUse: a row breaks the scores contract.
     """
-    with files.replacing(folder / "scores.parquet") as partial:
-        rows[week_scores.COLUMNS].to_parquet(partial, index=False)
+    files.write_parquet(folder / "scores.parquet", rows[week_scores.COLUMNS])
     selection = score_rows.select(folder / "scores.parquet", Columns(), groups, wanted="test", other="calib")
     cubes, facts = score_rows.build_cubes(selection, groups, None, settings.thresholds.frame_min_inclusion_prob)
     in_force = given or week_scores.shown_thresholds(rows)

@@ -12,7 +12,6 @@ import pandas as pd
 from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.cube.cube import Cube, cut_max_weight, one_category
 from upheld.evaluation.metrics.fairness import Cells
-from upheld.evaluation.statistics import intervals
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
 from upheld.evaluation.weekly import reviewers
 from upheld.evaluation.weekly.source import Tables
@@ -48,7 +47,6 @@ def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Revie
     Args:
         counted: of `votes`.
         rows: the week's score table; only verdicts on its items enter.
-        section: params.reviewers.
     """
     items = rows[["item_id", "category"]].drop_duplicates()
     own = counted.merge(items, on=["item_id", "category"], validate="many_to_one")
@@ -79,7 +77,6 @@ def corrected_precision(
         cube: the same rows, counted.
         points: thresholds in force.
         counted: of `votes`, for gold of any week.
-        section: params.reviewers.
     """
     corrected = []
     for category in cube.categories:
@@ -126,7 +123,7 @@ def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, 
     described = []
     for category, part in removed.groupby("category"):
         decided = part.verdict.isin(list(verdicts.VOTES))
-        overturned = int((part.verdict == "restore").sum())
+        num_decided, overturned = int(decided.sum()), int((part.verdict == "restore").sum())
         audit = wrongful.get(str(category))
         low, high = (None if audit is None or audit[end] is None else audit[end] * len(part) for end in ("ci_low", "ci_high"))
         described.append(
@@ -134,17 +131,12 @@ def describe_appeals(tables: Tables, rows: pd.DataFrame, wrongful: Mapping[str, 
                 "category": category,
                 "removals": len(part),
                 "appealed": int(part.verdict.notna().sum()),
-                "decided": int(decided.sum()),
+                "decided": num_decided,
                 "overturned": overturned,
-                "share_overturned": _share(overturned, int(decided.sum())),
+                "share_overturned": overturned / num_decided if num_decided else None,
                 "audit": audit,
                 "wrong_low": low,
                 "wrong_high": high,
             }
         )
     return described
-
-
-def _share(num: int, total: int) -> float | None:
-    value = float(intervals.rates(num, total))
-    return None if np.isnan(value) else value

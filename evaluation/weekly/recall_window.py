@@ -66,11 +66,8 @@ def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRo
     """The same model's week with review thresholds decided on each category's window.
 
     Args:
-        one: the week.
-        entry: its drift.
         before: entries of earlier weeks.
         read_rows: week -> score table of all models of that week, with what is known of its labels by now; no row where it is gone.
-        settings: all params.
 
     Returns:
         `one` with another "review" for each category, which names its `weeks` and why there are no more (`window_reason`).

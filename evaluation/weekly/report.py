@@ -19,10 +19,34 @@ from upheld.evaluation.report import content, week_story
 from upheld.evaluation.report.render import Result
 from upheld.evaluation.weekly import changes, drift, model, people, recall_window, scores
 from upheld.evaluation.weekly.model import Served
-from upheld.evaluation.weekly.source import Tables
+from upheld.evaluation.weekly.source import Source, Tables
 from upheld.feature_store.contracts.workspace import Event
 
 SUMMARY_FILE = "weekly.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a weekly report reads; all but the source may be left out.
+
+    source: ledger or delivery.
+    thresholds: thresholds.json in force; without it they are read off the decisions' own actions.
+    state: state.json of an earlier week's report; without it the window of recall is this week alone.
+    gold: post_id, category, label 0/1 of items whose truth was adjudicated.
+    frozen: categories in which a person has stopped automatic removal.
+    behaviour: store in which `upheld behave` keeps its results.
+    show_text: whether the posts that the report lists are shown with their text.
+    champion: model in production, about whose thresholds a person is asked; "" where there is none, None where that is not known.
+    """
+
+    source: Source
+    thresholds: Path | None = None
+    state: Path | None = None
+    gold: Path | None = None
+    frozen: Mapping[str, Event] | None = None
+    behaviour: Path | None = None
+    show_text: bool = False
+    champion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,30 +55,22 @@ class Week:
 
     settings: all params.
     name: ISO week.
+    inputs: what was read.
     tables: its decisions, posts and outcomes.
     as_of: what was reviewed or recorded later is unknown.
     served: every model of the week, in order.
     history: drift entries of earlier weeks and this one.
     counted: every verdict that counts (of `people.votes`).
-    frozen: categories in which a person has stopped automatic removal.
-    behaviour: store in which `upheld behave` keeps its results.
-    texts: of the week's posts by post_id, where the report may show them.
-    thresholds_from: where the thresholds in force were read.
-    champion: model in production; "" where there is none, None where that is not known.
     """
 
     settings: params.Params
     name: str
+    inputs: Inputs
     tables: Tables
     as_of: pd.Timestamp
     served: Sequence[Served]
     history: Sequence[drift.Entry]
     counted: pd.DataFrame
-    frozen: Mapping[str, Event]
-    behaviour: Path | None
-    texts: pd.Series | None
-    thresholds_from: str
-    champion: str | None
 
 
 def build(week: Week, one: Served, entry: drift.Entry) -> Result:
@@ -76,15 +92,16 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         compared=NOTHING,
     )
     story = content.build(evaluation)
-    settings, cube = week.settings, one.cubes[None]
+    settings, cube, given = week.settings, one.cubes[None], week.inputs
     wrongful = {name: drift.pooled(one.metrics, name, "wrongful_removal_share") for name in cube.categories}
     corrected = people.corrected_precision(one.rows, cube, one.now, week.counted, settings.reviewers)
     proposed = operating_points(cube, one.proposed, settings)
     known = week.tables.outcomes.reviewed_at[week.tables.outcomes.reviewed_at <= week.as_of]
+    texts = week.tables.posts.set_index("post_id").text if given.show_text else None
     added = {
         "week": week.name,
         "model_version": one.model,
-        "production": {"known": week.champion is not None, "model_version": week.champion or None},
+        "production": {"known": given.champion is not None, "model_version": given.champion or None},
         "labels_until": None if known.empty else str(known.max().isoformat()),
         "served": [model.column(other) for other in week.served],
         "changes": changes.compare(cube, one.now, proposed, one.proposed),
@@ -94,11 +111,11 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         "appeals": people.describe_appeals(week.tables, one.rows, wrongful, week.as_of),
         "reviewers": people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
         "missing": changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
-        "frozen": [json.loads(event.model_dump_json()) for event in week.frozen.values()],
-        "examples": content.pick_examples(one.rows.rename(columns={"score": "prob"}), one.now, week.texts),
-        "behaviour": [] if week.behaviour is None else behaviour.load(behaviour.folder_of(week.behaviour, one.model)),
+        "frozen": [json.loads(event.model_dump_json()) for event in (given.frozen or {}).values()],
+        "examples": content.pick_examples(one.rows.rename(columns={"score": "prob"}), one.now, texts),
+        "behaviour": [] if given.behaviour is None else behaviour.load(behaviour.folder_of(given.behaviour, one.model)),
         "otherwise_decided": scores.num_otherwise(one.rows, one.now),
-        "thresholds_from": week.thresholds_from,
+        "thresholds_from": "the decisions' own actions" if given.thresholds is None else given.thresholds.name,
     }
     return Result(one.metrics, decision, week_story.extend(story, added))
 
@@ -106,8 +123,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
 def write_together(out: Path, week: str, results: Mapping[str, Result], entries: Sequence[drift.Entry]) -> None:
     """Write metrics.parquet of all models, state.json for the next week, and weekly.json, which names the reports."""
     table = pd.concat([result.metrics.assign(model_version=name) for name, result in results.items()], ignore_index=True)
-    with files.replacing(out / "metrics.parquet") as partial:
-        table.to_parquet(partial, index=False)
+    files.write_parquet(out / "metrics.parquet", table)
     files.write_json(out / "state.json", {"format": drift.FORMAT, "entries": list(entries)})
     models = [
         ModelSummary(

@@ -147,7 +147,6 @@ def correct(confirmed: Cells, gold: Gold, section: Reviewers) -> Corrected:
     Args:
         confirmed: audited removals, events being those that reviewers confirmed.
         gold: what the same reviewers say of items whose truth is known.
-        section: params.reviewers.
 
     Returns:
         the correction, refused with the reason where gold is too small or reviewers too often wrong for it to mean anything.

@@ -184,20 +184,12 @@ def print_explained(result: dict[str, Any]) -> None:
 
 
 def _row(name: str, kind: Kind, digest: str, found: dict[str, Any] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "kind": kind,
-        "digest": digest,
-        "extractor": name,
-        "version": None,
-        "extracted_at": None,
-        "detail": None,
-        "values": {},
-    }
+    row: dict[str, Any] = {"kind": kind, "digest": digest, "extractor": name, "version": None, "extracted_at": None}
     if found is None:
-        return row | {"reason": "not_extracted", "detail": "`upheld features` has not seen it"}
+        return row | {"detail": "`upheld features` has not seen it", "values": {}, "reason": "not_extracted"}
     known = {"version": found["extractor_version"], "extracted_at": found["extracted_at"].isoformat()}
     values = {} if found["reason"] else {key: _short(value) for key, value in found.items() if key not in KEYS.names}
-    return row | known | {"reason": found["reason"], "detail": found["detail"], "values": values}
+    return row | known | {"detail": found["detail"], "values": values, "reason": found["reason"]}
 
 
 def _short(value: Any) -> Any:

@@ -98,7 +98,6 @@ class ContentReader:
     """Reads the bytes of contents a few at a time.
 
     Args:
-        store: the folder given as `--store`.
         features: the feature store's location.
     """
 

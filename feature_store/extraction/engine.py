@@ -42,8 +42,6 @@ def extract(params: Params, store: Path, extractor: Extractor, contents: pa.Tabl
 
     Args:
         params: features and the extractor's own section.
-        store: the folder given as `--store`.
-        extractor: which one.
         contents: columns `CONTENTS`.
         watch: told after each batch of the extractor how many contents it had, for a bar; not from Ray's other processes.
 
@@ -114,7 +112,6 @@ class Portions:
     Args:
         path: the extractor, as `module:Class`.
         params: all parameters, as JSON has them.
-        store: the folder given as `--store`.
     """
 
     def __init__(self, path: str, params: dict[str, Any], store: str) -> None:

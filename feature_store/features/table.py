@@ -94,7 +94,12 @@ class FeatureStore:
             batches = (batch for few in lists for batch in lance.scan(handle, needed, few if where is None else f"{where} AND {few}"))
         else:
             batches = (batch.filter(pc.is_in(batch["digest"], value_set=named)) for batch in lance.scan(handle, needed, where))
-        return _latest(pa.Table.from_batches(batches, needed)).select(wanted.names)
+        rows = pa.Table.from_batches(batches, needed)
+        if pc.count_distinct(rows["digest"]).as_py() < len(rows):  # of each digest the row with the greatest extracted_at
+            order = pc.sort_indices(rows.select(["digest", "extracted_at"]), [("digest", "ascending"), ("extracted_at", "ascending")])
+            names = rows["digest"].take(order).to_numpy()
+            rows = rows.take(order.filter(pa.array(np.append(names[1:] != names[:-1], True))))
+        return rows.select(wanted.names)
 
     def columns(self, name: str) -> list[str]:
         """Names of a table's columns, in order.
@@ -207,16 +212,6 @@ def _conditions(version: str | None, as_of: datetime | None) -> str | None:
     if as_of is not None:
         conditions.append(f"extracted_at <= timestamp '{as_of.astimezone(UTC).isoformat()}'")
     return " AND ".join(conditions) or None
-
-
-def _latest(rows: pa.Table) -> pa.Table:
-    """Of each digest the row with the greatest extracted_at."""
-    if pc.count_distinct(rows["digest"]).as_py() == len(rows):
-        return rows
-    order = pc.sort_indices(rows.select(["digest", "extracted_at"]), [("digest", "ascending"), ("extracted_at", "ascending")])
-    names = rows["digest"].take(order).to_numpy()
-    last = np.append(names[1:] != names[:-1], True)
-    return rows.take(order.filter(pa.array(last)))
 
 
 class Features(Protocol):

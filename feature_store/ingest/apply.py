@@ -28,10 +28,8 @@ def write_rows(change: Change, table: str, files: Sequence[StagedFile], resolved
     """Write one table's new rows, and move the known ones that changed.
 
     Args:
-        change: the ledger.
         table: a delivered table.
         files: its staged files, in the order in which `resolved.delivered` has their rows.
-        resolved: what becomes of the rows.
         stamp: which ingest this is.
     """
     _move(change, table, resolved.moved)

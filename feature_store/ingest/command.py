@@ -22,7 +22,6 @@ from rich.table import Table
 
 from upheld.common import progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command, parse_time
-from upheld.common.files import write_json
 from upheld.common.params.params import Params, load
 from upheld.common.terminal import console, visible
 from upheld.feature_store.contracts import tables as contracts
@@ -218,11 +217,9 @@ def main(
     """Take a delivery of posts, decisions and review outcomes into the ledger."""
     now = parse_time(as_of, "--as-of") if as_of else datetime.now(UTC)
     result = run(load(*asked, store), delivery, store, now)
-    if summary is not None:
-        write_json(summary, result)
     rejected = [f"{file['path']}: {file['reason']}: {file['detail']}" for file in result["files"] if file["status"] == "rejected"]
     failure = f"{rejected[0]} ({len(rejected)} of {len(result['files'])} files not taken; the others are in)" if rejected else None
-    return Output(result, lambda: print_summary(result), failure)
+    return Output(result, lambda: print_summary(result), failure, summary)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,6 @@ def judge(claims: pd.DataFrame, reference: ReferenceData) -> pd.DataFrame:
         claims: rows with different contents: key, revision, post_id, valid_at, recorded_at, category, reviewer_id, source, draw_id,
             inclusion_prob, and `holds` (bool: known, and not kept out of its key by another row). Every row with the same key as one of
             them must be among them.
-        reference: what they are judged against.
 
     Returns:
         columns status (`accepted`, `pending`, `quarantined`, `refused`) and reason ("" where accepted), index as `claims`.
@@ -159,7 +158,6 @@ def resolve(delivered: pd.DataFrame, known: pd.DataFrame, reference: ReferenceDa
     Args:
         delivered: columns `staging.INDEX`, one row a delivered row.
         known: the same columns and recorded_at, status, reason (`known_rows.known_claims`).
-        reference: what they are judged against.
         as_of: time of this ingest.
     """
     digests, known_digests = (pa.array(rows.row_digest, pa.string()) for rows in (delivered, known))

@@ -12,7 +12,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params.data import Ingest
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ingest.convert import convert, flags
-from upheld.feature_store.ingest.readers import READERS, Bounds, FileRejected, RawBatch
+from upheld.feature_store.ingest.readers import READERS, FileRejected, RawBatch
 
 _ALLOWED = {"action": contracts.ACTIONS, "verdict": contracts.VERDICTS, "source": contracts.SOURCES}
 
@@ -36,27 +36,22 @@ def read(path: Path, table: str, columns: Sequence[str], ingest: Ingest, *, also
     """
     contract = contracts.DELIVERED[table]
     fields = [contract.schema.field(name) for name in columns] + [pa.field(name, pa.string()) for name in also]
-    bounds = Bounds(ingest.batch_rows, ingest.batch_bytes, ingest.max_row_bytes, ingest.max_file_bytes)
-    for file in _files(path, table):
-        try:
-            with file.open("rb") as stream:
-                for batch in READERS[file.suffix.lower()](stream, bounds):
-                    yield _checked(batch, fields, {*contract.optional, *also}, ingest, file, table)
-        except FileRejected as error:
-            raise BadUse(f"{file}: {error}") from error
-        except (OSError, pa.ArrowException, csv.Error) as error:
-            message = " ".join(str(error).split())[:200]
-            raise BadUse(f"{file}: cannot be read as {file.suffix[1:].upper()}: {message}") from error
-
-
-def _files(path: Path, table: str) -> list[Path]:
     if not path.exists():
         raise BadUse(f"{path}: no such file or folder; expected a table of {table} ({', '.join(READERS)})")
     found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_"))) if path.is_dir() else [path]
     wrong = [file for file in found if file.suffix.lower() not in READERS]
     if wrong or not found:
         raise BadUse(f"{(wrong or [path])[0]}: expected a table of {table} as {', '.join(READERS)}")
-    return found
+    for file in found:
+        try:
+            with file.open("rb") as stream:
+                for batch in READERS[file.suffix.lower()](stream, ingest):
+                    yield _checked(batch, fields, {*contract.optional, *also}, ingest, file, table)
+        except FileRejected as error:
+            raise BadUse(f"{file}: {error}") from error
+        except (OSError, pa.ArrowException, csv.Error) as error:
+            message = " ".join(str(error).split())[:200]
+            raise BadUse(f"{file}: cannot be read as {file.suffix[1:].upper()}: {message}") from error
 
 
 def _checked(batch: RawBatch, fields: list[pa.Field], optional: set[str], ingest: Ingest, file: Path, table: str) -> pa.Table:

@@ -28,17 +28,12 @@ from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.decoding.images import ImageBounds, ImageCheck
-from upheld.feature_store.ingest.readers import READERS, Bounds, FileRejected, RawBatch
+from upheld.feature_store.ingest.readers import READERS, FileRejected, RawBatch
 from upheld.feature_store.sandbox.pool import DecodePool, num_cpus
 
 _DECODER: Final = "upheld.feature_store.decoding.images:ImageCheck"
 # What a worker's end means for the file that ended it.
-_AS_MEDIA = {
-    "decode_memory": "media_too_large",
-    "decode_timeout": "media_corrupt",
-    "decode_crashed": "media_corrupt",
-    "decode_failed": "media_corrupt",
-}
+_AS_MEDIA = {"decode_memory": "media_too_large"} | dict.fromkeys(("decode_timeout", "decode_crashed", "decode_failed"), "media_corrupt")
 _FILES_AT_ONCE = 16  # what is held in memory: this many files
 _SAFE_PATH = re.compile(r"[^\\:%\x00-\x1f]+")  # no backslash, drive, scheme or percent-encoding
 
@@ -133,7 +128,7 @@ def delivery_digest(delivery: Delivery, files: list[DeliveredFile]) -> str:
     return hashing.of_json(digests)
 
 
-def read_batches(delivery: Delivery, file: DeliveredFile, bounds: Bounds) -> Iterator[RawBatch]:
+def read_batches(delivery: Delivery, file: DeliveredFile, bounds: Ingest) -> Iterator[RawBatch]:
     """Rows of one file.
 
     Raises:

@@ -33,7 +33,6 @@ def judge(change: Change, tables: Mapping[str, Mapping[str, Any]], delivery: str
         tables: table -> counts of rows, accepted, duplicate, quarantined in this delivery.
         delivery: digest of the delivery.
         as_of: time of this ingest.
-        bounds: what is expected.
 
     Returns:
         {"success": bool, "facts": {...}, "checks": [{"name", "observed", "low", "high", "success", "detail"}], "asked": {...}}.
@@ -53,7 +52,6 @@ def validate(facts: Facts, bounds: Expectations) -> list[dict[str, Any]]:
 
     Args:
         facts: name -> value; None where there is too little to tell, which passes and says so.
-        bounds: what is expected.
 
     Returns:
         one check a fact, in order of name: name, observed, low, high, success, detail.

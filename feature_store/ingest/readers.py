@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from upheld.common.params.data import Ingest
+
 
 class FileRejected(Exception):
     """A delivered file cannot be used as a whole; `reason` is a code for the summary, the message is for people."""
@@ -51,16 +53,6 @@ class RawBatch:
     broken: list[BrokenRow] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How much is held in memory at once, rows and bytes of a batch, bytes of one row; and bytes of a file, decoded."""
-
-    batch_rows: int
-    batch_bytes: int
-    row_bytes: int
-    file_bytes: int
-
-
 def as_json(row: dict[str, Any]) -> str:
     """One row as one line of JSON; what JSON has no form for is written as text."""
     return json.dumps(row, default=_plain, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
@@ -72,7 +64,7 @@ def _plain(value: Any) -> str:
     return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
 
 
-def _parquet(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
+def _parquet(stream: Any, bounds: Ingest) -> Iterator[RawBatch]:
     """Texts stay references into a dictionary, as most files hold them, until it is known how long the rows are that they make: a file
     of some kilobytes may repeat one text a million times."""
     file = pq.ParquetFile(stream)
@@ -96,17 +88,17 @@ def _parquet(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
     for batch in coded.iter_batches(num_rows):
         sizes = sum((_sizes(column) for column in batch.columns), np.zeros(batch.num_rows, np.int64))
         total += int(sizes.sum())
-        if total > bounds.file_bytes:
-            raise FileRejected("file_too_large", f"texts of more than {bounds.file_bytes} bytes when decoded; deliver it in parts")
+        if total > bounds.max_file_bytes:
+            raise FileRejected("file_too_large", f"texts of more than {bounds.max_file_bytes} bytes when decoded; deliver it in parts")
         yield from _portions(batch, sizes, start, file.schema_arrow, bounds)
         start += batch.num_rows
 
 
-def _portions(batch: pa.RecordBatch, sizes: np.ndarray, start: int, schema: pa.Schema, bounds: Bounds) -> Iterator[RawBatch]:
+def _portions(batch: pa.RecordBatch, sizes: np.ndarray, start: int, schema: pa.Schema, bounds: Ingest) -> Iterator[RawBatch]:
     """A batch whose texts are references, in parts that can be decoded; rows that are too long are not."""
-    long = np.flatnonzero(sizes > bounds.row_bytes)
-    broken = [BrokenRow(start + row, "row_too_long", f"more than {bounds.row_bytes} bytes", "") for row in long.tolist()]
-    fitting = np.flatnonzero(sizes <= bounds.row_bytes)
+    long = np.flatnonzero(sizes > bounds.max_row_bytes)
+    broken = [BrokenRow(start + row, "row_too_long", f"more than {bounds.max_row_bytes} bytes", "") for row in long.tolist()]
+    fitting = np.flatnonzero(sizes <= bounds.max_row_bytes)
     part = np.cumsum(sizes[fitting]) // bounds.batch_bytes
     for number, rows in enumerate(np.split(fitting, np.flatnonzero(np.diff(part)) + 1)):
         chosen = batch if len(rows) == batch.num_rows else batch.take(pa.array(rows))
@@ -153,7 +145,7 @@ def _value(scalar: pa.Scalar) -> Any:
 class _Gathering:
     """Rows collected until a batch is full; columns come from the keys that rows have."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Ingest) -> None:
         self._bounds = bounds
         self._rows: list[dict[str, Any]] = []
         self._numbers: list[int] = []
@@ -192,12 +184,12 @@ class _Gathering:
         return RawBatch(columns, self._numbers, raw, header, self._broken)
 
 
-def _jsonl(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
+def _jsonl(stream: Any, bounds: Ingest) -> Iterator[RawBatch]:
     gathering = _Gathering(bounds)
-    for number, line in enumerate(_lines(stream, bounds.row_bytes)):
+    for number, line in enumerate(_lines(stream, bounds.max_row_bytes)):
         raw = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-        if len(line) > bounds.row_bytes:
-            gathering.add_broken(number, "row_too_long", f"more than {bounds.row_bytes} bytes", raw[:1000])
+        if len(line) > bounds.max_row_bytes:
+            gathering.add_broken(number, "row_too_long", f"more than {bounds.max_row_bytes} bytes", raw[:1000])
         else:
             try:
                 row = json.loads(line.decode())
@@ -255,10 +247,10 @@ class _CsvLines:
                     line = self._text.readline(self._limit + 1)
 
 
-def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
-    csv.field_size_limit(bounds.row_bytes)
+def _csv(stream: Any, bounds: Ingest) -> Iterator[RawBatch]:
+    csv.field_size_limit(bounds.max_row_bytes)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        lines = _CsvLines(text, bounds.row_bytes)
+        lines = _CsvLines(text, bounds.max_row_bytes)
         reader = csv.reader(lines, strict=True)
         names = next(reader, [])
         if not names or lines.num_long:
@@ -269,7 +261,7 @@ def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
         numbers = itertools.count()
         for cells in lines.rows(reader):
             for _ in range(lines.num_long):
-                gathering.add_broken(next(numbers), "row_too_long", f"more than {bounds.row_bytes} characters", "")
+                gathering.add_broken(next(numbers), "row_too_long", f"more than {bounds.max_row_bytes} characters", "")
             lines.num_long = 0
             if cells and len(cells) != len(names):
                 detail = f"expected {len(names)} fields, found {len(cells)}"
@@ -284,4 +276,4 @@ def _csv(stream: Any, bounds: Bounds) -> Iterator[RawBatch]:
 
 
 # File suffix -> reader of an open binary stream.
-READERS: dict[str, Callable[[Any, Bounds], Iterator[RawBatch]]] = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
+READERS: dict[str, Callable[[Any, Ingest], Iterator[RawBatch]]] = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}

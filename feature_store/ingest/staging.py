@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, MediaFile, Pair, check_all, read_batches
-from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
+from upheld.feature_store.ingest.readers import BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest.row_checks import Findings, Rules, check, lists_of
 from upheld.feature_store.sandbox.pool import DecodePool
 
@@ -148,14 +148,12 @@ class Staging:
     def _write(
         self, file: DeliveredFile, rows_path: Path, bad_path: Path, advance: Callable[[int], None]
     ) -> tuple[pa.Table, pa.Table, set[str]]:
-        bounds = self._rules.bounds
-        limits = Bounds(bounds.batch_rows, bounds.batch_bytes, bounds.max_row_bytes, bounds.max_file_bytes)
         index, bad = [INDEX.empty_table()], [_BAD.empty_table().drop_columns("raw")]
         odd: set[str] = set()
         with ExitStack() as stack:
             rows_file = stack.enter_context(pa.ipc.new_file(str(rows_path), staged_schema(file.table)))
             bad_file = stack.enter_context(pa.ipc.new_file(str(bad_path), _BAD))
-            for batch in read_batches(self._delivery, file, limits):
+            for batch in read_batches(self._delivery, file, self._rules.bounds):
                 odd |= batch.columns.keys() - contracts.DELIVERED[file.table].schema.names  # they are left out
                 good_rows, bad_rows = self._judge(file, batch)
                 rows_file.write_table(good_rows)

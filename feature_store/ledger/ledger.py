@@ -92,9 +92,6 @@ def content_digest(read: Callable[[str, list[str]], pa.Table]) -> str:
 class Ledger:
     """The ledger in one store folder, as of its last commit.
 
-    Args:
-        store: the folder given as `--store`.
-
     Raises:
         BadUse: there is no ledger in it.
     """
@@ -227,9 +224,6 @@ class Change:
 def writing(store: Path) -> Iterator[Change]:
     """Open the ledger for writing, making it if there is none; one writer at a time.
 
-    Args:
-        store: the folder given as `--store`.
-
     Yields:
         the change; nothing of it is seen unless its `commit` is called. `Change.scratch` is an empty folder for its duration.
 
@@ -260,7 +254,6 @@ def record_draws(store: Path, draws: pa.Table) -> None:
     """Keep audit draws: the authority on the inclusion probability of every outcome that names one of them.
 
     Args:
-        store: the folder given as `--store`.
         draws: columns as `contracts.AUDIT_DRAWS`.
 
     Raises:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +22,10 @@ from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.logos import store as logo_store
 from upheld.feature_store.logos.composites import retrain
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
-from upheld.feature_store.logos.dataset.dataset import Dataset
+from upheld.feature_store.logos.dataset.dataset import Dataset, Result
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources import outcomes as logo_outcomes
 from upheld.feature_store.logos.sources.outcomes import NoneUsable
-
-
-@dataclass(frozen=True)
-class Result:
-    """The dataset that was written, and the account of what it was made of."""
-
-    dataset: Dataset
-    report: dict[str, Any]
 
 
 def run(params: parameters.Params, inputs: Path, store: Path, out: Path, about: Path) -> Result:

@@ -41,23 +41,18 @@ def copies_of(posts: pd.DataFrame, features: PinnedFeatures, settings: Splits, s
         for name, row in sorted(prints.items())
         if row["hashes"]
     }
-    return _shared(found) | _shared(_same_sounds(landmarks, sounds))
-
-
-def _same_sounds(landmarks: Mapping[str, Fingerprint], settings: AudioFingerprint) -> dict[str, str]:
-    """Digest -> smallest digest of its set; sounds are compared that have enough landmarks in common."""
     names = list(landmarks)
     sets, holders = DisjointSets(len(names)), dict[int, list[int]]()
     for place, name in enumerate(names):
         distinct = np.unique(landmarks[name].hashes).tolist()
         lists = [holders.setdefault(landmark, []) for landmark in distinct]
         common = Counter(other for known in lists if len(known) <= MAX_SOUNDS for other in known)
-        for other in sorted(other for other, number in common.items() if number >= settings.min_aligned):
-            if sets.find(other) != sets.find(place) and is_same(compare(landmarks[names[other]], landmarks[name]), settings):
+        for other in sorted(other for other, number in common.items() if number >= sounds.min_aligned):
+            if sets.find(other) != sets.find(place) and is_same(compare(landmarks[names[other]], landmarks[name]), sounds):
                 sets.union(other, place)
         for known in lists:
             known.append(place)
-    return {name: names[root] for name, root in zip(names, sets.labels(), strict=True)}
+    return _shared(found) | _shared({name: names[root] for name, root in zip(names, sets.labels(), strict=True)})
 
 
 def _shared(sets: Mapping[str, str]) -> dict[str, str]:

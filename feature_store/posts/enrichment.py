@@ -47,8 +47,6 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
 
     Args:
         posts: post_id, language, media (list of {kind, digest}) and caption (merged text), one row a post.
-        features: where features come from.
-        settings: section `snapshot`.
 
     Returns:
         `posts` with caption_digest, text (caption, transcripts and, where the script of the language can be read there, words in
@@ -78,7 +76,17 @@ def enriched(posts: pd.DataFrame, features: Features, settings: Snapshot) -> pd.
         sound_digests=media["audio"],
         audio_digests=media["audio"].map(lambda names: [name for name in names if spectrograms.get(name, {}).get("num_frames")]),
     )
-    found["language"] = _languages(found, media["audio"], features, speech, settings.min_language_prob)
+    # The post's own language; for `und` that of its caption, else that of its speech, where it was recognised surely enough.
+    unknown = found["language"] == UNDETERMINED
+    captioned = features.rows("language", found.loc[unknown, "caption_digest"].dropna(), ["language", "prob"])
+    languages = []
+    for language, caption, names in zip(found["language"], found["caption_digest"], media["audio"], strict=True):
+        heard = [speech[name] for name in names if name in speech and speech[name]["text"]]
+        recognised = [(row["language"], row["prob"]) for row in [captioned.get(caption)] if row]
+        recognised += [(row["language"], row["language_prob"]) for row in heard]
+        sure = [name for name, prob in recognised if name and (prob or 0) >= settings.min_language_prob]
+        languages.append(sure[0] if language == UNDETERMINED and sure else language)
+    found["language"] = languages
     shown = [names if readable(language) else [] for names, language in zip(pictures, found["language"], strict=True)]
     texts = zip(posts["caption"], media["audio"], shown, strict=True)
     return found.assign(
@@ -100,19 +108,3 @@ def _all(lists: "pd.Series[Any]") -> set[str]:
 
 def _texts(rows: Mapping[str, Mapping[str, Any]], names: list[str]) -> list[str]:
     return [rows[name]["text"] for name in names if name in rows and rows[name]["text"]]
-
-
-def _languages(
-    posts: pd.DataFrame, sounds: "pd.Series[Any]", features: Features, speech: Mapping[str, Mapping[str, Any]], min_prob: float
-) -> list[str]:
-    """The post's own language; for `und` that of its caption, else that of its speech, where it was recognised surely enough."""
-    unknown = posts["language"] == UNDETERMINED
-    written = features.rows("language", posts.loc[unknown, "caption_digest"].dropna(), ["language", "prob"])
-    languages = []
-    for language, caption, names in zip(posts["language"], posts["caption_digest"], sounds, strict=True):
-        heard = [speech[name] for name in names if name in speech and speech[name]["text"]]
-        recognised = [(row["language"], row["prob"]) for row in [written.get(caption)] if row]
-        recognised += [(row["language"], row["language_prob"]) for row in heard]
-        sure = [name for name, prob in recognised if name and (prob or 0) >= min_prob]
-        languages.append(sure[0] if language == UNDETERMINED and sure else language)
-    return languages

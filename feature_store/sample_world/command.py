@@ -5,7 +5,6 @@ usage: upheld sample-data --out world; upheld sample-data respond --plan plan.pa
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -28,16 +27,7 @@ from upheld.feature_store.sample_world.moderation import answer, appeal, decide,
 from upheld.feature_store.sample_world.posts import Posts, Week, monday_of, write
 
 
-@dataclass(frozen=True)
-class Result:
-    """Where the world lies, its rows a table, and the moment at which it ends (later reviews are not part of it)."""
-
-    out: Path
-    num_rows: dict[str, int]
-    as_of: datetime
-
-
-def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts_per_week: int) -> Result:
+def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts_per_week: int) -> tuple[dict[str, int], datetime]:
     """Write the world's deliveries into `out`, replacing an earlier world there.
 
     A file of week NN is the same whichever weeks are made with it: each week has its own random streams, and what
@@ -52,7 +42,7 @@ def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts
         posts_per_week: how many posts each of them has.
 
     Returns:
-        rows a table and the end of the last week.
+        rows a table, and the end of the last week (UTC); later reviews are not part of the world.
 
     Raises:
         BadUse: `out` holds something that is no sample world.
@@ -89,7 +79,7 @@ def run(settings: SampleData, seed: int, out: Path, weeks: Sequence[Week], posts
         reviewers.to_parquet(folder / "truth" / "reviewers.parquet", index=False)
         as_of = weeks[-1].monday + timedelta(days=7)
         write_mark(folder, seed, as_of)
-    return Result(out, counts, as_of)
+    return counts, as_of
 
 
 def calendar(settings: SampleData, seed: int, first_week: str, num_weeks: int) -> list[Week]:
@@ -133,22 +123,18 @@ def _make(
     given = params.load(*asked, store)
     settings, seed = given.sample_data, given.seed if seed is None else seed
     chosen = calendar(settings, seed, first_week or settings.origin_week, weeks or settings.weeks)
-    result = run(settings, seed, out, chosen, posts_per_week or settings.posts_per_week)
-    as_of = f"{result.as_of:%Y-%m-%dT%H:%M:%SZ}"
+    num_rows, end = run(settings, seed, out, chosen, posts_per_week or settings.posts_per_week)
+    as_of = f"{end:%Y-%m-%dT%H:%M:%SZ}"
 
     def show() -> None:
-        rows = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in result.num_rows.items())
-        console().print(f"Synthetic world in {result.out}: {rows}. The truth is in {result.out / 'truth'}.")
-        console().print(f"Next: upheld ingest {result.out} --as-of {as_of}")
+        rows = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in num_rows.items())
+        console().print(f"Synthetic world in {out}: {rows}. The truth is in {out / 'truth'}.")
+        console().print(f"Next: upheld ingest {out} --as-of {as_of}")
 
-    return Output({"out": str(result.out), "as_of": as_of, "synthetic": True, "rows": result.num_rows}, show)
+    return Output({"out": str(out), "as_of": as_of, "synthetic": True, "rows": num_rows}, show)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make a world, or let its reviewers respond to a plan. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return respond.main(arguments[1:]) if arguments[:1] == ["respond"] else _make(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

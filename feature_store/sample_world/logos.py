@@ -5,7 +5,7 @@ logo dataset of generated pictures with exact boxes, which stands in for labelle
 import functools
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -108,7 +108,7 @@ def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewer
     created = posts.set_index("post_id")["created_at"]
     people = reviewers.loc[reviewers["role"] == "reviewer", "reviewer_id"].tolist()
     rows: list[dict[str, Any]] = []
-    for picture in (dict(zip(PICTURES, row, strict=True)) for row in pictures[list(PICTURES)].itertuples(index=False)):
+    for picture in pictures.to_dict("records"):
         rng = stream(seed, "logo outcome", picture["post_id"])
         if rng.random() >= share:
             continue
@@ -136,7 +136,7 @@ def reviewed(posts: pd.DataFrame, pictures: pd.DataFrame, share: float, reviewer
 
 
 def _opinions(
-    right: str, brand: str, box: list[float], picture: dict[str, Any], people: list[str], rng: random.Random
+    right: str, brand: str, box: list[float], picture: Mapping[Any, Any], people: list[str], rng: random.Random
 ) -> Iterator[dict[str, Any]]:
     """One or two reviewers on one box. A wrong verdict may be corrected in a later revision."""
     for reviewer in rng.sample(people, 2 if rng.random() < _PROB_SECOND else 1):

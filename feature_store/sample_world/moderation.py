@@ -5,6 +5,7 @@ Reviewers differ in the languages that they read and in how often they err.
 
 import math
 import random
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -125,10 +126,10 @@ def answer(draws: pd.DataFrame, truth: pd.DataFrame, reviewers: pd.DataFrame, se
         outcome, and an error by its correction (revision 1 of the same outcome).
     """
     drawn = draws.merge(truth, on=["post_id", "category"], validate="many_to_one", suffixes=("_drawn", ""))
-    people = _records(reviewers)
+    people = reviewers.to_dict("records")
     seniors = [person for person in people if person["role"] == "senior"]
     rows = []
-    for draw in _records(drawn):
+    for draw in drawn.to_dict("records"):
         rng = stream(seed, "answer", draw["draw_id"])
         draw["source"] = SOURCE_OF_ZONE[draw["zone"]]
         right = "confirm_removal" if draw["label"] else "restore"
@@ -162,9 +163,9 @@ def appeal(removed: pd.DataFrame, reviewers: pd.DataFrame, seed: int) -> pd.Data
     Returns:
         review outcomes of source `appeal`; authors appeal against wrong removals far more often than against right ones.
     """
-    seniors = _records(reviewers[reviewers.role == "senior"])
+    seniors = reviewers[reviewers.role == "senior"].to_dict("records")
     rows = []
-    for case in _records(removed):
+    for case in removed.to_dict("records"):
         rng = stream(seed, "appeal", case["post_id"], case["category"])
         if rng.random() < (0.05 if case["label"] else 0.35):
             case |= {"source": "appeal", "inclusion_prob": 1.0, "draw_id": None}
@@ -181,11 +182,7 @@ def outcome_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values(["reviewed_at", "outcome_id", "revision"], ignore_index=True)
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
-
-
-def _verdict(draw: dict[str, Any], judge: dict[str, Any], rng: random.Random, can_escalate: bool) -> str:
+def _verdict(draw: Mapping[Any, Any], judge: Mapping[Any, Any], rng: random.Random, can_escalate: bool) -> str:
     escalates = rng.random() < (_PROB_ESCALATE_HARD if draw["hard"] else _PROB_ESCALATE)
     if can_escalate and escalates and judge["role"] != "always_confirms":
         return "escalate"
@@ -193,6 +190,6 @@ def _verdict(draw: dict[str, Any], judge: dict[str, Any], rng: random.Random, ca
     return "confirm_removal" if rng.random() < prob_confirm else "restore"
 
 
-def _row(draw: dict[str, Any], key: str, judge: dict[str, Any], verdict: str, reviewed_at: datetime) -> dict[str, Any]:
+def _row(draw: Mapping[Any, Any], key: str, judge: Mapping[Any, Any], verdict: str, reviewed_at: datetime) -> dict[str, Any]:
     outcome = {"outcome_id": key, "revision": 0, "verdict": verdict, "reviewer_id": judge["reviewer_id"], "reviewed_at": reviewed_at}
     return outcome | {name: draw[name] for name in ("post_id", "category", "source", "inclusion_prob", "draw_id")}

@@ -4,8 +4,6 @@ usage: upheld sample-data respond --plan plan.parquet --world world --out answer
 """
 
 import json
-import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -24,17 +22,7 @@ from upheld.feature_store.sample_world.base import refuse_others_folder, write_m
 from upheld.feature_store.sample_world.moderation import answer
 
 
-@dataclass(frozen=True)
-class Result:
-    """The delivery written, how many draws were answered with how many rows, and when the last answer was given (UTC)."""
-
-    out: Path
-    num_draws: int
-    num_outcomes: int
-    as_of: datetime
-
-
-def run(plan: pd.DataFrame, world: Path, out: Path) -> Result:
+def run(plan: pd.DataFrame, world: Path, out: Path) -> tuple[int, datetime]:
     """Write a delivery of review outcomes that answer `plan`.
 
     Args:
@@ -43,7 +31,7 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> Result:
         out: folder to write. The same plan gives the same files.
 
     Returns:
-        counts, and the earliest `--as-of` at which an ingest takes every answer.
+        number of rows, and the earliest `--as-of` (UTC) at which an ingest takes every answer.
 
     Raises:
         BadUse: `world` is no sample world, `out` is somebody else's folder, or a draw is repeated or unknown to the world.
@@ -71,7 +59,7 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> Result:
         schema = pa.schema(list(tables.DELIVERED["review_outcomes"].schema))
         write_table(folder / "review_outcomes" / "answers.parquet", outcomes, schema)
         write_mark(folder, seed, as_of)
-    return Result(out, len(plan), len(outcomes), as_of)
+    return len(outcomes), as_of
 
 
 def read_plan(path: Path) -> pd.DataFrame:
@@ -113,16 +101,12 @@ def main(
     out: Annotated[Path, typer.Option(help="Delivery to write; an earlier one made by sample-data is replaced.")],
 ) -> Output:
     """Let the sample world's reviewers judge the posts that an audit drew."""
-    result = run(read_plan(plan), world, out)
-    as_of = f"{result.as_of:%Y-%m-%dT%H:%M:%SZ}"
+    draws = read_plan(plan)
+    num_outcomes, answered = run(draws, world, out)
+    as_of = f"{answered:%Y-%m-%dT%H:%M:%SZ}"
 
     def show() -> None:
-        console().print(f"Synthetic answers to {result.num_draws} draws in {result.out}: {result.num_outcomes} review outcomes.")
-        console().print(f"Next: upheld ingest {result.out} --as-of {as_of}")
+        console().print(f"Synthetic answers to {len(draws)} draws in {out}: {num_outcomes} review outcomes.")
+        console().print(f"Next: upheld ingest {out} --as-of {as_of}")
 
-    counts = {"draws": result.num_draws, "outcomes": result.num_outcomes}
-    return Output({"out": str(result.out), "as_of": as_of, "synthetic": True, **counts}, show)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return Output({"out": str(out), "as_of": as_of, "synthetic": True, "draws": len(draws), "outcomes": num_outcomes}, show)

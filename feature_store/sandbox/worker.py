@@ -75,7 +75,3 @@ def _write(answers: int, frame: list[memoryview]) -> None:
         left = part
         while left:
             left = left[os.write(answers, left) :]
-
-
-if __name__ == "__main__":
-    main()

@@ -119,7 +119,6 @@ def label(outcomes: pd.DataFrame, languages: "pd.Series[str]", as_of: pd.Timesta
         outcomes: the review_outcomes table, all revisions, any order; recorded_at may be among its columns.
         languages: language of each post, indexed by post_id; every outcome's post must be in it.
         as_of: rows recorded or reviewed later are unknown.
-        params: section `labels`.
 
     Returns:
         items: one row per post × category with an outcome, by post_id and category: label (float32 in [0, 1], null = unknown), hard_label
@@ -129,14 +128,6 @@ def label(outcomes: pd.DataFrame, languages: "pd.Series[str]", as_of: pd.Timesta
     """
     known = standing(outcomes, as_of)
     votes = counting_votes(known)
-    items = evidence_of(known).merge(_labels_of(votes, languages, params), on=ITEM, how="left", validate="1:1")
-    items["num_reviewers"] = items["num_reviewers"].fillna(0).astype("int32")
-    items["hard_label"] = (items["label"] > 0.5).astype("Int8").mask(items["label"].isna() | (items["label"] == 0.5))
-    return Labelled(items.sort_values(ITEM, ignore_index=True), votes)
-
-
-def _labels_of(votes: pd.DataFrame, languages: "pd.Series[str]", params: Labels) -> pd.DataFrame:
-    """post_id, category, label (float32) and num_reviewers of every item with a vote."""
     labels = votes.groupby(ITEM)["vote"].agg(label="mean", num_reviewers="size").reset_index()
     shared = votes.merge(labels.loc[labels["num_reviewers"] >= 2, ITEM], on=ITEM)
     for category, rows in shared.groupby("category"):
@@ -148,4 +139,8 @@ def _labels_of(votes: pd.DataFrame, languages: "pd.Series[str]", params: Labels)
             probs = soft_labels(part)
             here = (labels["category"] == category) & labels["post_id"].isin(probs.index)
             labels.loc[here, "label"] = labels.loc[here, "post_id"].map(probs)
-    return labels.assign(label=labels["label"].astype("float32"))
+    labels["label"] = labels["label"].astype("float32")
+    items = evidence_of(known).merge(labels, on=ITEM, how="left", validate="1:1")
+    items["num_reviewers"] = items["num_reviewers"].fillna(0).astype("int32")
+    items["hard_label"] = (items["label"] > 0.5).astype("Int8").mask(items["label"].isna() | (items["label"] == 0.5))
+    return Labelled(items.sort_values(ITEM, ignore_index=True), votes)

@@ -37,7 +37,6 @@ def coverage(posts: pd.DataFrame, features: PinnedFeatures) -> list[dict[str, An
     Args:
         posts: language, and the digests of their contents by kind: caption_digest (or null), and the lists image_digests,
             video_digests, sound_digests.
-        features: the pinned tables.
 
     Returns:
         for each extractor and language (and `all`) with at least one post that has such contents: feature, language, posts, present
@@ -79,7 +78,6 @@ def drift(
     Args:
         about: post_id, created_at, language of every post of the ledger.
         contents_of: gives the ledger's rows of the posts named to it.
-        features: the pinned tables.
         seed: of the draw and the permutations.
         settings: section `snapshot`: drift_posts of a week and language, drift_min_posts of both weeks.
 
@@ -90,7 +88,13 @@ def drift(
     """
     if EMBEDDING not in features.kinds:
         return []
-    sample = _sample(about, seed, settings.drift_posts)
+    # Posts of the latest weeks: the first ones of each week, and of each week and language, in the order of a hash.
+    rows = about.assign(period=week_of(about["created_at"]))
+    rows = rows[rows["period"].isin(sorted(rows["period"].unique())[-NUM_WEEKS:])]
+    rows = rows.assign(draw=uniform(f"drift/{seed}", rows["post_id"])).sort_values("draw")
+    rows["draw_of_all"] = rows.groupby("period").cumcount() < settings.drift_posts
+    rows["draw_of_language"] = rows.groupby(["period", "language"]).cumcount() < settings.drift_posts
+    sample = rows[rows["draw_of_all"] | rows["draw_of_language"]].sort_values("post_id", ignore_index=True)
     vectors = _vectors(sample, contents_of, features)
     found = []
     weeks = sorted(sample["period"].unique())
@@ -143,16 +147,6 @@ def mmd2(x: Floats, y: Floats, num_permutations: int, seed: int) -> tuple[float,
     n, m = len(x), len(y)
     values = within / (n * (n - 1)) + rest / (m * (m - 1)) - 2 * across / (n * m)
     return float(values[0]), float((values >= values[0] - 1e-12).mean())
-
-
-def _sample(about: pd.DataFrame, seed: int, most: int) -> pd.DataFrame:
-    """Posts of the latest weeks: the first `most` of each week, and of each week and language, in the order of a hash."""
-    rows = about.assign(period=week_of(about["created_at"]))
-    rows = rows[rows["period"].isin(sorted(rows["period"].unique())[-NUM_WEEKS:])]
-    rows = rows.assign(draw=uniform(f"drift/{seed}", rows["post_id"])).sort_values("draw")
-    rows["draw_of_all"] = rows.groupby("period").cumcount() < most
-    rows["draw_of_language"] = rows.groupby(["period", "language"]).cumcount() < most
-    return rows[rows["draw_of_all"] | rows["draw_of_language"]].sort_values("post_id", ignore_index=True)
 
 
 def _vectors(sample: pd.DataFrame, contents_of: Callable[["pd.Series[str]"], pd.DataFrame], features: PinnedFeatures) -> dict[str, Floats]:

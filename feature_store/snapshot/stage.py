@@ -4,7 +4,6 @@ usage: python -m upheld.feature_store.snapshot.stage     in a workspace that hol
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +29,7 @@ from upheld.feature_store.contracts.snapshot import (
     UNREVIEWED_FILE,
 )
 from upheld.feature_store.contracts.tables import SPLITS
-from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT, Inputs, LogoPins, read_inputs
+from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT, LogoPins, read_inputs
 from upheld.feature_store.features.table import PinnedFeatures
 from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.verdicts import ITEM, weighed
@@ -53,15 +52,7 @@ READ_BY_MODELS = (
 CONTENT = ["post_id", "created_at", "language", "region", "text", "hashtags", "media", "context_id", "author_id", "author_group"]
 
 
-@dataclass(frozen=True)
-class Result:
-    """Where the snapshot is, and its manifest."""
-
-    folder: Path
-    manifest: dict[str, Any]
-
-
-def run(params: parameters.Params, inputs: Path, store: Path, out: Path, features: Path) -> Result:
+def run(params: parameters.Params, inputs: Path, store: Path, out: Path, features: Path) -> dict[str, Any]:
     """Write a snapshot: the tables of `upheld.feature_store.contracts.snapshot` and manifest.json; and what the report says of features.
 
     Args:
@@ -72,7 +63,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
         features: JSON to write: coverage and drift of the features, per language.
 
     Returns:
-        the folder and the manifest. The same ledger content, champion and params give the same bytes.
+        the manifest. The same ledger content, champion and params give the same bytes.
 
     Raises:
         BadUse: `inputs` is missing or malformed, or names a table version that the ledger does not have.
@@ -80,7 +71,13 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
     """
     pinned = read_inputs(inputs)
     ledger = Ledger(store)
-    membership = _membership(store, pinned)
+    membership: pd.DataFrame = MEMBERSHIP.empty_table().to_pandas()  # what the champion's line has learned from: post_id, split
+    if pinned.champion is not None:
+        path = store / "bundles" / pinned.champion.digest / MEMBERSHIP_FILE
+        try:
+            membership = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.runs.pin` exports the champion's bundle") from error
     outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables.review_outcomes).to_pandas()
     draws: pd.DataFrame = ledger.read("audit_draws", ["draw_id", *ITEM], version=pinned.tables.audit_draws).to_pandas()
     about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables.posts).to_pandas()
@@ -107,20 +104,7 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
             pq.write_table(table, folder / name, compression="zstd")
         write_json(folder / MANIFEST_FILE, manifest)
     write_json(features, tables.features)
-    return Result(out, manifest)
-
-
-def _membership(store: Path, pinned: Inputs) -> pd.DataFrame:
-    """post_id and split of what the champion's line has learned from; empty where there is no champion."""
-    rows: pd.DataFrame = MEMBERSHIP.empty_table().to_pandas()
-    if pinned.champion is None:
-        return rows
-    path = store / "bundles" / pinned.champion.digest / MEMBERSHIP_FILE
-    try:
-        rows = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.runs.pin` exports the champion's bundle") from error
-    return rows
+    return manifest
 
 
 def _summary(manifest: dict[str, Any]) -> str:
@@ -153,7 +137,7 @@ def main(
 ) -> Output:
     """Draw the snapshot that a retrain learns from."""
     with console().status("snapshot: labels, groups and splits of what the ledger holds"):
-        manifest = run(parameters.load(*asked), inputs, store, out, features or out.parent / FEATURES.name).manifest
+        manifest = run(parameters.load(*asked), inputs, store, out, features or out.parent / FEATURES.name)
     return Output(manifest, _summary(manifest))
 
 

@@ -52,7 +52,6 @@ def assign(posts: pd.DataFrame, params: Splits, key: str) -> pd.DataFrame:
         posts: one row per post, any order: post_id, window, is_labelled (bool), stratum (str, language × label), content_id, group_id,
             learned_as (train, val, fusion: its split in the champion's membership; null = not in it). Posts of the membership that are
             no longer labelled belong in it too, with is_labelled False: they hold their group's place, and are not in the result.
-        params: section `splits`.
         key: other keys give independent assignments.
 
     Returns:

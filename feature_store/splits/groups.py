@@ -78,7 +78,6 @@ def group(posts: pd.DataFrame, params: Splits, copies: Mapping[str, str] = NO_CO
     Args:
         posts: one row per post, any order: post_id, created_at, text (str, may be blank), image_digests, audio_digests and sound_digests
             (list of str), author_id, context_id (str or null).
-        params: section `splits`.
         copies: digest of a picture or sound -> the name of the set of those that look or sound the same (`posts.copies`).
 
     Returns:

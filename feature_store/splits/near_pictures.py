@@ -4,7 +4,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from upheld.feature_store.splits.groups import DisjointSets
 
@@ -25,21 +24,14 @@ def near_pictures(images: pd.DataFrame, max_distance: int) -> "pd.Series[str]":
     hashed = np.flatnonzero(rows["pdq"].notna())
     sets = DisjointSets(len(rows))
     words = np.frombuffer(bytes.fromhex("".join(rows["pdq"].iloc[hashed])), dtype=np.uint64).reshape(-1, 4)
-    for one, other in _pairs(words, max_distance):
-        sets.union(int(hashed[one]), int(hashed[other]))
-    # digests ascend, so the smallest position of a set holds its smallest digest
-    return pd.Series(rows["digest"].to_numpy()[sets.labels()], index=rows.index, name="group_id").reindex(images.index)
-
-
-def _pairs(words: NDArray[np.uint64], max_distance: int) -> list[tuple[int, int]]:
-    """Positions of near-duplicate hashes, (n, 4) words of 64 bits, each pair once."""
-    found: list[tuple[int, int]] = []
     for start in range(0, len(words), _BLOCK_ROWS):
         block = words[start : start + _BLOCK_ROWS]
         differing = np.zeros((len(block), len(words) - start), dtype=np.uint16)
         for word in range(4):
             differing += np.bitwise_count(block[:, None, word] ^ words[None, start:, word])
         one, other = np.nonzero(differing <= max_distance)
-        later = one < other
-        found += zip((one[later] + start).tolist(), (other[later] + start).tolist(), strict=True)
-    return found
+        later = one < other  # each pair once
+        for first, second in zip(hashed[start + one[later]].tolist(), hashed[start + other[later]].tolist(), strict=True):
+            sets.union(first, second)
+    # digests ascend, so the smallest position of a set holds its smallest digest
+    return pd.Series(rows["digest"].to_numpy()[sets.labels()], index=rows.index, name="group_id").reindex(images.index)

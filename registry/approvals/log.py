@@ -5,7 +5,6 @@ It lies outside MLflow, because whoever reaches MLflow can move an alias and wri
 usage: upheld approvals [--json]
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +117,3 @@ def main(store: StoreFolder = STORE_FOLDER) -> Output:
     found = read(store)[::-1]
     none = f"no answer yet in {folder_of(store)}; `upheld promote` and the DAG promote write them"
     return Output([item.model_dump(mode="json") for item in found], (lambda: show(found)) if found else none)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.approvals.log import ANSWERS
@@ -29,7 +28,6 @@ def run(store: Path, answer: Answer, model: str, thresholds: str, instead_of: st
         model, thresholds: versions that were asked about.
         instead_of: what was in production when the question was put, as `proposal.run` says it.
         by: who answered; not read where nobody did.
-        note: why.
         despite_hold: reason to approve what the gate holds.
 
     Returns:
@@ -73,9 +71,7 @@ def main(
 ) -> Output:
     """Carry out an answer and write it down."""
     outcome = run(store, answer, model, thresholds, instead_of, by, note, despite_hold)
-    if result:
-        files.write_json(result, outcome)
-    return Output(outcome, f"{outcome['status']}{': ' if outcome['why'] else ''}{outcome['why']}")
+    return Output(outcome, f"{outcome['status']}{': ' if outcome['why'] else ''}{outcome['why']}", result=result)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,6 @@ def move(store: Path, registry: Registry, action: Action, model: Version, thresh
 
     Args:
         store: folder with the record.
-        registry: open registry.
         action: "promote" or "rollback".
         model, thresholds: what goes into production; their files must be those that were registered.
         answer: who approves, and why.

@@ -5,7 +5,6 @@ usage: upheld freeze hate_speech --reason "news quotes are removed"; upheld unfr
 
 import getpass
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +37,6 @@ def run(
         category: one of them; a freeze that was made under other policies can be lifted all the same.
         event: what is done.
         who: name of the person.
-        reason: why.
         at: when, with a zone.
 
     Returns:
@@ -80,7 +78,3 @@ def changing(event: Literal["freeze", "unfreeze"]) -> Main:
 
 main = changing("freeze")
 unfreeze_main = changing("unfreeze")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from upheld.common import files
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.approvals import log as approval_log
@@ -38,8 +37,6 @@ def run(
     Args:
         store: folder with the registry.
         model, thresholds: version or alias, as `proposal.choose` takes them.
-        approver: who approves.
-        note: why.
         despite_hold: reason to promote what the gate holds.
         instead_of: what the approver saw it compared with, as `proposal.run` says it; None does not ask.
 
@@ -110,9 +107,7 @@ def main(
     else:
         answer = run(store, model, thresholds, approver=approver, note=note, despite_hold=despite_hold, instead_of=instead_of)
         text = f"{answer['status']}: {answer['model']} with {answer['thresholds']} at alias champion"
-    if result:
-        files.write_json(result, answer)
-    return Output(answer, text)
+    return Output(answer, text, result=result)
 
 
 @command("rollback")

@@ -27,7 +27,6 @@ def choose(store: Path, registry: Registry, model: str | None, thresholds: str |
 
     Args:
         store: folder with the record of approvals.
-        registry: open registry.
         model: version or alias; None takes the champion where thresholds are named, else the challenger.
         thresholds: version; None takes those of the model.
 

@@ -15,7 +15,6 @@ import typer
 
 from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.errors import BadUse
-from upheld.common.files import write_json
 from upheld.evaluation.report.render import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decisions.thresholds import Thresholds
@@ -49,7 +48,17 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
         raise BadUse(f"{report}: {missing[0]} is missing; whoever approves needs the report")
     registry = mlflow_store.connect(store, create=False)
     pinned_to = mlflow_store.resolve(registry, mlflow_store.MODEL, model)
-    _refuse_other_scale(store, registry, pinned_to, path, content)
+    # Thresholds are found on the model's own probabilities, or under the calibration that it carries.
+    versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
+    born = next((item for item in versions if item.run_id == pinned_to.run_id), None)
+    if born is None:
+        raise BadUse(f"{pinned_to.label}: it was registered without thresholds, so their scale is unknown; retrain")
+    own = Thresholds.read(verified.thresholds(store, registry, born))
+    if content.categories.keys() != own.categories.keys():
+        raise BadUse(f"{path}: key categories: expected {sorted(own.categories)}, found {sorted(content.categories)}")
+    if content.calibration_digest is not None and content.calibration_digest != own.calibration_digest:
+        other = f"another calibration than {pinned_to.label} applies; choose them on the model's own scores"
+        raise BadUse(f"{path}: key calibration_digest: {other}")
     gate = report / "gate.json"
     held = content.unproven() or (gate.is_file() and json.loads(gate.read_text(encoding="utf-8"))["decision"] != "promote")
     tags = {
@@ -60,7 +69,6 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
         "upheld.origin": origin,
     }
     same = ("upheld.model_version", "upheld.thresholds_sha256")
-    versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
     known = next((item for item in versions if all(item.tags.get(key) == tags[key] for key in same)), None)
     version = known or _register(registry, path, report, tags)
     return {
@@ -69,21 +77,6 @@ def run(path: Path, model: str, report: Path, origin: str, store: Path) -> dict[
         "thresholds": version.label,
         "gate": version.tags["upheld.gate"],
     }
-
-
-def _refuse_other_scale(store: Path, registry: Registry, model: Version, path: Path, content: Thresholds) -> None:
-    """Thresholds are found on the model's own probabilities, or under the calibration that it carries."""
-    versions = mlflow_store.versions(registry, mlflow_store.THRESHOLDS)
-    born = next((item for item in versions if item.run_id == model.run_id), None)
-    if born is None:
-        raise BadUse(f"{model.label}: it was registered without thresholds, so their scale is unknown; retrain")
-    own = Thresholds.read(verified.thresholds(store, registry, born))
-    if content.categories.keys() != own.categories.keys():
-        raise BadUse(f"{path}: key categories: expected {sorted(own.categories)}, found {sorted(content.categories)}")
-    if content.calibration_digest is not None and content.calibration_digest != own.calibration_digest:
-        raise BadUse(
-            f"{path}: key calibration_digest: another calibration than {model.label} applies; choose them on the model's own scores"
-        )
 
 
 def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, str]) -> Version:
@@ -109,9 +102,7 @@ def main(
 ) -> Output:
     """Register thresholds for a model."""
     registered = run(path, model, report, origin, store)
-    if result:
-        write_json(result, registered)
-    return Output(registered, f"{registered['status']}: {registered['thresholds']} for {registered['model']}")
+    return Output(registered, f"{registered['status']}: {registered['thresholds']} for {registered['model']}", result=result)
 
 
 if __name__ == "__main__":

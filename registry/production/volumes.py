@@ -37,7 +37,6 @@ def of_change(
 
     Args:
         store: folder with the runs.
-        registry: open registry.
         model, bounds: what is asked for.
         evidence: that one of the two whose run holds it.
         now: what is in production.

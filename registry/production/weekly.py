@@ -138,9 +138,7 @@ def main(
 ) -> Output:
     """Register a week's proposed thresholds."""
     answer = propose(store, report)
-    if result:
-        files.write_json(result, answer)
-    return Output(answer, f"{answer['status']}: {answer['why']}")
+    return Output(answer, f"{answer['status']}: {answer['why']}", result=result)
 
 
 if __name__ == "__main__":

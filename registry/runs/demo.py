@@ -4,7 +4,6 @@ usage: upheld demo [--data DELIVERY] [--quick] [--store FOLDER]
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +45,6 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         data: a delivery folder; None makes the synthetic sample world and takes that.
         store: folder for ledger, registry, runs and caches; an existing one goes on from what it holds.
         quick: a smaller world and shorter training; a store that has its own parameters keeps these.
-        params_file: the params file.
         overrides: `section.key=value`, for this retrain alone.
 
     Returns:
@@ -57,10 +55,15 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         FailedWork: as the step that failed says.
     """
     from upheld.feature_store.ingest import command as ingest
+    from upheld.feature_store.ledger.ledger import MARKER, Ledger
     from upheld.feature_store.sample_world import command as sample_data
     from upheld.feature_store.sample_world import logos
 
-    _refuse_mixture(store, data is None or (data / SYNTHETIC_MARK).is_file())
+    synthetic = data is None or (data / SYNTHETIC_MARK).is_file()
+    held = Ledger(store).read("deliveries", ["synthetic"])["synthetic"].to_pylist() if (store / "ledger" / MARKER).exists() else []
+    if (not synthetic) in held:
+        holds, new = ("real data", "the synthetic world") if synthetic else ("the synthetic world", "real data")
+        raise BadUse(f"{store}: holds {holds}, which {new} must not be mixed with; name another store with UPHELD_STORE or --store")
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
     kept |= QUICK_WORLD if quick and data is None else {}
     if kept and not params.own_file(store).exists():  # a store that has its own goes on with it
@@ -84,16 +87,6 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
     _say("3/3 Retrain through Airflow: labels, models, fusion, calibration, thresholds, gate, registration")
     finished = retrain.run(store, retrain.changed(params_file, overrides, store))
     return {"run": finished.name, "workspace": finished.workspace, "registered": finished.tasks["register"], "tasks": finished.tasks}
-
-
-def _refuse_mixture(store: Path, synthetic: bool) -> None:
-    from upheld.feature_store.ledger.ledger import MARKER, Ledger
-
-    if not (store / "ledger" / MARKER).exists():
-        return
-    if (not synthetic) in Ledger(store).read("deliveries", ["synthetic"])["synthetic"].to_pylist():
-        holds, new = ("real data", "the synthetic world") if synthetic else ("the synthetic world", "real data")
-        raise BadUse(f"{store}: holds {holds}, which {new} must not be mixed with; name another store with UPHELD_STORE or --store")
 
 
 def _say(line: str) -> None:
@@ -166,7 +159,3 @@ def main(
     """The main job on given data, or on a synthetic world: ingest to registered challenger."""
     outcome = run(data, store, quick, *asked)
     return Output(outcome, lambda: tell(store, outcome))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,6 @@ usage: python -m upheld.registry.runs.register --workspace store/runs/RUN --stor
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,8 +62,8 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
         raise FailedWork(f"{workspace}: {missing[0]} is missing, so this run has no full lineage; run the graph to its end first")
     registry = mlflow_store.connect(store)
     lock_digest = hashing.of_file(workspace / "dvc.lock")
-    known = _find(registry, mlflow_store.MODEL, "upheld.dvc_lock_sha256", lock_digest)
-    thresholds = _find(registry, mlflow_store.THRESHOLDS, "upheld.dvc_lock_sha256", lock_digest)
+    known = _find(registry, mlflow_store.MODEL, lock_digest)
+    thresholds = _find(registry, mlflow_store.THRESHOLDS, lock_digest)
     if known and thresholds:
         model, status = known, "unchanged"
     else:
@@ -85,17 +84,27 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
     """Everything is logged before the first version exists, so that no version lacks its evidence."""
     from upheld.training.pipeline import bundle as pipeline  # brings Torch, which a run that is registered already does not need
 
-    manifest = read_manifest(workspace / paths.SNAPSHOT)
+    manifest, logo = read_manifest(workspace / paths.SNAPSHOT), _read(workspace / paths.LOGO_DATASET / "dataset.json")
     with tempfile.TemporaryDirectory(dir=store) as scratch:
         bundle = pipeline.assemble(workspace, Path(scratch) / "bundle")
-        tags = _lineage(workspace, manifest, lock_digest) | {"upheld.bundle_sha256": hashing.of_folder(bundle)}
+        tags = {
+            "upheld.dvc_lock_sha256": lock_digest,
+            "upheld.snapshot_sha256": manifest["digest"],
+            "upheld.logo_dataset_sha256": logo["digest"],
+            "upheld.as_of": str(manifest["as_of"]),
+            "upheld.gate": _read(workspace / paths.GATE)["decision"],
+            "upheld.synthetic": str(bool(manifest["synthetic"])).lower(),
+            "upheld.champion": json.dumps(manifest.get("champion")),
+            **{f"upheld.{key}": str(value) for key, value in _read(workspace / "run.json").items()},
+            "upheld.bundle_sha256": hashing.of_folder(bundle),
+        }
         with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
             files = [(workspace / name, folder) for name, folder in EVIDENCE]
             params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
             figures = [metrics(workspace / paths.METRICS), metrics(workspace / paths.LOGO_EVALUATION / "metrics.parquet")]
             mlflow_store.log_facts(registry, run_id, params, figures[0] | figures[1], files)
             inputs = _read(workspace / paths.INPUTS)
-            for name, about in (("snapshot", manifest), ("logo", _read(workspace / paths.LOGO_DATASET / "dataset.json"))):
+            for name, about in (("snapshot", manifest), ("logo", logo)):
                 mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
             model = mlflow_store.register_bundle(registry, bundle, tags)
             pinned = {
@@ -106,20 +115,6 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
     return model, thresholds
 
 
-def _lineage(workspace: Path, manifest: Mapping[str, Any], lock_digest: str) -> dict[str, str]:
-    origin = _read(workspace / "run.json")
-    return {
-        "upheld.dvc_lock_sha256": lock_digest,
-        "upheld.snapshot_sha256": manifest["digest"],
-        "upheld.logo_dataset_sha256": _read(workspace / paths.LOGO_DATASET / "dataset.json")["digest"],
-        "upheld.as_of": str(manifest["as_of"]),
-        "upheld.gate": _read(workspace / paths.GATE)["decision"],
-        "upheld.synthetic": str(bool(manifest["synthetic"])).lower(),
-        "upheld.champion": json.dumps(manifest.get("champion")),
-        **{f"upheld.{key}": str(value) for key, value in origin.items()},
-    }
-
-
 def metrics(path: Path) -> dict[str, float]:
     """Defined metrics by name `metric/category/language`, of all-group cells; undefined ones stay out, never 0."""
     table = pd.read_parquet(path)
@@ -128,8 +123,9 @@ def metrics(path: Path) -> dict[str, float]:
     return dict(zip(names, cells.value.astype(float), strict=True))
 
 
-def _find(registry: Registry, name: str, tag: str, value: str) -> Version | None:
-    return next((version for version in mlflow_store.versions(registry, name) if version.tags.get(tag) == value), None)
+def _find(registry: Registry, name: str, lock_digest: str) -> Version | None:
+    tagged = mlflow_store.versions(registry, name)
+    return next((version for version in tagged if version.tags.get("upheld.dvc_lock_sha256") == lock_digest), None)
 
 
 def _read(path: Path) -> Any:

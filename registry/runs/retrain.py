@@ -39,7 +39,6 @@ def run(store: Path, conf: dict[str, Any]) -> history.Run:
     """Run the whole job through Airflow and wait for its end.
 
     Args:
-        store: folder with ledger, registry, runs and caches.
         conf: what the trigger form would hold: changed parameters, `rerun_of`, `from_stage`.
 
     Raises:
@@ -53,7 +52,14 @@ def run(store: Path, conf: dict[str, Any]) -> history.Run:
         _follow(process, workspace)
     if process.returncode == 0:
         return history.read(workspace)
-    raise FailedWork(_why(workspace, log))
+    record = history.read(workspace) if (workspace / "run.json").is_file() else None
+    if record and record.failed_task:
+        again = f"again from there: upheld rerun {record.name} --from {record.failed_task}"
+        stage_log = workspace / "logs" / f"{record.failed_task}.log"
+        place = stage_log if stage_log.exists() else log
+        raise FailedWork(f"run {record.name} failed at {record.failed_task}: {record.error}; log: {place}; {again}")
+    refused = history.read_failure(workspace.parent.parent / "refused" / f"{workspace.name}.json")  # before there was a workspace
+    raise FailedWork(f"{refused.message if refused else 'Airflow could not run the DAG'}; log: {log}")
 
 
 def rerun(store: Path, name: str, stage: str | None, conf: dict[str, object]) -> history.Run:
@@ -62,7 +68,6 @@ def rerun(store: Path, name: str, stage: str | None, conf: dict[str, object]) ->
     Its workspace is a new one, so the failed run stays as evidence; stages before `stage` come out of the cache.
 
     Args:
-        store: folder with ledger, registry, runs and caches.
         name: run to take params and pinned inputs from.
         stage: stage to run even if nothing that it reads has changed; None takes the one where the run failed.
         conf: parameters to change on top.
@@ -134,16 +139,6 @@ def _now(workspace: Path, ended: set[str]) -> str:
     return f"{newest.stem}: {last[-100:]}"
 
 
-def _why(workspace: Path, log: Path) -> str:
-    record = history.read(workspace) if (workspace / "run.json").is_file() else None
-    if record and record.failed_task:
-        again = f"again from there: upheld rerun {record.name} --from {record.failed_task}"
-        stage_log = workspace / "logs" / f"{record.failed_task}.log"
-        return f"run {record.name} failed at {record.failed_task}: {record.error}; log: {stage_log if stage_log.exists() else log}; {again}"
-    refused = history.read_failure(workspace.parent.parent / "refused" / f"{workspace.name}.json")  # before there was a workspace
-    return f"{refused.message if refused else 'Airflow could not run the DAG'}; log: {log}"
-
-
 def changed(params_file: Path, overrides: list[str], store: Path) -> dict[str, Any]:
     """What differs from the repository's own `params.yaml`, or is a parameter of the store's own, flat, for the trigger form.
 
@@ -172,19 +167,18 @@ def named(store: Path) -> str:
 def output(store: Path, finished: history.Run) -> Output:
     """What every task did and what was registered, with the next commands where it is shown."""
     registered = finished.tasks["register"]
-    content = {"run": finished.name, "workspace": finished.workspace, "registered": registered, "tasks": finished.tasks}
-    return Output(content, lambda: _show(store, finished))
 
+    def show() -> None:
+        """Print the table of tasks, and where to look next."""
+        table = Table("task", "what happened", "seconds", title=f"run {finished.name}")
+        for name, result in finished.tasks.items():
+            table.add_row(name, result["status"], f"{result['duration_s']:.1f}")
+        out = console(stderr=False, soft_wrap=True)
+        out.print(table)
+        out.print(f"challenger: {registered['model']} with {registered['thresholds']}; the gate says {registered['gate']}", markup=False)
+        out.print(f"report: {finished.workspace}/data/evaluation/report.html\nall runs: upheld runs{named(store)}", markup=False)
 
-def _show(store: Path, finished: history.Run) -> None:
-    registered = finished.tasks["register"]
-    table = Table("task", "what happened", "seconds", title=f"run {finished.name}")
-    for name, result in finished.tasks.items():
-        table.add_row(name, result["status"], f"{result['duration_s']:.1f}")
-    out = console(stderr=False, soft_wrap=True)
-    out.print(table)
-    out.print(f"challenger: {registered['model']} with {registered['thresholds']}; the gate says {registered['gate']}", markup=False)
-    out.print(f"report: {finished.workspace}/data/evaluation/report.html\nall runs: upheld runs{named(store)}", markup=False)
+    return Output({"run": finished.name, "workspace": finished.workspace, "registered": registered, "tasks": finished.tasks}, show)
 
 
 @command("retrain")

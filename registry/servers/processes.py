@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -34,7 +34,6 @@ def running(name: str, argv: Sequence[str], folder: Path, environment: Mapping[s
 
     Args:
         name: how messages call it.
-        argv: command and arguments.
         folder: its working folder.
         environment: its variables.
         log: file that takes its output, overwritten.
@@ -56,20 +55,14 @@ def running(name: str, argv: Sequence[str], folder: Path, environment: Mapping[s
         try:
             yield Server(name, process, log)
         finally:
-            _stop_group(process)
-
-
-def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    stop = int(signal.SIGTERM)
-    while True:
-        try:
-            os.killpg(process.pid, stop)
-        except ProcessLookupError:  # the whole group has ended
-            return
-        process.poll()  # reaps the leader, which otherwise stays in its group for ever
-        time.sleep(POLL_S)
-        stop = 0 if time.monotonic() < deadline else signal.SIGKILL  # 0 only asks whether anybody is left
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            stop = int(signal.SIGTERM)
+            with suppress(ProcessLookupError):  # the whole group has ended
+                while True:
+                    os.killpg(process.pid, stop)
+                    process.poll()  # reaps the leader, which otherwise stays in its group for ever
+                    time.sleep(POLL_S)
+                    stop = 0 if time.monotonic() < deadline else signal.SIGKILL  # 0 only asks whether anybody is left
 
 
 def refuse_ended(servers: Sequence[Server]) -> None:

@@ -7,7 +7,6 @@ import fcntl
 import json
 import re
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -29,9 +28,6 @@ DATABASES = ("airflow/airflow.db", "mlflow/mlflow.db")  # the registry last: as 
 def run(store: Path) -> dict[str, Any]:
     """Rewrite the store's own paths; a second call finds nothing to do, and one that was cut off goes on.
 
-    Args:
-        store: folder with ledger, registry, runs and caches.
-
     Returns:
         {"store", "moved_from", "rewritten": {file: values}}; moved_from is None where the store lies where it says.
 
@@ -47,7 +43,14 @@ def run(store: Path) -> dict[str, Any]:
         with _alone(store, old):
             names = Names(str(old), str(new))
             for path in sorted(path for pattern in FILES for path in store.glob(pattern) if path.is_file()):
-                rewritten[str(path.relative_to(store))] = _rewrite_file(path, names)
+                before = path.read_text(encoding="utf-8")
+                after = names.moved(before)
+                if after != before:
+                    mode = path.stat().st_mode & 0o777
+                    files.write_text(path, after)
+                    path.chmod(mode)
+                lines = zip(before.splitlines(), after.splitlines(), strict=True)
+                rewritten[str(path.relative_to(store))] = sum(one != other for one, other in lines)
             for name in DATABASES:
                 if (store / name).is_file():
                     rewritten[name] = _rewrite_database(store / name, names)
@@ -101,18 +104,6 @@ class Names:
         return self._found.sub(lambda found: self.forms[found[1]], text)
 
 
-def _rewrite_file(path: Path, names: Names) -> int:
-    """Returns how many lines changed."""
-    before = path.read_text(encoding="utf-8")
-    after = names.moved(before)
-    if after == before:
-        return 0
-    mode = path.stat().st_mode & 0o777
-    files.write_text(path, after)
-    path.chmod(mode)
-    return sum(one != other for one, other in zip(before.splitlines(), after.splitlines(), strict=True))
-
-
 def _rewrite_database(path: Path, names: Names) -> int:
     """All of its text in one transaction. Returns how many values changed."""
     count = 0
@@ -135,7 +126,3 @@ def main(store: StoreFolder = STORE_FOLDER) -> Output:
     done = run(store)
     lines = [f"{done['store']}: was {done['moved_from']}; rewritten:", *(f"  {name}: {count}" for name, count in done["rewritten"].items())]
     return Output(done, "\n".join(lines) if done["moved_from"] else f"{done['store']}: lies where its registry says; nothing to do")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

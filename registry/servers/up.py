@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,7 +84,17 @@ def run(store: Path, airflow_port: int, mlflow_port: int, on: bool, as_json: boo
         }
         with _interruptible(), ExitStack() as stack:
             started = _start(store, mlflow_port, environment, login, stack)
-            _wait_until_ready(started, airflow_port, mlflow_port, login)
+            deadline = time.monotonic() + START_TIMEOUT_S
+            with console().status("starting Airflow and MLflow"):
+                while not (
+                    processes.ask(mlflow_port, "GET", "/health") is not None
+                    and {dag["dag"] for dag in airflow_server.list_dags(airflow_port, login)} >= SCHEDULED
+                ):
+                    processes.refuse_ended(started)
+                    if time.monotonic() > deadline:
+                        logs = " and ".join(str(server.log) for server in started)
+                        raise FailedWork(f"not ready after {START_TIMEOUT_S:.0f} s; see {logs}")
+                    time.sleep(POLL_S)
             files.write_json(home / "up.json", addresses | {"pid": os.getpid()})
             _tell(addresses | login | {"dags": _dags(airflow_port, login, on)}, as_json)
             while True:
@@ -112,40 +122,23 @@ def _start(store: Path, mlflow_port: int, environment: Mapping[str, str], login:
     mlflow = ["mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1", "--no-serve-artifacts"]
     mlflow += ["--backend-store-uri", mlflow_store.tracking_uri(store), "--default-artifact-root", (pages / "artifacts").as_uri()]
     mlflow += ["--app-name", "basic-auth"]
-    environment = dict(environment) | _mlflow_login(pages, login)
-    return [
-        *started,
-        stack.enter_context(processes.running("mlflow", [sys.executable, "-m", *mlflow], pages, environment, pages / "server.log")),
-    ]
-
-
-def _mlflow_login(pages: Path, login: Mapping[str, str]) -> dict[str, str]:
-    """Settings with which MLflow knows Airflow's user alone; its table of users, which would keep an earlier password, is made anew."""
+    # MLflow knows Airflow's user alone; its table of users, which would keep an earlier password, is made anew.
     users = pages / "users.db"
     for path in pages.glob(f"{users.name}*"):
         path.unlink()
     settings = MLFLOW_SETTINGS.format(database=str(users).replace("%", "%%"), username=login["username"])
     files.write_text(pages / "login.ini", settings)
-    return {
+    environment = dict(environment) | {
         "MLFLOW_AUTH_CONFIG_PATH": str(pages / "login.ini"),
         "MLFLOW_AUTH_ADMIN_USERNAME": login["username"],
         "MLFLOW_AUTH_ADMIN_PASSWORD": login["password"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),  # signs forms alone, so that it need not outlive the server
         "PYTHONSAFEPATH": "1",  # nothing is imported from the working folder
     }
-
-
-def _wait_until_ready(started: Sequence[Server], airflow_port: int, mlflow_port: int, login: Mapping[str, str]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    with console().status("starting Airflow and MLflow"):
-        while not (
-            processes.ask(mlflow_port, "GET", "/health") is not None
-            and {dag["dag"] for dag in airflow_server.list_dags(airflow_port, login)} >= SCHEDULED
-        ):
-            processes.refuse_ended(started)
-            if time.monotonic() > deadline:
-                raise FailedWork(f"not ready after {START_TIMEOUT_S:.0f} s; see {' and '.join(str(server.log) for server in started)}")
-            time.sleep(POLL_S)
+    return [
+        *started,
+        stack.enter_context(processes.running("mlflow", [sys.executable, "-m", *mlflow], pages, environment, pages / "server.log")),
+    ]
 
 
 def _dags(port: int, login: Mapping[str, str], on: bool) -> list[dict[str, Any]]:

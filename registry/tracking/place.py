@@ -24,19 +24,16 @@ def refuse_copied(store: Path) -> None:
 def origin(store: Path) -> Path | None:
     """The folder that the store's registry takes for the store; None where that is `store`, or where there is no registry in it yet."""
     artifacts = store / "mlflow" / "artifacts"
-    named = [Path(unquote(urlsplit(location).path)) for location in _locations(store / "mlflow" / "mlflow.db")]
+    database = store / "mlflow" / "mlflow.db"
+    if not database.is_file():
+        return None
+    # folders of artifacts as `mlflow_store.connect` names them; it makes an experiment in no other place
+    query = "SELECT artifact_location FROM experiments WHERE artifact_location LIKE 'file://%/mlflow/artifacts'"
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchall():  # somebody is just making it
+            return None
+        named = [Path(unquote(urlsplit(location).path)) for (location,) in connection.execute(query)]
     for path in named:  # both may be one folder, by whichever way; one that does not exist yet is known by its path
         if path.resolve() != artifacts.resolve() and not (path.exists() and artifacts.exists() and path.samefile(artifacts)):
             return path.parents[1]
     return None
-
-
-def _locations(database: Path) -> list[str]:
-    """Folders of artifacts as `upheld.registry.tracking.mlflow_store.connect` names them; it makes an experiment in no other place."""
-    if not database.is_file():
-        return []
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchall():  # somebody is just making it
-            return []
-        found = connection.execute("SELECT artifact_location FROM experiments WHERE artifact_location LIKE 'file://%/mlflow/artifacts'")
-        return [location for (location,) in found]

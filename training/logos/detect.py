@@ -3,7 +3,6 @@
 usage: upheld logo detect IMAGES --model models/logo --out D
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import BadUse, FailedWork
-from upheld.common.files import replacing
+from upheld.common.files import write_parquet
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.workspace import LOGO_MODEL
@@ -67,8 +66,7 @@ def run(params: parameters.Params, images: Path, model: Path, out: Path) -> Resu
 
     found = logo_detector.detect(detector, readable(), params.logo_data.max_pixels).detections
     for table, name in ((found, "detections"), (pd.DataFrame(refused, columns=["image", "reason", "detail"]), "refused")):
-        with replacing(out / f"{name}.parquet") as partial:
-            table.to_parquet(partial, index=False)
+        write_parquet(out / f"{name}.parquet", table)
     return Result(len(files) - len(refused), refused, len(found))
 
 
@@ -85,7 +83,3 @@ def main(
     refused = f", {len(result.refused)} refused ({out}/refused.parquet says why)" if result.refused else ""
     text = f"{result.num_detections} marks on {result.num_photos} photos{refused}: {out}/detections.parquet"
     return Output(asdict(result), lambda: console().print(text))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

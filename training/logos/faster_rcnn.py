@@ -74,7 +74,6 @@ def fit_faster_rcnn(
         train: photos to learn from, those without marks included.
         val: photos that choose the epoch, by mean average precision at IoU 0.5.
         brands: names of the classes 1, 2, …
-        settings: section `logo` of the params.
         seed: of weights, order and augmentation.
         checkpoint: file for progress.
 

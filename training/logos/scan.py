@@ -6,7 +6,7 @@ usage: python -m upheld.training.logos.scan     in a workspace that holds data/s
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,23 +95,17 @@ def read(folder: Path) -> Scan:
         raise FailedWork(f"{folder}: not readable ({error}); run the stage logo_scan again") from error
 
 
-@dataclass(frozen=True)
-class Result:
-    """Pictures looked at (0 without a detector), marks found on them, and brands looked for."""
-
-    num_images: int
-    num_detections: int
-    num_brands: int
-
-
-def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
+def run(store: Path, snapshot: Path, model: Path, out: Path) -> Scan:
     """Apply the detector to all pictures of the snapshot, media files and key frames of videos alike.
 
     Args:
         store: folder with the ledger's media and the features.
         snapshot: folder of posts.parquet, examples.parquet and manifest.json.
         model: folder of the detector.
-        out: folder to write, as `save` does; its tables are empty where the detector was left untrained.
+        out: folder to write, as `save` does.
+
+    Returns:
+        what was found; empty where the detector was left untrained.
 
     Raises:
         FailedWork: the snapshot or the detector cannot be read, or a picture of the snapshot has left the store.
@@ -125,15 +119,16 @@ def run(store: Path, snapshot: Path, model: Path, out: Path) -> Result:
         with progress.bars() as bars:
             scan = scan_pictures(detector, names, fetch, progress.reporter(bars, "logos", len(names)))
     save(scan, out)
-    return Result(len(scan.sizes), len(scan.detections), len(scan.brands))
+    return scan
 
 
 @command("logo_scan")
 def main(store: StoreFolder = STORE_FOLDER) -> Output:
     """Find brand marks on every picture of the snapshot's posts."""
-    result = run(store, SNAPSHOT, LOGO_MODEL, LOGO_SCAN)
-    text = f"{result.num_detections} marks of {result.num_brands} brands on {result.num_images} pictures"
-    return Output(asdict(result), lambda: console().print(text))
+    scan = run(store, SNAPSHOT, LOGO_MODEL, LOGO_SCAN)
+    counts = {"num_images": len(scan.sizes), "num_detections": len(scan.detections), "num_brands": len(scan.brands)}
+    text = "{num_detections} marks of {num_brands} brands on {num_images} pictures".format_map(counts)
+    return Output(counts, lambda: console().print(text))
 
 
 if __name__ == "__main__":

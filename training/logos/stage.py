@@ -16,7 +16,7 @@ import typer
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
-from upheld.common.files import replacing, replacing_folder
+from upheld.common.files import replacing_folder, write_parquet
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
 from upheld.feature_store.contracts.workspace import LOGO_DATASET, LOGO_DETECTIONS, LOGO_MODEL
@@ -71,8 +71,7 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
         reason = f"no box of split train among {len(data.images)} photos"
         with replacing_folder(model) as unfinished:
             logo_detector.save_untrained(unfinished, reason)
-        with replacing(detections) as partial:
-            pd.DataFrame(columns=list(DETECTIONS)).to_parquet(partial, index=False)
+        write_parquet(detections, pd.DataFrame(columns=list(DETECTIONS)))
         return Result(False, reason, num_photos, 0)
     settings = params.logo
     folder = classifier.checkpoint_folder(store, "logo", CODE, settings.model_dump(), params.seed, data.digest)
@@ -96,8 +95,7 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
             record = {"params": settings.model_dump(), "seed": params.seed, "history": history, "dataset": data.digest}
             counts = {"num_train_photos": num_photos, "num_train_boxes": num_boxes, "synthetic": data.synthetic}
             logo_detector.save(detector, unfinished, settings.detector, {**record, **counts})
-    with replacing(detections) as partial:
-        found.to_parquet(partial, index=False)
+    write_parquet(detections, found)
     best = max(history, key=lambda epoch: -1.0 if epoch["map_50"] is None else epoch["map_50"])
     return Result(True, None, num_photos, num_boxes, best["epoch"], best["map_50"])
 

@@ -103,7 +103,17 @@ def fit_yolo(
     trainer_of = ultralytics("models.yolo.detect", folder).DetectionTrainer
     data = folder / "data.yaml"
     if not data.exists():
-        _write_photos(folder, {"train": train, "val": val}, settings.size)
+        # The layout that ultralytics reads: images/N.png and labels/N.txt with `class x y width height`, centres in shares of the side.
+        for split, photos in {"train": train, "val": val}.items():
+            for kind in ("images", "labels"):
+                shutil.rmtree(folder / split / kind, ignore_errors=True)
+                (folder / split / kind).mkdir(parents=True)
+            for number, (picture, photo) in enumerate(zip(photos.pixels, photos.photos, strict=False)):
+                cv2.imwrite(str(folder / split / "images" / f"{number}.png"), picture[..., ::-1])
+                boxes = photo.boxes / picture.shape[0]
+                centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+                lines = [f"{c - 1} {x} {y} {w} {h}\n" for c, (x, y), (w, h) in zip(photo.classes, centres, sides, strict=True)]
+                (folder / split / "labels" / f"{number}.txt").write_text("".join(lines))
         data.write_text(
             yaml.safe_dump({"path": str(folder.resolve()), "train": "train/images", "val": "val/images", "names": list(brands)})
         )
@@ -126,17 +136,3 @@ def fit_yolo(
     results = pd.read_csv(folder / "run" / "results.csv", skipinitialspace=True)
     history = [{"epoch": int(e), "map_50": float(m)} for e, m in zip(results["epoch"], results["metrics/mAP50(B)"], strict=True)]
     return YoloBackend(network, dict(network.yaml), len(brands), settings.min_confidence, folder), history
-
-
-def _write_photos(folder: Path, parts: dict[str, PhotoMap], size: int) -> None:
-    """The layout that ultralytics reads: images/N.png and labels/N.txt with `class x y width height`, centres in shares of the side."""
-    for split, photos in parts.items():
-        for kind in ("images", "labels"):
-            shutil.rmtree(folder / split / kind, ignore_errors=True)
-            (folder / split / kind).mkdir(parents=True)
-        for number, (picture, photo) in enumerate(zip(photos.pixels, photos.photos, strict=False)):
-            cv2.imwrite(str(folder / split / "images" / f"{number}.png"), picture[..., ::-1])
-            boxes = photo.boxes / picture.shape[0]
-            centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-            lines = [f"{c - 1} {x} {y} {w} {h}\n" for c, (x, y), (w, h) in zip(photo.classes, centres, sides, strict=True)]
-            (folder / split / "labels" / f"{number}.txt").write_text("".join(lines))

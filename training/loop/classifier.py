@@ -122,7 +122,6 @@ def checkpoint_folder(store: Path, stage: str, code: Sequence[str], *parts: Any)
     """Folder for a run's progress, named after everything that its result depends on.
 
     Args:
-        store: the store folder.
         stage: `text`, `image`, `audio` or `logo`.
         code: modules and packages that the result depends on, by dotted name.
         parts: JSON values: params, digests of data and of the model started from.

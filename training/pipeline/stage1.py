@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,8 +94,8 @@ def predict(
         columns = {"post_id": chunk["post_id"].to_numpy(), "has_text": has_text, "has_image": _any(images), "has_audio": _any(sounds)}
         columns |= _named("text", of_texts, models.text, policies)
         columns |= _named("ngrams", of_ngrams, models.ngrams, policies)
-        columns |= _named("image", _of_images(models.image, images, num_frames, media.images, batch_size), models.image, policies)
-        columns |= _named("audio", _of_sounds(models.audio, sounds, media.sounds, batch_size), models.audio, policies)
+        columns |= _named("image", _of_media(models.image, images, media.images, num_frames, batch_size), models.image, policies)
+        columns |= _named("audio", _of_media(models.audio, sounds, media.sounds, num_frames, batch_size), models.audio, policies)
         parts.append(pd.DataFrame(columns))
         report(len(chunk))
     return pd.concat(parts, ignore_index=True)
@@ -111,34 +112,23 @@ def _any(lists: list[list[str]]) -> NDArray[np.bool_]:
     return np.array([bool(names) for names in lists], bool)
 
 
-def _of_images(model: ImageModel | None, posts: list[list[str]], num_frames: list[int], fetch: FetchImages, batch_size: int) -> Array:
+def _of_media(
+    model: ImageModel | AudioModel | None, posts: list[list[str]], fetch: FetchImages | FetchSounds, num_frames: list[int], batch_size: int
+) -> Array:
+    """Probabilities by the posts' pictures or sounds, as many of them in memory as one batch of the model has."""
     if model is None:
         return np.empty((len(posts), 0), np.float32)
     probs = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
-    shown = [row for row, names in enumerate(posts) if names]
-    for part in batches([len(posts[row]) for row in shown], batch_size):
-        rows = [shown[place] for place in part]
+    there = [row for row, names in enumerate(posts) if names]
+    for part in batches([len(posts[row]) if isinstance(model, ImageModel) else 1 for row in there], batch_size):
+        rows = [there[place] for place in part]
         wanted = [posts[row] for row in rows]
-        content = fetch(_distinct(wanted))
-        probs[rows] = predict_image(model, wanted, content.__getitem__, [num_frames[row] for row in rows], batch_size)
+        content: Mapping[str, Any] = fetch(sorted({name for names in wanted for name in names}))
+        if isinstance(model, ImageModel):
+            probs[rows] = predict_image(model, wanted, content.__getitem__, [num_frames[row] for row in rows], batch_size)
+        else:
+            probs[rows] = predict_audio(model, wanted, content.__getitem__, batch_size)
     return probs
-
-
-def _of_sounds(model: AudioModel | None, posts: list[list[str]], fetch: FetchSounds, batch_size: int) -> Array:
-    if model is None:
-        return np.empty((len(posts), 0), np.float32)
-    probs = np.full((len(posts), len(model.setup.policies)), np.nan, np.float32)
-    heard = [row for row, names in enumerate(posts) if names]
-    for start in range(0, len(heard), batch_size):
-        rows = heard[start : start + batch_size]
-        wanted = [posts[row] for row in rows]
-        content = fetch(_distinct(wanted))
-        probs[rows] = predict_audio(model, wanted, content.__getitem__, batch_size)
-    return probs
-
-
-def _distinct(lists: list[list[str]]) -> list[str]:
-    return sorted({name for names in lists for name in names})
 
 
 def _named(

@@ -24,7 +24,7 @@ from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
 from upheld.feature_store.features.media import Spectrogram, spectrogram
 from upheld.feature_store.ingest.delivery import DeliveredFile, Delivery, MediaFile, Pair, check_all, open_delivery, read_batches
-from upheld.feature_store.ingest.readers import Bounds, BrokenRow, FileRejected, RawBatch
+from upheld.feature_store.ingest.readers import BrokenRow, FileRejected, RawBatch
 from upheld.feature_store.ingest.row_checks import Rules, check
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import enriched
@@ -68,7 +68,6 @@ class FeaturesAtHand:
     """What `PinnedFeatures` is for contents of the store.
 
     Args:
-        tools: the extractors.
         fetch: gives contents by digest; key frames found here need not be among them.
     """
 
@@ -263,7 +262,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
     """
     folder = _folder_of(path)
     file = DeliveredFile("posts", f"posts/{path.name}" if _delivered(path) else path.name, path.stat().st_size)
-    limits = Bounds(POSTS_AT_ONCE, rules.bounds.batch_bytes, rules.bounds.max_row_bytes, rules.bounds.max_file_bytes)
+    limits = rules.bounds.model_copy(update={"batch_rows": POSTS_AT_ONCE})
     seen: set[str] = set()
     try:
         for raw in read_batches(folder, file, limits):

@@ -125,7 +125,16 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
         report = progress.reporter(bars, "score", _num_rows(posts))
         for batch in read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
             rows = decide(judge, batch, report)
-            writer.write_table(_decisions(judge, rows, decided_at))
+            columns = {
+                "decision_id": [
+                    decision_id(post, category, judge.model_version, judge.thresholds_version, category in judge.frozen)
+                    for post, category in zip(rows["post_id"], rows["category"], strict=True)
+                ],
+                **{name: rows[name].tolist() for name in ("post_id", "category", "score", "action")},
+                "decided_at": [decided_at] * len(rows),
+                "model_version": [judge.model_version] * len(rows),
+            }
+            writer.write_table(pa.Table.from_pydict(columns, schema=tables.DECISIONS))
             actions.update(rows.groupby("post_id")["action"].agg(strongest).tolist())
             notes += batch.notes
     return Result(actions.total(), dict(actions), (*tools.notes, *notes))
@@ -151,23 +160,6 @@ def decision_id(post_id: str, category: str, model_version: str, thresholds_vers
     """Name of a decision: the same model and thresholds on the same post decide the same, and under others, or while the category is
     frozen, it is another decision."""
     return hashing.of_json([post_id, category, model_version, thresholds_version, *(["frozen"] if frozen else [])])[:32]
-
-
-def _decisions(judge: Judge, rows: pd.DataFrame, decided_at: datetime) -> pa.Table:
-    versions = (judge.model_version, judge.thresholds_version)
-    columns = {
-        "decision_id": [
-            decision_id(post, category, *versions, category in judge.frozen)
-            for post, category in zip(rows["post_id"], rows["category"], strict=True)
-        ],
-        "post_id": rows["post_id"].tolist(),
-        "decided_at": [decided_at] * len(rows),
-        "category": rows["category"].tolist(),
-        "score": rows["score"].tolist(),
-        "action": rows["action"].tolist(),
-        "model_version": [judge.model_version] * len(rows),
-    }
-    return pa.Table.from_pydict(columns, schema=tables.DECISIONS)
 
 
 def _num_rows(posts: Path) -> int | None:

@@ -62,7 +62,13 @@ def landmarks(samples: NDArray[np.int16], peaks_per_s: int, fan_out: int) -> tup
     Returns:
         (hashes uint32, times int32 in hops of 16 ms), in order of time.
     """
-    times, bins = _peaks(samples, peaks_per_s)
+    power = power_spectrum(as_float(samples), _WINDOW, HOP)[:, _LOW_BIN:_HIGH_BIN]
+    times, bins = np.nonzero((power == maximum_filter(power, size=_PEAK_SIZE)) & (power > _QUIET))
+    second = times * HOP // RATE_HZ
+    order = np.lexsort((-power[times, bins], second))
+    rank = np.arange(len(order)) - np.searchsorted(second[order], second[order])
+    kept = np.sort(order[rank < peaks_per_s])  # the strongest of every second, in order of time
+    times, bins = times[kept], bins[kept]
     num_partners = np.zeros(len(times), np.int64)
     hashes, anchors = [], []
     for step in range(1, len(times)):
@@ -78,17 +84,6 @@ def landmarks(samples: NDArray[np.int16], peaks_per_s: int, fan_out: int) -> tup
     together = np.array([np.concatenate(anchors), np.concatenate(hashes)])
     together = together[:, np.lexsort(together[::-1])]
     return together[1].astype(np.uint32), together[0].astype(np.int32)
-
-
-def _peaks(samples: NDArray[np.int16], peaks_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Frames and bins of the strongest peaks of every second, in order of time."""
-    power = power_spectrum(as_float(samples), _WINDOW, HOP)[:, _LOW_BIN:_HIGH_BIN]
-    times, bins = np.nonzero((power == maximum_filter(power, size=_PEAK_SIZE)) & (power > _QUIET))
-    second = times * HOP // RATE_HZ
-    order = np.lexsort((-power[times, bins], second))
-    rank = np.arange(len(order)) - np.searchsorted(second[order], second[order])
-    kept = np.sort(order[rank < peaks_per_s])
-    return times[kept], bins[kept]
 
 
 class Fingerprint(NamedTuple):

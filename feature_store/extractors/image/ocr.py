@@ -69,7 +69,13 @@ class Ocr(Extractor):
                 across, down = np.clip(np.asarray(corners, np.float64) / (width, height), 0.0, 1.0).T
                 box = {"x1": across.min(), "y1": down.min(), "x2": across.max(), "y2": down.max()}
                 lines.append({"text": text, "prob": float(prob)} | {side: float(share) for side, share in box.items()})
-        rows = _rows(lines)
+        rows: list[list[dict[str, Any]]] = []  # lines whose middle lies within the first one's height are one row of the text
+        for line in sorted(lines, key=lambda line: (line["y1"] + line["y2"], line["x1"])):
+            if rows and line["y1"] + line["y2"] < 2 * rows[-1][0]["y2"]:
+                rows[-1].append(line)
+            else:
+                rows.append([line])
+        rows = [sorted(row, key=lambda line: float(line["x1"])) for row in rows]
         return {"text": "\n".join(" ".join(line["text"] for line in row) for row in rows), "lines": [line for row in rows for line in row]}
 
 
@@ -87,14 +93,3 @@ def _bounded(recognise: Any, max_length: float) -> Any:
         return [*found, *[("", 0.0)] * (len(crops) - num)], seconds
 
     return read
-
-
-def _rows(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Lines in reading order: those whose middle lies within the first one's height form a row, read from left to right."""
-    rows: list[list[dict[str, Any]]] = []
-    for line in sorted(lines, key=lambda line: (line["y1"] + line["y2"], line["x1"])):
-        if rows and line["y1"] + line["y2"] < 2 * rows[-1][0]["y2"]:
-            rows[-1].append(line)
-        else:
-            rows.append([line])
-    return [sorted(row, key=lambda line: float(line["x1"])) for row in rows]

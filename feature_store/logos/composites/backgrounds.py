@@ -59,7 +59,6 @@ def backgrounds(photos: str, store: Path, rules: LogoData) -> Backgrounds:
     Args:
         photos: folder with photos at any depth, folder of a logo dataset, or "ledger".
         store: holds the ledger.
-        rules: section `logo_data`.
 
     Returns:
         photos, each once. Of a logo dataset those of the train split that are no composites.

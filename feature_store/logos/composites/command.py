@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from upheld.feature_store.logos.composites import paste
 from upheld.feature_store.logos.composites.backgrounds import Background, Backgrounds, backgrounds
 from upheld.feature_store.logos.composites.marks import OURS, Mark, load
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
+from upheld.feature_store.logos.dataset.dataset import Result
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources.source import Refusal
 from upheld.feature_store.splits.near_pictures import near_pictures
@@ -88,14 +88,6 @@ def dataset_of(rows: list[dict[str, Any]], brands: set[str], out: Path, given: P
     boxes = pd.DataFrame(marks, columns=["digest", "brand", *logo_dataset.CORNERS])
     images["split"] = grouping.spread(images, boxes, {"val": given.logo_data.val_share, "test": 0.0}, f"{given.seed}/logo")
     return logo_dataset.assemble(out, brands, images.drop_duplicates("digest"), boxes, boxes.iloc[:0], synthetic)
-
-
-@dataclass(frozen=True)
-class Result:
-    """The dataset of composites, and what was refused on the way."""
-
-    dataset: logo_dataset.Dataset
-    report: dict[str, Any]
 
 
 def run(given: Params, seed: int, marks: Path, photos: str, out: Path, num: int, store: Path) -> Result:

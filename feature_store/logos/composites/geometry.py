@@ -26,7 +26,6 @@ def place(
     """Draw the four corners of a mark on a photo.
 
     Args:
-        rng: random stream.
         size: width and height of the mark, any unit.
         side_px: its longer side on the photo.
         photo: width and height in pixels.

@@ -43,8 +43,6 @@ def blend(
         mark, plate: premultiplied, (h, w, 4) in [0, 1], as they lie on the photo.
         hidden: what stands in front, (h, w), 0 or 1.
         corner: left and top of mark, plate and hidden on the photo, pixels; may be negative.
-        rng: random stream.
-        settings: section `logo_compose`.
 
     Returns:
         the result, or None where too little of the mark would be seen.
@@ -99,7 +97,6 @@ def compose(
         kept: brands and boxes that are on the photo already; nothing is pasted over them.
         marks: to be pasted, in this order; those for which no free place is found are left out.
         rng: random stream: the same stream, photo and marks give the same bytes.
-        settings: section `logo_compose`.
 
     Returns:
         the composite. Every box lies inside the photo, has sides of at least `min_side_px`, and at least `min_visible_share` of its mark

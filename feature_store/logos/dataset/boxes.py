@@ -50,7 +50,6 @@ def judge_box(corners: Corners, width: int, height: int, rules: LogoData) -> Cor
     Args:
         corners: x1, y1, x2, y2 in pixels of the upright photo, any numbers.
         width, height: of the photo, pixels.
-        rules: section `logo_data`.
 
     Returns:
         the box inside the photo, or why it is none: `box_not_finite`, `box_degenerate` (no area), `box_outside`, `box_too_small`.

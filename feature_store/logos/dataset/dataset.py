@@ -77,6 +77,14 @@ class Dataset:
         return hashing.of_json([self.brands, tables, self.synthetic])
 
 
+@dataclass(frozen=True)
+class Result:
+    """A dataset that was written, and the report on what became of all that it was made of."""
+
+    dataset: Dataset
+    report: dict[str, Any]
+
+
 def assemble(
     folder: Path, brands: Iterable[str], images: pd.DataFrame, boxes: pd.DataFrame, negatives: pd.DataFrame, synthetic: bool
 ) -> Dataset:

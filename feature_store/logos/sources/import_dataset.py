@@ -13,13 +13,14 @@ import typer
 
 from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
 from upheld.common.errors import FailedWork
-from upheld.common.files import replacing, write_json
+from upheld.common.files import write_json, write_parquet
 from upheld.common.params import params
 from upheld.common.params.logos import LogoData
 from upheld.common.progress import track
 from upheld.feature_store.decoding.contract import Refused
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.boxes import Rejected, judge_box, judge_size, same_marks
+from upheld.feature_store.logos.dataset.dataset import Result
 from upheld.feature_store.logos.sources import coco, grouping, voc, yolo
 from upheld.feature_store.logos.sources.inspection import Seen, inspect_photos, photo_bytes
 from upheld.feature_store.logos.sources.source import Photo, Source, most_held_out
@@ -28,14 +29,6 @@ from upheld.feature_store.splits.near_pictures import near_pictures
 Format = Literal["yolo", "coco", "voc"]
 _READERS: Final = {"yolo": yolo.read, "coco": coco.read, "voc": voc.read}
 _BOX: Final = ["brand", *logo_dataset.CORNERS]
-
-
-@dataclass(frozen=True)
-class Result:
-    """The dataset that was written, and what became of every photo and box."""
-
-    dataset: logo_dataset.Dataset
-    report: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,6 @@ def run(rules: LogoData, seed: int, folder: Path, layout: Format, out: Path) -> 
     """Import a dataset. Writes, besides the dataset's tables, quarantine.parquet and report.json.
 
     Args:
-        rules: section `logo_data`.
         seed: of the splits, where the dataset brings none.
         folder: of the dataset.
         layout: how it is laid out.
@@ -91,9 +83,7 @@ def run(rules: LogoData, seed: int, folder: Path, layout: Format, out: Path) -> 
         images["split"] = split
     dataset = logo_dataset.assemble(out, source.brands, images, taken.boxes, taken.boxes.iloc[:0], synthetic=False)
     report["counts"] = logo_dataset.counts(dataset)
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "quarantine.parquet") as partial:
-        taken.quarantine.astype(str).to_parquet(partial, index=False)
+    write_parquet(out / "quarantine.parquet", taken.quarantine.astype(str))
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
     return Result(dataset, report)
@@ -108,14 +98,22 @@ def accept(source: Source, rules: LogoData) -> Accepted:
 
     Args:
         source: as read; what is refused is added to it.
-        rules: section `logo_data`.
 
     Returns:
         what was taken, what was not, and the account.
     """
     rows_in = Counter(refusal.kind for refusal in source.refused)
     rows_in.update({"photo": len(source.photos), "box": len(source.marks)})
-    listed_again = _list_once(source)
+    listed: dict[Path, list[Photo]] = {}
+    for photo in source.photos:
+        listed.setdefault(photo.file, []).append(photo)
+    source.photos = []
+    for file, photos in listed.items():
+        sizes = {photo.size for photo in photos if photo.size}
+        if len(sizes) > 1:
+            source.refuse("photo", file, str(file), "size_mismatch", f"listed {len(photos)} times, with other sizes each")
+        else:
+            source.photos.append(Photo(file, most_held_out(photo.split for photo in photos), next(iter(sizes), None)))
     opened: dict[Path, Opened] = {}
     inspected = inspect_photos(((photo, photo_bytes(photo.file, rules)) for photo in source.photos), rules)
     for photo, seen in track(inspected, "photos", len(source.photos)):
@@ -130,9 +128,9 @@ def accept(source: Source, rules: LogoData) -> Accepted:
     kept = set(boxes["file"])
     for file in sorted(claimed & set(opened) - kept):
         source.refuse("photo", file, str(file), "no_box_left", "every box on it was refused, so what it shows is not known")
-    photos = [photo for file, photo in opened.items() if file in kept or file not in claimed]
-    images, boxes, duplicates = one_of_copies(source, photos, boxes)
-    duplicates["photo"] += listed_again
+    taken = [photo for file, photo in opened.items() if file in kept or file not in claimed]
+    images, boxes, duplicates = one_of_copies(source, taken, boxes)
+    duplicates["photo"] += sum(map(len, listed.values())) - len(listed)
     rows = [  # names of files may be any bytes, and UTF-8 must hold them
         {key: value.encode("utf-8", "backslashreplace").decode() for key, value in vars(refusal).items()} for refusal in source.refused
     ]
@@ -146,21 +144,6 @@ def accept(source: Source, rules: LogoData) -> Accepted:
         assert numbers["rows"] == accepted + duplicates[kind] + len(refused), (numbers, by_reason)
         account[name] = numbers | {"by_reason": by_reason}
     return Accepted(images, boxes, quarantine, account)
-
-
-def _list_once(source: Source) -> int:
-    """Make one photo of those that are listed several times; returns how many listings that were too many."""
-    listed: dict[Path, list[Photo]] = {}
-    for photo in source.photos:
-        listed.setdefault(photo.file, []).append(photo)
-    source.photos = []
-    for file, photos in listed.items():
-        sizes = {photo.size for photo in photos if photo.size}
-        if len(sizes) > 1:
-            source.refuse("photo", file, str(file), "size_mismatch", f"listed {len(photos)} times, with other sizes each")
-        else:
-            source.photos.append(Photo(file, most_held_out(photo.split for photo in photos), next(iter(sizes), None)))
-    return sum(map(len, listed.values())) - len(listed)
 
 
 def _judge_boxes(source: Source, opened: dict[Path, Opened], rules: LogoData) -> tuple[pd.DataFrame, int]:

@@ -58,7 +58,6 @@ def inspect_photos(contents: Iterable[tuple[Key, bytes | Refused]], rules: LogoD
 
     Args:
         contents: what the caller calls a photo, and its bytes or why there are none; taken as they are needed.
-        rules: section `logo_data`.
 
     Yields:
         each photo in its order, as it was seen or with the reason why it cannot be used: `image_too_large`, `image_corrupt`, or the one

@@ -3,7 +3,6 @@
 usage: upheld logo outcomes --out logos
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,7 +12,7 @@ import typer
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
-from upheld.common.files import replacing, write_json
+from upheld.common.files import write_json, write_parquet
 from upheld.common.params import params
 from upheld.common.params.logos import LogoData
 from upheld.common.progress import track
@@ -22,6 +21,7 @@ from upheld.feature_store.ledger.ledger import Ledger
 from upheld.feature_store.ledger.verdicts import standing
 from upheld.feature_store.logos.dataset import dataset as logo_dataset
 from upheld.feature_store.logos.dataset.boxes import MIN_OVERLAP, Rejected, judge_box, overlaps
+from upheld.feature_store.logos.dataset.dataset import Result
 from upheld.feature_store.logos.sources import grouping
 from upheld.feature_store.logos.sources.inspection import inspect_photos
 from upheld.feature_store.logos.sources.source import is_brand
@@ -34,19 +34,10 @@ class NoneUsable(FailedWork):
     """Of the outcomes not one can be used."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """The dataset that was written, and what became of every outcome."""
-
-    dataset: logo_dataset.Dataset
-    report: dict[str, Any]
-
-
 def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, int] | None = None) -> Result:
     """Write the outcomes on logo boxes as a dataset: what is confirmed or was missed are boxes, what is wrong are hard negatives.
 
     Args:
-        rules: section `logo_data`.
         seed: of the splits; a photo keeps its split while outcomes come in.
         store: holds the ledger.
         out: folder to write; an earlier logo dataset there is replaced.
@@ -86,10 +77,8 @@ def run(rules: LogoData, seed: int, store: Path, out: Path, versions: dict[str, 
         "by_reason": reasons,
         "counts": logo_dataset.counts(dataset),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "quarantine.parquet") as partial:
-        refused = rows.loc[rows["reason"].notna(), ["outcome_id", "revision", "post_id", "media_uri", "reason", "detail"]]
-        refused.to_parquet(partial, index=False)
+    refused = rows.loc[rows["reason"].notna(), ["outcome_id", "revision", "post_id", "media_uri", "reason", "detail"]]
+    write_parquet(out / "quarantine.parquet", refused)
     write_json(out / "report.json", report)
     logo_dataset.write(dataset)
     return Result(dataset, report)
@@ -115,7 +104,6 @@ def judged(ledger: Ledger, outcomes: pd.DataFrame, rules: LogoData, at: dict[str
     Args:
         ledger: holds posts and media.
         outcomes: columns of the ledger's logo_outcomes.
-        rules: section `logo_data`.
         at: Lance versions of posts and media; a table without one is read as committed.
 
     Returns:

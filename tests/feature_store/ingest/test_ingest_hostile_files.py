@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.feature_store.deliveries import AS_OF, ROOT, deliver, post, rows, take
+from tests.feature_store.deliveries import AS_OF, ROOT, deliver, parameters, post, rows, take
 from upheld.feature_store.ingest import command as ingest
-from upheld.feature_store.ingest.readers import READERS, Bounds
+from upheld.feature_store.ingest.readers import READERS
 
 pytestmark = pytest.mark.usefixtures("without_expectations")
 
@@ -109,8 +109,10 @@ def test_a_csv_row_that_is_too_long_is_quarantined_and_the_others_are_taken(tmp_
 def test_memory_does_not_grow_with_a_line_of_csv():
     """10 MB in one line where a row has 1 kB: a process that kept them would show it."""
     line = io.BytesIO(b"a,b\n" + b"x" * 10_000_000)
+    sizes = dict.fromkeys(("batch_bytes", "max_row_bytes", "max_file_bytes"), 1000)
+    bounds = parameters().ingest.model_copy(update={"batch_rows": 10, **sizes})
     tracemalloc.start()
-    (batch,) = READERS[".csv"](line, Bounds(10, 1000, 1000, 1000))
+    (batch,) = READERS[".csv"](line, bounds)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [row.reason for row in batch.broken] == ["row_too_long"]

@@ -250,15 +250,16 @@ def test_the_stage_writes_the_same_bytes_twice(store: Path, tmp_path: Path, para
     with_logos = write_inputs(tmp_path / "logos.json", store, logo_datasets={"sample": "d"}, logo_marks="m")  # nothing that it reads
     snapshot.run(params, with_logos, store, tmp_path / "two", tmp_path / "features.json")
     assert hashing.of_folder(tmp_path / "one") == hashing.of_folder(tmp_path / "two")
-    files = {path.name for path in first.folder.iterdir()}
+    folder = tmp_path / "one"
+    files = {path.name for path in folder.iterdir()}
     assert files == {"examples.parquet", "posts.parquet", "unreviewed.parquet", "served.parquet", "membership.parquet", "manifest.json"}
-    manifest = json.loads((first.folder / "manifest.json").read_text())
-    assert manifest == first.manifest
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest == first
     assert manifest["synthetic"] is True
     assert manifest["champion"] is None
-    assert manifest["unreviewed"]["used"] == len(pd.read_parquet(first.folder / "unreviewed.parquet")) > 50
+    assert manifest["unreviewed"]["used"] == len(pd.read_parquet(folder / "unreviewed.parquet")) > 50
     assert manifest["tables"] == Ledger(store).versions
-    posts = pd.read_parquet(first.folder / "posts.parquet")
+    posts = pd.read_parquet(folder / "posts.parquet")
     assert posts["period"].str.fullmatch(r"2026-W\d\d").all()
     assert posts.loc[posts["created_at"] < "2026-09-07", "period"].unique().tolist() == ["2026-W36"]
     assert (posts["prior_removals"] > 0).any()
@@ -267,23 +268,22 @@ def test_the_stage_writes_the_same_bytes_twice(store: Path, tmp_path: Path, para
 
 def test_other_params_or_content_give_another_digest(store: Path, tmp_path: Path, params: parameters.Params) -> None:
     inputs = write_inputs(tmp_path / "inputs.json", store)
-    plain = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json").manifest["digest"]
-    seeded = snapshot.run(params.model_copy(update={"seed": 1}), inputs, store, tmp_path / "two", tmp_path / "features.json").manifest[
-        "digest"
-    ]
+    plain = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json")["digest"]
+    seeded = snapshot.run(params.model_copy(update={"seed": 1}), inputs, store, tmp_path / "two", tmp_path / "features.json")["digest"]
     later = write_inputs(tmp_path / "later.json", store, as_of="2026-10-26T00:00:01+00:00", ledger_digest="e")
     assert seeded != plain
-    assert snapshot.run(params, later, store, tmp_path / "three", tmp_path / "features.json").manifest["digest"] == plain
+    assert snapshot.run(params, later, store, tmp_path / "three", tmp_path / "features.json")["digest"] == plain
 
 
 def test_the_champion_s_membership_comes_from_its_bundle(store: Path, tmp_path: Path, params: parameters.Params) -> None:
     inputs = write_inputs(tmp_path / "inputs.json", store)
-    first = snapshot.run(params, inputs, store, tmp_path / "one", tmp_path / "features.json").folder
+    first, second = tmp_path / "one", tmp_path / "two"
+    snapshot.run(params, inputs, store, first, tmp_path / "features.json")
     bundle = store / "bundles" / "abc"
     bundle.mkdir(parents=True)
     (bundle / "membership.parquet").write_bytes((first / "membership.parquet").read_bytes())
     again = write_inputs(tmp_path / "again.json", store, champion={"version": 1, "digest": "abc"})
-    second = snapshot.run(params.model_copy(update={"seed": 1}), again, store, tmp_path / "two", tmp_path / "features.json").folder
+    snapshot.run(params.model_copy(update={"seed": 1}), again, store, second, tmp_path / "features.json")
     before, after = (pq.read_table(folder / "membership.parquet").to_pandas().set_index("post_id")["split"] for folder in (first, second))
     assert after.loc[before.index].equals(before)
     missing = write_inputs(tmp_path / "missing.json", store, champion={"version": 2, "digest": "gone"})
