@@ -1,7 +1,7 @@
 """Fusion of stage-1 probabilities into one probability per policy: features, fit and application, without torch.
 
-A logistic regression per policy, its coefficients shrunk not towards 0 but towards adding up the stage-1 logits: little
-evidence leaves stage 1 as it is, and a modality never seen among the reviewed posts keeps its own voice. With hardly any
+A logistic regression per policy, its coefficients shrunk not towards 0 but towards adding up what each modality says beyond what
+is said of posts on average: little evidence leaves stage 1 as it is, and a modality never seen among the reviewed posts keeps its own voice. With hardly any
 evidence the mean of the stage-1 logits passes through. A post of which nothing was seen gets the policy's base rate.
 A brand mark speaks where enough reviewed posts show it; its coefficients are shrunk towards 0, for no mark is a violation by itself.
 """
@@ -25,9 +25,7 @@ CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")
 LOGO = ("logo_count", "logo_confidence", "logo_area")  # columns {name}_{brand}; the first enters as its log1p
 _ALL = tuple(name for members in MEMBERS.values() for name in members)
 FEATURES = (*(f"{name}_logit" for name in _ALL), *(f"{name}_missing" for name in MEMBERS), *CONTEXT)
-# As if text, image and sound were independent given the truth (naive Bayes).
-_SHARES = [share for members in MEMBERS.values() for share in members.values()]
-PRIOR = np.array([*_SHARES, *[0.0] * (len(MEMBERS) + len(CONTEXT))])
+MEMBERS_L2 = 100.0  # of a member's advantage over its share, in reviewed posts; 3 was worse in two sample worlds and a real stream
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
 
 
@@ -91,18 +89,20 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
 
     Args:
         rows: as for `evidence`, with the columns LOGO of every brand that the detector knows, and label (float in [0, 1], probability of
-            a violation; null = unknown, ignored) and weight (float > 0; scaled to a mean of 1, so that `l2` counts in rows).
+            a violation; null = unknown) and weight (float > 0; scaled to a mean of 1, so that `l2` counts in rows).
         policy: name of the policy.
-        l2: inverse variance of the coefficients' Gaussian prior around PRIOR; the intercept is free.
+        l2: inverse variance of the coefficients' Gaussian prior; the intercept is free.
         min_labels: violations and non-violations needed, of each; with fewer, stage 1 passes through. So many labelled posts must show a
             brand, too, for it to be a feature.
 
     Returns:
-        the minimiser of sum(weight * cross-entropy(label, sigmoid(intercept + x @ w))) + l2/2 * |w - PRIOR|^2 over posts of
-        which something was seen.
+        the minimiser of sum(weight * cross-entropy(label, sigmoid(intercept + x @ w))) + penalty over labelled posts of which something
+        was seen. The penalty draws w to naive Bayes: to the average logit of all posts plus what the members of each modality, by their
+        shares, say beyond it. It is `l2`/2 times the squared distance, but MEMBERS_L2/2 for what one member gains at the other's cost.
     """
     labelled = rows[rows["label"].notna() & rows["weight"].notna()]
     _, mean = evidence(labelled, policy)
+    _, mean_of_all = evidence(rows, policy)
     label, weight = (labelled[name].to_numpy(dtype=np.float64) for name in ("label", "weight"))
     seen = ~np.isnan(mean)
     num_positive, num_negative = int((label[seen] > 0.5).sum()), int((label[seen] < 0.5).sum())
@@ -115,7 +115,7 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
     shown = labelled[seen]
     brands = sorted(name for name in _brands_among(shown.columns) if (shown[f"{LOGO[0]}_{name}"] > 0).sum() >= min_labels)
     features, _ = evidence(shown, policy, brands)
-    intercept, *slopes = _minimise(features, label[seen], weight[seen] / weight[seen].mean(), l2)
+    intercept, *slopes = _minimise(features, label[seen], weight[seen] / weight[seen].mean(), l2, float(np.nanmean(mean_of_all)))
     coefficients = dict(zip((*FEATURES, *_logo_columns(brands)), slopes, strict=True))
     return PolicyFusion(intercept=intercept, coefficients=coefficients, reason=None, **counts)
 
@@ -163,13 +163,29 @@ def _mean(values: Floats, weight: Floats) -> Floats:
     return mean
 
 
-def _minimise(features: Floats, label: Floats, weight: Floats, l2: float) -> list[float]:
-    """Intercept and coefficients of the weighted logistic regression with a Gaussian prior (convex, by Newton steps)."""
-    design = np.column_stack([np.ones(len(features)), features])
-    num_brand_columns = features.shape[1] - len(PRIOR)
-    prior = np.array([0.0, *PRIOR, *[0.0] * num_brand_columns])
-    penalty = np.array([0.0, *[l2] * features.shape[1]])
-    settled = fit_logistic(design, label, weight, prior, penalty)
+def _minimise(features: Floats, label: Floats, weight: Floats, l2: float, average: float) -> list[float]:
+    """Intercept and coefficients of the weighted logistic regression with a Gaussian prior (convex, by Newton steps).
+
+    The prior is independent in other coordinates than those of FEATURES, whose columns are written in theirs: a modality's voice (its
+    members by their shares, less the average logit where it is not missing), and a member's advantage over the modality's first one.
+    """
+    width = 1 + features.shape[1]
+    columns, prior, penalty = [np.eye(width)[0]], [0.0], [0.0]
+    for modality, members in MEMBERS.items():
+        places = [1 + FEATURES.index(f"{member}_logit") for member in members]
+        voice = np.zeros(width)
+        voice[places] = list(members.values())
+        voice[0], voice[1 + FEATURES.index(f"{modality}_missing")] = -average, average
+        advantages = [np.eye(width)[place] - np.eye(width)[places[0]] for place in places[1:]]
+        columns += [voice, *advantages]
+        prior += [1.0, *[0.0] * len(advantages)]
+        penalty += [l2, *[MEMBERS_L2] * len(advantages)]
+    others = list(np.eye(width)[1 + len(_ALL) :])
+    columns += others
+    to_features = np.stack(columns, axis=1)
+    design = np.column_stack([np.ones(len(features)), features]) @ to_features
+    prior, penalty = [*prior, *[0.0] * len(others)], [*penalty, *[l2] * len(others)]
+    settled = to_features @ fit_logistic(design, label, weight, np.array(prior), np.array(penalty))
     return [_rounded(value) for value in settled]
 
 

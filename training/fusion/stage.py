@@ -80,12 +80,12 @@ def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -
     Args:
         params: `fusion` and `policies` are read.
         rows: posts of the fusion split with their stage-1 probabilities, brand marks and context.
-        examples: the snapshot's examples; a post without one for a policy teaches nothing of that policy.
+        examples: the snapshot's examples; of a post without one for a policy only what stage 1 says on average is learnt.
     """
     learnt = {}
     for policy in params.policies:
         labels = examples.loc[examples["category"] == policy, ["post_id", "label", "weight"]]
-        labelled = rows.merge(labels, on="post_id", validate="1:1").sort_values("post_id")
+        labelled = rows.merge(labels, on="post_id", how="left", validate="1:1").sort_values("post_id")
         learnt[policy] = fusion_model.fit(labelled, policy, params.fusion.l2, params.fusion.min_labels)
     return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt)
 
