@@ -1,8 +1,8 @@
 """Fusion of stage-1 probabilities into one probability per policy: features, fit and application, without torch.
 
-A logistic regression per policy, its coefficients shrunk not towards 0 but towards adding up what each modality says beyond what
-is said of posts on average: little evidence leaves stage 1 as it is, and a modality never seen among the reviewed posts keeps its own voice. With hardly any
-evidence the mean of the stage-1 logits passes through. A post of which nothing was seen gets the policy's base rate.
+A logistic regression per policy, its coefficients shrunk not towards 0 but towards adding up what each modality says beyond what is said of
+posts on average: little evidence leaves stage 1 as it is, and a modality never seen among the reviewed posts keeps its own voice. With
+hardly any evidence the mean of the stage-1 logits passes through. A post of which nothing was seen gets the policy's base rate.
 A brand mark speaks where enough reviewed posts show it; its coefficients are shrunk towards 0, for no mark is a violation by itself.
 """
 
