@@ -60,6 +60,11 @@ def write_workspace(
         folder / "data/evaluation/metrics.parquet"
     )
     write_logos(folder)
+    epochs = [{"epoch": n, "train_loss": 1 / n, "loss": 2 / n, "roc_auc": {"spam": 0.5 + n / 10, "hate_speech": None}} for n in (1, 2)]
+    photos = [{"epoch": 1, "train_loss": 1.5, "map_50": 0.25, "score": 0.25}]
+    for name, history in (("text", epochs), ("image", [epochs[0] | {"epoch": 0, "train_loss": None}]), ("audio", []), ("logo", photos)):
+        (folder / "models" / name).mkdir(parents=True)
+        (folder / "models" / name / "metadata.json").write_text(json.dumps({"history": history} if history else {"trained": False}))
     return folder
 
 

@@ -103,6 +103,7 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
             params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
             figures = [metrics(workspace / paths.METRICS), metrics(workspace / paths.LOGO_EVALUATION / "metrics.parquet")]
             mlflow_store.log_facts(registry, run_id, params, figures[0] | figures[1], files)
+            mlflow_store.log_curves(registry, run_id, curves(workspace))
             inputs = _read(workspace / paths.INPUTS)
             for name, about in (("snapshot", manifest), ("logo", logo)):
                 mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
@@ -121,6 +122,22 @@ def metrics(path: Path) -> dict[str, float]:
     cells = table[table.value.notna() & (table.group_column == "all")]
     names = cells.metric + "/" + cells.category + "/" + cells.language
     return dict(zip(names, cells.value.astype(float), strict=True))
+
+
+def curves(workspace: Path) -> dict[str, list[tuple[int, float]]]:
+    """What each network's epochs came to: `{network}/{figure}`, of a policy `{network}/roc_auc/{policy}`, as pairs of epoch and value.
+
+    A head that was fitted without epochs has one point, at 0; figures that val has too few labels for stay out.
+    """
+    found: dict[str, list[tuple[int, float]]] = {}
+    for folder in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL, paths.LOGO_MODEL):
+        for epoch in _read(workspace / folder / "metadata.json").get("history", []):
+            areas = {f"roc_auc/{policy}": area for policy, area in epoch.get("roc_auc", {}).items()}
+            figures = {"train_loss": epoch.get("train_loss"), "val_loss": epoch.get("loss"), "map_50": epoch.get("map_50"), **areas}
+            for name, value in figures.items():
+                if value is not None:
+                    found.setdefault(f"{folder.name}/{name}", []).append((epoch["epoch"], float(value)))
+    return found
 
 
 def _find(registry: Registry, name: str, lock_digest: str) -> Version | None:

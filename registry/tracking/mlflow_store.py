@@ -20,6 +20,7 @@ from upheld.registry.tracking import place as store_place
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"
 EXPERIMENT = "retrain"
+CURVES = "training/"  # before the names of figures that were taken epoch by epoch
 PYFUNC_SCRIPT = Path(__file__).with_name("pyfunc_pipeline.py")
 BUNDLE_IN_MODEL = Path("artifacts") / "bundle"  # where MLflow puts the artifact named "bundle" inside a logged model
 # Kept with each model: the name of this project is nobody's on PyPI, so a requirement of that name could be anybody's code.
@@ -159,9 +160,9 @@ def run_name(registry: Registry, run_id: str) -> str:
 
 
 def run_data(registry: Registry, run_id: str) -> tuple[dict[str, str], dict[str, float]]:
-    """Parameters and metrics of a run."""
+    """Parameters and metrics of a run, training's curves left out."""
     data = registry.client.get_run(run_id).data
-    return dict(data.params), dict(data.metrics)
+    return dict(data.params), {name: value for name, value in data.metrics.items() if not name.startswith(CURVES)}
 
 
 @contextmanager
@@ -192,6 +193,15 @@ def log_facts(
     for path, folder in files:
         log = registry.client.log_artifacts if path.is_dir() else registry.client.log_artifact
         log(run_id, str(path), folder or None)
+
+
+def log_curves(registry: Registry, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Log figures that were taken epoch by epoch: name -> pairs of epoch and finite value. MLflow shows each as a curve."""
+    from mlflow.entities import Metric
+
+    points = [Metric(CURVES + name, value, 0, epoch) for name, points in curves.items() for epoch, value in points]
+    for start in range(0, len(points), 1000):
+        registry.client.log_batch(run_id, metrics=points[start : start + 1000])
 
 
 def log_dataset(registry: Registry, run_id: str, name: str, content_digest: str, source: Mapping[str, Any], profile: str) -> None:

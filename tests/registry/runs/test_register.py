@@ -65,6 +65,25 @@ def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, m
         assert mlflow_store.run_artifact(registry, run_id, name).exists()
 
 
+def test_epochs_are_curves_of_the_run(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    run_id = register.run(make_workspace("run-1"), tmp_path)["run_id"]
+    registry = mlflow_store.connect(tmp_path)
+    logged = {name for name in registry.client.get_run(run_id).data.metrics if name.startswith("training/")}
+    points = {
+        name.removeprefix("training/"): [(point.step, point.value) for point in registry.client.get_metric_history(run_id, name)]
+        for name in logged
+    }
+    assert points == {
+        "text/train_loss": [(1, 1.0), (2, 0.5)],
+        "text/val_loss": [(1, 2.0), (2, 1.0)],
+        "text/roc_auc/spam": [(1, 0.6), (2, 0.7)],
+        "image/val_loss": [(0, 2.0)],
+        "image/roc_auc/spam": [(0, 0.6)],
+        "logo/train_loss": [(1, 1.5)],
+        "logo/map_50": [(1, 0.25)],
+    }
+
+
 def test_the_same_content_registers_once(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
     first = register.run(make_workspace("run-1"), tmp_path)
     again = register.run(make_workspace("run-2"), tmp_path)
