@@ -49,13 +49,18 @@ _WORD = re.compile(f"[{_LATIN}{_OTHER}]+")
 _ALL_LATIN = re.compile(f"[{_LATIN}]+")
 _ALL_CYRILLIC = re.compile("[\u0400-\u052f]+")
 
+# Three or more single letters or Han characters with the same sign or one space between each two: h a t e, h.a.t.e.
+_SINGLE = f"[{_LATIN}{_OTHER}\u4e00-\u9fff]"
+_SPREAD = re.compile(f"(?<![\\w.*_-]){_SINGLE}(?P<between>[ .*_-]){_SINGLE}(?:(?P=between){_SINGLE})+(?![\\w*_-])")
+
 
 def normalised(text: str) -> str:
     """Bring a text into one spelling and one line.
 
     Goes: what no font shows, wherever it stands; joiners and variation selectors between letters that they do nothing to; tags
     outside flags; marks beyond two on a letter. Stays: joiners in Indic and Arabic script and in emoji. Changes: letters in another
-    dress into plain ones; look-alikes of another alphabet inside a word, where that makes the word of one alphabet.
+    dress into plain ones; look-alikes of another alphabet inside a word, where that makes the word of one alphabet; words spread out
+    letter by letter, into words.
 
     Args:
         text: anything, lone surrogates included.
@@ -64,15 +69,21 @@ def normalised(text: str) -> str:
         text in NFC that UTF-8 can hold, its white space collapsed; the same again if given its own result.
     """
     if text.isascii():
-        return " ".join((text if text.isprintable() else _GONE.sub("", text)).split())
+        return _in_one_line(text if text.isprintable() else _GONE.sub("", text))
     text = unicodedata.normalize("NFC", text)
     if _SUSPECT.search(text):
         text = _BLANKS.sub(" ", _GONE.sub("", _TAGS.sub(r"\1", text)))
         text = _DRESS.sub(lambda found: unicodedata.normalize("NFKC", found[0].translate(_NEGATIVE)), text)
         text = unicodedata.normalize("NFC", _HEAP_OF_MARKS.sub(r"\1", _IDLE_JOINER.sub("", text)))
-    if _MIXED.search(text):
-        text = _WORD.sub(_of_one_alphabet, text)
-    return " ".join(text.split())
+    text = _in_one_line(text)
+    return _WORD.sub(_of_one_alphabet, text) if _MIXED.search(text) else text
+
+
+def _in_one_line(text: str) -> str:
+    """White space collapsed, and letters that were spread out together again; where words were apart by more than letters, they stay so."""
+    for _ in range(2):
+        text = " ".join(_SPREAD.sub(lambda found: found[0].replace(found["between"], ""), text).split())
+    return text
 
 
 def _of_one_alphabet(found: re.Match[str]) -> str:

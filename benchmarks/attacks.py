@@ -1,0 +1,124 @@
+"""How much recall do character attacks cost, with our normalisation of texts and without it? The members of stage 1, on a real stream.
+
+usage: python benchmarks/attacks.py [--data ../shared/data/stream] [--category hate_speech] [--share 0.5]
+
+Both members, the head on the frozen encoder and the character n-grams, learn from the verdicts on the posts of all weeks but the last two.
+Attacked are the posts of these two weeks that people confirmed: in `--share` of the words with four letters or more. A post counts as
+found where its score is above that which a tenth of the restored posts, not attacked, reach. On one side texts go to the models as they
+are, in training and test, on the other as `normalised` spells them. Attacks are drawn with a fixed seed.
+The last line is `ratio N`: recall lost without normalisation over recall lost with it, both on average over the attacks.
+"""
+
+import argparse
+import datetime
+import platform
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from upheld.common.params import params as parameters
+from upheld.feature_store.posts.text_normalisation import normalised
+from upheld.training.loop.head import fit_head
+from upheld.training.loop.logistic import fit_soft
+from upheld.training.ngrams.model import vectoriser_of
+from upheld.training.text.model import build_text, text_features
+
+FALSE_POSITIVE_RATE = 0.1
+MAX_POSTS = 4000  # to learn from, the latest
+MAX_ATTACKED = 400
+SHARES = (0.6, 0.4)  # of the head and the n-grams, as fusion has them without evidence
+LEET = str.maketrans("aeiostAEIOST", "431057431057")
+ALIKE = str.maketrans("aeopcxAEOPCXBHKMT", "аеорсхАЕОРСХВНКМТ")  # Cyrillic
+
+
+def _at(word: str, place: int, instead: str, width: int = 1) -> str:
+    return word[:place] + instead + word[place + width :]
+
+
+ATTACKS: dict[str, Callable[[str, int], str]] = {
+    "zero width": lambda word, place: _at(word, place, "\u200b" + word[place]),
+    "look-alikes": lambda word, place: word.translate(ALIKE),
+    "spaced out": lambda word, place: " ".join(word),
+    "dotted": lambda word, place: ".".join(word),
+    "combining marks": lambda word, place: "".join(letter + "\u0336\u0335\u0334" for letter in word),
+    "swapped": lambda word, place: _at(word, place, word[place + 1] + word[place], 2),
+    "left out": lambda word, place: _at(word, place, ""),
+    "repeated": lambda word, place: _at(word, place, word[place] * 3),
+    "starred": lambda word, place: _at(word, place, "*"),
+    "leetspeak": lambda word, place: word.translate(LEET),
+}
+
+
+def main() -> None:
+    """Train both sides, attack, and print recall per attack."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/stream"))
+    parser.add_argument("--category", default="hate_speech")
+    parser.add_argument("--share", type=float, default=0.5)
+    args = parser.parse_args()
+    train, test = labelled(args.data, args.category)
+    confirmed = test.text[test.label == 1].sample(frac=1, random_state=0).head(MAX_ATTACKED).tolist()
+    restored = test.text[test.label == 0].tolist()
+    attacked = {"none": confirmed}
+    for name, change in ATTACKS.items():
+        draw = random.Random(0)
+        attacked[name] = [changed(text, change, args.share, draw) for text in confirmed]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {args.data.name} · {args.category}")
+    print(f"{len(train)} posts learnt from; {len(confirmed)} attacked, {len(restored)} restored ones set the threshold")
+    sides = {name: recalls(train, restored, attacked, spell) for name, spell in (("as written", str), ("normalised", normalised))}
+    print(f"{'recall':18}{'as written':>12}{'normalised':>12}")
+    for name in attacked:
+        print(f"{name:18}{sides['as written'][name]:12.3f}{sides['normalised'][name]:12.3f}")
+    lost = {side: np.mean([found["none"] - found[name] for name in ATTACKS]) for side, found in sides.items()}
+    print(f"{'lost on average':18}{lost['as written']:12.3f}{lost['normalised']:12.3f}")
+    print(f"ratio {lost['as written'] / lost['normalised']:.2f}")
+
+
+def labelled(folder: Path, category: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reviewed posts with a text of all weeks but the last two, the latest MAX_POSTS, and of these two: text and label (0 or 1)."""
+    posts = pq.ParquetDataset(folder / "posts").read(["post_id", "created_at", "text"]).to_pandas()
+    outcomes = pq.ParquetDataset(folder / "review_outcomes").read().to_pandas()
+    own = outcomes[(outcomes.category == category) & outcomes.verdict.isin(["confirm_removal", "restore"])]
+    last = own.sort_values(["reviewed_at", "outcome_id", "revision"]).drop_duplicates("post_id", keep="last")
+    rows = posts.merge(last[["post_id", "verdict"]], on="post_id").sort_values("created_at")
+    rows = rows[rows.text.fillna("").str.strip() != ""].assign(label=lambda table: (table.verdict == "confirm_removal").astype(int))
+    late = rows.created_at >= rows.created_at.max().normalize() - pd.Timedelta(weeks=2)
+    return rows[~late].tail(MAX_POSTS), rows[late]
+
+
+def changed(text: str, change: Callable[[str, int], str], share: float, draw: random.Random) -> str:
+    """The text with that share of its words of four letters or more changed, at least one."""
+    words = text.split(" ")
+    long = [number for number, word in enumerate(words) if len(word) >= 4]
+    for number in draw.sample(long, min(len(long), max(1, round(share * len(long))))):
+        words[number] = change(words[number], draw.randrange(1, len(words[number]) - 1))
+    return " ".join(words)
+
+
+def recalls(train: pd.DataFrame, restored: list[str], attacked: dict[str, list[str]], spell: Callable[[str], str]) -> dict[str, float]:
+    """Recall under each attack of models that learn and judge texts as `spell` gives them."""
+    params = parameters.load(Path("params.yaml"), [])
+    texts, label = [spell(text) for text in train.text], train.label.to_numpy(np.float32)
+    weight = np.ones(len(label), np.float32)
+    vectoriser = vectoriser_of(params.ngrams.ngram_range, params.ngrams.max_features)
+    slopes, intercept = fit_soft(vectoriser.fit_transform(texts), label, weight, params.ngrams.inverse_l2)
+    encoder = build_text(params.text.backbone, ["one"], params.text.max_tokens, params.text.prefix, 0.0)
+    head = fit_head(text_features(encoder, texts), label[:, None], weight[:, None], np.ones(1, np.float32), params.text.head_inverse_l2)
+
+    def logits(judged: list[str]) -> np.ndarray:
+        spelt = [spell(text) for text in judged]
+        of_head = text_features(encoder, spelt) @ head[0][0] + head[1][0]
+        return SHARES[0] * of_head + SHARES[1] * (vectoriser.transform(spelt) @ slopes + intercept)
+
+    threshold = np.quantile(logits(restored), 1 - FALSE_POSITIVE_RATE)
+    return {name: float((logits(texts) > threshold).mean()) for name, texts in attacked.items()}
+
+
+if __name__ == "__main__":
+    main()
