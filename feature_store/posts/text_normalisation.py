@@ -35,7 +35,8 @@ _TAGS = re.compile("(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f)|[\U000e0000-\
 _IDLE_JOINER = re.compile(
     f"(?<=[{_ALPHABETIC}])[\u200c\u200d\ufe0e\ufe0f]+|[\u200c\u200d]+(?=[{_ALPHABETIC}\\s]|$)|(?<=[\u200c\u200d])[\u200c\u200d]+"
 )
-_HEAP_OF_MARKS = re.compile(f"([{_MARKS}]{{2}})[{_MARKS}]+")
+_STROKES = re.compile("[\u0334-\u0338]")  # through a letter; the letters and signs that have one are single characters in NFC
+_HEAP_OF_MARKS = re.compile(f"[{_MARKS}]{{3,}}")
 
 # Small letters and capitals that look alike. Source: UTR 39, confusables.txt, those alike in common fonts.
 _CYRILLIC = dict(zip("аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅԚԜ", "aeopcyxijshdqwABEKMHOPCTYXIJSQW", strict=True))
@@ -58,9 +59,9 @@ def normalised(text: str) -> str:
     """Bring a text into one spelling and one line.
 
     Goes: what no font shows, wherever it stands; joiners and variation selectors between letters that they do nothing to; tags
-    outside flags; marks beyond two on a letter. Stays: joiners in Indic and Arabic script and in emoji. Changes: letters in another
-    dress into plain ones; look-alikes of another alphabet inside a word, where that makes the word of one alphabet; words spread out
-    letter by letter, into words.
+    outside flags; strokes through letters, and heaps of three marks or more on one. Stays: joiners in Indic and Arabic script and in
+    emoji. Changes: letters in another dress into plain ones; look-alikes of another alphabet inside a word, where that makes the word of
+    one alphabet; words spread out letter by letter, into words.
 
     Args:
         text: anything, lone surrogates included.
@@ -74,7 +75,7 @@ def normalised(text: str) -> str:
     if _SUSPECT.search(text):
         text = _BLANKS.sub(" ", _GONE.sub("", _TAGS.sub(r"\1", text)))
         text = _DRESS.sub(lambda found: unicodedata.normalize("NFKC", found[0].translate(_NEGATIVE)), text)
-        text = unicodedata.normalize("NFC", _HEAP_OF_MARKS.sub(r"\1", _IDLE_JOINER.sub("", text)))
+        text = unicodedata.normalize("NFC", _HEAP_OF_MARKS.sub("", _STROKES.sub("", _IDLE_JOINER.sub("", text))))
     text = _in_one_line(text)
     return _WORD.sub(_of_one_alphabet, text) if _MIXED.search(text) else text
 
