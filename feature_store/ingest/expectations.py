@@ -5,7 +5,6 @@ The only module that touches Great Expectations.
 """
 
 import logging
-import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -78,9 +77,7 @@ def validate(facts: Facts, bounds: Expectations) -> list[dict[str, Any]]:
 
 
 def _ask_great_expectations(facts: Mapping[str, float], ranges: Mapping[str, tuple[float | None, float | None, str]]) -> dict[str, bool]:
-    """Whether each fact lies in its range. The library is imported here: that takes seconds, logs, warns, and would report its use to its
-    makers."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    """Whether each fact lies in its range. The library is imported here: that takes seconds, logs and warns."""
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

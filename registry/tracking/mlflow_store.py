@@ -79,7 +79,6 @@ def connect(store: Path, create: bool = True) -> Registry:
         raise BadUse(f"nothing is registered in {store} yet; `upheld retrain` makes the first version")
     if "MLFLOW_TRACKING_URI" not in os.environ:
         store_place.refuse_copied(store)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "1")
     (store / "mlflow").mkdir(mode=0o700, parents=True, exist_ok=True)
     import mlflow
 
