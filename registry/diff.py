@@ -12,10 +12,11 @@ from upheld.common.command import STORE_FOLDER, Output, StoreFolder, command
 from upheld.common.params.params import flatten
 from upheld.common.terminal import console
 from upheld.feature_store.decisions.thresholds import BOUNDED, Thresholds
-from upheld.registry.tracking import mlflow_store
+from upheld.registry.tracking import figures, mlflow_store
 from upheld.registry.tracking.mlflow_store import Registry, Version
 
 Change = dict[str, Any]
+EVALUATIONS = ("evaluation", "logo_evaluation")  # folders of a run's artifacts
 
 
 def run(store: Path, first: str, second: str) -> dict[str, list[Change]]:
@@ -43,17 +44,17 @@ def run(store: Path, first: str, second: str) -> dict[str, list[Change]]:
 
 
 def _facts(registry: Registry, version: Version) -> dict[str, Mapping[str, Any]]:
-    params, metrics = mlflow_store.run_data(registry, version.run_id)
+    tables = [mlflow_store.run_artifact(registry, version.run_id, f"{folder}/metrics.parquet") for folder in EVALUATIONS]
     manifest = json.loads(mlflow_store.run_artifact(registry, version.run_id, "manifest.json").read_text(encoding="utf-8"))
     thresholds = Thresholds.read(mlflow_store.thresholds_path(registry, version))
     return {
         "lineage": dict(version.tags),
         "data": flatten(manifest.get("counts", {})),
-        "params": params,
+        "params": mlflow_store.run_params(registry, version.run_id),
         "thresholds": {
             f"{category}.{action}": thresholds.threshold(category, action) for category in thresholds.categories for action in BOUNDED
         },
-        "metrics": metrics,
+        "metrics": {name: value for table in tables for name, value in figures.cells(table).items()},
     }
 
 

@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 import yaml
 
@@ -20,7 +19,7 @@ from upheld.common.params.params import flatten
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MANIFEST_FILE, read_manifest
-from upheld.registry.tracking import mlflow_store
+from upheld.registry.tracking import figures, mlflow_store
 from upheld.registry.tracking.mlflow_store import Registry, Version
 
 ALIAS = "challenger"
@@ -101,8 +100,8 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
         with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
             files = [(workspace / name, folder) for name, folder in EVIDENCE]
             params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
-            figures = [metrics(workspace / paths.METRICS), metrics(workspace / paths.LOGO_EVALUATION / "metrics.parquet")]
-            mlflow_store.log_facts(registry, run_id, params, figures[0] | figures[1], files)
+            found = figures.cells(workspace / paths.METRICS) | figures.cells(workspace / paths.LOGO_EVALUATION / "metrics.parquet")
+            mlflow_store.log_facts(registry, run_id, params, figures.headlines(found), files)
             mlflow_store.log_curves(registry, run_id, curves(workspace))
             inputs = _read(workspace / paths.INPUTS)
             for name, about in (("snapshot", manifest), ("logo", logo)):
@@ -116,14 +115,6 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
     return model, thresholds
 
 
-def metrics(path: Path) -> dict[str, float]:
-    """Defined metrics by name `metric/category/language`, of all-group cells; undefined ones stay out, never 0."""
-    table = pd.read_parquet(path)
-    cells = table[table.value.notna() & (table.group_column == "all")]
-    names = cells.metric + "/" + cells.category + "/" + cells.language
-    return dict(zip(names, cells.value.astype(float), strict=True))
-
-
 def curves(workspace: Path) -> dict[str, list[tuple[int, float]]]:
     """What each network's epochs came to: `{network}/{figure}`, of a policy `{network}/roc_auc/{policy}`, as pairs of epoch and value.
 
@@ -133,8 +124,8 @@ def curves(workspace: Path) -> dict[str, list[tuple[int, float]]]:
     for folder in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL, paths.LOGO_MODEL):
         for epoch in _read(workspace / folder / "metadata.json").get("history", []):
             areas = {f"roc_auc/{policy}": area for policy, area in epoch.get("roc_auc", {}).items()}
-            figures = {"train_loss": epoch.get("train_loss"), "val_loss": epoch.get("loss"), "map_50": epoch.get("map_50"), **areas}
-            for name, value in figures.items():
+            values = {"train_loss": epoch.get("train_loss"), "val_loss": epoch.get("loss"), "map_50": epoch.get("map_50"), **areas}
+            for name, value in values.items():
                 if value is not None:
                     found.setdefault(f"{folder.name}/{name}", []).append((epoch["epoch"], float(value)))
     return found

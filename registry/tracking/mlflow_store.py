@@ -158,10 +158,9 @@ def run_name(registry: Registry, run_id: str) -> str:
     return str(registry.client.get_run(run_id).info.run_name)
 
 
-def run_data(registry: Registry, run_id: str) -> tuple[dict[str, str], dict[str, float]]:
-    """Parameters and metrics of a run, training's curves left out."""
-    data = registry.client.get_run(run_id).data
-    return dict(data.params), {name: value for name, value in data.metrics.items() if not name.startswith(CURVES)}
+def run_params(registry: Registry, run_id: str) -> dict[str, str]:
+    """Parameters of a run."""
+    return dict(registry.client.get_run(run_id).data.params)
 
 
 @contextmanager

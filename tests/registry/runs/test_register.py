@@ -6,13 +6,14 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry import diff
 from upheld.registry.runs import register
-from upheld.registry.tracking import mlflow_store
+from upheld.registry.tracking import figures, mlflow_store
 
 MakeWorkspace = Callable[..., Path]
 
@@ -56,13 +57,24 @@ def test_what_a_model_requires_is_pinned_and_never_a_package_of_our_own_name(tmp
 def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
     run_id = register.run(make_workspace("run-1"), tmp_path)["run_id"]
     registry = mlflow_store.connect(tmp_path)
-    params, metrics = mlflow_store.run_data(registry, run_id)
+    params, metrics = mlflow_store.run_params(registry, run_id), registry.client.get_run(run_id).data.metrics
     assert params == {"seed": "1", "text.learning_rate": "0.1"}
-    assert metrics == {"roc_auc/spam/en": 0.75, "map_50/logo/all": 0.5}  # undefined stays out, group cells stay in the tables
+    headline = {name: value for name, value in metrics.items() if not name.startswith("training/")}
+    assert headline == {"map_50/logo/all": 0.5}  # undefined stays out; cells of groups and languages stay in the tables
     datasets = [given.dataset for given in registry.client.get_run(run_id).inputs.dataset_inputs]
     assert {dataset.name: dataset.digest for dataset in datasets} == {"snapshot": "e" * 36, "logo": "b" * 36}
     for name in ("dvc.lock", "params.yaml", "manifest.json", "inputs.json", "evaluation/gate.json", "logo_evaluation/logo.json"):
         assert mlflow_store.run_artifact(registry, run_id, name).exists()
+
+
+def test_headlines_are_pooled_figures_and_diff_sees_every_cell(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    assert figures.headlines({"roc_auc/spam/all": 0.9, "roc_auc/spam/en": 0.8, "fpr/spam/all": 0.1}) == {"roc_auc/spam/all": 0.9}
+    register.run(make_workspace("run-1"), tmp_path)
+    other = make_workspace("run-2", lock="lock-2")
+    table = pd.read_parquet(other / "data/evaluation/metrics.parquet")
+    table.assign(value=table.value.replace(0.75, 0.8)).to_parquet(other / "data/evaluation/metrics.parquet")
+    register.run(other, tmp_path)
+    assert diff.run(tmp_path, "1", "2")["metrics"] == [{"key": "roc_auc/spam/en", "first": 0.75, "second": 0.8}]
 
 
 def test_epochs_are_curves_of_the_run(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
