@@ -112,6 +112,7 @@ def recalls(train: pd.DataFrame, restored: list[str], attacked: dict[str, list[s
     head = fit_head(text_features(encoder, texts), label[:, None], weight[:, None], np.ones(1, np.float32), params.text.head_inverse_l2)
 
     def logits(judged: list[str]) -> np.ndarray:
+        """What both members say of texts, by their shares."""
         spelt = [spell(text) for text in judged]
         of_head = text_features(encoder, spelt) @ head[0][0] + head[1][0]
         return SHARES[0] * of_head + SHARES[1] * (vectoriser.transform(spelt) @ slopes + intercept)

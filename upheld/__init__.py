@@ -12,10 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]  # what this copy of the code lies in
 
 # Libraries that report on their use unless told not to before they are imported. ONNX Runtime does so on Linux from 1.29 on: it makes an
 # id of the machine and sends names and digests of models with it.
-for _name, _value in (
-    ("ORT_DISABLE_TELEMETRY", "1"),
-    ("MLFLOW_DISABLE_TELEMETRY", "true"),
-    ("GX_ANALYTICS_ENABLED", "false"),
-    ("HF_HUB_DISABLE_TELEMETRY", "1"),
-):
-    os.environ[_name] = _value
+os.environ.update(
+    ORT_DISABLE_TELEMETRY="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    GX_ANALYTICS_ENABLED="false",
+    HF_HUB_DISABLE_TELEMETRY="1",
+)

@@ -100,11 +100,10 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
         was seen. The penalty draws w to naive Bayes: to the average logit of all posts plus what the members of each modality, by their
         shares, say beyond it. It is `l2`/2 times the squared distance, but MEMBERS_L2/2 for what one member gains at the other's cost.
     """
-    labelled = rows[rows["label"].notna() & rows["weight"].notna()]
-    _, mean = evidence(labelled, policy)
-    _, mean_of_all = evidence(rows, policy)
+    known = (rows["label"].notna() & rows["weight"].notna()).to_numpy()
+    _, mean = evidence(rows, policy)
+    labelled, seen = rows[known], ~np.isnan(mean[known])
     label, weight = (labelled[name].to_numpy(dtype=np.float64) for name in ("label", "weight"))
-    seen = ~np.isnan(mean)
     num_positive, num_negative = int((label[seen] > 0.5).sum()), int((label[seen] < 0.5).sum())
     base_rate = _base_rate_logit(label, weight)
     counts: dict[str, Any] = {"base_rate_logit": base_rate, "num_positive": num_positive, "num_negative": num_negative}
@@ -115,7 +114,7 @@ def fit(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> PolicyFu
     shown = labelled[seen]
     brands = sorted(name for name in _brands_among(shown.columns) if (shown[f"{LOGO[0]}_{name}"] > 0).sum() >= min_labels)
     features, _ = evidence(shown, policy, brands)
-    intercept, *slopes = _minimise(features, label[seen], weight[seen] / weight[seen].mean(), l2, float(np.nanmean(mean_of_all)))
+    intercept, *slopes = _minimise(features, label[seen], weight[seen] / weight[seen].mean(), l2, float(np.nanmean(mean)))
     coefficients = dict(zip((*FEATURES, *_logo_columns(brands)), slopes, strict=True))
     return PolicyFusion(intercept=intercept, coefficients=coefficients, reason=None, **counts)
 

@@ -58,7 +58,7 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
         params: `logo`, `logo_data.max_pixels` and `seed` are read.
         dataset: a logo dataset.
         model: folder to write; replaced as a whole. Without a box to learn from it says so, and holds no weights.
-        detections: table to write, columns of `logo_photos.DETECTIONS`.
+        detections: table to write, columns of `photos.DETECTIONS`.
         store: holds the ledger's photos, and the progress of runs that were killed.
 
     Raises:

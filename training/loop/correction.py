@@ -41,46 +41,45 @@ def corrected(served: pd.DataFrame) -> tuple[Floats, dict[str, Any]]:
     rows = served.assign(z=z)[["category", "language", "label", "inclusion_prob", "z"]]
     known = rows[rows["label"].notna() & rows["inclusion_prob"].notna()]
     classes = known.assign(violation=known["label"] > 0.5).groupby("category")["violation"].agg(["sum", "count"])
-    classes["least"] = np.minimum(classes["sum"], classes["count"] - classes["sum"])
-    known = known[known["category"].isin(classes.index[classes["least"] >= MIN_LABELS])]
-    fitted, languages = sorted(known["category"].unique()), sorted(known["language"].unique())
-    coefficients = _fit(known, fitted, languages)
+    enough = classes.index[np.minimum(classes["sum"], classes["count"] - classes["sum"]) >= MIN_LABELS]
+    known = known[known["category"].isin(enough)]
+    fitted, languages = sorted(enough), sorted(known["language"].unique())
+    intercepts, slopes, shared, own = _fit(known, fitted, languages)
     account: dict[str, Any] = {}
     for category in sorted(rows["category"].unique()):
-        own, place = dict.fromkeys(languages, 0.0), len(fitted)
-        intercept, slope = 0.0, 1.0
-        shared = coefficients[2 * place : 2 * place + len(languages)]
+        intercept, slope, offsets = 0.0, 1.0, shared
         if category in fitted:
             number = fitted.index(category)
-            intercept, slope = float(coefficients[number]), float(coefficients[place + number])
-            shared = shared + coefficients[2 * place + len(languages) :].reshape(place, -1)[number]
-        own |= zip(languages, map(float, shared), strict=True)
-        num_positive, num = (int(classes["sum"].get(category, 0)), int(classes["count"].get(category, 0)))
+            intercept, slope, offsets = float(intercepts[number]), float(slopes[number]), shared + own[number]
+        of_language = dict(zip(languages, map(float, offsets), strict=True))
         at = rows["category"] == category
-        z[at] = intercept + slope * z[at] + rows.loc[at, "language"].map(own).fillna(0.0)
+        z[at] = intercept + slope * z[at] + rows.loc[at, "language"].map(of_language).fillna(0.0)
+        num_positive, num = int(classes["sum"].get(category, 0)), int(classes["count"].get(category, 0))
         account[category] = {"num_positive": num_positive, "num_negative": num - num_positive, "num_posts": int(at.sum())}
-        account[category] |= {"intercept": intercept, "slope": slope, "languages": own}
+        account[category] |= {"intercept": intercept, "slope": slope, "languages": of_language}
     return expit(z), account
 
 
-def _fit(known: pd.DataFrame, categories: Sequence[str], languages: Sequence[str]) -> Floats:
-    """Intercepts (C,), slopes (C,), shared offsets (L,) and own offsets (C * L,), one after the other."""
+def _fit(known: pd.DataFrame, categories: Sequence[str], languages: Sequence[str]) -> tuple[Floats, Floats, Floats, Floats]:
+    """Intercepts (C,), slopes (C,), shared offsets (L,) and own offsets (C, L); nothing of no category."""
     num = len(categories)
+    sizes = [num, num, len(languages), num * len(languages)]
     if num == 0:
-        return np.empty(0)
+        return np.empty(0), np.empty(0), np.empty(0), np.empty((0, 0))
     of_category = (known["category"].to_numpy()[:, None] == np.array(categories)).astype(float)
     of_language = (known["language"].to_numpy()[:, None] == np.array(languages)).astype(float)
     of_both = (of_category[:, :, None] * of_language[:, None, :]).reshape(len(known), -1)
     design = np.hstack([of_category, of_category * known["z"].to_numpy()[:, None], of_language, of_both])
     label, weight = known["label"].to_numpy(float), _draw_weights(known)
-    prior = np.repeat([0.0, 1.0, 0.0], [num, num, of_language.shape[1] + of_both.shape[1]])
+    prior = np.repeat([0.0, 1.0, 0.0, 0.0], sizes)
     found = []
     with threadpool_limits(1, "blas"):  # its matrices are so small that threads wait for each other longer than they work
-        for shared, own in itertools.product(OFFSET_L2, repeat=2):
-            penalty = np.repeat([0.0, SLOPE_L2, shared, own], [num, num, of_language.shape[1], of_both.shape[1]])
+        for of_shared, of_own in itertools.product(OFFSET_L2, repeat=2):
+            penalty = np.repeat([0.0, SLOPE_L2, of_shared, of_own], sizes)
             coefficients = fit_logistic(design, label, weight, prior, penalty)
             found.append((log_evidence(design, label, weight, prior, penalty, coefficients), coefficients))
-    return max(found, key=lambda pair: pair[0])[1]
+    intercepts, slopes, shared, own = np.split(max(found, key=lambda pair: pair[0])[1], np.cumsum(sizes)[:-1])
+    return intercepts, slopes, shared, own.reshape(num, -1)
 
 
 def _draw_weights(known: pd.DataFrame) -> Floats:

@@ -1,6 +1,6 @@
 """Real photos with logos for measurements: FlickrLogos-27 as a logo dataset with a held-out part.
 
-usage: python benchmarks/logo_photos.py --out /tmp/flickrlogos [--data ../shared/data/flickrlogos27] [--set logo_data.test_share=0.3]
+usage: python benchmarks/logos/photos.py --out /tmp/flickrlogos [--data ../shared/data/flickrlogos27] [--set logo_data.test_share=0.3]
 
 With `--icons package` (what `npm pack simple-icons` unpacks to) the marks of those brands that it has go to OUT.marks.
 """

@@ -1,8 +1,8 @@
 """Logo detectors on real photos: how well each way of training finds the brands of photos held out, and how it got there.
 
-usage: python benchmarks/logo_training.py ARM --dataset /tmp/flickrlogos --marks /tmp/flickrlogos.marks --out /tmp/arms --samples 4136
+usage: python benchmarks/logos/training.py ARM --dataset /tmp/flickrlogos --marks /tmp/flickrlogos.marks --out /tmp/arms --samples 4136
 
-`logo_photos.py` makes dataset and marks. Arms, each trained on the same number of samples:
+`photos.py` makes dataset and marks. Arms, each trained on the same number of samples:
   real        the training photos
   composites  the training photos and as many composites: marks, and the marks cut out of training photos, on training photos
   one-shot    brands of HELD_BACK as composites of their mark file alone: no photo of them is trained on or validated with
