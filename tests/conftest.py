@@ -1,10 +1,12 @@
 """Fixtures that every package's tests may use."""
 
 import os
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -28,6 +30,23 @@ def one_processor_each() -> Iterator[None]:
         if "PYTEST_XDIST_WORKER" in os.environ:
             patch.setattr(os, "sched_getaffinity", lambda pid: {0})
         yield
+
+
+@pytest.fixture
+def slowness() -> Callable[[], float]:
+    """How much slower than a quiet machine this one is now, at least 1.
+
+    A test that bounds seconds multiplies its bound by it: processors that others use at the same time, or that are older, need up
+    to six times as many seconds for the same work. Sorting and a loop stand for the work; two quiet cores need .6 to 1 s of them.
+    """
+
+    def measured() -> float:
+        start = time.process_time()
+        np.argsort(np.random.default_rng(0).random(4_000_000), kind="stable")
+        sum(n % 7 for n in range(4_000_000))
+        return max(1.0, time.process_time() - start)
+
+    return measured
 
 
 @pytest.fixture(scope="session")

@@ -285,7 +285,7 @@ def test_on_ray_it_is_the_same(tmp_path):
 
 @pytest.mark.timed
 @pytest.mark.slow
-def test_a_second_run_over_100_000_posts_takes_seconds_and_not_the_half_minute_of_the_first(tmp_path):
+def test_a_second_run_over_100_000_posts_takes_seconds_and_not_the_half_minute_of_the_first(tmp_path, slowness):
     from upheld.feature_store.contracts import tables as contracts
 
     store = world(tmp_path, post())
@@ -301,4 +301,4 @@ def test_a_second_run_over_100_000_posts_takes_seconds_and_not_the_half_minute_o
     took_s = time.monotonic() - started
     print(f"second run over 100,000 posts: {took_s:.2f} s")
     assert again["extractors"]["letters"]["computed"] == 0
-    assert took_s < 8  # 2 s on two quiet cores; extracting takes 30
+    assert took_s < 8 * slowness()  # 2 s on two quiet cores; extracting takes 30

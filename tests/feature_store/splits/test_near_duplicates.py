@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
@@ -102,9 +103,10 @@ def test_a_template_used_by_thousands_stays_linear() -> None:
 
 @pytest.mark.timed
 @pytest.mark.slow
-def test_twenty_thousand_texts_in_twenty_seconds() -> None:
+def test_twenty_thousand_texts_in_twenty_seconds(slowness: Callable[[], float]) -> None:
     rng = random.Random(5)
     texts = {f"p{n:05}": sentence(rng, rng.choice(sorted(SYLLABLES)), 45) for n in range(20_000)}
     start = time.process_time()
     sets_of(texts)
-    assert time.process_time() - start < 20
+    took_s = time.process_time() - start
+    assert took_s < 20 * slowness()
