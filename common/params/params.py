@@ -44,6 +44,7 @@ class Params(Section):
     labels: data.Labels
     splits: data.Splits
     snapshot: data.Snapshot
+    compute: training.Compute
     ngrams: training.Ngrams
     teacher: training.Teacher
     text: training.Text

@@ -7,10 +7,19 @@ from pydantic import Field
 from upheld.common.params.section import Section, Share
 
 
+class Compute(Section):
+    """How networks are trained: `lane` says which kernels may be used, and text, image and sound are trained by `processes` together."""
+
+    lane: Literal["deterministic", "fast"]
+    processes: int = Field(ge=1)
+
+
 class Fit(Section):
-    """What the training loop reads; batches are counted in examples, `warmup_share` is of the steps."""
+    """What the training loop reads; batches are counted in examples, what is computed of one at a time in tokens, pictures, mel frames or
+    photos, `warmup_share` is of the steps."""
 
     batch_size: int = Field(ge=1)
+    micro_batch_cost: int = Field(ge=1)
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -31,11 +40,13 @@ class Training(Fit):
 
 
 class Pretrained(Training):
-    """A classifier on a pretrained network: which one, what of it is trained, and scikit-learn's C of the head where that is a logistic
-    regression on the frozen network's features (modes `head` and `head-then-full`)."""
+    """A classifier on a pretrained network: which one, what of it is trained, whether its activations are computed again instead of
+    kept, and scikit-learn's C of the head where that is a logistic regression on the frozen network's features (modes `head` and
+    `head-then-full`)."""
 
     backbone: str = Field(min_length=1)
     mode: Literal["head", "head-then-full", "full"]
+    gradient_checkpointing: bool
     head_inverse_l2: float = Field(gt=0)
 
 

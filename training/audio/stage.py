@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
-from upheld.common.terminal import console
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read_snapshot
 from upheld.feature_store.contracts.workspace import AUDIO_MODEL, NGRAM_MODEL, SNAPSHOT
@@ -24,7 +24,7 @@ from upheld.feature_store.features.media import Spectrogram, sounds_of
 from upheld.feature_store.features.shards import Shards, filled
 from upheld.training.audio.model import AudioModel, build_audio, predict_audio
 from upheld.training.loop import classifier as stage
-from upheld.training.loop import teacher
+from upheld.training.loop import processes, teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 
 ReadSounds = Callable[[Sequence[str]], Iterable[tuple[str, Spectrogram]]]  # digests of sounds -> (digest, spectrogram), in any order
@@ -45,7 +45,7 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, read_sounds: Re
     """Train the sound classifier on the posts of split train that have sound, choose its epoch on split val, and write it.
 
     Args:
-        params: `audio`, `teacher`, `policies` and `seed` are read.
+        params: `audio`, `teacher`, `compute`, `policies` and `seed` are read.
         snapshot: folder of the stage snapshot.
         chosen: folder of the stage ngrams, which says how much the model in production teaches.
         read_sounds: gives the spectrograms of sounds by digest.
@@ -67,11 +67,13 @@ def run(params: parameters.Params, snapshot: Path, chosen: Path, read_sounds: Re
     train = pd.concat([train, lesson.pupils], ignore_index=True)
     version = pins_of(data.manifest).features["spectrogram"].extractor_version
     names = {name for digests in (*train.audio_digests, *val.audio_digests) for name in digests}
-    shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
+    with PartialState().main_process_first():  # the others then find them decoded
+        shards = filled(Shards(store / "decoded" / f"sounds-{version}", np.float16), "sounds", names, read_sounds)
     classifier = prepare(params, train, shards)
     parts = [
         params.audio.model_dump(),
         params.teacher.model_dump(),
+        params.compute.model_dump(),
         lesson.weight,
         params.policies,
         params.seed,
@@ -117,7 +119,7 @@ def fit_audio(
         val: posts to choose the epoch on; may be empty.
         examples: labels to learn from: post_id, category, label, weight.
         val_examples: reviewers' labels to choose the epoch by, likewise.
-        params: `audio`, `policies` and `seed` are read.
+        params: `audio`, `compute`, `policies` and `seed` are read.
         shards: the spectrograms of both.
         checkpoint: file for progress.
 
@@ -141,20 +143,25 @@ def fit_audio(
         return predict_audio(model, val_names, shards.__getitem__)
 
     costs = np.array([sum(min(shards.length(name), longest) for name in post) for post in names], np.int64)
-    rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
+    post_ids = train.post_id.tolist()
+    rows = Examples(post_ids, *targets_of(examples, post_ids, params.policies), costs, inputs)
     val_targets, val_weights = targets_of(val_examples, val.post_id.tolist(), params.policies)
-    task = stage.Task(model, params.policies, params.audio, params.seed, rows, val_targets, val_weights, predict_val, use_bfloat16=False)
+    task = stage.Task(
+        model, params.policies, params.audio, params.seed, rows, val_targets, val_weights, predict_val, False, params.compute.lane
+    )
     return stage.train(task, checkpoint)
 
 
 @command("audio")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Train the sound classifier on the snapshot's labels."""
+    params = parameters.load(*asked)
+    processes.together("upheld.training.audio.stage", params.compute.processes)
     read_sounds = sounds_of(store, pins_of(read_manifest(SNAPSHOT)))
-    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, read_sounds, AUDIO_MODEL, store)
+    result = run(params, SNAPSHOT, NGRAM_MODEL, read_sounds, AUDIO_MODEL, store)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     trained = f"audio: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
-    return Output(asdict(result), lambda: console().print(trained if result.trained else f"audio: untrained, {result.reason}"))
+    return Output(asdict(result), lambda: processes.tell(trained if result.trained else f"audio: untrained, {result.reason}"))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import PIL
 import torch
+from accelerate import PartialState
 from PIL import Image, ImageEnhance
 
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
+from upheld.common.errors import BadUse
 from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
-from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.vectors import image_version
 from upheld.feature_store.contracts import hashing
@@ -31,7 +32,7 @@ from upheld.feature_store.features.shards import Shards, filled
 from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
 from upheld.training.image.model import ImageModel, build_image, picture_features, predict_pictures
 from upheld.training.loop import classifier as stage
-from upheld.training.loop import teacher
+from upheld.training.loop import processes, teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.loop.head import NONE_KNOWN
 
@@ -60,7 +61,7 @@ def run(
     """Train the image classifier on the posts of split train that have pictures or videos, choose its epoch on split val, and write it.
 
     Args:
-        params: `image`, `teacher`, `policies` and `seed` are read.
+        params: `image`, `teacher`, `compute`, `policies` and `seed` are read.
         snapshot: folder of the stage snapshot.
         chosen: folder of the stage ngrams, which says how much the model in production teaches.
         read_images: gives the bytes of images by digest.
@@ -87,6 +88,7 @@ def run(
     parts = [
         params.image.model_dump(),
         params.teacher.model_dump(),
+        params.compute.model_dump(),
         lesson.weight,
         params.policies,
         params.seed,
@@ -123,14 +125,29 @@ def pictures(store: Path, names: Iterable[str], size: int, read_images: ReadImag
         FailedWork: a picture is not in the store.
     """
     rule = hashing.of_json([hashing.of_code([images.__name__]), PIL.__version__])[:12]  # another rule of decoding makes a folder of its own
-    shards = Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8)
-    return filled(shards, "pictures", names, lambda wanted: ((name, images.decode_square(raw, size)) for name, raw in read_images(wanted)))
+
+    def decoded(wanted: Sequence[str]) -> Iterable[tuple[str, Picture]]:
+        return ((name, images.decode_square(raw, size)) for name, raw in read_images(wanted))
+
+    with PartialState().main_process_first():  # the others then find them decoded
+        return filled(Shards(store / "decoded" / f"pictures-{size}-{rule}", np.uint8), "pictures", names, decoded)
 
 
 def prepare(params: parameters.Params) -> ImageModel:
-    """An untrained classifier as the params want it."""
+    """An untrained classifier as the params want it.
+
+    Raises:
+        BadUse: the backbone cannot be loaded, or cannot compute its activations again.
+    """
     torch.manual_seed(params.seed)
-    return build_image(params.image.backbone, params.policies, params.image.size, params.image.dropout)
+    model = build_image(params.image.backbone, params.policies, params.image.size, params.image.dropout)
+    if params.image.gradient_checkpointing:
+        if not hasattr(model.network, "set_grad_checkpointing"):
+            raise BadUse(
+                f"image.gradient_checkpointing: {params.image.backbone!r} keeps its activations; set it to false, or name a timm network"
+            )
+        model.network.set_grad_checkpointing()  # type: ignore[operator]
+    return model
 
 
 def fit_image(
@@ -152,7 +169,7 @@ def fit_image(
         val: posts to choose the epoch on; may be empty.
         examples: labels to learn from: post_id, category, label, weight.
         val_examples: reviewers' labels to choose the epoch by, likewise.
-        params: `image`, `policies` and `seed` are read.
+        params: `image`, `compute`, `policies` and `seed` are read.
         shards: the decoded pictures of both.
         checkpoint: file for progress.
         known: features of pictures, as for `picture_features`.
@@ -175,7 +192,8 @@ def fit_image(
         return predict_pictures(model, val_names, shards.__getitem__, val_frames)
 
     costs = np.array([len(post) - max(0, number - most) for post, number in zip(names, num_frames, strict=True)], np.int64)
-    rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
+    post_ids = train.post_id.tolist()
+    rows = Examples(post_ids, *targets_of(examples, post_ids, params.policies), costs, inputs)
     val_targets, val_weights = targets_of(val_examples, val.post_id.tolist(), params.policies)
     on_gpu = best_device().type != "cpu"  # a CPU's convolutions are slower in bfloat16: 7 images/s against 11 (measured)
 
@@ -184,7 +202,17 @@ def fit_image(
         return picture_features(model, names, shards.__getitem__, num_frames, known)
 
     task = stage.Task(
-        model, params.policies, params.image, params.seed, rows, val_targets, val_weights, predict_val, on_gpu, features=features
+        model,
+        params.policies,
+        params.image,
+        params.seed,
+        rows,
+        val_targets,
+        val_weights,
+        predict_val,
+        on_gpu,
+        params.compute.lane,
+        features=features,
     )
     return stage.train(task, checkpoint)
 
@@ -218,14 +246,16 @@ def augmented(picture: Picture, random: np.random.Generator) -> Picture:
 @command("image")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Train the image classifier on the snapshot's labels."""
+    params = parameters.load(*asked)
+    processes.together("upheld.training.image.stage", params.compute.processes)
     data = read_snapshot(SNAPSHOT)
     posts = pd.concat([data.posts, data.unreviewed], ignore_index=True)
     pins = pins_of(data.manifest)
     features = PinnedFeatures(pins.location(store), pins.features)
-    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, pictures_of(store, posts, pins), IMAGE_MODEL, store, features)
+    result = run(params, SNAPSHOT, NGRAM_MODEL, pictures_of(store, posts, pins), IMAGE_MODEL, store, features)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     trained = f"image: {result.num_train_posts} posts, epoch {result.best_epoch} kept{speed}"
-    return Output(asdict(result), lambda: console().print(trained if result.trained else f"image: untrained, {result.reason}"))
+    return Output(asdict(result), lambda: processes.tell(trained if result.trained else f"image: untrained, {result.reason}"))
 
 
 if __name__ == "__main__":

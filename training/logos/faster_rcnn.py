@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from upheld.common.params.training import Logo
-from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.backbones.devices import Lane, best_device
 from upheld.feature_store.logos.dataset.dataset import CORNERS
 from upheld.feature_store.logos.dataset.precision import average_precision
 from upheld.training.logos.network import FasterRcnn
 from upheld.training.logos.photos import BATCH, DETECTIONS, Found, PhotoMap, Pixels, moved, padded
+from upheld.training.loop.batches import Batches, Forward, Inputs
 from upheld.training.loop.examples import Rows
-from upheld.training.loop.loop import Batches, Fitted, Forward, fit
+from upheld.training.loop.loop import Fitted, fit
 
 
 class FasterRcnnBackend:
@@ -66,7 +67,7 @@ def to_images(pictures: Pixels) -> torch.Tensor:
 
 
 def fit_faster_rcnn(
-    train: PhotoMap, val: PhotoMap, brands: Sequence[str], settings: Logo, seed: int, checkpoint: Path
+    train: PhotoMap, val: PhotoMap, brands: Sequence[str], settings: Logo, seed: int, checkpoint: Path, lane: Lane
 ) -> tuple[FasterRcnnBackend, Fitted]:
     """Train a detector.
 
@@ -76,6 +77,7 @@ def fit_faster_rcnn(
         brands: names of the classes 1, 2, …
         seed: of weights, order and augmentation.
         checkpoint: file for progress.
+        lane: which kernels may be used.
 
     Returns:
         the detector at its best epoch, and the training record.
@@ -86,19 +88,23 @@ def fit_faster_rcnn(
     }  # fmt: skip
     network = FasterRcnn(**arguments, pretrained=True)
 
-    def step(forward: Forward, rows: Rows, seed: int) -> torch.Tensor:
+    def inputs(rows: Rows, seed: int) -> Inputs:
         random = np.random.default_rng(seed)
         pictures, photos = zip(*(moved(train.pixels[row], train.photos[row], settings.size, random) for row in rows), strict=True)
         boxes, classes = padded(photos)
-        return forward({"images": to_images(np.stack(pictures)), "boxes": torch.from_numpy(boxes), "classes": torch.from_numpy(classes)})
+        return {"images": to_images(np.stack(pictures)), "boxes": torch.from_numpy(boxes), "classes": torch.from_numpy(classes)}
 
     def evaluate() -> dict[str, Any]:
         precision = mean_average_precision(FasterRcnnBackend(network, arguments), val, brands, settings.size)
         return {"score": precision, "map_50": precision}
 
-    batches = Batches(np.ones(len(train), np.int64), step, lambda rows: float(len(rows)))
+    def loss(forward: Forward, inputs: Inputs) -> torch.Tensor:
+        return forward(inputs)
+
+    names = [photo.digest for photo in train.photos]
+    batches = Batches(np.ones(len(train), np.int64), inputs, loss, lambda rows: float(len(rows)), names)
     on_gpu = best_device().type != "cpu"
-    fitted = fit(network, batches, evaluate, settings, seed, checkpoint, on_gpu)
+    fitted = fit(network, batches, evaluate, settings, seed, checkpoint, on_gpu, lane)
     return FasterRcnnBackend(network, arguments), fitted
 
 

@@ -55,7 +55,7 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
     """Train a detector on split train, choose its epoch on split val, write it, and what it finds on splits val and test.
 
     Args:
-        params: `logo`, `logo_data.max_pixels` and `seed` are read.
+        params: `logo`, `logo_data.max_pixels`, `compute.lane` and `seed` are read.
         dataset: a logo dataset.
         model: folder to write; replaced as a whole. Without a box to learn from it says so, and holds no weights.
         detections: table to write, columns of `photos.DETECTIONS`.
@@ -73,8 +73,8 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
             logo_detector.save_untrained(unfinished, reason)
         write_parquet(detections, pd.DataFrame(columns=list(DETECTIONS)))
         return Result(False, reason, num_photos, 0)
-    settings = params.logo
-    folder = classifier.checkpoint_folder(store, "logo", CODE, settings.model_dump(), params.seed, data.digest)
+    settings, lane = params.logo, params.compute.lane
+    folder = classifier.checkpoint_folder(store, "logo", CODE, settings.model_dump(), lane, params.seed, data.digest)
     with ExitStack() as stack:
         train, val = (stack.enter_context(_photos(data, split, params, store, folder)) for split in ("train", "val"))
         backend: Backend
@@ -85,14 +85,15 @@ def run(params: parameters.Params, dataset: Path, model: Path, detections: Path,
         else:
             from upheld.training.logos.faster_rcnn import fit_faster_rcnn
 
-            backend, fitted = fit_faster_rcnn(train, val, data.brands, settings, params.seed, folder / "progress.safetensors")
+            progress = folder / "progress.safetensors"
+            backend, fitted = fit_faster_rcnn(train, val, data.brands, settings, params.seed, progress, lane)
             history = fitted.history
     detector = Detector(backend, data.brands, settings.size)
     held_out = data.images.loc[data.images["split"] != "train", "digest"]
     found = logo_detector.detect(detector, logo_dataset.contents(data, held_out, store), params.logo_data.max_pixels).detections
     with classifier.publishing(model, folder) as unfinished:
         if unfinished:
-            record = {"params": settings.model_dump(), "seed": params.seed, "history": history, "dataset": data.digest}
+            record = {"params": settings.model_dump(), "lane": lane, "seed": params.seed, "history": history, "dataset": data.digest}
             counts = {"num_train_photos": num_photos, "num_train_boxes": num_boxes, "synthetic": data.synthetic}
             logo_detector.save(detector, unfinished, settings.detector, {**record, **counts})
     write_parquet(detections, found)

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from torch import nn
 
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.params.training import Pretrained, Training
-from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
+from upheld.feature_store.backbones.devices import Lane, best_device, has_fast_bfloat16
 from upheld.feature_store.contracts import hashing
+from upheld.training.loop.batches import Batches, Forward, Inputs
 from upheld.training.loop.examples import Array, Examples, Rows
 from upheld.training.loop.head import fit_head, set_head
-from upheld.training.loop.loop import Batches, Fitted, Forward, fit
+from upheld.training.loop.loop import Fitted, fit
 from upheld.training.loop.losses import balanced_categories, balanced_positive_weights, masked_loss, prior_logits, validation_figures
 
 # (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+TARGETS, WEIGHTS = "targets", "weights"  # among a batch's inputs, for the loss
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Task:
     """One classifier to train: the model, its section of the params, the examples, and how it scores its validation rows.
 
     `val_targets` and `val_weights` are float32 (M, C); `predict_val` gives float32 probabilities (M, C) from the model as it
-    stands. With `use_bfloat16` training runs in bfloat16 where the hardware does so. A `warm` model has been trained before: its
+    stands. With `use_bfloat16` training runs in bfloat16 where the hardware does so, in `lane`. A `warm` model has been trained before: its
     bias is kept, and its starting point competes on val. `features` gives what the head sees of each of the N training rows, float32
     (N, F); it is asked where `settings.mode` wants the head fitted on them, and the fitted head competes on val, too.
     """
@@ -45,6 +47,7 @@ class Task:
     val_weights: Array
     predict_val: Callable[[], Array]
     use_bfloat16: bool
+    lane: Lane
     warm: bool = False
     features: Callable[[], Array] | None = None
 
@@ -71,7 +74,7 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     elif not task.warm:
         with torch.no_grad():
             task.model.head.bias.copy_(torch.from_numpy(prior_logits(task.train.targets, task.train.weights)))  # type: ignore[union-attr, operator]
-    examples = Examples(task.train.targets, weights, task.train.costs, task.train.inputs)
+    examples = replace(task.train, weights=weights)
     weight_of_violations = torch.from_numpy(positive).to(best_device())
 
     def objective(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -85,11 +88,14 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
         fitted = Fitted([{"epoch": 0, "train_loss": None, **evaluate()}], 0, None)
     else:
         score_start = task.warm or mode == "head-then-full"
-        fitted = fit(task.model, batches_of(examples, objective), evaluate, settings, task.seed, checkpoint, task.use_bfloat16, score_start)
+        batches = batches_of(examples, objective)
+        fitted = fit(task.model, batches, evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.lane, score_start)
     device = best_device()
     # What the weights depend on besides data and params. Times are left out: equal runs must give equal files.
     machine = {
         "device": device.type,
+        "lane": task.lane,
+        "processes": PartialState().num_processes,
         "bfloat16": task.use_bfloat16 and has_fast_bfloat16(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -110,12 +116,15 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
 def batches_of(examples: Examples, objective: Objective) -> Batches:
     """Examples as the loop learns from them: the loss of their known labels, divided by the labels' weights."""
 
-    def step(forward: Forward, rows: Rows, seed: int) -> torch.Tensor:
-        outputs = forward(examples.inputs(rows, seed))
-        targets, weights = (torch.from_numpy(part[rows]).to(outputs.device) for part in (examples.targets, examples.weights))
-        return objective(outputs, targets, weights)
+    def inputs(rows: Rows, seed: int) -> Inputs:
+        labels = {TARGETS: torch.from_numpy(examples.targets[rows]), WEIGHTS: torch.from_numpy(examples.weights[rows])}
+        return examples.inputs(rows, seed) | labels
 
-    return Batches(examples.costs, step, lambda rows: float(examples.weights[rows].sum()))
+    def loss(forward: Forward, inputs: Inputs) -> torch.Tensor:
+        targets, weights = inputs.pop(TARGETS), inputs.pop(WEIGHTS)
+        return objective(forward(inputs), targets, weights)
+
+    return Batches(examples.costs, inputs, loss, lambda rows: float(examples.weights[rows].sum()), examples.post_ids)
 
 
 def checkpoint_folder(store: Path, stage: str, code: Sequence[str], *parts: Any) -> Path:

@@ -1,4 +1,4 @@
-"""What classifiers learn from: targets from a snapshot's tables; and the order in which rows meet a model."""
+"""What classifiers learn from: targets from a snapshot's tables."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from upheld.feature_store.contracts.snapshot import Snapshot
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
-BATCHES_PER_CHUNK = 16  # length-sorted together: enough to halve the padding, few enough to keep batches random
 
 
 @dataclass(frozen=True)
 class Examples:
     """N labelled posts as a classifier learns from them.
 
-    `targets` float32 (N, C) in [0, 1] and `weights` float32 (N, C), 0 where the label is unknown; `costs` int64 (N,), what a
-    row costs to compute (tokens, images): rows of like cost share a batch; `inputs(rows, seed)` gives the model's keyword
+    `post_ids` name them; `targets` float32 (N, C) in [0, 1] and `weights` float32 (N, C), 0 where the label is unknown; `costs` int64
+    (N,), what a row costs to compute (tokens, images): rows of like cost share a batch; `inputs(rows, seed)` gives the model's keyword
     arguments for some rows; augmentation, if any, follows from the seed.
     """
 
+    post_ids: Sequence[str]
     targets: Array
     weights: Array
     costs: Rows
@@ -56,31 +56,3 @@ def targets_of(examples: pd.DataFrame, post_ids: Sequence[str], policies: Sequen
     cells = known[["label", "weight"]].reindex(wanted).fillna(0).to_numpy(np.float32)  # raises on two rows for a cell
     targets, weights = cells.T.reshape(2, len(post_ids), len(policies)).copy()
     return targets, weights
-
-
-def epoch_batches(costs: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:
-    """Every row once, in batches of rows of like cost, in an order that depends on seed and epoch alone.
-
-    Rows are shuffled, sorted by cost within chunks of a few batches, and the batches shuffled again.
-
-    Returns:
-        batches of row numbers, each of `batch_size` rows but one that may be smaller.
-    """
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(costs))
-    chunk = batch_size * BATCHES_PER_CHUNK
-    batches = []
-    for start in range(0, len(order), chunk):
-        rows = order[start : start + chunk]
-        rows = rows[np.argsort(costs[rows], kind="stable")]
-        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))]
-
-
-def share_of_batch(rows: Rows, process: int, num_processes: int) -> Rows:
-    """The rows of a batch that one of several processes computes: every num_processes-th, at least one in each process.
-
-    A process left without a row gets the batch's first, which the loop gives no weight there.
-    """
-    mine = rows[process::num_processes]
-    return mine if len(mine) else rows[:1]

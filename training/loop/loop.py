@@ -1,10 +1,11 @@
 """The one train and evaluation loop, for every model of ours: deterministic, resumable, on whatever device there is."""
 
 import json
+import math
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +18,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from upheld.common import progress
+from upheld.common.errors import FailedWork
 from upheld.common.files import replacing
 from upheld.common.params.training import Fit
 from upheld.common.terminal import console
-from upheld.feature_store.backbones.devices import autocast, deterministic
-from upheld.training.loop.examples import Rows, epoch_batches, share_of_batch
+from upheld.feature_store.backbones.devices import Lane, autocast, kernels_of
+from upheld.training.loop.batches import Batches, Inputs, epoch_batches, loaded, micro_batches, share_of_batch
+from upheld.training.loop.examples import Rows
 from upheld.training.loop.optimizer import build_optimizer, set_progress
 
 
@@ -80,21 +83,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 MAX_GRADIENT_NORM = 1.0
 
-Forward = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # keyword arguments of the model, on any device -> what it returns
-
-
-@dataclass(frozen=True)
-class Batches:
-    """N rows to learn from, which the loop puts into batches, at least one.
-
-    `costs` int64 (N,), what a row costs to compute (tokens, images): rows of like cost share a batch. `step(forward, rows, seed)` is the
-    loss of some rows, a scalar summed over them; augmentation, if any, follows from the seed. `weight(rows)` is what that sum is divided
-    by for the gradient of a whole batch.
-    """
-
-    costs: Rows
-    step: Callable[[Forward, Rows, int], torch.Tensor]
-    weight: Callable[[Rows], float]
+SETTLED_EVERY = {"cpu": 1, "cuda": 16}  # steps between two looks at the losses, for which a GPU has to be waited for
 
 
 class Evaluate(Protocol):
@@ -131,6 +120,7 @@ class _Run:
     checkpoint: Path
     state: State
     best: dict[str, torch.Tensor]
+    unsettled: list[tuple[Rows, torch.Tensor, torch.Tensor]] = field(default_factory=list)  # rows, loss and gradient's norm of a step
 
 
 def fit(
@@ -141,12 +131,13 @@ def fit(
     seed: int,
     checkpoint: Path,
     use_bfloat16: bool,
+    lane: Lane,
     score_start: bool = False,
 ) -> Fitted:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
-    Every random draw follows from (seed, step) or (seed, epoch), so the same machine, data and settings give the same
-    weights, and so does a run that was killed and started again: it goes on from `checkpoint`.
+    Every random draw follows from (seed, step) or (seed, epoch), so in the deterministic lane the same machine, data and settings give
+    the same weights, and so does a run that was killed and started again: it goes on from `checkpoint`.
 
     Args:
         model: says which of its parameters are new (`optimizer.HasNewParameters`).
@@ -157,7 +148,11 @@ def fit(
         checkpoint: file for progress, written every `settings.checkpoint_steps` batches; the caller names it after everything
             that the result depends on, and removes it when the model is safe.
         use_bfloat16: whether to run the model in bfloat16 where the hardware does so.
+        lane: which kernels may be used.
         score_start: evaluate before the first step too and let it compete, for a model that has been trained before.
+
+    Raises:
+        FailedWork: a loss or gradient is not finite; the checkpoint is that of before.
     """
     accelerator = Accelerator(mixed_precision="no")  # bfloat16 is `autocast`'s matter: the same rule in training and outside
     optimizer = build_optimizer(model, settings.learning_rate, settings.head_learning_rate, settings.layer_decay, settings.weight_decay)
@@ -165,7 +160,7 @@ def fit(
     run = _Run(model, wrapped, optimizer, accelerator, train, use_bfloat16, settings, seed, checkpoint, State(), {})
     if checkpoint.exists():
         run.state, run.best = load_checkpoint(checkpoint, model, optimizer)
-    with deterministic():
+    with kernels_of(lane):
         samples_per_s = _train(run, evaluate, score_start)
     parameters = dict(model.named_parameters())
     for name, tensor in run.best.items():
@@ -176,7 +171,7 @@ def fit(
 
 def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
     state, settings = run.state, run.settings
-    steps_per_epoch = -(-len(run.train.costs) // settings.batch_size)
+    device, steps_per_epoch = run.accelerator.device, -(-len(run.train.costs) // settings.batch_size)
     if score_start and not state.history:
         _record(run, 0, None, evaluate())
     num_rows, seconds = 0, 0.0
@@ -191,51 +186,90 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
                 break
             epoch, offset = divmod(state.step, steps_per_epoch)
             bars.update(task, description=f"epoch {epoch + 1} of {settings.epochs}")
-            for rows in epoch_batches(run.train.costs, settings.batch_size, run.seed, epoch)[offset:]:
-                began = time.perf_counter()
-                _step(run, rows, settings.epochs * steps_per_epoch)
-                num_rows, seconds = num_rows + len(rows), seconds + time.perf_counter() - began
-                rate, loss = num_rows / seconds, state.loss_sum / max(state.weight_sum, 1e-9)
-                bars.update(task, completed=state.step, rate=rate, loss=loss)
-                if state.step % settings.checkpoint_steps == 0:
+            steps = epoch_batches(run.train.costs, settings.batch_size, run.seed, epoch)[offset:]
+            parts = [_parts_of(run, rows) for rows in steps]
+            seeded = [(part, hash_of(run.seed, step)) for step, some in enumerate(parts, state.step) for part in some]
+            inputs = loaded(run.train, seeded, device)
+            began = time.perf_counter()
+            for rows, some in zip(steps, parts, strict=True):
+                _step(run, rows, list(islice(inputs, len(some))), settings.epochs * steps_per_epoch)
+                num_rows += len(rows)
+                saves = state.step % settings.checkpoint_steps == 0
+                if saves or len(run.unsettled) == SETTLED_EVERY[device.type]:
+                    _settle(run)
+                    rate, loss = num_rows / (seconds + time.perf_counter() - began), state.loss_sum / max(state.weight_sum, 1e-9)
+                    bars.update(task, completed=state.step, rate=rate, loss=loss)
+                if saves:
                     _save(run)
+            _settle(run)
+            seconds += time.perf_counter() - began
             train_loss = state.loss_sum / max(state.weight_sum, 1e-9)
             state.loss_sum = state.weight_sum = 0.0
             figures = evaluate()
             _record(run, epoch + 1, train_loss, figures)
             line = f"epoch {epoch + 1}: train loss {train_loss:.4f}, val {_figures_text(figures)}, {num_rows / seconds:.1f} samples/s"
-            bars.console.print(line, soft_wrap=True)
+            if run.accelerator.is_local_main_process:
+                bars.console.print(line, soft_wrap=True)
             _save(run)
     return num_rows / seconds if seconds else None
 
 
-def _step(run: _Run, rows: Rows, num_steps: int) -> None:
-    """One batch: the gradient is that of the whole batch however many processes share it."""
+def _parts_of(run: _Run, rows: Rows) -> list[Rows]:
+    """What this process computes of a batch, in parts that fit."""
+    mine = share_of_batch(rows, run.accelerator.process_index, run.accelerator.num_processes)
+    return micro_batches(mine, run.train.costs, run.settings.micro_batch_cost)
+
+
+def _step(run: _Run, rows: Rows, parts: list[Inputs], num_steps: int) -> None:
+    """One batch: the gradient is that of the whole batch however many processes and parts share it."""
     accelerator, state = run.accelerator, run.state
-    mine = share_of_batch(rows, accelerator.process_index, accelerator.num_processes)
-    device = accelerator.device
     total = run.train.weight(rows)
     run.wrapped.train()
     set_progress(run.optimizer, state.step, num_steps, run.settings.warmup_share)
 
-    def forward(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What the model makes of inputs on the device, in bfloat16 if asked for."""
-        with autocast(device) if run.use_bfloat16 else nullcontext():
-            outputs: torch.Tensor = run.wrapped(**{name: tensor.to(device) for name, tensor in inputs.items()})
+    def forward(inputs: Inputs) -> torch.Tensor:
+        """What the model makes of inputs, in bfloat16 if asked for."""
+        with autocast(accelerator.device) if run.use_bfloat16 else nullcontext():
+            outputs: torch.Tensor = run.wrapped(**inputs)
         return outputs
 
     torch.manual_seed(hash_of(run.seed, state.step, accelerator.process_index))
-    loss = run.train.step(forward, mine, hash_of(run.seed, state.step))
-    if len(rows) <= accelerator.process_index:  # a row lent by another process, so that all take part in the gradient
-        loss = loss * 0
+    # A row lent by another process, so that all take part in the gradient, counts for nothing.
     # DistributedDataParallel averages gradients; times the number of processes it is their sum, over the batch's weight.
-    accelerator.backward(loss * (accelerator.num_processes / max(total, 1e-9)))
-    nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)
+    factor = 0.0 if len(rows) <= accelerator.process_index else accelerator.num_processes / max(total, 1e-9)
+    losses = []
+    for number, inputs in enumerate(parts, start=1):
+        with nullcontext() if number == len(parts) else accelerator.no_sync(run.wrapped):  # processes meet once a step
+            loss = run.train.loss(forward, inputs)
+            accelerator.backward(loss * factor)
+        losses.append(loss.detach() if factor else torch.zeros_like(loss))
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    state.loss_sum += float(accelerator.reduce(loss.detach(), "sum"))
     state.weight_sum += total
+    run.unsettled.append((rows, torch.stack(losses).sum(), norm))
+
+
+def _settle(run: _Run) -> None:
+    """Read the losses of the steps since the last time: the one moment at which a GPU is waited for.
+
+    Raises:
+        FailedWork: one of them, or a gradient, is not finite.
+    """
+    if not run.unsettled:
+        return
+    steps, losses, norms = zip(*run.unsettled, strict=True)
+    run.unsettled.clear()
+    summed = run.accelerator.reduce(torch.stack(losses), "sum").tolist()
+    for number, (rows, loss, norm) in enumerate(zip(steps, summed, torch.stack(norms).tolist(), strict=True)):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            posts = ", ".join(run.train.names[row] for row in rows)
+            raise FailedWork(
+                f"training diverged at step {run.state.step - len(steps) + number + 1}: loss {loss:g}, gradient {norm:g}, on {posts}; "
+                "look at what is odd in them, or lower learning_rate and head_learning_rate"
+            )
+        run.state.loss_sum += loss
 
 
 def hash_of(*parts: int) -> int:

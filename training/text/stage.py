@@ -16,7 +16,6 @@ import torch
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
-from upheld.common.terminal import console
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.vectors import text_version
 from upheld.feature_store.contracts import hashing
@@ -24,7 +23,7 @@ from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read
 from upheld.feature_store.contracts.workspace import NGRAM_MODEL, SNAPSHOT, TEXT_MODEL
 from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
 from upheld.training.loop import classifier as stage
-from upheld.training.loop import teacher
+from upheld.training.loop import processes, teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.loop.head import NONE_KNOWN
 from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text, text_features
@@ -60,7 +59,7 @@ def run(
     split val, and write it.
 
     Args:
-        params: `text`, `teacher`, `policies` and `seed` are read.
+        params: `text`, `teacher`, `compute`, `policies` and `seed` are read.
         snapshot: folder of the stage snapshot.
         chosen: folder of the stage ngrams, which says how much the model in production teaches.
         model: folder to write; replaced as a whole.
@@ -85,6 +84,7 @@ def run(
     parts = [
         params.text.model_dump(),
         params.teacher.model_dump(),
+        params.compute.model_dump(),
         lesson.weight,
         params.policies,
         params.seed,
@@ -119,6 +119,8 @@ def prepare(params: parameters.Params) -> TextModel:
     embeddings.requires_grad_(not text.freeze_word_embeddings)
     if best_device().type == "cpu":  # in bfloat16 torch's fused attention takes 1.6 times as long there as plain matrix products
         model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    if text.gradient_checkpointing:
+        model.encoder.activation_checkpointing_enable()  # type: ignore[operator]
     return model
 
 
@@ -141,7 +143,7 @@ def fit_text(
         val: posts to choose the epoch on: post_id, text; may be empty.
         examples: labels to learn from: post_id, category, label, weight.
         val_examples: reviewers' labels to choose the epoch by, likewise.
-        params: `text`, `policies` and `seed` are read.
+        params: `text`, `compute`, `policies` and `seed` are read.
         checkpoint: file for progress.
         warm: whether the model has been trained before.
         known: vectors of texts, as for `text_features`.
@@ -155,7 +157,8 @@ def fit_text(
         return model.collate([token_ids[row] for row in rows])
 
     costs = np.array([len(tokens) for tokens in token_ids], np.int64)
-    rows = Examples(*targets_of(examples, train.post_id.tolist(), params.policies), costs, inputs)
+    post_ids = train.post_id.tolist()
+    rows = Examples(post_ids, *targets_of(examples, post_ids, params.policies), costs, inputs)
     val_targets, val_weights = targets_of(val_examples, val.post_id.tolist(), params.policies)
     val_texts = val.text.tolist()
 
@@ -172,6 +175,7 @@ def fit_text(
         val_weights,
         predict_val,
         use_bfloat16=True,
+        lane=params.compute.lane,
         warm=warm,
         features=lambda: text_features(model, train.text.tolist(), known),
     )
@@ -206,12 +210,14 @@ def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, stor
 @command("text")
 def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER) -> Output:
     """Train the text classifier on the snapshot's labels."""
+    params = parameters.load(*asked)
+    processes.together("upheld.training.text.stage", params.compute.processes)
     pins = pins_of(read_manifest(SNAPSHOT))
     features = PinnedFeatures(pins.location(store), pins.features)
-    result = run(parameters.load(*asked), SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store, features)
+    result = run(params, SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store, features)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
     text = f"text: {result.num_train_posts} posts, {result.num_unreviewed} of them unreviewed, epoch {result.best_epoch} kept{speed}"
-    return Output(asdict(result), lambda: console().print(text))
+    return Output(asdict(result), lambda: processes.tell(text))
 
 
 if __name__ == "__main__":

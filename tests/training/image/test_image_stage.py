@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from upheld.common.errors import FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.feature_store.backbones.image import empty_image_backbone
 from upheld.feature_store.contracts import hashing
@@ -214,3 +214,28 @@ def test_pictures_are_squeezed_not_cut_and_augmented_by_seed(tiny: ModuleType) -
     assert (first == again).all()
     assert (first != other).any()
     assert first.shape == noise.shape
+
+
+def test_activations_computed_again_give_the_same_model_and_are_not_kept(world: Path, tiny: ModuleType) -> None:
+    plain, saving = (
+        run(world, tiny, out, gradient_checkpointing=again, dropout=0.0) for out, again in (("plain", False), ("saving", True))
+    )
+    assert plain.val is not None
+    assert saving.val is not None
+    assert saving.val["loss"] == pytest.approx(plain.val["loss"], rel=1e-4)
+    network = empty_image_backbone(tiny.BACKBONE).network
+    kept = []
+    for again in (False, True):
+        network.set_grad_checkpointing(again)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
+            network(torch.zeros(2, 3, 32, 32, requires_grad=True))
+        kept.append(sum(sizes))
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_a_network_that_cannot_compute_its_activations_again_is_refused(world: Path, tiny: ModuleType) -> None:
+    with pytest.raises(BadUse, match=r"image\.gradient_checkpointing: 'torchvision/mobilenet_v3_small' keeps its activations"):
+        run(world, tiny, gradient_checkpointing=True, backbone="torchvision/mobilenet_v3_small")

@@ -1,12 +1,15 @@
 """Targets laid out as matrices, and the order of batches."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upheld.training.loop.examples import epoch_batches, share_of_batch, targets_of
+from upheld.training.loop.batches import epoch_batches, micro_batches, share_of_batch
+from upheld.training.loop.examples import targets_of
 
 EXAMPLES = pd.DataFrame(
     {
@@ -43,6 +46,17 @@ def test_batches_hold_rows_of_like_cost_and_change_by_epoch() -> None:
     assert not all((a == b).all() for a, b in zip(first, second, strict=True))
     padded = sum(len(rows) * costs[rows].max() for rows in first)
     assert padded < 1.15 * costs.sum()  # at random it is twice the sum
+
+
+@given(st.lists(st.integers(1, 128), min_size=1, max_size=40), st.integers(1, 600))
+def test_a_batch_is_cut_into_parts_that_fit_once_padded(costs: list[int], most: int) -> None:
+    rows = np.arange(len(costs))[::-1]
+    parts = micro_batches(rows, np.array(costs), most)
+    assert np.concatenate(parts).tolist() == rows.tolist()
+    padded = [len(part) * max(costs[row] for row in part) for part in parts]
+    assert all(size <= most or len(part) == 1 for size, part in zip(padded, parts, strict=True))
+    for part, after in itertools.pairwise(parts):  # none is cut short
+        assert (len(part) + 1) * max(costs[row] for row in [*part, after[0]]) > most
 
 
 @pytest.mark.parametrize("num_rows", [1, 3, 16])

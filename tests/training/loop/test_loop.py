@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,16 +18,19 @@ import torch
 from torch import nn
 
 from upheld.common import progress
+from upheld.common.errors import FailedWork
 from upheld.common.params.training import Training
+from upheld.training.loop import batches
+from upheld.training.loop.batches import epoch_batches
 from upheld.training.loop.classifier import Objective, batches_of
 from upheld.training.loop.examples import Examples
-from upheld.training.loop.loop import fit
+from upheld.training.loop.loop import SETTLED_EVERY, fit, load_checkpoint
 from upheld.training.loop.losses import masked_loss, validation_figures
 
 DROPOUT = 0.1
 GOLDEN = Path(__file__).parents[1] / "golden"
 SETTINGS: dict[str, Any] = {
-    "batch_size": 8, "epochs": 3, "patience": 3, "learning_rate": 0.01, "head_learning_rate": 0.02,
+    "batch_size": 8, "micro_batch_cost": 1000, "epochs": 3, "patience": 3, "learning_rate": 0.01, "head_learning_rate": 0.02,
     "layer_decay": 0.9, "weight_decay": 0.01, "warmup_share": 0.1, "dropout": 0.1, "class_weight": "none",
     "category_balance": 0.0, "focal_gamma": 0.0, "checkpoint_steps": 4,
 }  # fmt: skip
@@ -44,7 +48,8 @@ def examples(tiny: ModuleType, model: nn.Module, num_rows: int = 60) -> Examples
     targets = np.stack([words[:, 0] >= 7, words[:, 0] <= 4], axis=1).astype(np.float32)
     weights = (random.random(targets.shape) < 0.67).astype(np.float32)
     costs = np.array([len(ids) for ids in token_ids])
-    return Examples(targets, weights, costs, lambda rows, seed: model.collate([token_ids[row] for row in rows]))
+    names = [f"p{row}" for row in range(num_rows)]
+    return Examples(names, targets, weights, costs, lambda rows, seed: model.collate([token_ids[row] for row in rows]))
 
 
 def plain_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -71,8 +76,10 @@ def train(
             probs = torch.sigmoid(model.eval()(**rows.inputs(np.arange(60), 0))).numpy()
         return validation_figures(probs, rows.targets, rows.weights, tiny.POLICIES)
 
-    watched = Examples(rows.targets, rows.weights, rows.costs, inputs)
-    return model, fit(model, batches_of(watched, objective), evaluate, settings(**changes), 5, checkpoint, use_bfloat16=False)
+    watched = replace(rows, inputs=inputs)
+    return model, fit(
+        model, batches_of(watched, objective), evaluate, settings(**changes), 5, checkpoint, use_bfloat16=False, lane="deterministic"
+    )
 
 
 def weights_of(model: nn.Module) -> dict[str, list[float]]:
@@ -104,6 +111,105 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny: ModuleType, tmp_pat
     resumed, record_resumed = train(tiny, tmp_path / "part")
     assert weights_of(resumed) == weights_of(whole)
     assert record_resumed.history == record.history
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout, of which each part of a batch has its own."""
+    monkeypatch.setattr(sys.modules[__name__], "DROPOUT", 0.0)
+    monkeypatch.setitem(SETTINGS, "dropout", 0.0)
+
+
+@pytest.mark.usefixtures("still")
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_text, calls = tiny.text_model, []
+
+    def without_dropout() -> nn.Module:
+        model = tiny_text()
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        model.register_forward_pre_hook(
+            lambda _, __, inputs: calls.append(len(inputs["input_ids"])) if torch.is_grad_enabled() else None, with_kwargs=True
+        )
+        return model
+
+    monkeypatch.setattr(tiny, "text_model", without_dropout)
+    whole, record = train(tiny, tmp_path / "whole")
+    assert set(calls) == {8, 4}  # of 60 rows
+    calls.clear()
+    parted, record_parted = train(tiny, tmp_path / "parted", micro_batch_cost=20)
+    assert max(calls) <= 20 // 2
+    assert sum(calls) == 180
+    assert len(calls) > 24
+    assert [figures["train_loss"] for figures in record_parted.history] == pytest.approx(
+        [figures["train_loss"] for figures in record.history], abs=1e-5
+    )
+    for name, values in weights_of(whole).items():
+        if not name.endswith("key.bias"):  # its gradient is rounding alone, which Adam magnifies
+            assert weights_of(parted)[name] == pytest.approx(values, abs=1e-4), name
+
+
+def test_processes_that_make_batches_change_nothing(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, record = train(tiny, tmp_path / "here")
+    pids = []
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        pids.append(os.getpid())
+        return plain_loss(*arguments)
+
+    monkeypatch.setattr(batches, "num_workers", lambda device: 2)
+    elsewhere, record_elsewhere = train(tiny, tmp_path / "elsewhere", crash_at=None, objective=watched)
+    assert set(pids) == {os.getpid()}
+    assert weights_of(elsewhere) == weights_of(here)
+    assert record_elsewhere.history == record.history
+
+
+def test_a_gpu_has_its_batches_made_by_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    assert (batches.num_workers(torch.device("cuda")), batches.num_workers(torch.device("cpu"))) == (8, 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert batches.num_workers(torch.device("cuda")) == 0
+
+
+@pytest.mark.parametrize("look_every", [1, 16])
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_divergence_names_the_batch_and_keeps_what_was_good(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, look_every: int
+) -> None:
+    monkeypatch.setitem(SETTLED_EVERY, "cpu", look_every)
+    losses = []
+
+    def diverging(*arguments: torch.Tensor) -> torch.Tensor:
+        losses.append(plain_loss(*arguments))
+        if len(losses) != 11:
+            return losses[-1]
+        return losses[-1] * float("nan") if fault == "loss" else losses[-1] + torch.sqrt(arguments[0].sum() * 0)  # sqrt'(0) is infinite
+
+    with pytest.raises(FailedWork, match="diverged at step 11: loss") as error:
+        train(tiny, tmp_path / "progress", objective=diverging)
+    rows = epoch_batches(examples(tiny, tiny.text_model()).costs, 8, 5, epoch=1)[2]
+    assert str(error.value).split(", on ")[1].split("; ")[0] == ", ".join(f"p{row}" for row in rows)
+    state, best = load_checkpoint(tmp_path / "progress", model := tiny.text_model(), torch.optim.AdamW(model.parameters()))
+    assert state.step == 8
+    assert all(torch.isfinite(tensor).all() for tensor in best.values())
+
+
+@pytest.mark.parametrize("look_every", [1, 5, 16])
+def test_losses_do_not_depend_on_when_they_are_looked_at(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_every: int
+) -> None:
+    monkeypatch.setitem(SETTLED_EVERY, "cpu", look_every)
+    seen = []
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        seen.append(plain_loss(*arguments))
+        return seen[-1]
+
+    _, record = train(tiny, tmp_path / "progress", objective=watched)
+    weight = float(examples(tiny, tiny.text_model()).weights.sum())
+    told = [figures["train_loss"] for figures in record.history]
+    assert told == pytest.approx([sum(loss.item() for loss in seen[8 * epoch : 8 * epoch + 8]) / weight for epoch in range(3)], rel=1e-6)
 
 
 def test_training_learns_and_keeps_its_best_epoch(tiny: ModuleType, tmp_path: Path) -> None:
@@ -151,6 +257,7 @@ def test_training_stops_when_nothing_improves(tiny: ModuleType, tmp_path: Path) 
         5,
         tmp_path / "progress",
         use_bfloat16=False,
+        lane="deterministic",
         score_start=True,
     )
     assert [figures["epoch"] for figures in record.history] == [0, 1, 2, 3]

@@ -256,3 +256,19 @@ def test_damaged_model_is_failed_work(world: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(FailedWork, match="not a readable text model"):
         load_text(world / "models/text")
+
+
+def test_activations_computed_again_give_the_same_model_and_are_not_kept(world: Path) -> None:
+    kept = {}
+    for again in (False, True):
+        model = text.prepare(params_of(world, gradient_checkpointing=again)).train()
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
+            loss = model(**model.collate(model.encode(["buy cheap now", "hello friend"]))).sum()
+        loss.backward()
+        kept[again] = sum(sizes)
+    assert kept[True] < 0.7 * kept[False]
+    plain, saving = (run(world, out, gradient_checkpointing=again) for out, again in (("plain", False), ("saving", True)))
+    assert plain.val == saving.val
