@@ -193,7 +193,7 @@ def test_missing_image_is_failed_work_and_leaves_nothing(world: Path, tiny: Modu
 
 def test_damaged_model_is_failed_work(world: Path, tiny: ModuleType) -> None:
     run(world, tiny)
-    (world / "image/model.safetensors").write_bytes(b"x")
+    (world / "image/upheld.safetensors").write_bytes(b"x")
     with pytest.raises(FailedWork, match="not a readable image model"):
         load_image(world / "image")
 
