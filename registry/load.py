@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from upheld import ROOT
 from upheld.common.command import STORE_FOLDER
@@ -11,14 +12,16 @@ from upheld.common.params import params
 from upheld.registry.approvals import verified
 from upheld.registry.production import champion
 from upheld.registry.tracking import mlflow_store
-from upheld.training.pipeline import bundle
-from upheld.training.scoring.frame import FrameScorer
 
+if TYPE_CHECKING:
+    from upheld.training.scoring.frame import FrameScorer
+
+URIS = " or ".join(f"models:/{mlflow_store.MODEL}{end}" for end in ("@ALIAS", "/VERSION"))
 MODEL_URI = re.compile(rf"models:/{mlflow_store.MODEL}(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
 
 
-def load(model: str | Path, store: str | Path | None = None) -> FrameScorer:
-    """As `upheld.load` says.
+def load(model: str | Path, store: str | Path | None = None) -> "FrameScorer":
+    """As `upheld.load` says. The networks are imported once the model is found: a mistake is said at once.
 
     No code of the registry runs: only the files of the bundle are read, after their digests were checked.
 
@@ -28,18 +31,23 @@ def load(model: str | Path, store: str | Path | None = None) -> FrameScorer:
     """
     place = Path(store or os.environ.get("UPHELD_STORE") or STORE_FOLDER)
     settings = params.load(ROOT / "upheld" / params.FILE, store=place)
-    if not str(model).startswith("models:"):
-        if not (Path(model) / bundle.DESCRIPTION).is_file():
-            raise BadUse(f"{model}: no bundle, which has {bundle.DESCRIPTION}; name one, or models:/{mlflow_store.MODEL}@ALIAS")
-        return FrameScorer(bundle.load(Path(model)), settings)
-    named = MODEL_URI.fullmatch(str(model))
+    folder = _registered(str(model), place) if str(model).startswith("models:") else Path(model)
+    if not folder.is_dir():
+        raise BadUse(f"{model}: no such folder; name that of a bundle, or {URIS}")
+    from upheld.training.pipeline import bundle
+    from upheld.training.scoring.frame import FrameScorer
+
+    return FrameScorer(bundle.load(folder), settings)
+
+
+def _registered(uri: str, store: Path) -> Path:
+    """The bundle that an MLflow URI names, its digest checked."""
+    named = MODEL_URI.fullmatch(uri)
     if named is None:
-        uris = " or ".join(f"models:/{mlflow_store.MODEL}{end}" for end in ("@ALIAS", "/VERSION"))
-        raise BadUse(f"{model}: expected {uris}")
-    registry = mlflow_store.connect(place, create=False)
+        raise BadUse(f"{uri}: expected {URIS}")
+    registry = mlflow_store.connect(store, create=False)
     reference = named["alias"] or named["version"]
-    if named["alias"] == champion.ALIAS and place.is_dir():  # a registry without its store has no approvals to compare with
-        approved = champion.in_production(place, registry).model
+    if named["alias"] == champion.ALIAS and store.is_dir():  # a registry without its store has no approvals to compare with
+        approved = champion.in_production(store, registry).model
         reference = champion.ALIAS if approved is None else str(approved)
-    version = mlflow_store.resolve(registry, mlflow_store.MODEL, reference)
-    return FrameScorer(bundle.load(verified.bundle(place, registry, version)), settings)
+    return verified.bundle(store, registry, mlflow_store.resolve(registry, mlflow_store.MODEL, reference))

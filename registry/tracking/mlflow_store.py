@@ -1,6 +1,5 @@
 """The only module that speaks to MLflow: runs, registered versions, aliases, artifacts."""
 
-import json
 import logging
 import os
 import re
@@ -216,7 +215,7 @@ def log_dataset(registry: Registry, run_id: str, name: str, content_digest: str,
     registry.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
-def register_bundle(registry: Registry, bundle: Path, tags: Mapping[str, str]) -> Version:
+def register_bundle(registry: Registry, bundle: Path, policies: Sequence[str], tags: Mapping[str, str]) -> Version:
     """Log `bundle` as a models-from-code pyfunc (no pickle) of the active run and register it.
 
     Its requirements are pinned and name its own wheel of this code, which lies beside the bundle: `upheld` is nobody's on PyPI, so that a
@@ -224,12 +223,12 @@ def register_bundle(registry: Registry, bundle: Path, tags: Mapping[str, str]) -
 
     Args:
         bundle: folder written by upheld.training.pipeline.bundle.assemble.
+        policies: those that it predicts.
         tags: lineage tags of the new version.
 
     Raises:
         FailedWork: no wheel of this code can be built.
     """
-    policies = json.loads((bundle / "pipeline.json").read_text(encoding="utf-8"))["policies"]
     name, content = wheel.built()
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / name).write_bytes(content)

@@ -27,6 +27,7 @@ from finished_workspaces import write_workspace
 import upheld
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
+from upheld.dags.runner import workspace
 from upheld.feature_store.extractors import catalogue
 from upheld.registry import score
 from upheld.registry.production import champion
@@ -43,15 +44,15 @@ CHAMPION = "models:/upheld-moderation@champion"
 def store(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store whose champion, model 1, learned from the recognition of languages; nobody approved model 2, the challenger."""
     folder = tmp_path_factory.mktemp("store")
-    workspace = tiny.save_workspace(folder / "made")
-    manifest = json.loads((workspace / "data/snapshot/manifest.json").read_text())
+    learned = tiny.save_workspace(folder / "made")
+    manifest = json.loads((learned / "data/snapshot/manifest.json").read_text())
     manifest["features"]["language"] = {"extractor_version": catalogue.make("language", params.load(Path(PARAMS))).version}
-    (workspace / "data/snapshot/manifest.json").write_text(json.dumps(manifest))
-    fusion = json.loads((workspace / "models/fusion/fusion.json").read_text())
+    (learned / "data/snapshot/manifest.json").write_text(json.dumps(manifest))
+    fusion = json.loads((learned / "models/fusion/fusion.json").read_text())
     for learnt in fusion["policies"].values():
         learnt["coefficients"]["log1p_prior_removals"] = 0.3
-    (workspace / "models/fusion/fusion.json").write_text(json.dumps(fusion))
-    made = bundle.assemble(workspace, folder / "bundle")
+    (learned / "models/fusion/fusion.json").write_text(json.dumps(fusion))
+    made = bundle.assemble(learned, folder / "bundle")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(bundle, "assemble", lambda workspace, out: shutil.copytree(made, out))
@@ -155,7 +156,7 @@ def test_what_cannot_be_scored_is_refused_with_its_place(store: Path, changes: d
 
 @pytest.mark.parametrize(
     "model",
-    ["models:/other@champion", "models:/upheld-moderation/latest", "models:/upheld-moderation@9", "."],
+    ["models:/other@champion", "models:/upheld-moderation/latest", "models:/upheld-moderation@9", "no/such"],
 )
 def test_what_names_no_model_is_bad_use(store: Path, model: str) -> None:
     with pytest.raises(BadUse, match=r"models:/upheld-moderation|no version or alias"):
@@ -268,7 +269,16 @@ def test_a_model_requires_all_that_it_imports(model: Path, tmp_path: Path) -> No
     ours = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for name in ("pipeline", "ml", "weights") for line in extras[name]}
     imported = {name.lower().replace("_", "-") for name in done.stdout.split()}
     assert {"torch", "pandas", "upheld"} <= imported
-    assert (imported & ours) - names <= {"accelerate", "defusedxml"}  # which libraries use where they are, and nothing here
+    assert (imported & ours) - names <= {"accelerate", "defusedxml", "setuptools"}  # which libraries use where they are, and nothing here
+
+
+def test_the_wheel_of_a_run_holds_the_parameters_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.create(ROOT, tmp_path / "store/runs/one", tmp_path / "store", {"snapshot.min_language_prob": 0.75}, {})
+    monkeypatch.setattr(wheel, "ROOT", tmp_path / "store/runs/one")
+    name, content = wheel.built.__wrapped__()
+    (tmp_path / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / name) as archive:
+        assert yaml.safe_load(archive.read("upheld/params.yaml"))["snapshot"]["min_language_prob"] == 0.75
 
 
 @pytest.mark.slow
