@@ -13,7 +13,7 @@ COPY pyproject.toml requirements.lock ./
 RUN uv venv /opt/airflow && \
     uv pip install --no-cache --python /opt/airflow/bin/python -c requirements.lock -r pyproject.toml --extra airflow --extra pipeline
 RUN uv venv /opt/ml && \
-    uv pip install --no-cache --python /opt/ml/bin/python -c requirements.lock -r pyproject.toml --extra pipeline --extra ml --extra weights
+    uv pip install --no-cache --python /opt/ml/bin/python -c requirements.lock -r pyproject.toml --extra pipeline --extra ml --extra weights --extra faces
 
 COPY .dvc/config .dvc/config
 COPY .dvcignore dvc.yaml params.yaml ./

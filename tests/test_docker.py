@@ -84,7 +84,7 @@ def test_the_scheduling_image_trains_nothing_and_the_trainer_has_two_environment
     assert extras_of("airflow.Dockerfile", "/opt/airflow/bin/python") == {"airflow", "pipeline"} <= known
     assert "ml" not in " ".join(arguments("airflow.Dockerfile", "RUN")).split()
     stages = environment("trainer.Dockerfile")["UPHELD_PYTHON"]
-    assert extras_of("trainer.Dockerfile", stages) == {"pipeline", "ml", "weights"} <= known
+    assert extras_of("trainer.Dockerfile", stages) == {"pipeline", "ml", "weights", "faces"} <= known
     assert "airflow" in extras_of("trainer.Dockerfile", "/opt/airflow/bin/python")
 
 

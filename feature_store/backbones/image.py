@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from upheld.common.errors import BadUse, FailedWork
-from upheld.feature_store.backbones.pretrained import LITE0, converted, lite0_weights
+from upheld.feature_store.backbones.pretrained import LITE0, TORCHVISION, converted, lite0_weights, pinned
 
 LITE0_TIMM = "tf_efficientnet_lite0"
-TORCHVISION = "torchvision/"  # prefix of names that torchvision, not timm, resolves
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # channel means and deviations of torchvision's own preprocessing
 
 
@@ -31,21 +30,25 @@ def load_image_backbone(name: str) -> Backbone:
     """Load a pretrained network.
 
     Args:
-        name: `efficientnet-lite0`, a timm model name (`hf-hub:` ids included), or `torchvision/NAME`.
+        name: `efficientnet-lite0`, `torchvision/NAME`, or `NAME@COMMIT`: a timm model (or `hf-hub:ID`), whose weights lie on the hub.
 
     Raises:
         FailedWork: the packaged file is missing or is not that network.
-        BadUse: there is no such model, or its weights cannot be fetched.
+        BadUse: there is no such model, its weights cannot be fetched, or it lacks its commit.
     """
     if name == LITE0:
         backbone = empty_image_backbone(name)
         backbone.network.load_state_dict(load_file(converted(LITE0, lite0_weights(), _in_timm_names)))
         return backbone
+    if not name.startswith(TORCHVISION):
+        pinned(name)
     try:
         return _create(name, pretrained=True)
     except Exception as error:  # timm, torchvision and the hub client share no type
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadUse(f"image backbone {name!r} cannot be loaded ({reason}); name a timm model, {TORCHVISION}NAME, or {LITE0!r}") from error
+        raise BadUse(
+            f"image backbone {name!r} cannot be loaded ({reason}); name NAME@COMMIT of timm, {TORCHVISION}NAME, or {LITE0!r}"
+        ) from error
 
 
 def empty_image_backbone(name: str) -> Backbone:
@@ -73,7 +76,13 @@ def _create(name: str, pretrained: bool) -> Backbone:
         last, layer = [(place, module) for place, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
         network.set_submodule(last, nn.Identity())
         return Backbone(network, int(layer.in_features), *IMAGENET)
-    network = timm.create_model(LITE0_TIMM if name == LITE0 else name, pretrained=pretrained, num_classes=0)
+    architecture, pin, commit = (LITE0_TIMM if name == LITE0 else name).partition("@")
+    if architecture.startswith("hf-hub:"):
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0)  # which reads the commit itself
+    else:
+        known = timm.get_pretrained_cfg(architecture)
+        at_commit = {"hf_hub_id": f"{known.hf_hub_id}@{commit}"} if pin and known else None
+        network = timm.create_model(architecture, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=at_commit)
     config = network.pretrained_cfg
     return Backbone(network, network.num_features, tuple(config["mean"]), tuple(config["std"]))
 

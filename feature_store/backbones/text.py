@@ -1,6 +1,7 @@
 """The pretrained text encoder and its tokenizer: multilingual-e5-small out of pinned packages, or any Hugging Face model."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from upheld.feature_store.backbones.pretrained import (
     e5_small_weights,
     no_such_text_backbone,
     packaged_file,
+    pinned,
     text_origin,
 )
 
@@ -27,21 +29,22 @@ def load_text_backbone(name: str) -> tuple[nn.Module, Tokenizer, str]:
     """Load an encoder and its tokenizer.
 
     Args:
-        name: `multilingual-e5-small`, a Hugging Face hub id, or a local folder in Hugging Face's format.
+        name: `multilingual-e5-small`, `ID@COMMIT` of the Hugging Face hub, or a local folder in Hugging Face's format.
 
     Returns:
-        (encoder, tokenizer without truncation and padding, digest of weights or of the name and revision they came from).
+        (encoder, tokenizer without truncation and padding, digest of weights or of the id and commit they came from).
         Word embeddings hold float16 values, in float16 where they came from the package.
 
     Raises:
         FailedWork: a packaged file is missing.
-        BadUse: `name` is neither a folder nor a model that the hub (or its cache) can give.
+        BadUse: `name` is neither a folder nor a model that the hub (or its cache) can give, or lacks its commit.
     """
     if name != E5_SMALL:
+        where, commit = (name, None) if Path(name).is_dir() else pinned(name)
         try:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            model = AutoModel.from_pretrained(name, config=config, trust_remote_code=False, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, use_fast=True).backend_tokenizer
+            config = AutoConfig.from_pretrained(where, revision=commit, trust_remote_code=False)
+            model = AutoModel.from_pretrained(where, revision=commit, config=config, trust_remote_code=False, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(where, revision=commit, trust_remote_code=False, use_fast=True).backend_tokenizer
         except (OSError, ValueError) as error:
             raise BadUse(no_such_text_backbone(name, error)) from error
         tokenizer.no_truncation()

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from upheld.common.errors import BadUse
 from upheld.common.params.extractors import Clip
+from upheld.feature_store.backbones.pretrained import pinned
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.hashing import extractor_version
 from upheld.feature_store.decoding.contract import Arrays, Refused
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+HUB = "hf-hub:"  # before a model's id on the hub, as open_clip and timm write it
 LONGEST = 512  # more than the models look at (224 to 448), so that their own resizing decides
 
 
@@ -106,8 +108,14 @@ def missing_weights(settings: Clip) -> str | None:
 
 
 def settings_and_weights(settings: Clip) -> dict[str, str]:
-    """What CLIP's results depend on: architecture, and digest of the weights or the name that they come by."""
+    """What CLIP's results depend on: architecture, and digest of the weights or the name that they come by.
+
+    Raises:
+        BadUse: as `pinned`, of `hf-hub:ID`.
+    """
     path = Path(str(settings.pretrained))
+    if str(settings.pretrained).startswith(HUB):
+        pinned(str(settings.pretrained).removeprefix(HUB))
     weights = hashing.of_folder(path) if path.is_dir() else hashing.of_file(path) if path.is_file() else str(settings.pretrained)
     return {"model": settings.model, "weights": weights}
 
@@ -124,14 +132,14 @@ def load_clip(settings: Clip) -> ClipModel:
     """Load the weights that `clip.pretrained` names, on the best device here, in float32.
 
     A folder (open_clip_config.json, *.safetensors) says itself which architecture it holds; a .safetensors file and a tag of
-    open_clip's are weights of the architecture `clip.model`; `hf-hub:ID` and tags are fetched, with weights_only where they are no
-    safetensors.
+    open_clip's are weights of the architecture `clip.model`; `hf-hub:ID@COMMIT` is fetched as a folder; tags are fetched, with weights_only
+    where they are no safetensors.
 
     Raises:
         BadUse: they cannot be loaded.
     """
     weights = str(settings.pretrained)
-    named = f"local-dir:{weights}" if Path(weights).is_dir() else weights if weights.startswith("hf-hub:") else settings.model
+    hub_id, commit = pinned(weights.removeprefix(HUB)) if weights.startswith(HUB) else (None, None)
     # Importing the library forbids all tokenizers of the process to use more than one processor, which is taken back here. It hands no
     # trust_remote_code to transformers, which would then ask on standard input; without time to answer the answer is no.
     before = os.environ.get("TOKENIZERS_PARALLELISM")
@@ -146,10 +154,17 @@ def load_clip(settings: Clip) -> ClipModel:
     else:
         os.environ["TOKENIZERS_PARALLELISM"] = before
     try:
+        if hub_id:
+            from huggingface_hub import snapshot_download
+
+            weights = snapshot_download(hub_id, revision=commit, allow_patterns=["*.json", "*.safetensors", "*.txt"])
+        named = f"local-dir:{weights}" if Path(weights).is_dir() else settings.model
         network, preprocess = open_clip.create_model_from_pretrained(
             named, pretrained=weights if named == settings.model else None, precision="fp32", device=best_device(), weights_only=True
         )
         return ClipModel(network.eval(), preprocess, open_clip.get_tokenizer(named))
     except Exception as error:  # open_clip, timm, transformers and the hub client share no type
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadUse(f"clip.pretrained: cannot load {weights!r} ({reason}); name a folder, .safetensors, a tag or hf-hub:ID") from error
+        raise BadUse(
+            f"clip.pretrained: cannot load {weights!r} ({reason}); name a folder, .safetensors, a tag or hf-hub:ID@COMMIT"
+        ) from error

@@ -106,7 +106,7 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
             inputs = _read(workspace / paths.INPUTS)
             for name, about in (("snapshot", manifest), ("logo", logo)):
                 mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
-            model = mlflow_store.register_bundle(registry, bundle, tags)
+            model = mlflow_store.register_bundle(registry, bundle, _read(bundle / pipeline.DESCRIPTION)["policies"], tags)
             pinned = {
                 "upheld.model_version": model.label,
                 "upheld.thresholds_sha256": hashing.of_file(workspace / paths.THRESHOLDS),

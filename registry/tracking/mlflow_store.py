@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import tempfile
 import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pandas as pd
+
 from upheld import ROOT
 from upheld.common.errors import BadUse, FailedWork
 from upheld.registry.tracking import place as store_place
+from upheld.registry.tracking import wheel
 
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"
@@ -23,8 +27,7 @@ EXPERIMENT = "retrain"
 CURVES = "training/"  # before the names of figures that were taken epoch by epoch
 PYFUNC_SCRIPT = Path(__file__).with_name("pyfunc_pipeline.py")
 BUNDLE_IN_MODEL = Path("artifacts") / "bundle"  # where MLflow puts the artifact named "bundle" inside a logged model
-# Kept with each model: the name of this project is nobody's on PyPI, so a requirement of that name could be anybody's code.
-CODE = "Needs this repository on the Python path (upheld); the requirements are the packages that those import."
+SERVING = "serve"  # the extra in pyproject.toml that names what a served model imports
 PROJECT = ROOT / "pyproject.toml"
 MAX_PARAM_CHARS = 6000  # limit of MLflow's parameter values: mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
 
@@ -79,7 +82,7 @@ def connect(store: Path, create: bool = True) -> Registry:
         raise BadUse(f"nothing is registered in {store} yet; `upheld retrain` makes the first version")
     if "MLFLOW_TRACKING_URI" not in os.environ:
         store_place.refuse_copied(store)
-    (store / "mlflow").mkdir(mode=0o700, parents=True, exist_ok=True)
+        (store / "mlflow").mkdir(mode=0o700, parents=True, exist_ok=True)
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -212,20 +215,30 @@ def log_dataset(registry: Registry, run_id: str, name: str, content_digest: str,
     registry.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
-def register_bundle(registry: Registry, bundle: Path, tags: Mapping[str, str]) -> Version:
+def register_bundle(registry: Registry, bundle: Path, policies: Sequence[str], tags: Mapping[str, str]) -> Version:
     """Log `bundle` as a models-from-code pyfunc (no pickle) of the active run and register it.
+
+    Its requirements are pinned and name its own wheel of this code, which lies beside the bundle: `upheld` is nobody's on PyPI, so that a
+    requirement of that name could be anybody's code.
 
     Args:
         bundle: folder written by upheld.training.pipeline.bundle.assemble.
+        policies: those that it predicts.
         tags: lineage tags of the new version.
+
+    Raises:
+        FailedWork: no wheel of this code can be built.
     """
-    with _quiet():
+    name, content = wheel.built()
+    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / name).write_bytes(content)
         logged = registry.mlflow.pyfunc.log_model(
             name="pipeline",
             python_model=str(PYFUNC_SCRIPT),
-            artifacts={"bundle": str(bundle)},
-            pip_requirements=_requirements(),
-            metadata={"code": CODE},
+            artifacts={"bundle": str(bundle), "wheel": str(Path(scratch) / name)},
+            pip_requirements=[*_requirements(), f"./artifacts/{name}"],
+            signature=_signature(policies),
+            input_example=pd.DataFrame({"post_id": ["p1", "p2"], "text": ["Win a free phone today!", "Tschüss, bis morgen"]}),
         )
         return _version(registry.mlflow.register_model(logged.model_uri, MODEL, tags=dict(tags)))
 
@@ -268,17 +281,35 @@ def _version(item: Any) -> Version:
 
 
 def _requirements() -> list[str]:
-    """The packages that a model's code imports, each pinned to the version at hand; never this project itself."""
+    """The packages that a served model imports, each pinned to the version at hand."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
-    needed = [*project["dependencies"], *(line for extra in ("pipeline", "ml") for line in project["optional-dependencies"][extra])]
+    needed = [*project["dependencies"], *project["optional-dependencies"][SERVING]]
     names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed]
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]  # a local build's suffix is on no index
 
 
+def _signature(policies: Sequence[str]) -> Any:
+    """What `FrameScorer.predict` takes and gives. Media are in it in order to be refused: MLflow drops what a signature does not name."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
+
+    known = [
+        ColSpec(DataType.string, "post_id"),
+        ColSpec(DataType.string, "text"),
+        ColSpec(DataType.string, "language", required=False),
+        ColSpec(Array(DataType.string), "hashtags", required=False),
+        ColSpec(DataType.long, "prior_removals", required=False),
+        ColSpec(AnyType(), "media", required=False),
+    ]
+    probs = [ColSpec(DataType.double, f"prob_{policy}") for policy in policies]
+    return ModelSignature(Schema(known), Schema([ColSpec(DataType.string, "post_id"), *probs]))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow shows a bar for each file and warns of a missing signature; our models take records, not columns."""
+    """MLflow shows a bar for each file, warns of what it cannot infer, and looks at a sample by what pandas calls outdated."""
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=UserWarning)
+        for kind in (UserWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", category=kind)
         yield

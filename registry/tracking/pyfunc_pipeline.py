@@ -4,37 +4,38 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.models import set_model
 
-from upheld.common.errors import BadUse
-from upheld.training.pipeline import bundle, stage1
+from upheld import ROOT
+from upheld.common.params import params as parameters
+from upheld.training.pipeline import bundle
+from upheld.training.scoring.frame import FrameScorer
 
 
 class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is not typed
-    """Calibrated probabilities of posts given as features, without pictures and sound; `upheld score` takes posts as delivered."""
+    """Calibrated probabilities of posts of text alone; `upheld score` takes posts with their media and decides on them."""
 
     def load_context(self, context: Any) -> None:
-        """Load and verify the bundle."""
-        self.pipeline = bundle.load(Path(context.artifacts["bundle"]))
+        """Load and verify the bundle; parameters are those that lie in the package."""
+        settings = parameters.load(ROOT / "upheld" / parameters.FILE)
+        self.scorer = FrameScorer(bundle.load(Path(context.artifacts["bundle"])), settings)
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict probabilities.
 
         Args:
             context: MLflow's; unused, the bundle is loaded already.
-            model_input: DataFrame as `upheld.training.pipeline.bundle.Pipeline.predict` takes, image_digests and audio_digests empty.
+            model_input: DataFrame as `FrameScorer.predict` takes; MLflow drops what the signature does not name.
             params: unused.
 
         Returns:
             DataFrame of post_id and prob_{policy}, float64 in (0, 1).
 
         Raises:
-            BadUse: a post has pictures or sound, which this interface cannot carry.
+            BadUse: as `FrameScorer.predict`.
         """
-        for column in ("image_digests", "audio_digests"):
-            if column in model_input and any(len(names) for names in model_input[column]):
-                raise BadUse(f"{column}: MLflow's interface carries no media; score posts with pictures or sound through `upheld score`")
-        return self.pipeline.predict(model_input, stage1.NO_MEDIA)
+        return self.scorer.predict(model_input)
 
 
 set_model(PipelineModel())

@@ -199,7 +199,7 @@ def save_calibration(folder: Path) -> None:
     (folder / "thresholds.json").write_text(json.dumps({"categories": {"spam": rule, "hate_speech": rule}}))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """This module: test modules cannot import it by name."""
     return sys.modules[__name__]
@@ -207,8 +207,11 @@ def tiny() -> ModuleType:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
+    return save_workspace(tmp_path / "workspace")
+
+
+def save_workspace(folder: Path) -> Path:
     """A workspace with models, snapshot, fusion and calibration, without images in its posts."""
-    folder = tmp_path / "workspace"
     save_models(folder)
     save_no_logos(folder)
     save_snapshot(folder / "data/snapshot")

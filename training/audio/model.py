@@ -20,6 +20,7 @@ from upheld.common.errors import FailedWork
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.contracts.tables import NUM_BANDS
 from upheld.feature_store.features.media import Spectrogram
+from upheld.training.loop import tensor_file
 
 Array = NDArray[np.float32]
 MIN_STD = 0.1  # of a band's log energies: below it a band is silent, and scaling it up would amplify rounding
@@ -143,7 +144,7 @@ def load_audio(folder: Path) -> AudioModel | None:
         if not metadata["trained"]:
             return None
         model = AudioModel(AudioSetup(**{key: tuple(value) for key, value in metadata["setup"].items()}))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(load_file(tensor_file.saved(folder)))
     except Exception as error:  # safetensors raises types of its own, some plain Exception
         raise FailedWork(f"{folder}: not a readable audio model ({error}); run the stage audio again") from error
     return model.to(best_device()).eval()

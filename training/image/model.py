@@ -22,6 +22,7 @@ from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
 from upheld.feature_store.backbones.pretrained import image_origin
 from upheld.feature_store.decoding.images import Picture, decode_square
+from upheld.training.loop import tensor_file
 from upheld.training.loop.head import NONE_KNOWN
 
 Array = NDArray[np.float32]
@@ -130,7 +131,7 @@ def load_image(folder: Path) -> ImageModel | None:
         fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in metadata["setup"].items()}
         setup = ImageSetup(**fields)
         model = ImageModel(empty_image_backbone(setup.backbone), setup)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(load_file(tensor_file.saved(folder)))
     except Exception as error:  # safetensors and timm raise types of their own, some plain Exception
         raise FailedWork(f"{folder}: not a readable image model ({error}); run the stage image again") from error
     return model.to(best_device()).eval()

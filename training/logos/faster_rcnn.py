@@ -17,6 +17,7 @@ from upheld.feature_store.logos.dataset.dataset import CORNERS
 from upheld.feature_store.logos.dataset.precision import average_precision
 from upheld.training.logos.network import FasterRcnn
 from upheld.training.logos.photos import BATCH, DETECTIONS, Found, PhotoMap, Pixels, moved, padded
+from upheld.training.loop import tensor_file
 from upheld.training.loop.batches import Batches, Forward, Inputs
 from upheld.training.loop.examples import Rows
 from upheld.training.loop.loop import Fitted, fit
@@ -46,7 +47,7 @@ class FasterRcnnBackend:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the weights; returns the arguments that make the network again."""
-        save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, folder / "model.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}, folder / tensor_file.NAME)
         return self.arguments
 
 
@@ -57,7 +58,7 @@ def load_faster_rcnn(folder: Path, arguments: dict[str, Any]) -> FasterRcnnBacke
         OSError, RuntimeError: the weights are missing or another network's.
     """
     network = FasterRcnn(**arguments, pretrained=False)
-    network.load_state_dict(load_file(folder / "model.safetensors"))
+    network.load_state_dict(load_file(tensor_file.saved(folder)))
     return FasterRcnnBackend(network, arguments)
 
 

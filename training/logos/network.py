@@ -128,7 +128,7 @@ class FasterRcnn(nn.Module):
     """The detector as the training loop sees it.
 
     Args:
-        backbone: `efficientnet-lite0` or the timm name of an EfficientNet.
+        backbone: `efficientnet-lite0` or NAME@COMMIT of timm, of an EfficientNet.
         num_classes: brands; class 0 is the background.
         size: side of the pictures in pixels.
         min_confidence: detections below are not given.

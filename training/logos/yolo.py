@@ -21,6 +21,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params.training import Logo
 from upheld.feature_store.backbones.devices import best_device
 from upheld.training.logos.photos import Found, PhotoMap, Pixels
+from upheld.training.loop import tensor_file
 
 ENVIRONMENT = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false", "ULTRALYTICS_SAFE_LOAD": "1"}
 REPORTERS = ("mlflow", "clearml", "comet", "dvc", "hub", "neptune", "raytune", "tensorboard", "wandb", "sync")
@@ -66,7 +67,7 @@ class YoloBackend:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the weights; returns the arguments that make the network again."""
-        save_file({name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}, folder / "model.safetensors")
+        save_file({name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}, folder / tensor_file.NAME)
         return self.arguments
 
 
@@ -77,7 +78,7 @@ def load_yolo(folder: Path, arguments: dict[str, Any]) -> YoloBackend:
         OSError, RuntimeError: the weights are missing or another network's.
     """
     network = ultralytics("nn.tasks", folder).DetectionModel(arguments["architecture"], nc=arguments["num_classes"], verbose=False)
-    network.load_state_dict(load_file(folder / "model.safetensors"))
+    network.load_state_dict(load_file(tensor_file.saved(folder)))
     return YoloBackend(network, **arguments, folder=folder)
 
 

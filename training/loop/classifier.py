@@ -17,6 +17,7 @@ from upheld.common.files import replacing_folder, write_json
 from upheld.common.params.training import Pretrained, Training
 from upheld.feature_store.backbones.devices import Lane, best_device, has_fast_bfloat16
 from upheld.feature_store.contracts import hashing
+from upheld.training.loop import tensor_file
 from upheld.training.loop.batches import Batches, Forward, Inputs
 from upheld.training.loop.examples import Array, Examples, Rows
 from upheld.training.loop.head import fit_head, set_head
@@ -170,9 +171,9 @@ class Result:
 
 
 def save_model(model: nn.Module, folder: Path, metadata: dict[str, Any]) -> None:
-    """Write a model with a `setup` into an existing folder: model.safetensors and metadata.json (metrics, params, setup)."""
+    """Write a model with a `setup` into an existing folder: upheld.safetensors and metadata.json (metrics, params, setup)."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+    save_file(state, folder / tensor_file.NAME)
     write_json(folder / "metadata.json", {**metadata, "trained": True, "setup": asdict(model.setup)})  # type: ignore[call-overload]
 
 

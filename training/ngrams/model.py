@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
+from upheld.training.loop import tensor_file
 
 Array = NDArray[np.float32]
 MIN_TEXTS = 2  # an n-gram of one text tells nothing of another
@@ -55,9 +56,9 @@ def vectoriser_of(ngram_range: tuple[int, int], max_features: int | None, vocabu
 
 
 def save_ngrams(model: NgramModel, folder: Path, metadata: dict[str, Any]) -> None:
-    """Write a model into an existing folder: model.safetensors, vocabulary.json, metadata.json."""
+    """Write a model into an existing folder: upheld.safetensors, vocabulary.json, metadata.json."""
     tensors = {"coefficients": model.coefficients, "intercepts": model.intercepts, "idf": model.vectoriser.idf_.astype(np.float32)}
-    save_file(tensors, folder / "model.safetensors")
+    save_file(tensors, folder / tensor_file.NAME)
     write_json(folder / "vocabulary.json", model.vectoriser.get_feature_names_out().tolist())
     write_json(folder / "metadata.json", {**metadata, "trained": True, "setup": asdict(model.setup)})
 
@@ -74,7 +75,7 @@ def load_ngrams(folder: Path) -> NgramModel | None:
             return None
         setup = NgramSetup(tuple(metadata["setup"]["policies"]), tuple(metadata["setup"]["ngram_range"]))
         vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "model.safetensors")
+        tensors = load_file(tensor_file.saved(folder))
         vectoriser = vectoriser_of(setup.ngram_range, None, vocabulary)
         vectoriser.idf_ = tensors["idf"]
         if tensors["coefficients"].shape != (len(setup.policies), len(vocabulary)):

@@ -175,11 +175,7 @@ def featured(
         else:
             refused[pair] = f"{checked.detail} ({checked.reason})"
     files = Files(folder, {name: pair for pair, name in digests.items()}, bounds, decoders)
-    features = [_features(row, digests, prior_removals) for row in rows]
-    captions = {hashing.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
-    found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else files.fetch([name])[name] for name in names})
-    plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", "prior_removals"])
-    table = enriched(plain, found, tools.params.snapshot)[COLUMNS]
+    table, found = as_read([_features(row, digests, prior_removals) for row in rows], tools, files.fetch)
     notes = []
     for row in rows:
         for item in row["media"]:
@@ -200,6 +196,21 @@ def featured(
         return {name: spectrogram(row["log_mel"]) for name, row in found.rows("spectrogram", names, ["log_mel"]).items()}
 
     return Batch(table, Media(pictures, sounds), tuple(notes))
+
+
+def of_text_alone(posts: pa.Table, tools: Tools) -> pd.DataFrame:
+    """As the posts of `featured`, of posts in the contract that are nothing but text, by authors of whom nothing is known."""
+    return as_read([_features(row, {}, {}) for row in posts.to_pylist()], tools, lambda names: {})[0]
+
+
+def as_read(
+    features: Sequence[Mapping[str, Any]], tools: Tools, fetch: Callable[[Sequence[str]], Mapping[str, bytes]]
+) -> tuple[pd.DataFrame, FeaturesAtHand]:
+    """The columns COLUMNS of posts given as `_features` makes them, and what was extracted for them; `fetch` gives media by digest."""
+    captions = {hashing.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
+    found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else fetch([name])[name] for name in names})
+    plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", "prior_removals"])
+    return enriched(plain, found, tools.params.snapshot)[COLUMNS], found
 
 
 def _pair(item: Mapping[str, str]) -> Pair:

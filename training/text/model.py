@@ -19,6 +19,7 @@ from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device
 from upheld.feature_store.backbones.text import empty_encoder, load_text_backbone, mean_over_tokens, padded
 from upheld.feature_store.contracts import hashing
+from upheld.training.loop import tensor_file
 from upheld.training.loop.head import NONE_KNOWN
 
 Array = NDArray[np.float32]
@@ -95,7 +96,7 @@ def build_text(backbone: str, policies: Sequence[str], max_tokens: int, prefix: 
 
 
 def save_text(model: TextModel, folder: Path, metadata: dict[str, Any]) -> None:
-    """Write a model into an existing folder: model.safetensors, config.json, tokenizer.json, metadata.json.
+    """Write a model into an existing folder: upheld.safetensors, config.json, tokenizer.json, metadata.json.
 
     Args:
         model: what to write.
@@ -103,7 +104,7 @@ def save_text(model: TextModel, folder: Path, metadata: dict[str, Any]) -> None:
         metadata: metrics, params and the like, put beside the setup.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+    save_file(state, folder / tensor_file.NAME)
     model.encoder.config.to_json_file(folder / "config.json")  # type: ignore[union-attr, operator]
     model.tokenizer.save(str(folder / "tokenizer.json"))
     write_json(folder / "metadata.json", {**metadata, "setup": asdict(model.setup)})
@@ -120,7 +121,7 @@ def load_text(folder: Path) -> TextModel:
         setup["policies"] = tuple(setup["policies"])
         encoder = empty_encoder(AutoConfig.from_pretrained(folder / "config.json", trust_remote_code=False))
         model = TextModel(encoder, Tokenizer.from_file(str(folder / "tokenizer.json")), TextSetup(**setup))
-        model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
+        model.load_state_dict(load_file(tensor_file.saved(folder)), assign=True)
     except Exception as error:  # safetensors and tokenizers raise types of their own, some plain Exception
         raise FailedWork(f"{folder}: not a readable text model ({error}); run the stage text again") from error
     return model.to(best_device()).eval()

@@ -16,7 +16,7 @@ import pyarrow as pa
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import replacing
 from upheld.common.params import extractors as sections
-from upheld.feature_store.backbones.pretrained import cache_folder, packaged_file
+from upheld.feature_store.backbones.pretrained import cache_folder, packaged_file, pinned
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding.audio import RATE_HZ, Samples, as_float, read_samples
 from upheld.feature_store.decoding.contract import Arrays, Refused
@@ -155,10 +155,14 @@ class Transcript(Extractor):
 
 
 def weights_origin(model: str) -> str:
-    """What stands for the weights in a version: the digest of a folder's files, else of the packages, else the hub's name."""
+    """What stands for the weights in a version: the digest of a folder's files, else of the packages, else id and commit on the hub.
+
+    Raises:
+        BadUse: as `pinned`.
+    """
     if model == WHISPER_BASE:
         return _JOINED_DIGEST
-    return hashing.of_folder(Path(model)) if Path(model).is_dir() else model
+    return hashing.of_folder(Path(model)) if Path(model).is_dir() else "@".join(pinned(model))
 
 
 def missing_weights(model: str) -> str | None:
@@ -179,19 +183,22 @@ def load_whisper(model: str, compute_type: str) -> Any:
     """Load a model, on the GPU if there is one.
 
     Args:
-        model: `whisper-base`, a folder in CTranslate2's format, or a hub id.
+        model: `whisper-base`, a folder in CTranslate2's format, or `ID@COMMIT` of the hub.
         compute_type: arithmetic, such as `int8`.
 
     Raises:
         FailedWork: the packaged parts are missing or not what they were.
-        BadUse: the folder or the hub's model cannot be loaded.
+        BadUse: the folder or the hub's model cannot be loaded, or it lacks its commit.
     """
     from faster_whisper import WhisperModel
 
+    commit = None
     place = str(joined_folder()) if model == WHISPER_BASE else model
+    if not Path(place).is_dir():
+        place, commit = pinned(model)
     threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # 0: the engine's own choice
     try:
-        return WhisperModel(place, device="auto", compute_type=compute_type, cpu_threads=threads)
+        return WhisperModel(place, device="auto", compute_type=compute_type, cpu_threads=threads, revision=commit)
     except (OSError, ValueError, RuntimeError) as error:
         raise BadUse(
             f"transcript.model: cannot load {model!r} ({str(error).splitlines()[0]}); name a folder or {WHISPER_BASE!r}"

@@ -1,20 +1,29 @@
 """Weights out of packages: what is missing is said with its cure, what is converted is converted rightly."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import BertConfig, BertModel
 
 from upheld.common.errors import BadUse, FailedWork
+from upheld.common.params.extractors import Clip
 from upheld.feature_store.backbones import e5_packed
 from upheld.feature_store.backbones.image import empty_image_backbone, load_image_backbone
-from upheld.feature_store.backbones.pretrained import E5_SMALL, LITE0, converted, packaged_file
+from upheld.feature_store.backbones.pretrained import E5_SMALL, LITE0, converted, image_origin, packaged_file, pinned, text_origin
 from upheld.feature_store.backbones.text import load_text_backbone
+from upheld.feature_store.extractors.audio.transcript import weights_origin
+from upheld.feature_store.extractors.clip import load_clip, settings_and_weights
 
 SENTENCES = [
     "how much protein should a woman eat per day",
@@ -92,8 +101,63 @@ def test_other_networks_by_name(name: str, num_features: int) -> None:
 
 
 def test_unknown_networks_are_bad_use() -> None:
-    with pytest.raises(BadUse, match=r"image backbone 'no_such_network'"):
-        load_image_backbone("no_such_network")
+    for name in (f"no_such_network@{'a' * 40}", "torchvision/no_such_network"):
+        with pytest.raises(BadUse, match=f"image backbone '{name}' cannot be loaded"):
+            load_image_backbone(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a/b@main", "a/b@v1.0", f"a/b@{'a' * 39}", f"a/b@{'g' * 40}", "@" + "a" * 40, f"a/b@{'a' * 40}@main"]
+)
+def test_a_hub_id_without_its_commit_is_refused_wherever_it_is_named(name: str) -> None:
+    for use in (pinned, text_origin, image_origin, load_text_backbone, load_image_backbone, weights_origin):
+        with pytest.raises(BadUse, match="ID@COMMIT"):
+            use(name)
+    for clip in (settings_and_weights, load_clip):
+        with pytest.raises(BadUse, match="ID@COMMIT"):
+            clip(Clip(model="ViT-B-32", pretrained=f"hf-hub:{name}"))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """A cache of the hub without a network: gives the folder of a model's commit, which the branch main does not name."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def snapshot(hub_id: str, commit: str) -> Path:
+        model = tmp_path / f"models--{hub_id.replace('/', '--')}"
+        (model / "refs").mkdir(parents=True, exist_ok=True)
+        (model / "refs/main").write_text("0" * 40)
+        (model / "snapshots" / commit).mkdir(parents=True)
+        return model / "snapshots" / commit
+
+    return snapshot
+
+
+def test_an_encoder_is_that_of_its_commit(hub: Callable[[str, str], Path]) -> None:
+    for digit in "01":
+        folder = hub("our/encoder", digit * 40)
+        encoder = BertModel(BertConfig(vocab_size=3, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8))
+        encoder.embeddings.word_embeddings.weight.data.fill_(float(digit))
+        encoder.save_pretrained(folder)
+        Tokenizer(WordLevel({"[PAD]": 0, "a": 1, "[UNK]": 2}, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}')
+    found, _, origin = load_text_backbone(f"our/encoder@{'1' * 40}")
+    assert torch.all(found.get_input_embeddings().weight == 1)  # type: ignore[operator]
+    assert origin == text_origin(f"our/encoder@{'1' * 40}") != text_origin(f"our/encoder@{'0' * 40}")
+
+
+@pytest.mark.parametrize(("name", "hub_id"), [("test_vit", "timm/test_vit.r160_in1k"), ("hf-hub:our/vit", "our/vit")])
+def test_a_network_is_that_of_its_commit(hub: Callable[[str, str], Path], name: str, hub_id: str) -> None:
+    for digit in "01":
+        network = timm.create_model("test_vit", pretrained=False)
+        network.cls_token.data.fill_(float(digit))
+        folder = hub(hub_id, digit * 40)
+        save_file(network.state_dict(), folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", "pretrained_cfg": network.pretrained_cfg}))
+    assert torch.all(load_image_backbone(f"{name}@{'1' * 40}").network.cls_token == 1)
+    assert empty_image_backbone(f"{name}@{'1' * 40}").num_features == 64
+    assert image_origin(f"{name}@{'1' * 40}") != image_origin(f"{name}@{'0' * 40}")
 
 
 def test_unknown_encoders_are_bad_use(tmp_path: Path) -> None:

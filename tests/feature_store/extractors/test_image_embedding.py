@@ -66,7 +66,10 @@ def test_bounds_are_ingest_s() -> None:
 
 
 def test_version_follows_what_changes_results(ours: ImageEmbedding) -> None:
-    assert len({ours.version, embedder("image_embedding.size=192").version, embedder("image_embedding.backbone=test_vit").version}) == 3
+    assert (
+        len({ours.version, embedder("image_embedding.size=192").version, embedder("image_embedding.backbone=torchvision/resnet18").version})
+        == 3
+    )
 
 
 def test_a_backbone_of_another_width_is_bad_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_a_sound_that_is_gone_is_failed_work(world: Path, tiny: ModuleType) -> N
 
 def test_a_damaged_model_is_failed_work(world: Path, tiny: ModuleType) -> None:
     run(world, tiny)
-    (world / "audio/model.safetensors").write_bytes(b"x")
+    (world / "audio/upheld.safetensors").write_bytes(b"x")
     with pytest.raises(FailedWork, match="not a readable audio model"):
         load_audio(world / "audio")
 

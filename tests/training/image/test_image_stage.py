@@ -49,7 +49,7 @@ def world(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def run(world: Path, tiny: ModuleType, out: str = "image", taught: float = 0.0, **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
-    values = {"backbone": tiny.BACKBONE, "mode": "full", "size": 32, "epochs": 2, **changes}
+    values = {"backbone": f"{tiny.BACKBONE}@{'0' * 40}", "mode": "full", "size": 32, "epochs": 2, **changes}
     overrides = ["policies=[hate_speech, spam]", *(f"image.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
 
     def read_images(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -193,7 +193,7 @@ def test_missing_image_is_failed_work_and_leaves_nothing(world: Path, tiny: Modu
 
 def test_damaged_model_is_failed_work(world: Path, tiny: ModuleType) -> None:
     run(world, tiny)
-    (world / "image/model.safetensors").write_bytes(b"x")
+    (world / "image/upheld.safetensors").write_bytes(b"x")
     with pytest.raises(FailedWork, match="not a readable image model"):
         load_image(world / "image")
 

@@ -170,7 +170,7 @@ def test_yolo_is_trained_killed_and_loaded_without_a_pickle(world, params) -> No
     settings = small(params, detector="yolo", epochs=2, yolo_weights="yolov8n.yaml")
     result = run(settings, world, "yolo")
     assert result.trained
-    assert sorted(path.name for path in (world / "yolo" / "model").iterdir()) == ["metadata.json", "model.safetensors"]
+    assert sorted(path.name for path in (world / "yolo" / "model").iterdir()) == ["metadata.json", "upheld.safetensors"]
     detector = logo_detector.load(world / "yolo" / "model")
     assert detector.brands == tuple(sorted(logo_world.BRANDS))
     assert len(detector.backend.detect(np.zeros((2, 96, 96, 3), np.uint8))) == 2

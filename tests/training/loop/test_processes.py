@@ -64,7 +64,7 @@ def test_two_processes_on_one_machine_train_what_one_trains(tiny: ModuleType, tm
         assert done.stderr.count("epoch 2: train loss") == 1
         assert done.stderr.count("posts, ") == 1  # what the stage says at its end
         records.append(json.loads((folder / "models/text/metadata.json").read_text()))
-        weights.append(load_file(folder / "models/text/model.safetensors"))
+        weights.append(load_file(folder / "models/text/upheld.safetensors"))
     assert [record["machine"]["processes"] for record in records] == [1, 2]
     one, two = ([epoch["train_loss"] for epoch in record["history"]] for record in records)
     assert two == pytest.approx(one, abs=1e-3)

@@ -46,7 +46,7 @@ def test_it_learns_spellings_and_loads_without_a_pickle(snapshot: Path) -> None:
     result = run(snapshot)
     assert result.trained
     folder = snapshot.parent / "ngrams"
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "vocabulary.json", "metadata.json", "teacher.json"}
+    assert {path.name for path in folder.iterdir()} == {"upheld.safetensors", "vocabulary.json", "metadata.json", "teacher.json"}
     model = load_ngrams(folder)
     assert model is not None
     spam = model.setup.policies.index("spam")
@@ -67,7 +67,7 @@ def test_same_inputs_same_bytes_and_nothing_of_val_fusion_calib_or_test_is_learn
         change(snapshot, name, lambda rows: rows.assign(**{column: rows[column].mask(rows["post_id"].isin(apart), value)}))  # noqa: B023
     run(snapshot, "teacher.weights=[0.3]", out="again")
     one, two = snapshot.parent / "ngrams", snapshot.parent / "again"
-    assert hashing.of_file(one / "model.safetensors") == hashing.of_file(two / "model.safetensors")
+    assert hashing.of_file(one / "upheld.safetensors") == hashing.of_file(two / "upheld.safetensors")
     assert "zebra" not in (two / "vocabulary.json").read_text()
 
 
@@ -125,7 +125,7 @@ def test_saved_and_loaded_it_says_the_same(tiny: ModuleType, tmp_path: Path) -> 
     assert predict_ngrams(again, texts).tolist() == predict_ngrams(model, texts).tolist()
 
 
-@pytest.mark.parametrize("damage", ["vocabulary.json", "model.safetensors", "metadata.json", "shorter"])
+@pytest.mark.parametrize("damage", ["vocabulary.json", "upheld.safetensors", "metadata.json", "shorter"])
 def test_a_damaged_folder_is_refused(tiny: ModuleType, tmp_path: Path, damage: str) -> None:
     save_ngrams(tiny.ngram_model(), tmp_path, {})
     if damage == "shorter":

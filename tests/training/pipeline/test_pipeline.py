@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+from transformers import AutoModel, AutoModelForSequenceClassification, BertModel
 
 from upheld.common.errors import FailedWork
 from upheld.feature_store.contracts import hashing
@@ -143,6 +145,26 @@ def test_a_bundle_of_format_3_has_no_n_grams_and_scores_as_it_did(bundle) -> Non
     assert old.predict(rows, NO_MEDIA)["prob_hate_speech"].item() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["text", "image", "audio", "ngrams"])
+def test_other_libraries_refuse_our_folders_and_never_fill_them_at_random(bundle, name: str) -> None:
+    folder = bundle / name
+    for cls in (AutoModel, AutoModelForSequenceClassification, BertModel):
+        with pytest.raises((OSError, ValueError)):
+            cls.from_pretrained(folder, local_files_only=True)
+    with pytest.raises((OSError, AssertionError, KeyError)):
+        timm.create_model(f"local-dir:{folder}", pretrained=True)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        timm.create_model("test_efficientnet", checkpoint_path=str(folder / "upheld.safetensors"))
+
+
+def test_folders_with_the_former_name_of_the_weights_load_as_they_did(bundle) -> None:
+    now = pipeline.load(bundle).predict(some_posts().head(1), NO_MEDIA)
+    renamed = [path.rename(path.with_name("model.safetensors")) for path in bundle.rglob("upheld.safetensors")]
+    assert len(renamed) == 4
+    rehash(bundle)
+    pd.testing.assert_frame_equal(pipeline.load(bundle).predict(some_posts().head(1), NO_MEDIA), now)
+
+
 def test_nothing_in_a_bundle_is_pickled_and_the_same_workspace_gives_the_same_bundle(bundle, workspace, tmp_path) -> None:
     assert {path.suffix for path in bundle.rglob("*") if path.is_file()} == {".json", ".parquet", ".safetensors"}
     assert hashing.of_folder(pipeline.assemble(workspace, tmp_path / "again")) == hashing.of_folder(bundle)
@@ -211,7 +233,7 @@ def test_text_needs_no_columns_of_pictures(workspace, tiny, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "name",
     [
-        "text/model.safetensors",
+        "text/upheld.safetensors",
         "text/tokenizer.json",
         "image/metadata.json",
         "logo/metadata.json",

@@ -69,7 +69,7 @@ def test_stage_writes_a_model_that_loads_and_has_learnt(world: Path) -> None:
     assert probs[0, 1] > probs[1, 1]
     assert probs[0].tolist() == probs[2].tolist()
     files = {path.name for path in (world / "models/text").iterdir()}
-    assert files == {"model.safetensors", "config.json", "tokenizer.json", "metadata.json"}
+    assert files == {"upheld.safetensors", "config.json", "tokenizer.json", "metadata.json"}
     metadata = json.loads((world / "models/text/metadata.json").read_text())
     assert metadata["synthetic"] is True
     assert metadata["num_train_posts"] == result.num_train_posts
@@ -91,7 +91,7 @@ def test_a_head_alone_leaves_the_backbone_as_it_came(world: Path) -> None:
     assert (result.best_epoch, result.samples_per_s) == (0, None)
     make_champion(world)
     assert run(world, out="again", mode="head").warm_start == {"used": False}
-    assert (world / "again/model.safetensors").read_bytes() == (world / "models/text/model.safetensors").read_bytes()
+    assert (world / "again/upheld.safetensors").read_bytes() == (world / "models/text/upheld.safetensors").read_bytes()
 
 
 def test_vectors_of_the_feature_store_are_as_good_as_computed_ones(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_commands_say_what_is_wrong_in_one_line(world: Path, monkeypatch: pytest
 
 def test_damaged_model_is_failed_work(world: Path) -> None:
     run(world)
-    weights = world / "models/text/model.safetensors"
+    weights = world / "models/text/upheld.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(FailedWork, match="not a readable text model"):
         load_text(world / "models/text")
