@@ -116,10 +116,9 @@ def main() -> None:
             ended = ended or child.returncode == 0
         weights, resumed = (load_file(folder / "weights.safetensors") for folder in (whole, part))
     equal = sum(int((weights[name] == resumed[name]).sum()) for name in weights)
-    print(
-        f"{kills} kills in {steps} steps, of which {done - steps} were done twice; {equal:,} of {sum(w.numel() for w in weights.values()):,} equal"
-    )
-    print(f"ratio {equal / sum(w.numel() for w in weights.values())}")
+    num = sum(weight.numel() for weight in weights.values())
+    print(f"{kills} kills in {steps} steps, of which {done - steps} were done twice; {equal:,} of {num:,} weights equal")
+    print(f"ratio {equal / num}")
 
 
 if __name__ == "__main__":
