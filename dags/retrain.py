@@ -6,8 +6,10 @@ Approval is another DAG's business, so that no weekly run hangs on a person.
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from airflow.sdk import dag, get_current_context, task
+from airflow.sdk.configuration import conf
 
 from upheld.dags.runner.graph import read
 from upheld.dags.runner.tasks import CHALLENGER, LEDGER, form, optional, run_task, stage_tasks
@@ -45,6 +47,8 @@ def retrain() -> None:
         """Make the workspace of the run."""
         context = get_current_context()
         facts = {"dag_id": context["dag"].dag_id, "airflow_run_id": context["run_id"], "rerun_of": context["params"]["rerun_of"]}
+        if address := conf.get("api", "base_url", fallback=None):
+            facts["airflow_page"] = f"{address.rstrip('/')}/dags/{facts['dag_id']}/runs/{quote(context['run_id'], safe='')}"
         params = {key: value for key, value in context["params"].items() if key not in CONTROLS}
         asked = ["--params", json.dumps(params), "--facts", json.dumps(facts)]
         return run_task(ROOT, ["prepare", "--root", str(ROOT), "--run-id", context["run_id"], *asked])

@@ -87,9 +87,9 @@ def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any
         *proposal_text.answers(approval_log.read(store)),
     ]
     if "evaluation/report.html" in mlflow_store.run_files(registry, evidence.run_id, "evaluation"):
-        page = mlflow_store.artifact_page(registry, evidence.run_id, "evaluation/report.html")
+        page = mlflow_store.run_page(registry, evidence.run_id)
         file = mlflow_store.artifact_file(registry, evidence.run_id, "evaluation/report.html")
-        body.append(proposal_text.where(page, file, evidence.run_id))
+        body.append(proposal_text.where(page and f"{page}/artifacts/evaluation/report.html", file, evidence.run_id))
     what = f"{chosen.label} with {bounds.label}" if chosen.number != now.model else f"{bounds.label} for the champion {chosen.label}"
     warning = "HELD by the gate" if why_held else "The gate agrees"
     synthetic = " Synthetic data." if bounds.tags.get("upheld.synthetic") == "true" else ""

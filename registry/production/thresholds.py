@@ -88,7 +88,10 @@ def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, s
         certified = shutil.copyfile(path, Path(scratch) / "thresholds.json")
         files = [(certified, "calibration"), *((file, "evaluation") for file in evidence)]
         mlflow_store.log_facts(registry, run_id, {}, {}, files)
-        return mlflow_store.register_thresholds(registry, run_id, tags)
+        version = mlflow_store.register_thresholds(registry, run_id, tags)
+        if (report / FIRST_SCREEN).is_file():
+            mlflow_store.describe(registry, run_id, [version], (report / FIRST_SCREEN).read_text(encoding="utf-8"))
+    return version
 
 
 @command("thresholds")

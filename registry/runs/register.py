@@ -16,6 +16,7 @@ from upheld.common.command import STORE_FOLDER, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
 from upheld.common.params.params import flatten
+from upheld.evaluation.report.render import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MANIFEST_FILE, read_manifest
@@ -51,7 +52,8 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
         store: folder with the registry.
 
     Returns:
-        {"model", "thresholds", "gate", "run_id", "status"}; status is "registered" or "unchanged".
+        {"model", "thresholds", "gate", "run_id", "page", "status"}; page is MLflow's, None where its address is not known; status is
+        "registered" or "unchanged".
 
     Raises:
         FailedWork: a file that lineage needs is missing, or MLflow refuses; the alias does not move then.
@@ -75,6 +77,7 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
         "thresholds": thresholds.label,
         "gate": model.tags["upheld.gate"],
         "run_id": model.run_id,
+        "page": mlflow_store.run_page(registry, model.run_id),
         "status": status,
     }
 
@@ -112,6 +115,10 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
                 "upheld.thresholds_sha256": hashing.of_file(workspace / paths.THRESHOLDS),
             }
             thresholds = mlflow_store.register_thresholds(registry, run_id, tags | pinned)
+            screen = (workspace / paths.EVALUATION / FIRST_SCREEN).read_text(encoding="utf-8")
+            airflow = _read(workspace / "run.json").get("airflow_page")
+            text = (f"[The run in Airflow]({airflow})\n\n" if airflow else "") + screen
+            mlflow_store.describe(registry, run_id, (model, thresholds), text)
     return model, thresholds
 
 

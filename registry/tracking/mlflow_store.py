@@ -24,6 +24,8 @@ from upheld.registry.tracking import wheel
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"
 EXPERIMENT = "retrain"
+NOTE = "mlflow.note.content"  # tag of a run whose value MLflow shows as its description
+MAX_DESCRIPTION = 5000  # characters, of a version: width of the column in MLflow's database
 CURVES = "training/"  # before the names of figures that were taken epoch by epoch
 PYFUNC_SCRIPT = Path(__file__).with_name("pyfunc_pipeline.py")
 BUNDLE_IN_MODEL = Path("artifacts") / "bundle"  # where MLflow puts the artifact named "bundle" inside a logged model
@@ -261,12 +263,21 @@ def tag_version(registry: Registry, version: Version, tags: Mapping[str, str]) -
         registry.client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
-def artifact_page(registry: Registry, run_id: str, name: str) -> str | None:
-    """Address at which MLflow's own pages show an artifact of a run; None where no address of them is known."""
+def describe(registry: Registry, run_id: str, of: Sequence[Version], text: str) -> None:
+    """Put a text in Markdown above a run and above versions, where MLflow's pages show it; lines beyond its limit stay out."""
+    if len(text) > MAX_DESCRIPTION:
+        text = text[: MAX_DESCRIPTION - 2].rpartition("\n")[0] + "\n…"
+    registry.client.set_tag(run_id, NOTE, text)
+    for version in of:
+        registry.client.update_model_version(version.name, str(version.number), text)
+
+
+def run_page(registry: Registry, run_id: str) -> str | None:
+    """Address at which MLflow's own pages show a run; None where no address of them is known."""
     server = os.environ.get("UPHELD_MLFLOW_PAGES") or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not server.startswith(("http://", "https://")):
         return None
-    return f"{server.rstrip('/')}/#/experiments/{registry.experiment_id}/runs/{run_id}/artifacts/{name}"
+    return f"{server.rstrip('/')}/#/experiments/{registry.experiment_id}/runs/{run_id}"
 
 
 def artifact_file(registry: Registry, run_id: str, name: str) -> Path | None:

@@ -1,6 +1,7 @@
 """Registration: full lineage or nothing, once per content, and what MLflow itself then says."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,35 @@ def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, m
     assert {dataset.name: dataset.digest for dataset in datasets} == {"snapshot": "e" * 36, "logo": "b" * 36}
     for name in ("dvc.lock", "params.yaml", "manifest.json", "inputs.json", "evaluation/gate.json", "logo_evaluation/logo.json"):
         assert mlflow_store.run_artifact(registry, run_id, name).exists()
+
+
+def test_the_pages_show_the_reports_first_screen_and_lead_to_airflow_and_back(
+    tmp_path: Path, make_workspace: MakeWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace("run-1")
+    there = "http://127.0.0.1:8080/dags/retrain/runs/manual__1"
+    about = json.loads((workspace / "run.json").read_text()) | {"airflow_page": there}
+    (workspace / "run.json").write_text(json.dumps(about))
+    monkeypatch.setenv("UPHELD_MLFLOW_PAGES", "http://127.0.0.1:5000/")
+    result = register.run(workspace, tmp_path)
+    registry = mlflow_store.connect(tmp_path)
+    shown = f"[The run in Airflow]({there})\n\n### Hold\n\nHold: 1 check failed.\n"
+    assert registry.client.get_run(result["run_id"]).data.tags["mlflow.note.content"] == shown
+    for name in (mlflow_store.MODEL, mlflow_store.THRESHOLDS):
+        assert registry.client.get_model_version(name, "1").description == shown
+    assert result["page"] == f"http://127.0.0.1:5000/#/experiments/{registry.experiment_id}/runs/{result['run_id']}"
+
+
+def test_a_description_ends_with_a_whole_line_within_mlflows_limit(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    workspace = make_workspace("run-1")
+    lines = [f"- line {number} of a long screen" for number in range(400)]
+    (workspace / "data/evaluation/first_screen.md").write_text("\n".join(lines))
+    register.run(workspace, tmp_path)
+    shown = mlflow_store.connect(tmp_path).client.get_model_version(mlflow_store.MODEL, "1").description
+    *kept, last = shown.splitlines()
+    assert 4900 < len(shown) <= 5000
+    assert last == "…"
+    assert kept == lines[: len(kept)]
 
 
 def test_headlines_are_pooled_figures_and_diff_sees_every_cell(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
