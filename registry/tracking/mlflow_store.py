@@ -19,6 +19,7 @@ from upheld.registry.tracking import place as store_place
 
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"
+INCUMBENT = "upheld.incumbent"  # tag of a model that needs the score of another: which one
 EXPERIMENT = "retrain"
 CURVES = "training/"  # before the names of figures that were taken epoch by epoch
 PYFUNC_SCRIPT = Path(__file__).with_name("pyfunc_pipeline.py")

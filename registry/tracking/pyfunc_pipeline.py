@@ -22,7 +22,8 @@ class PipelineModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
 
         Args:
             context: MLflow's; unused, the bundle is loaded already.
-            model_input: DataFrame as `upheld.training.pipeline.bundle.Pipeline.predict` takes, image_digests and audio_digests empty.
+            model_input: DataFrame as `upheld.training.pipeline.bundle.Pipeline.predict` takes, image_digests and audio_digests empty; a
+                model that needs the score of another takes it as prob_incumbent_{policy}.
             params: unused.
 
         Returns:
