@@ -214,7 +214,9 @@ def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Param
     test = posts[posts["week"] == week]
     plain = test.assign(prior_removals=0, num_hashtags=[len(tags) if tags is not None else 0 for tags in test["hashtags"]])
     plain["has_link"] = plain["text"].fillna("").str.contains("http")
-    fused = fusion.apply(learnt.policies, with_incumbent(judged(plain))).melt("post_id", var_name="category", value_name="ours")
+    of_test = judged(plain)
+    of_test.to_parquet(work / "judged.parquet")
+    fused = fusion.apply(learnt.policies, with_incumbent(of_test)).melt("post_id", var_name="category", value_name="ours")
     fused["category"] = fused["category"].str.removeprefix("prob_")
     languages = posts.set_index("post_id")["language"]
     served = world["decisions"][["post_id", "category", "score", "model_version"]].rename(columns={"score": "incumbent"})

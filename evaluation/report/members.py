@@ -53,7 +53,7 @@ def _of_category(category: str, verdicts: Mapping[str, Any]) -> str:
     left = {name: verdict for name, verdict in verdicts.items() if verdict["left_out"]}
     if not left:
         told = any(verdict["gain"] is not None for verdict in verdicts.values())
-        why = "each brings something on validation" if told else "too few labels to tell what each brings"
+        why = "none was shown to bring nothing" if told else "too few labels to tell what each brings"
         return capital(f"{spaced(category)}: no member was left out; {why}.")
     names = [NAMES[name] for name in left]
     figures = "; ".join(

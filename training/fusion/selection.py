@@ -10,10 +10,9 @@ from upheld.common.arrays import Floats
 from upheld.training.fusion import model as fusion_model
 from upheld.training.fusion.model import PolicyFusion
 
-# Effective number of violations, and of others, that a member must have judged. In sample worlds 21 and 22, with stage 1 held fixed and
-# labels drawn anew, fewer cost ROC-AUC on new posts (-.001 on average where every member told something); more cost none (+.001), and
-# gained .003 where one told nothing. A bound in place of the point estimate left out less and gained nothing.
-MIN_LABELS = 30
+# Effective number of violations, and of others, that a member must have judged. With so many, leaving out changed the ROC-AUC of new posts
+# by .000 on average (benchmarks/results/leave_out.txt); with fewer it lost more often than it won.
+MIN_LABELS = 20
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Verdict:
     """What one member was found to bring beside the others.
 
     `num`: posts that it judged, among those compared. `gain`: nats a post by which the cross-entropy is lower with it; that, its standard
-    error and both areas are None where it was not compared: it judged too few labels of a class, or no other member is left.
+    error and both areas are None where it was not compared: too few labels, its modality's first one, or no other member is left.
     """
 
     left_out: bool
@@ -37,8 +36,9 @@ def select(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> tuple
 
     A member is left out if it judged MIN_LABELS effective labels of each class and, of each post's logit from a fit without that post,
     neither the mean cross-entropy is lower with the member than without it nor the ROC-AUC greater, both weighted by 1/inclusion_prob as
-    if every post had been reviewed; with fewer labels leaving it out is a bet that costs more than keeping it. The least useful goes
-    first, and the others are compared anew (backward elimination).
+    if every post had been reviewed; with fewer labels leaving out is the worse bet, and so it is for the first member of a modality, which
+    goes after the others: that it is the better one is known from more labels than a category has. The least useful goes first, and those
+    that stay are compared anew (backward elimination).
 
     Args:
         rows: as for `fusion_model.fit_held_out`, with inclusion_prob (float in (0, 1], null where no draw chose the post: such a post is
@@ -61,7 +61,8 @@ def select(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> tuple
                 candidates[member] = verdicts[member].num
     while len(candidates) > 1:
         trials = {}
-        for member, num in candidates.items():
+        leads = {next(iter(members)) for members in fusion_model.heard(rows, policy, learnt.left_out).values() if len(members) > 1}
+        for member, num in ((name, num) for name, num in candidates.items() if name not in leads):
             trial = fusion_model.fit_held_out(rows, policy, l2, min_labels, (*learnt.left_out, member))
             verdicts[member] = _compared(label, weight, logits[compared], trial[1][compared], num)
             if verdicts[member].left_out:

@@ -50,7 +50,7 @@ def left_one_out(design: Floats, label: Floats, weight: Floats, penalty: Floats,
     """Logit (N,) that each row would get from a fit without it, by one Newton step from `coefficients`, which `fit_logistic` gave.
 
     Rad & Maleki 2020, A scalable estimate of the out-of-sample prediction error via approximate leave-one-out cross-validation, Journal of
-    the Royal Statistical Society B 82(4), equation 10: z + h * w * (p - y) / (1 - h * w * p * (1 - p)), h = diag(X H^-1 X').
+    the Royal Statistical Society B 82(4): z + h * w * (p - y) / (1 - h * w * p * (1 - p)), h = diag(X H^-1 X').
     """
     z = design @ coefficients
     prob = expit(z)

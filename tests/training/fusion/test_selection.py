@@ -145,6 +145,20 @@ def test_each_post_counts_one_over_the_probability_of_its_draw() -> None:
     assert selection._compared(label, 1 / often, helped, np.zeros(80), 80).gain < 0
 
 
+def test_the_first_member_of_a_modality_goes_after_the_others() -> None:
+    """Texts tell nothing beside n-grams here, and the n-grams all: the encoder stays, for what is known of it from elsewhere."""
+    found = []
+    for seed in range(12):
+        table = rows(300, seed).rename(columns={"prob_text_spam": "prob_ngrams_spam", "prob_ngrams_spam": "prob_text_spam"})
+        learnt, verdicts = selection.select(
+            table.assign(prob_text_spam=expit(np.random.default_rng(seed + 1000).normal(size=300))), "spam", 3.0, 5
+        )
+        assert "text" not in learnt.left_out
+        assert verdicts["text"].gain is None
+        found.append(learnt.left_out)
+    assert not any("ngrams" in left_out for left_out in found)
+
+
 def test_a_layer_that_leaves_out_hears_nothing_of_it() -> None:
     table = rows()
     without, _ = fusion_model.fit_held_out(table, "spam", 3.0, 5, ("ngrams", "image"))
