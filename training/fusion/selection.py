@@ -11,7 +11,7 @@ from upheld.training.fusion import model as fusion_model
 from upheld.training.fusion.model import PolicyFusion
 
 # Effective number of violations, and of others, that a member must have judged. With so many, leaving out changed the ROC-AUC of new posts
-# by .000 on average (benchmarks/results/leave_out.txt); with fewer it lost more often than it won.
+# by .000 on average and by -.02 in the worst case (benchmarks/results/leave_out.txt); with half as many single cases lost .04.
 MIN_LABELS = 20
 
 
