@@ -136,6 +136,15 @@ def test_a_lower_cross_entropy_alone_leaves_nobody_out() -> None:
     assert selection._compared(label, np.ones(60), np.zeros(60), np.zeros(60), 60).left_out  # nothing is lost at all
 
 
+def test_an_equal_ranking_alone_leaves_nobody_out() -> None:
+    """Without the member posts are ranked alike and far too surely."""
+    label = np.tile([0.0, 1.0], 30)
+    said = np.where(label > 0, 1.0, -1.0) * np.where(np.arange(60) % 5 == 0, -1.0, 1.0)
+    found = selection._compared(label, np.ones(60), said, 9 * said, 60)
+    assert found.roc_auc == found.roc_auc_without
+    assert found.gain > 0 and not found.left_out
+
+
 def test_each_post_counts_one_over_the_probability_of_its_draw() -> None:
     label = np.tile([0.0, 1.0], 40)
     helped = np.where(np.arange(80) < 40, 1.0, -1.0) * (label * 2 - 1)  # a member that is right of the first half alone

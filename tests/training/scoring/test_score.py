@@ -248,8 +248,9 @@ def test_the_incumbents_scores_come_in_a_file_of_decisions_and_lacking_ones_are_
     given = [
         decided("p1", 0.9),
         decided("p1", 0.1, decided_at="2026-11-01T13:00:00Z"),  # later: it counts no more
+        decided("p2", 0.9, model_version="old-2", decided_at="2026-11-01T11:00:00Z"),  # earlier, and of another scale
         decided("p2", 0.1),
-        decided("p3", 0.9, model_version="old-2"),  # of another scale
+        decided("p3", 0.9, model_version="old-2"),
         decided("p4", 0.9, category="misinformation"),  # which this model does not predict
     ]
     result = score.run(hears, posts, tmp_path / "with.parquet", PARAMS, {}, NOW, written(tmp_path / "said.jsonl", lines_of(given)))
