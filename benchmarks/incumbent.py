@@ -13,6 +13,7 @@ With --world the posts come from the sample world, whose truth is known: all pos
 incumbent is an n-gram regression fitted on the true labels of the two weeks before. Texts alone: pictures and sounds are left out.
 With --biased the incumbent's logits of that language are raised by BIAS, as if it had been unfair to it; then the false-positive rate of
 its clean posts, over that of all others', says whether the bias was taught on: 1 is fair.
+With `--set fusion.use_incumbent=true` its score is an input of ours, too (name a --work of its own: finished folds are not made again).
 The last line is `ratio N`: (1 - ROC-AUC of the incumbent) / (1 - ROC-AUC of ours), pooled over categories; above 1 ours errs less.
 """
 
@@ -42,6 +43,7 @@ from upheld.feature_store.sample_world.moderation import answer, appeal, draw, s
 from upheld.feature_store.sample_world.posts import write
 from upheld.feature_store.snapshot import label_aggregation
 from upheld.feature_store.snapshot.tables import compose
+from upheld.training.fusion import incumbent
 from upheld.training.fusion import model as fusion
 from upheld.training.fusion.stage import fit as fit_fusion
 from upheld.training.ngrams import stage as ngrams_stage
@@ -201,11 +203,20 @@ def run_fold(world: dict[str, pd.DataFrame], week: int, params: parameters.Param
             table = table.assign(**{f"prob_{name}_{policy}": probs[:, c] for c, policy in enumerate(params.policies)})
         return table.assign(**{f"prob_{name}_{policy}": np.nan for name in ("image", "audio") for policy in params.policies})
 
-    learnt = fit_fusion(params, judged(data.posts[data.posts["split"] == "fusion"]), data.examples)
+    version = incumbent.version_of(data.served, data.posts) if params.fusion.use_incumbent else None
+
+    def with_incumbent(rows: pd.DataFrame) -> pd.DataFrame:
+        """The posts with the incumbent's scores, where they are an input."""
+        return rows if version is None else incumbent.beside(rows, world["decisions"], version, params.policies)
+
+    of_fusion = data.posts[data.posts["split"] == "fusion"]
+    learnt, _ = fit_fusion(params, with_incumbent(judged(of_fusion)), data.examples, version)
     test = posts[posts["week"] == week]
     plain = test.assign(prior_removals=0, num_hashtags=[len(tags) if tags is not None else 0 for tags in test["hashtags"]])
     plain["has_link"] = plain["text"].fillna("").str.contains("http")
-    fused = fusion.apply(learnt.policies, judged(plain)).melt("post_id", var_name="category", value_name="ours")
+    of_test = judged(plain)
+    of_test.to_parquet(work / "judged.parquet")
+    fused = fusion.apply(learnt.policies, with_incumbent(of_test)).melt("post_id", var_name="category", value_name="ours")
     fused["category"] = fused["category"].str.removeprefix("prob_")
     languages = posts.set_index("post_id")["language"]
     served = world["decisions"][["post_id", "category", "score", "model_version"]].rename(columns={"score": "incumbent"})

@@ -48,10 +48,11 @@ def weekly_calibration() -> None:
         run_command(
             ROOT, "upheld.registry.production.weekly", ["in-force", "--week", week, "--out", str(in_force), "--champion", str(champion)]
         )
-        now = json.loads(champion.read_text(encoding="utf-8"))["model_version"] or "none" if champion.exists() else None
+        told = json.loads(champion.read_text(encoding="utf-8")) if champion.exists() else None
         carried = [] if before is None else ["--state", str(before)]
         ruled = ["--thresholds", str(in_force)] if in_force.exists() else []
-        named = [] if now is None else ["--champion", now]
+        named = [] if told is None else ["--champion", told["model_version"] or "none"]
+        named += ["--incumbent", told["incumbent"]] if told and "incumbent" in told else []
         run_command(ROOT, "upheld.evaluation.weekly.command", ["--week", week, "--out", str(out), *named, *carried, *ruled])
         summary: dict[str, Any] = json.loads((out / "weekly.json").read_text(encoding="utf-8"))
         return summary | {"out": str(out)}

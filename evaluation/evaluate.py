@@ -28,7 +28,7 @@ from upheld.evaluation import behaviour, gate
 from upheld.evaluation.metrics import paired
 from upheld.evaluation.metrics.paired import NOTHING, Comparator
 from upheld.evaluation.metrics.table import limits_of, measure, operating_points
-from upheld.evaluation.report import content, logos
+from upheld.evaluation.report import content, logos, members
 from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores.table import Columns, parse_columns
@@ -38,6 +38,7 @@ from upheld.feature_store.contracts.workspace import (
     CHAMPION_SCORES,
     EVALUATION,
     FEATURES,
+    FUSION_ACCOUNT,
     INPUTS,
     LOGO_EVALUATION,
     SCORES,
@@ -61,6 +62,7 @@ class Inputs:
     behaviour: folder that `upheld behave` wrote for the model of the scores.
     logos: folder that `upheld logo evaluate` wrote for the logo detector.
     features: coverage and drift of features, as the stage snapshot wrote them.
+    fusion: metadata.json of the fusion layer.
     frozen: categories in which a person has stopped automatic removal.
     show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
     """
@@ -73,6 +75,7 @@ class Inputs:
     behaviour: Path | None = None
     logos: Path | None = None
     features: Path | None = None
+    fusion: Path | None = None
     frozen: tuple[Event, ...] = ()
     show_text: bool = False
 
@@ -92,6 +95,7 @@ def of_the_stage(given: Inputs) -> Inputs:
         served=given.comparator_scores is None and pinned.champion is None,
         logos=given.logos or LOGO_EVALUATION,
         features=FEATURES,
+        fusion=FUSION_ACCOUNT,
         frozen=pinned.frozen,
     )
 
@@ -141,6 +145,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         examples=picked,
         behaviour=[] if inputs.behaviour is None else behaviour.load(inputs.behaviour),
         logos=marks,
+        fusion=None if inputs.fusion is None else members.read(inputs.fusion),
     )
     story = content.build(evaluation)
     if inputs.features is not None:

@@ -19,6 +19,7 @@ from upheld.common.terminal import console
 from upheld.evaluation import behaviour
 from upheld.evaluation.cube.bins import bin_of, edges
 from upheld.evaluation.metrics.rows import ALL
+from upheld.evaluation.report.members import needs
 from upheld.evaluation.report.render import plain
 from upheld.evaluation.report.words import count, part, share
 from upheld.evaluation.scores.table import Columns, parse_columns
@@ -112,6 +113,8 @@ def run(
         },
         "verdicts": {str(name): int(number) for name, number in table["verdict"].value_counts().sort_index().items()},
     }
+    needed = model.pipeline.fusion.incumbent
+    summary |= {"incumbent": needed} if needed else {}
     files.write_parquet(out / "cases.parquet", judged[CASE_COLUMNS])
     files.write_text(out / "behaviour.md", markdown(table, summary))
     behaviour.write(out, table, summary)
@@ -137,6 +140,7 @@ def markdown(table: pd.DataFrame, summary: Mapping[str, Any]) -> str:
     """behaviour.md: pass rates per language, then what fails."""
     lines = [f"# Behaviour of {summary['model_version']} with {summary['thresholds_version']}", ""]
     lines += ["**Synthetic: this model was trained on generated posts.**", ""] if summary["synthetic"] else []
+    lines += [f"{plain(needs(summary['incumbent']))} No case has such a score.", ""] if "incumbent" in summary else []
     lines += [f"{count(summary['cases'], 'case')} and {count(summary['pairs'], 'pair')} of {plain(summary['suite'])}; "
               f"{summary['unpaired']} variants whose original is not in the suite are not compared.", ""]  # fmt: skip
     pooled: Iterable[Any] = table[(table["group_column"] == ALL) & (table["metric"] == "pass_rate")].itertuples()

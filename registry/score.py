@@ -84,6 +84,9 @@ def main(
     posts: Annotated[Path | None, typer.Option(help="Parquet, JSONL or CSV file of posts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet of decisions to write, with --posts.")] = None,
     model: Annotated[str | None, typer.Option(help="Version or alias [champion, else challenger].")] = None,
+    incumbent: Annotated[
+        Path | None, typer.Option(help="Decisions of the model whose score is an input (fusion.use_incumbent), in the decisions contract.")
+    ] = None,
     asked: ParamOptions = PARAM_OPTIONS,
     store: StoreFolder = STORE_FOLDER,
 ) -> Output:
@@ -99,13 +102,14 @@ def main(
     from upheld.training.scoring import score
 
     if post is not None:
-        answer, notes = score.one(judge, post, settings, removals)
+        answer, notes = score.one(judge, post, settings, removals, incumbent)
         output = Output(answer, json.dumps(answer, indent=2))
     else:
         assert posts is not None and out is not None
-        result = score.run(judge, posts, out, settings, removals, datetime.now(UTC))
+        result = score.run(judge, posts, out, settings, removals, datetime.now(UTC), incumbent)
         notes = result.notes
         content = {"out": str(out), "posts": result.num_posts, "actions": result.actions}
+        content |= {} if result.without_incumbent is None else {"without_incumbent": result.without_incumbent}
         output = Output(content, json.dumps(content))
     for note in notes:
         console().print(visible(note), markup=False, highlight=False)

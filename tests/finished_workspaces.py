@@ -36,8 +36,9 @@ def write_workspace(
     learning_rate: float = 0.1,
     gate: str = "hold",
     champion: int | None = None,
+    incumbent: str | None = None,
 ) -> Path:
-    for name in ("data/snapshot", "data/calibration", "data/evaluation", "data/logo", "data/logo_evaluation"):
+    for name in ("data/snapshot", "data/calibration", "data/evaluation", "data/logo", "data/logo_evaluation", "models/fusion"):
         (folder / name).mkdir(parents=True)
     (folder / "dvc.lock").write_text(lock)
     (folder / "dvc.yaml").write_text("stages: {}\n")
@@ -60,6 +61,7 @@ def write_workspace(
         folder / "data/evaluation/metrics.parquet"
     )
     write_logos(folder)
+    (folder / "models/fusion/metadata.json").write_text(json.dumps({"incumbent": incumbent, "members": {}, "unheard": []}))
     epochs = [{"epoch": n, "train_loss": 1 / n, "loss": 2 / n, "roc_auc": {"spam": 0.5 + n / 10, "hate_speech": None}} for n in (1, 2)]
     photos = [{"epoch": 1, "train_loss": 1.5, "map_50": 0.25, "score": 0.25}]
     for name, history in (("text", epochs), ("image", [epochs[0] | {"epoch": 0, "train_loss": None}]), ("audio", []), ("logo", photos)):

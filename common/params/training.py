@@ -97,10 +97,12 @@ class Predict(Section):
 
 
 class Fusion(Section):
-    """The correction of stage 1: its shrinkage, in reviewed posts, and the labels of each class without which there is none."""
+    """The correction of stage 1: its shrinkage, in reviewed posts, the labels of each class without which there is none, and whether the
+    score of the model in production is an input of it."""
 
     l2: float = Field(gt=0)
     min_labels: int = Field(ge=1)
+    use_incumbent: bool
 
 
 class Logo(Fit):

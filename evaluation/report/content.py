@@ -14,7 +14,7 @@ from upheld.evaluation.cube.bins import NUM_BINS, bin_of, centres, edges
 from upheld.evaluation.cube.cube import Cube, dense
 from upheld.evaluation.metrics.paired import Comparator
 from upheld.evaluation.metrics.rows import ALL, Settings
-from upheld.evaluation.report import comparison, sentences
+from upheld.evaluation.report import comparison, members, sentences
 from upheld.evaluation.report.words import capital, listed, name_of
 from upheld.evaluation.scores.selection import Facts
 from upheld.evaluation.statistics import calibration_error
@@ -52,6 +52,7 @@ class Evaluation:
     behaviour: of `behaviour.load`.
     examples: of `pick_examples`.
     logos: of `logos.read`; None where no detector was evaluated.
+    fusion: of `members.read`; None where that is not known.
     """
 
     facts: Facts
@@ -67,6 +68,7 @@ class Evaluation:
     behaviour: Sequence[Mapping[str, Any]] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
     logos: Mapping[str, Any] | None = None
+    fusion: Mapping[str, Any] | None = None
 
 
 def build(of: Evaluation) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def build(of: Evaluation) -> dict[str, Any]:
         "limits": {"interval_error": of.limits.alpha, "tau_gap": of.limits.tau_gap, "tau_ratio": of.limits.tau_ratio},
         "calibrated": of.calibrated,
         "comparison": of.compared._asdict() | {"rows": comparison.table(of.metrics)},
+        "fusion": dict(of.fusion or {"incumbent": None, "sentences": []}),
         "frozen": list(of.frozen),
         "behaviour": list(of.behaviour),
         "examples": dict(of.examples),
@@ -165,6 +168,7 @@ def changed(story: Story) -> list[str]:
         for line in lines:
             together.setdefault(line, []).append(name_of(category))
     lines = list(comparison.sentences(story["comparison"], [category["name"] for category in story["categories"]]))
+    lines += members.contains(story["comparison"], story["fusion"]["incumbent"])
     lines += [capital(f"{listed(names)}: {line}") for line, names in together.items()]
     return lines or ["Nothing to compare with: there is no champion, no model served before, and no thresholds were in force."]
 

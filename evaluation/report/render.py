@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from upheld.common import files
 from upheld.common.terminal import visible
-from upheld.evaluation.report import charts, comparison, logos, sentences, week_story, words
+from upheld.evaluation.report import charts, comparison, logos, members, sentences, week_story, words
 
 FOLDER = Path(__file__).with_name("templates")
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji
@@ -140,6 +140,7 @@ def _environment() -> Environment:
         "span": span,
         "weighted": comparison.WEIGHTED,
         "whom": comparison.whom,
+        "contains": members.contains,
         "verdicts": VERDICT_WORDS,
         "behaviour_verdicts": BEHAVIOUR_WORDS,
         "statuses": STATUS_WORDS,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upheld.evaluation.gate import where as scope_of_check
-from upheld.evaluation.report import logos
+from upheld.evaluation.report import logos, members
 from upheld.evaluation.report.words import (
     GAPS,
     agree,
@@ -169,6 +169,8 @@ def _present(category: Story) -> set[str]:
 
 
 def _remarks(story: Story) -> Iterator[Item]:
+    if story["fusion"]["incumbent"]:
+        yield item_of(LOOK, members.needs(story["fusion"]["incumbent"]), "data")
     if story["synthetic"]:
         yield item_of(LOOK, "The posts are synthetic: these figures say nothing about real users.", "data")
     if not story["calibrated"]:

@@ -101,6 +101,7 @@ def main(
         str | None,
         typer.Option(help="Model version in production, or `none`; without it the report cannot say whether anybody is asked."),
     ] = None,
+    incumbent: Annotated[str | None, typer.Option(help="Model whose score the one in production needs beside a post.")] = None,
     state: Annotated[Path | None, typer.Option(help="state.json of the week before, which drift is carried on from.")] = None,
     gold: Annotated[Path | None, typer.Option(help="Adjudicated items (post_id, category, label), to correct for reviewers.")] = None,
     group: Groups = [],  # noqa: B006 (Typer copies it)
@@ -113,7 +114,7 @@ def main(
     settings = params.load(*asked, store)
     moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
     frozen, now = freezes.frozen(store), "" if champion == "none" else champion
-    inputs = Inputs(Source(store, settings.ingest, delivery), thresholds_file, state, gold, frozen, store, show_text, now)
+    inputs = Inputs(Source(store, settings.ingest, delivery), thresholds_file, state, gold, frozen, store, show_text, now, incumbent)
     with console().status(f"Reporting on {week}"):
         results = run(settings, week, inputs, out, as_of=moment, groups=group)
 

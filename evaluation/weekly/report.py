@@ -37,6 +37,7 @@ class Inputs:
     behaviour: store in which `upheld behave` keeps its results.
     show_text: whether the posts that the report lists are shown with their text.
     champion: model in production, about whose thresholds a person is asked; "" where there is none, None where that is not known.
+    incumbent: model whose score the champion needs beside a post.
     """
 
     source: Source
@@ -47,6 +48,7 @@ class Inputs:
     behaviour: Path | None = None
     show_text: bool = False
     champion: str | None = None
+    incumbent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         limits=limits_of(week.settings),
         calibrated=False,
         compared=NOTHING,
+        fusion={"incumbent": week.inputs.incumbent, "sentences": []} if one.model == week.inputs.champion else None,
     )
     story = content.build(evaluation)
     settings, cube, given = week.settings, one.cubes[None], week.inputs

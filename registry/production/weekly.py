@@ -30,8 +30,8 @@ def in_force(store: Path, week: str, out: Path, label: Path) -> str:
         store: folder with ledger and registry.
         week: ISO week; thresholds of a model that did not serve in it say nothing of its decisions.
         out: JSON to write with the thresholds.
-        label: JSON to write with {"model_version"}, null where no model is in production; none where the alias and the record of
-            approvals differ.
+        label: JSON to write with {"model_version"}, null where no model is in production, and `incumbent` where that model needs the
+            score of another; none where the alias and the record of approvals differ.
 
     Returns:
         what was done, in a sentence; where no thresholds were written, why.
@@ -52,7 +52,8 @@ def in_force(store: Path, week: str, out: Path, label: Path) -> str:
     except FailedWork as error:  # the report does not wait for whoever mends it
         return f"{error}; the week's own decisions show the thresholds"
     model = None if now.model is None else mlflow_store.resolve(registry, mlflow_store.MODEL, str(now.model))
-    files.write_json(label, {"model_version": model and model.label})
+    needed = None if model is None else model.tags.get(mlflow_store.INCUMBENT)
+    files.write_json(label, {"model_version": model and model.label} | ({"incumbent": needed} if needed else {}))
     if model is None:
         return "nothing is in production; the week's own decisions show the thresholds"
     inside = in_week(week)

@@ -40,6 +40,7 @@ NEEDED: tuple[str | Path, ...] = (
     paths.THRESHOLDS,
     paths.GATE,
     paths.METRICS,
+    paths.FUSION_ACCOUNT,
     paths.LOGO_DATASET / "dataset.json",
 )
 
@@ -87,6 +88,7 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
     from upheld.training.pipeline import bundle as pipeline  # brings Torch, which a run that is registered already does not need
 
     manifest, logo = read_manifest(workspace / paths.SNAPSHOT), _read(workspace / paths.LOGO_DATASET / "dataset.json")
+    incumbent = _read(workspace / paths.FUSION_ACCOUNT)["incumbent"]
     with tempfile.TemporaryDirectory(dir=store) as scratch:
         bundle = pipeline.assemble(workspace, Path(scratch) / "bundle")
         tags = {
@@ -98,6 +100,7 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
             "upheld.synthetic": str(bool(manifest["synthetic"])).lower(),
             "upheld.champion": json.dumps(manifest.get("champion")),
             **{f"upheld.{key}": str(value) for key, value in _read(workspace / "run.json").items()},
+            **({mlflow_store.INCUMBENT: str(incumbent)} if incumbent else {}),
             "upheld.bundle_sha256": hashing.of_folder(bundle),
         }
         with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:

@@ -23,6 +23,7 @@ from upheld.registry.tracking import wheel
 
 MODEL = "upheld-moderation"
 THRESHOLDS = "upheld-thresholds"
+INCUMBENT = "upheld.incumbent"  # tag of a model that needs the score of another: which one
 EXPERIMENT = "retrain"
 NOTE = "mlflow.note.content"  # tag of a run whose value MLflow shows as its description
 MAX_DESCRIPTION = 5000  # characters, of a version: width of the column in MLflow's database

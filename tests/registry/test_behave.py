@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ class Keywords:
 
     policies = ("spam",)
     synthetic = True
+    fusion = SimpleNamespace(incumbent=None)
 
     def predict(self, posts, media, report):
         assert media.images(["x"]) == media.sounds(["x"]) == {}
@@ -77,6 +79,18 @@ def test_a_registered_version_is_measured(tmp_path: Path, store: Path, capsys: p
     page = (out / "behaviour.md").read_text()
     assert "Synthetic" in page
     assert "offer (spam, de): pass rate 0.000" in page
+
+
+def test_a_model_that_needs_anothers_score_says_that_no_case_has_one(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["1", "--suite", str(cases(tmp_path)), "--out", str(tmp_path / "out"), "--store", str(store), "--params", PARAMS]
+    for needed in (None, "old_1"):
+        monkeypatch.setattr(Keywords, "fusion", SimpleNamespace(incumbent=needed))
+        assert behave.main([*arguments, "--columns", "language=lang,category='spam'", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out).get("incumbent") == needed
+        page = (tmp_path / "out/behaviour.md").read_text()
+        assert ("This model needs the score of old\\_1" in page and "No case has such a score." in page) == (needed is not None)
 
 
 def test_a_category_that_the_model_lacks_is_refused(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,11 @@ from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing, write_json
 from upheld.common.params import params as parameters
-from upheld.common.terminal import console
+from upheld.common.terminal import console, visible
 from upheld.feature_store.contracts import tables
-from upheld.feature_store.contracts.snapshot import read_snapshot
-from upheld.feature_store.contracts.workspace import FUSION, SCORES, SNAPSHOT, STAGE1
+from upheld.feature_store.contracts.snapshot import SERVED_FILE, read_snapshot
+from upheld.feature_store.contracts.workspace import FUSION, FUSION_ACCOUNT, SCORES, SNAPSHOT, STAGE1
+from upheld.training.fusion import incumbent, selection
 from upheld.training.fusion import model as fusion_model
 
 CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]
@@ -27,12 +28,16 @@ SCORE_SCHEMA = pa.schema([*tables.SCORES, pa.field("synthetic", pa.bool_(), null
 
 @dataclass(frozen=True)
 class Result:
-    """What the stage did: labels fitted on per policy, why a policy was passed through, the brands whose marks each policy heeds, and
-    the size of the score table."""
+    """What the stage did: labels fitted on per policy, why a policy was passed through, the brands whose marks each policy heeds, the
+    members that it leaves out, and the size of the score table. `incumbent`: the model version whose scores are an input, if one is, and
+    posts of the score table without one."""
 
     num_labels: dict[str, int]
     passed_through: dict[str, str]
     brands: dict[str, list[str]]
+    left_out: dict[str, list[str]]
+    incumbent: str | None
+    num_without_incumbent: int
     num_scores: int
     num_labelled_scores: int
     num_appeal_only_left_out: int
@@ -45,11 +50,13 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
         params: `fusion` and `policies` are read.
         snapshot: folder of posts.parquet, examples.parquet and manifest.json.
         stage1: stage-1 probabilities and brand marks of the posts of the splits fusion, calib and test.
-        model: fusion.json to write.
+        model: fusion.json to write; beside it metadata.json says which members are left out and why, and of which model version the
+            scores are an input.
         scores: score table to write, uncalibrated, in the scores contract.
 
     Raises:
-        FailedWork: the snapshot or the stage-1 probabilities are missing or unreadable.
+        FailedWork: the snapshot or the stage-1 probabilities are missing or unreadable, or the model in production is to be an input and
+            has decided on none of the posts.
     """
     data = read_snapshot(snapshot)
     posts = data.posts[CONTEXT]
@@ -58,36 +65,58 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
     except (OSError, pa.ArrowException) as error:
         raise FailedWork(f"{stage1}: not readable ({error}); run the stage predict again") from error
     rows = probs_of_stage1.drop(columns="split").merge(posts, on="post_id", validate="1:1")
-    fusion = fit(params, rows[rows["split"] == "fusion"], data.examples)
-    probs = fusion_model.apply(fusion.policies, rows[rows["split"] != "fusion"])
+    version = None
+    if params.fusion.use_incumbent:
+        version = incumbent.version_of(data.served, data.posts)
+        if version is None:
+            expected = "expected decisions on the snapshot's posts, for fusion.use_incumbent is on; ingest them or switch it off"
+            raise FailedWork(f"{snapshot / SERVED_FILE}: no decision of a model in production; {expected}")
+        rows = incumbent.beside(rows, data.served, version, params.policies)
+    fusion, verdicts = fit(params, rows[rows["split"] == "fusion"], data.examples, version)
+    held_out = rows[rows["split"] != "fusion"]
+    probs = fusion_model.apply(fusion.policies, held_out)
     table, num_appeal_only = score_table(probs, posts, data.examples, bool(data.manifest["synthetic"]))
-    write_json(model, fusion.model_dump())
+    write_json(model, fusion.model_dump(exclude_defaults=True))
+    members = {policy: {name: asdict(verdict) for name, verdict in own.items()} for policy, own in verdicts.items()}
+    write_json(
+        model.with_name(FUSION_ACCOUNT.name), {"incumbent": fusion.incumbent, "members": members, "unheard": sorted(fusion.unheard())}
+    )
     with replacing(scores) as partial:
         pq.write_table(table, partial, compression="zstd")
     return Result(
         num_labels={policy: learnt.num_positive + learnt.num_negative for policy, learnt in fusion.policies.items()},
         passed_through={policy: learnt.reason for policy, learnt in fusion.policies.items() if learnt.reason},
         brands={policy: fusion_model.brands_of(learnt) for policy, learnt in fusion.policies.items()},
+        left_out={policy: list(learnt.left_out) for policy, learnt in fusion.policies.items()},
+        incumbent=fusion.incumbent,
+        num_without_incumbent=int(incumbent.lacking(fusion, held_out).any(axis=1).sum()),
         num_scores=table.num_rows,
         num_labelled_scores=table.num_rows - table["label"].null_count,
         num_appeal_only_left_out=num_appeal_only,
     )
 
 
-def fit(params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame) -> fusion_model.Fusion:
+def fit(
+    params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame, version: str | None = None
+) -> tuple[fusion_model.Fusion, dict[str, dict[str, selection.Verdict]]]:
     """Fit every policy on the reviewed posts of the fusion split.
 
     Args:
         params: `fusion` and `policies` are read.
-        rows: posts of the fusion split with their stage-1 probabilities, brand marks and context.
+        rows: posts of the fusion split with their stage-1 probabilities, brand marks and context, and the scores of `version`, if any.
         examples: the snapshot's examples; of a post without one for a policy only what stage 1 says on average is learnt.
+        version: the model in production whose scores are an input.
+
+    Returns:
+        the fusion layer; and per policy what each member was found to bring.
     """
-    learnt = {}
+    learnt, verdicts = {}, {}
     for policy in params.policies:
-        labels = examples.loc[examples["category"] == policy, ["post_id", "label", "weight"]]
+        labels = examples.loc[examples["category"] == policy, ["post_id", "label", "weight", "inclusion_prob"]]
         labelled = rows.merge(labels, on="post_id", how="left", validate="1:1").sort_values("post_id")
-        learnt[policy] = fusion_model.fit(labelled, policy, params.fusion.l2, params.fusion.min_labels)
-    return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt)
+        learnt[policy], verdicts[policy] = selection.select(labelled, policy, params.fusion.l2, params.fusion.min_labels)
+    needed = any(fusion_model.INCUMBENT not in one.left_out for one in learnt.values())
+    return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt, incumbent=version if needed else None), verdicts
 
 
 def score_table(probs: pd.DataFrame, posts: pd.DataFrame, examples: pd.DataFrame, synthetic: bool) -> tuple[pa.Table, int]:
@@ -130,7 +159,11 @@ def main(asked: ParamOptions = PARAM_OPTIONS) -> Output:
     def show() -> None:
         for policy, num in result.num_labels.items():
             marks = f", with the marks of {', '.join(result.brands[policy])}" if result.brands[policy] else ""
-            console().print(f"{policy}: {num} labels; {result.passed_through.get(policy, 'fitted')}{marks}", markup=False)
+            without = f", without {', '.join(result.left_out[policy])}" if result.left_out[policy] else ""
+            console().print(f"{policy}: {num} labels; {result.passed_through.get(policy, 'fitted')}{without}{marks}", markup=False)
+        if result.incumbent:
+            missing = f"{result.num_without_incumbent} posts to score have none"
+            console().print(f"the score of {visible(result.incumbent)} is an input; {missing}", markup=False, highlight=False)
         left_out = f"{result.num_appeal_only_left_out} known from appeals alone left out"
         console().print(f"{result.num_scores} scores, {result.num_labelled_scores} labelled; {left_out}")
 

@@ -83,7 +83,8 @@ class Pipeline:
 
         Args:
             posts: post_id, language, text (str or null), image_digests (list of str), num_frames, audio_digests, num_hashtags (int),
-                has_link (bool), prior_removals (int), as in the snapshot's posts.
+                has_link (bool), prior_removals (int), as in the snapshot's posts; where `fusion.incumbent` names a model, its scores as
+                `incumbent.beside` gives them, for a post without one counts as not judged by it.
             media: gives pictures and sounds by digest.
             report: is told how many posts have been done since its last call.
 
@@ -91,6 +92,9 @@ class Pipeline:
             post_id and prob_{policy} (float64 in (0, 1)), in the order of `posts`.
         """
         rows = posts[["post_id", "language", "num_hashtags", "has_link", "prior_removals"]]
+        if self.fusion.incumbent is not None:
+            said = [f"prob_{fusion_model.INCUMBENT}_{policy}" for policy in self.policies]
+            rows = pd.concat([rows, posts.reindex(columns=said).astype("float64")], axis=1)
         if self.logos is not None:
             rows = rows.merge(self.logos.of_posts(posts, media.images), on="post_id", how="left", validate="1:1")
         first = stage1.predict(self.models, posts, self.policies, media, BATCH_SIZE, CHUNK_SIZE, report)
@@ -168,10 +172,12 @@ def load(bundle: Path) -> Pipeline:
     from upheld.training.logos import detector as logo_detector  # OpenCV
 
     detector = logo_detector.load(bundle / "logo")
+    fusion = _fusion(bundle)
+    unheard = fusion.unheard() | (frozenset() if number == FORMAT else {"ngrams"})
     return Pipeline(
-        models=stage1.load(bundle / "text", bundle / "ngrams" if number == FORMAT else None, bundle / "image", bundle / "audio"),
+        models=stage1.load(*(None if name in unheard else bundle / name for name in ("text", "ngrams", "image", "audio"))),
         logos=None if detector is None else Logos(detector, stage1.read_logo_threshold(bundle / "logo_evaluation.json")),
-        fusion=_fusion(bundle),
+        fusion=fusion,
         calibration=calibration_map.load(bundle / "calibration/calibration.json"),
         policies=tuple(description["policies"]),
         synthetic=description["synthetic"],

@@ -23,6 +23,7 @@ from upheld.feature_store.contracts.snapshot import Snapshot, read_snapshot
 from upheld.feature_store.contracts.workspace import Inputs, read_inputs
 from upheld.feature_store.features import media as contents
 from upheld.feature_store.features.media import whole
+from upheld.training.fusion import incumbent
 from upheld.training.fusion.stage import SCORE_SCHEMA, score_table
 from upheld.training.logos import scan
 from upheld.training.pipeline import bundle as pipeline
@@ -75,7 +76,9 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
         if champion is None or pinned.champion is None:
             scores = scores_of_served(data, test, params.policies)
         else:
-            of_champion = champion.predict(test, media, progress.reporter(bars, "champion", len(test)))
+            version = champion.fusion.incumbent
+            seen = test if version is None else incumbent.beside(test, data.served, version, champion.policies)
+            of_champion = champion.predict(seen, media, progress.reporter(bars, "champion", len(test)))
             scores, _ = score_table(of_champion, test, data.examples, data.manifest["synthetic"])
             scores = scores.append_column("model_version", pa.array([f"champion {pinned.champion.version}"] * scores.num_rows, pa.string()))
     probs.insert(1, "split", posts["split"].to_numpy())

@@ -38,18 +38,23 @@ NO_MEDIA = Media(lambda names: {}, lambda names: {})  # of posts that are nothin
 
 @dataclass(frozen=True)
 class Stage1:
-    """The classifiers; `image` and `audio` are None where none of their kind had been reviewed when they should have been trained, `ngrams`
-    in bundles from before there was one."""
+    """The classifiers; each is None where fusion leaves it out of every policy. `image` and `audio` are None, too, where none of their kind
+    had been reviewed when they should have been trained, `ngrams` in bundles from before there was one."""
 
-    text: TextModel
+    text: TextModel | None
     ngrams: NgramModel | None
     image: ImageModel | None
     audio: AudioModel | None
 
 
-def load(text: Path, ngrams: Path | None, image: Path, audio: Path) -> Stage1:
-    """Load the classifiers from their folders, ready to predict on the best device here."""
-    return Stage1(load_text(text), load_ngrams(ngrams) if ngrams else None, load_image(image), load_audio(audio))
+def load(text: Path | None, ngrams: Path | None, image: Path | None, audio: Path | None) -> Stage1:
+    """Load the classifiers from their folders, ready to predict on the best device here; those without a folder are not asked."""
+    return Stage1(
+        load_text(text) if text else None,
+        load_ngrams(ngrams) if ngrams else None,
+        load_image(image) if image else None,
+        load_audio(audio) if audio else None,
+    )
 
 
 def predict(
@@ -82,11 +87,12 @@ def predict(
     for chunk in (posts.iloc[start : start + chunk_size] for start in starts):
         texts = chunk["text"].fillna("").tolist()
         has_text = np.array([bool(text.strip()) for text in texts], bool)
-        of_texts = np.full((len(texts), len(models.text.setup.policies)), np.nan, np.float32)
+        of_texts = np.full((len(texts), len(models.text.setup.policies) if models.text else 0), np.nan, np.float32)
         of_ngrams = np.full((len(texts), len(models.ngrams.setup.policies) if models.ngrams else 0), np.nan, np.float32)
         if has_text.any():
             said = [text for text in texts if text.strip()]
-            of_texts[has_text] = predict_text(models.text, said, batch_size)
+            if models.text:
+                of_texts[has_text] = predict_text(models.text, said, batch_size)
             if models.ngrams:
                 of_ngrams[has_text] = predict_ngrams(models.ngrams, said)
         images, sounds = listed(chunk, "image_digests"), listed(chunk, "audio_digests")

@@ -35,6 +35,10 @@ class FrameScorer:
         self._model = model
         self._rules = Rules(model.policies, params.ingest)
         self._tools = at_hand.Tools(params, model.features)
+        if needed := model.fusion.incumbent:
+            self._tools.notes.append(
+                f"this model reads the score of {needed} beside a post; `upheld score --incumbent` takes it, here is none"
+            )
 
     def predict(self, posts: pd.DataFrame) -> pd.DataFrame:
         """Calibrated probability of violation of each policy, as `upheld score` gives it for the same posts.

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params.data import Ingest
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts import hashing
+from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decoding.contract import Arrays, Refused
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.extractors.contract import Extractor
@@ -272,11 +274,10 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
         BadUse: there is no such file, a column is missing, a row breaks the contract, or a post_id comes twice.
     """
     folder = _folder_of(path)
-    file = DeliveredFile("posts", f"posts/{path.name}" if _delivered(path) else path.name, path.stat().st_size)
     limits = rules.bounds.model_copy(update={"batch_rows": POSTS_AT_ONCE})
     seen: set[str] = set()
     try:
-        for raw in read_batches(folder, file, limits):
+        for raw in read_batches(folder, _file_of(path, "posts"), limits):
             posts = _checked(path, raw, rules)
             for post_id, row in zip(posts["post_id"].to_pylist(), raw.row_numbers, strict=True):
                 if post_id in seen:
@@ -291,24 +292,55 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
         raise BadUse(f"{path}: {error} ({error.reason})") from error
 
 
+def read_decisions(path: Path, rules: Rules, model_version: str) -> pd.DataFrame:
+    """Read what another model decided on posts.
+
+    Args:
+        path: Parquet, JSONL or CSV file in the decisions contract.
+        rules: policies and bounds.
+        model_version: of the model whose decisions are wanted; others are left.
+
+    Returns:
+        post_id, category, score, model_version: its first decision on each post and category, as the snapshot takes it.
+
+    Raises:
+        BadUse: there is no such file, a column is missing, or a row breaks the contract.
+    """
+    folder = _folder_of(path)
+    parts = [contracts.DECISIONS.empty_table()]
+    try:
+        for raw in read_batches(folder, _file_of(path, "decisions"), rules.bounds):
+            decided = _checked(path, raw, rules, "decisions")
+            parts.append(decided.filter(pc.equal(decided["model_version"], model_version)).cast(contracts.DECISIONS))
+    except FileRejected as error:
+        raise BadUse(f"{path}: {error} ({error.reason})") from error
+    rows: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    first = rows.sort_values(["decided_at", "decision_id"]).drop_duplicates(["post_id", "category"])
+    return first[["post_id", "category", "score", "model_version"]]
+
+
 def _folder_of(path: Path) -> Delivery:
     if not path.is_file():
-        raise BadUse(f"{path}: no such file; expected posts in the contract's columns")
+        raise BadUse(f"{path}: no such file; expected rows in the contract's columns")
     return open_delivery(str(path.absolute().parent.parent if _delivered(path) else path.absolute().parent))
+
+
+def _file_of(path: Path, table: str) -> DeliveredFile:
+    return DeliveredFile(table, f"posts/{path.name}" if _delivered(path) else path.name, path.stat().st_size)
 
 
 def _delivered(path: Path) -> bool:
     return path.absolute().parent.name == "posts"
 
 
-def _checked(path: Path, raw: RawBatch, rules: Rules) -> pa.Table:
+def _checked(path: Path, raw: RawBatch, rules: Rules, table: str = "posts") -> pa.Table:
     """The rows in the contract's types; the first bad one ends the work, for half a file of decisions would mislead."""
     try:
-        posts, findings = check("posts", raw, rules)
+        rows, findings = check(table, raw, rules)
     except FileRejected as error:
         raise BadUse(f"{path}: {error} ({error.reason})") from error
     bad = [BrokenRow(raw.row_numbers[row], findings.reasons[row], findings.details[row], "") for row in (~findings.good).nonzero()[0]]
     first = min([*bad, *raw.broken], key=lambda row: row.row_number, default=None)
     if first is not None:
         raise BadUse(f"{path}: row {first.row_number + 1}: {first.detail} ({first.reason}); mend the row or leave it out")
-    return posts
+    return rows

@@ -1,7 +1,7 @@
 """Score posts with a bundle and route them by its thresholds: one post, or a file of them into a table of decisions."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +19,9 @@ from upheld.feature_store.contracts import hashing, tables
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.ingest.delivery import image_decoders
 from upheld.feature_store.ingest.row_checks import Rules
+from upheld.training.fusion import incumbent as incumbents
 from upheld.training.pipeline import bundle as pipeline
-from upheld.training.scoring.posts import Batch, Tools, read_many, read_one
+from upheld.training.scoring.posts import Batch, Tools, read_decisions, read_many, read_one
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Judge:
 
 @dataclass(frozen=True)
 class Result:
-    """How many posts were decided, how many got each action, and which media could not be used."""
+    """How many posts were decided, how many got each action, how many lacked the score of the incumbent that the model needs (None where
+    it needs none), and notes: what was not used."""
 
     num_posts: int
     actions: dict[str, int]
+    without_incumbent: int | None
     notes: tuple[str, ...]
 
 
@@ -65,7 +68,9 @@ def load_model(bundle: Path, thresholds: Thresholds, model_version: str, thresho
     return Judge(model, thresholds, model_version, thresholds_version, frozenset(frozen))
 
 
-def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def one(
+    judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, int], incumbent: Path | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Decide on one post.
 
     Args:
@@ -73,18 +78,20 @@ def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, i
         post: JSON file with one post in the contract; its media lie below the file's folder.
         params: read are `ingest`, `snapshot`, `features` and the sections of the extractors that the model learned from.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        incumbent: decisions of the model whose score is an input of this one, in the decisions contract.
 
     Returns:
         {post_id, model_version, thresholds_version, action, categories: {c: {prob, action}}}, and notes on media that
-        could not be used and count as missing.
+        could not be used and count as missing, and on what was not asked or not given.
 
     Raises:
-        BadUse: the file is missing, no JSON, or breaks the contract.
+        BadUse: a file is missing, no JSON, or breaks its contract.
     """
+    said = _said(judge, incumbent, params)
     tools = Tools(params, judge.model.features)
     with image_decoders(params) as decoders:
         batch = read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders)
-        rows = decide(judge, batch)
+        rows = decide(judge, batch, said)
     categories = {row.category: {"prob": row.score, "action": row.action} for row in rows.itertuples()}
     answer = {
         "post_id": batch.posts["post_id"].iloc[0],
@@ -93,10 +100,18 @@ def one(judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, i
         "action": strongest(rows["action"].tolist()),
         "categories": categories,
     }
-    return answer, (*tools.notes, *batch.notes)
+    return answer, (*tools.notes, *batch.notes, *_notes(judge, incumbent, int(rows["is_lacking"].any()), 1))
 
 
-def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Mapping[str, int], decided_at: datetime) -> Result:
+def run(
+    judge: Judge,
+    posts: Path,
+    out: Path,
+    params: Params,
+    prior_removals: Mapping[str, int],
+    decided_at: datetime,
+    incumbent: Path | None = None,
+) -> Result:
     """Decide on every post of a file, a bounded number at a time.
 
     Args:
@@ -106,13 +121,15 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
         params: read are `ingest`, `snapshot`, `features` and the sections of the extractors that the model learned from.
         prior_removals: author_id -> confirmed removals so far; authors left out have none.
         decided_at: time that the decisions carry, with a time zone.
+        incumbent: as for `one`.
 
     Returns:
         counts of posts by their strongest action, and notes.
 
     Raises:
-        BadUse: the file is missing, or a row of it breaks the contract; nothing is written then.
+        BadUse: a file is missing, or a row of it breaks its contract; nothing is written then.
     """
+    said, num_without = _said(judge, incumbent, params), 0
     actions: Counter[str] = Counter(dict.fromkeys(tables.ACTIONS, 0))
     notes: list[str] = []
     tools = Tools(params, judge.model.features)
@@ -124,11 +141,12 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
     ):
         report = progress.reporter(bars, "score", _num_rows(posts))
         for batch in read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
-            rows = decide(judge, batch, report)
+            rows = decide(judge, batch, said, report)
+            num_without += rows.loc[rows["is_lacking"], "post_id"].nunique()
             columns = {
                 "decision_id": [
-                    decision_id(post, category, judge.model_version, judge.thresholds_version, category in judge.frozen)
-                    for post, category in zip(rows["post_id"], rows["category"], strict=True)
+                    decision_id(post, category, judge.model_version, judge.thresholds_version, category in judge.frozen, is_lacking)
+                    for post, category, is_lacking in zip(rows["post_id"], rows["category"], rows["is_lacking"], strict=True)
                 ],
                 **{name: rows[name].tolist() for name in ("post_id", "category", "score", "action")},
                 "decided_at": [decided_at] * len(rows),
@@ -137,29 +155,64 @@ def run(judge: Judge, posts: Path, out: Path, params: Params, prior_removals: Ma
             writer.write_table(pa.Table.from_pydict(columns, schema=tables.DECISIONS))
             actions.update(rows.groupby("post_id")["action"].agg(strongest).tolist())
             notes += batch.notes
-    return Result(actions.total(), dict(actions), (*tools.notes, *notes))
+    notes += _notes(judge, incumbent, num_without, actions.total())
+    needed = judge.model.fusion.incumbent is not None
+    return Result(actions.total(), dict(actions), num_without if needed else None, (*tools.notes, *notes))
 
 
-def decide(judge: Judge, batch: Batch, report: progress.Report = progress.silent) -> pd.DataFrame:
+def decide(judge: Judge, batch: Batch, said: pd.DataFrame | None = None, report: progress.Report = progress.silent) -> pd.DataFrame:
     """Score a batch and route it.
 
+    Args:
+        judge: model and rules.
+        batch: posts and their media.
+        said: what the incumbent decided, as `posts.read_decisions` gives it.
+        report: is told how many posts have been done since its last call.
+
     Returns:
-        post_id, category, score (calibrated probability), action; a post's categories together, posts in their order.
+        post_id, category, score (calibrated probability), action, is_lacking (whether the score of the incumbent should have been heard
+        and did not come); a post's categories together, posts in their order.
     """
-    probs = judge.model.predict(batch.posts, batch.media, report)
+    fusion, posts = judge.model.fusion, batch.posts
+    if fusion.incumbent is not None:
+        heard = tables.DECISIONS.empty_table().to_pandas() if said is None else said
+        posts = incumbents.beside(posts, heard, fusion.incumbent, judge.model.policies)
+    is_lacking = incumbents.lacking(fusion, posts)
+    probs = judge.model.predict(posts, batch.media, report)
     languages = batch.posts["language"].tolist()
     parts = []
     for policy in judge.model.policies:
         prob = probs[f"prob_{policy}"].to_numpy()
         action = judge.thresholds.route(policy, prob, languages, policy in judge.frozen)
-        parts.append(pd.DataFrame({"post_id": probs["post_id"], "category": policy, "score": prob, "action": action}))
+        columns = {"post_id": probs["post_id"], "category": policy, "score": prob, "action": action}
+        parts.append(pd.DataFrame(columns | {"is_lacking": is_lacking[policy].to_numpy()}))
     return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
 
 
-def decision_id(post_id: str, category: str, model_version: str, thresholds_version: str, frozen: bool = False) -> str:
-    """Name of a decision: the same model and thresholds on the same post decide the same, and under others, or while the category is
-    frozen, it is another decision."""
-    return hashing.of_json([post_id, category, model_version, thresholds_version, *(["frozen"] if frozen else [])])[:32]
+def _said(judge: Judge, path: Path | None, params: Params) -> pd.DataFrame | None:
+    """What the model that this one hears decided on posts; None where it hears none, or no file was given."""
+    version = judge.model.fusion.incumbent
+    return None if version is None or path is None else read_decisions(path, Rules(params.policies, params.ingest), version)
+
+
+def _notes(judge: Judge, path: Path | None, num_without: int, num_posts: int) -> Iterator[str]:
+    """What was not asked, and what should have been given."""
+    fusion = judge.model.fusion
+    if unheard := sorted(fusion.unheard()):
+        yield f"not run, because fusion leaves it out of every category: {', '.join(unheard)}"
+    if fusion.incumbent is None and path is not None:
+        yield f"{path}: not read; {judge.model_version} takes no score of another model"
+    if num_without:
+        yield f"{num_without} of {num_posts} posts scored without {fusion.incumbent}, whose score did not come with them (--incumbent FILE)"
+
+
+def decision_id(
+    post_id: str, category: str, model_version: str, thresholds_version: str, frozen: bool = False, is_lacking: bool = False
+) -> str:
+    """Name of a decision: the same model and thresholds on the same post decide the same, and under others, while the category is frozen,
+    or where the score of the incumbent is lacking, it is another decision."""
+    special = [*(["frozen"] if frozen else []), *(["without the incumbent"] if is_lacking else [])]
+    return hashing.of_json([post_id, category, model_version, thresholds_version, *special])[:32]
 
 
 def _num_rows(posts: Path) -> int | None:

@@ -82,6 +82,8 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     counts = {"posts": 400, "present": 300, "quarantined": 100, "missing": 0, "share": 0.75, "reasons": {"no_sound": 100}}
     covered = {"coverage": [{"feature": "transcript", "language": "all", **counts}], "drift": []}
     Path("data/features.json").write_text(json.dumps(covered))
+    Path("models/fusion").mkdir(parents=True)
+    Path("models/fusion/metadata.json").write_text('{"incumbent": "old-1", "members": {}, "unheard": []}')
     logo_evaluated.empty_dataset(Path("data/logo"))
     pd.DataFrame(columns=logo_evaluated.DETECTIONS).to_parquet("data/logo_detections.parquet")
     logo_evaluated.scanned(Path("data"))
@@ -91,6 +93,7 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     assert all(part in page for part in SHOWN)
     assert "\n\n- transcript: 75.0 % of 400 posts, 100 refused\n\n" in mail.partition("## Features of the posts")[2]
     assert "no sound: 100" in page.partition('id="features"')[2]
+    assert "This model needs the score of old-1" in page and "This model needs the score of old-1" in mail
     assert "There is no logo detector: nothing to learn from" in page.partition('id="logos"')[2]
 
 

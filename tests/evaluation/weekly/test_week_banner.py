@@ -10,6 +10,7 @@ from weeks import deliver, tables
 from upheld.evaluation.weekly import command as weekly
 
 MODEL = "m-1"
+NEEDS = "This model needs the score of old-1"
 NOT_ASKED = "Nobody will be asked: "
 INFORMATION = " These changes are for information."
 
@@ -70,3 +71,23 @@ def test_without_a_proposal_nobody_is_asked_whatever_is_in_production(delivery: 
     told = json.loads((tmp_path / "out" / MODEL / "report.json").read_text())["weekly"]
     assert (told["num_changes"], told["asked"], told["word"]) == (0, "no", "No change")
     assert told["next"].startswith("The thresholds stay as they are; nobody is asked.")
+
+
+@pytest.mark.parametrize(("champion", "is_said"), [(MODEL, True), ("upheld-moderation/3", False)])
+def test_the_report_on_the_model_in_production_says_whose_score_it_needs(
+    delivery: Path, tmp_path: Path, champion: str, is_said: bool
+) -> None:
+    given = [
+        "--week",
+        "2026-W43",
+        "--delivery",
+        str(delivery),
+        "--out",
+        str(tmp_path),
+        "--params",
+        str(PARAMS),
+        "--store",
+        str(tmp_path / "s"),
+    ]
+    assert weekly.main([*given, "--champion", champion, "--incumbent", "old-1"]) == 0
+    assert [NEEDS in (tmp_path / MODEL / name).read_text() for name in ("report.html", "report.md", "first_screen.md")] == [is_said] * 3

@@ -65,6 +65,16 @@ def test_the_thresholds_in_force_are_those_in_production_and_name_their_model(st
     assert json.loads(label.read_text()) == {"model_version": "upheld-moderation/1"}  # in production, whether it served or not
 
 
+def test_the_label_says_which_score_the_model_in_production_needs(store: Path, tmp_path: Path) -> None:
+    registry = mlflow_store.connect(store)
+    model = mlflow_store.resolve(registry, mlflow_store.MODEL, "1")
+    assert mlflow_store.INCUMBENT not in model.tags
+    mlflow_store.tag_version(registry, model, {mlflow_store.INCUMBENT: "old-1"})
+    weekly.in_force(store, WEEK, tmp_path / "in_force.json", tmp_path / "champion.json")
+    assert json.loads((tmp_path / "champion.json").read_text()) == {"model_version": "upheld-moderation/1", "incumbent": "old-1"}
+    registry.client.delete_model_version_tag(model.name, str(model.number), mlflow_store.INCUMBENT)
+
+
 def test_a_weeks_proposal_is_registered_once_asked_about_and_approved(store: Path, reported: Path) -> None:
     told = weekly.propose(store, reported)
     assert told == weekly.propose(store, reported)

@@ -38,6 +38,13 @@ def test_a_run_becomes_one_model_and_its_thresholds_at_alias_challenger(tmp_path
     assert mlflow_store.thresholds_path(registry, thresholds).exists()
 
 
+def test_a_model_that_needs_the_score_of_another_is_tagged_with_it(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
+    for number, needed in (("1", None), ("2", "old-1")):
+        register.run(make_workspace(f"run-{number}", lock=number, incumbent=needed), tmp_path)
+        model = mlflow_store.resolve(mlflow_store.connect(tmp_path), mlflow_store.MODEL, number)
+        assert model.tags.get("upheld.incumbent") == needed
+
+
 def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, make_workspace: MakeWorkspace) -> None:
     run_id = register.run(make_workspace("run-1"), tmp_path)["run_id"]
     registry = mlflow_store.connect(tmp_path)

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.common.params.training import Fusion
 from upheld.feature_store.contracts.tables import SCORES
@@ -18,7 +19,7 @@ from upheld.training.fusion import stage as fusion
 @pytest.fixture
 def params():
     loaded = parameters.load(Path(__file__).parents[3] / "params.yaml")
-    return loaded.model_copy(update={"policies": ("hate_speech", "spam"), "fusion": Fusion(l2=1.0, min_labels=5)})
+    return loaded.model_copy(update={"policies": ("hate_speech", "spam"), "fusion": Fusion(l2=1.0, min_labels=5, use_incumbent=False)})
 
 
 @pytest.fixture
@@ -127,3 +128,85 @@ def test_marks_that_go_with_spam_speak_for_spam_alone(workspace, params, stage1,
     learnt = json.loads((tmp_path / "fusion.json").read_text())["policies"]
     pushes = {name: sum(learnt[name]["coefficients"][f"logo_{kind}_fake"] for kind in ("count", "confidence")) for name in learnt}
     assert pushes["spam"] > 0.5 > -0.5 > pushes["hate_speech"]  # what is no spam is hate speech in this world
+
+
+def on(params):
+    return params.model_copy(update={"fusion": Fusion(l2=1.0, min_labels=5, use_incumbent=True)})
+
+
+def change_served(workspace, change) -> None:
+    path = workspace / "data/snapshot/served.parquet"
+    change(pd.read_parquet(path)).to_parquet(path)
+
+
+def test_with_the_incumbent_off_its_scores_change_no_bit(workspace, params, stage1, tmp_path) -> None:
+    outputs = []
+    for name, factor in (("a", 1.0), ("b", 0.1)):
+        change_served(workspace, lambda table, factor=factor: table.assign(score=table.score * factor))
+        run(workspace, params, tmp_path / name)
+        outputs.append([(tmp_path / name / file).read_bytes() for file in ("fusion.json", "metadata.json", "scores.parquet")])
+    assert outputs[0] == outputs[1]
+    assert b"incumbent" not in outputs[0][0]
+    assert json.loads(outputs[0][1])["incumbent"] is None
+
+
+def test_the_incumbents_score_is_an_input_like_a_modality(workspace, params, stage1, tmp_path) -> None:
+    """The fixture's served scores know spam perfectly; texts here know nothing."""
+    stage1.assign(prob_text_spam=stage1.prob_text_spam.where(stage1.prob_text_spam.isna(), 0.5)).to_parquet(
+        workspace / "data/stage1.parquet"
+    )
+    posts = pd.read_parquet(workspace / "data/snapshot/posts.parquet").set_index("post_id")
+    unscored = posts.index[posts.split == "test"][:7]
+    change_served(workspace, lambda table: table[~table.post_id.isin(unscored)])
+    off, result = run(workspace, params, tmp_path / "off"), run(workspace, on(params), tmp_path / "on")
+    assert (off.incumbent, off.num_without_incumbent) == (None, 0)
+    held_out = posts.split.isin(["calib", "test"]).sum()
+    assert (result.incumbent, result.num_without_incumbent) == ("old-1", held_out)  # of hate speech it never spoke
+    learnt = json.loads((tmp_path / "on/fusion.json").read_text())
+    assert learnt["incumbent"] == "old-1" == json.loads((tmp_path / "on/metadata.json").read_text())["incumbent"]
+    assert learnt["policies"]["spam"]["coefficients"]["incumbent_logit"] > 0.5
+    scores = pd.read_parquet(tmp_path / "on/scores.parquet").query("category == 'spam'").set_index("item_id").score
+    is_spam = posts.text.fillna("").str.contains("buy|now|cheap")
+    judged = scores.index.difference(unscored)
+    assert scores[judged][is_spam[judged]].min() > scores[judged][~is_spam[judged]].max()
+    assert (tmp_path / "off/scores.parquet").read_bytes() != (tmp_path / "on/scores.parquet").read_bytes()
+
+
+def test_the_incumbent_is_whoever_decided_on_the_latest_post_and_no_other_version(workspace, params, stage1, tmp_path) -> None:
+    path = workspace / "data/snapshot/posts.parquet"
+    posts = pd.read_parquet(path)
+    times = pd.Timestamp("2026-10-01", tz="UTC") + pd.to_timedelta(np.random.default_rng(4).permutation(len(posts)), unit="h")
+    posts.assign(created_at=times).to_parquet(path)
+    latest = posts.post_id.iloc[np.argsort(times)[-40:]]
+    change_served(workspace, lambda table: table.assign(model_version=np.where(table.post_id.isin(latest), "new-2", "old-1")))
+    result = run(workspace, on(params), tmp_path)
+    assert result.incumbent == "new-2"
+    change_served(workspace, lambda table: table.assign(score=table.score.mask(table.model_version == "old-1", 0.999)))
+    before = [(tmp_path / file).read_bytes() for file in ("fusion.json", "scores.parquet")]
+    run(workspace, on(params), tmp_path)
+    assert before == [(tmp_path / file).read_bytes() for file in ("fusion.json", "scores.parquet")]
+
+
+def test_without_a_decision_there_is_no_incumbent_to_use(workspace, params, stage1, tmp_path) -> None:
+    change_served(workspace, lambda table: table.head(0))
+    with pytest.raises(
+        FailedWork, match=r"served\.parquet: no decision of a model in production; expected decisions .*fusion\.use_incumbent"
+    ):
+        run(workspace, on(params), tmp_path)
+    assert not (tmp_path / "fusion.json").exists()
+
+
+def test_the_account_says_what_was_left_out_and_the_output_too(workspace, params, stage1, tmp_path) -> None:
+    random = np.random.default_rng(8)
+    table = pd.read_parquet(workspace / "data/stage1.parquet")
+    for policy in params.policies:
+        table[f"prob_image_{policy}"] = random.uniform(0.01, 0.99, len(table))
+    table.to_parquet(workspace / "data/stage1.parquet")
+    result = run(workspace, params, tmp_path)
+    account = json.loads((tmp_path / "metadata.json").read_text())
+    learnt = json.loads((tmp_path / "fusion.json").read_text())["policies"]
+    for policy in params.policies:
+        left_out = [name for name, verdict in account["members"][policy].items() if verdict["left_out"]]
+        assert sorted(result.left_out[policy]) == sorted(left_out) == sorted(learnt[policy].get("left_out", []))
+    assert result.left_out["spam"] == ["image"]
+    assert account["unheard"] == sorted(set(result.left_out["spam"]) & set(result.left_out["hate_speech"]))

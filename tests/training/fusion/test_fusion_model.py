@@ -171,6 +171,18 @@ def test_a_layer_from_before_there_were_n_grams_scores_as_it_did() -> None:
     pd.testing.assert_frame_equal(fusion_model.apply({"spam": learnt.model_copy(update={"coefficients": old})}, table), silent)
 
 
+def test_the_incumbent_is_a_modality_like_pictures() -> None:
+    """The same columns under another name, pictures being never there: the same voice, and the same silence where it is missing."""
+    shown = rows()
+    table = shown.assign(prob_incumbent_spam=shown.prob_image_spam, prob_image_spam=np.nan)
+    of_pictures, learnt = fusion_model.fit(shown, "spam", 1.0, 5), fusion_model.fit(table, "spam", 1.0, 5)
+    for name, own in of_pictures.coefficients.items():
+        assert learnt.coefficients[name.replace("image", "incumbent")] == pytest.approx(own, abs=1e-6)
+    assert "incumbent_logit" not in of_pictures.coefficients
+    probs = [fusion_model.apply({"spam": one}, posts).prob_spam for one, posts in ((of_pictures, shown), (learnt, table))]
+    assert probs[1].to_numpy() == pytest.approx(probs[0].to_numpy(), abs=1e-6)
+
+
 def test_two_members_that_agree_count_once() -> None:
     """Without evidence fusion adds up modalities, not members."""
     table = rows(60).assign(prob_image_spam=np.nan, prob_audio_spam=np.nan)

@@ -329,3 +329,66 @@ def rehash(bundle: Path) -> None:
     files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "pipeline.json"]
     described["files"] = {path.relative_to(bundle).as_posix(): hashing.of_file(path) for path in files}
     (bundle / "pipeline.json").write_text(json.dumps(described))
+
+
+def change_fusion(workspace: Path, change, **of_layer) -> None:
+    path = workspace / "models/fusion/fusion.json"
+    layer = json.loads(path.read_text()) | of_layer
+    for policy, learnt in layer["policies"].items():
+        change(policy, learnt)
+    path.write_text(json.dumps(layer))
+
+
+def test_members_that_no_policy_hears_are_neither_loaded_nor_run(workspace, tiny, tmp_path, monkeypatch) -> None:
+    from upheld.training.pipeline import stage1
+
+    def leave_out(policy: str, learnt: dict) -> None:
+        learnt["left_out"] = ["text", "image", *(["ngrams"] if policy == "spam" else [])]
+
+    change_fusion(workspace, leave_out)
+    asked = []
+    for name in ("predict_text", "predict_ngrams", "predict_image", "predict_audio"):
+        real = getattr(stage1, name)
+        monkeypatch.setattr(stage1, name, lambda *given, name=name, real=real: [asked.append(name), real(*given)][1])
+    loaded = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle"))
+    assert loaded.models.text is None and loaded.models.image is None
+    probs = loaded.predict(some_posts(), media_of(tiny)).set_index("post_id")
+    assert set(asked) == {"predict_ngrams", "predict_audio"}  # one policy hears n-grams
+    assert probs.prob_hate_speech["a"] != probs.prob_hate_speech["c"]
+    plain = calibrated_spam(-1.0, "en")  # of a post of which nothing is heard: the base rate
+    assert probs.prob_spam["a"] == pytest.approx(plain, abs=1e-9)
+
+
+def calibrated_spam(z: float, language: str) -> float:
+    """The fixture's calibration of spam by hand: from .1 to .9 along the probability, then the language's line on the logit."""
+    prob = 0.1 + 0.8 / (1 + math.exp(-z))
+    offset, slope = {"de": (-0.5, 0.9)}.get(language, (0.2, 1.1))
+    return 1 / (1 + math.exp(-(offset + slope * math.log(prob / (1 - prob)))))
+
+
+def test_the_incumbents_score_comes_with_the_posts_and_counts_as_missing_where_it_does_not(workspace, tiny, tmp_path) -> None:
+    def hear(policy: str, learnt: dict) -> None:
+        learnt["coefficients"] |= {"incumbent_logit": 0.5, "incumbent_missing": -1.25}
+
+    before = pipeline.load(pipeline.assemble(workspace, tmp_path / "before")).predict(some_posts(), media_of(tiny)).set_index("post_id")
+    change_fusion(workspace, hear, incumbent="old-1")
+    loaded = pipeline.load(pipeline.assemble(workspace, tmp_path / "bundle"))
+    assert loaded.fusion.incumbent == "old-1"
+    posts = some_posts().assign(prob_incumbent_spam=[0.9, 0.2, np.nan, np.nan, 0.5])
+    probs = loaded.predict(posts, media_of(tiny)).set_index("post_id")
+    none = loaded.predict(some_posts(), media_of(tiny)).set_index("post_id")
+
+    def shift(post: str, after: pd.DataFrame) -> float:
+        """By how much the fused logit moved, the calibration undone by hand."""
+
+        def fused(prob: float) -> float:
+            offset, slope = (-0.5, 0.9) if post == "b" else (0.2, 1.1)
+            raw = 1 / (1 + math.exp(-((math.log(prob / (1 - prob)) - offset) / slope)))
+            return math.log((raw - 0.1) / 0.8 / (1 - (raw - 0.1) / 0.8))
+
+        return fused(after.prob_spam[post]) - fused(before.prob_spam[post])
+
+    assert shift("a", probs) == pytest.approx(0.5 * math.log(9), abs=1e-6)
+    assert shift("b", probs) == pytest.approx(0.5 * math.log(1 / 4), abs=1e-6)
+    assert shift("c", probs) == pytest.approx(-1.25, abs=1e-6)
+    assert shift("a", none) == pytest.approx(-1.25, abs=1e-6)

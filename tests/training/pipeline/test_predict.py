@@ -147,6 +147,28 @@ def test_the_champion_scores_the_test_posts_with_its_own_calibration(pictured, p
         assert row.score == probs.loc[row.item_id, f"prob_{row.category}"]
 
 
+def test_a_champion_that_needs_the_incumbent_gets_the_scores_that_were_served(pictured, params, tmp_path) -> None:
+    path = pictured / "models/fusion/fusion.json"
+    layer = json.loads(path.read_text()) | {"incumbent": "old-1"}
+    layer["policies"]["spam"]["coefficients"] |= {"incumbent_logit": 2.0, "incumbent_missing": 0.0}
+    path.write_text(json.dumps(layer))
+    served = pd.read_parquet(pictured / "data/snapshot/served.parquet")
+    name = hashing.of_folder(pipeline.assemble(pictured, tmp_path / "bundle"))
+    shutil.copytree(tmp_path / "bundle", pictured / "store/bundles" / name)
+    inputs(pictured, {"version": 2, "digest": name})
+    found = {}
+    for version in ("old-1", "other"):  # of which only the first is its input
+        served.assign(model_version=version).to_parquet(pictured / "data/snapshot/served.parquet")
+        run(pictured, params, tmp_path)
+        table = pd.read_parquet(tmp_path / "champion.parquet")
+        found[version] = table.set_index(["item_id", "category"]).score.unstack()
+    moved = (found["old-1"].spam - found["other"].spam).dropna()
+    said = served.set_index("post_id").score.reindex(moved.index)
+    assert len(moved[said > 0.5]) > 10 and len(moved[said < 0.5]) > 10
+    assert (moved[said > 0.5] > 0).all() and (moved[said < 0.5] < 0).all()
+    pd.testing.assert_series_equal(found["old-1"].hate_speech, found["other"].hate_speech)
+
+
 @pytest.fixture
 def marked(pictured, tiny, monkeypatch):
     """Marks on the pictures, and a detector that finds and judges them."""

@@ -1,5 +1,6 @@
 """Models that others load: `upheld.load`, MLflow's own loader and its server say what `upheld score` says of posts of text alone."""
 
+import dataclasses
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from upheld.registry.production import champion
 from upheld.registry.runs import register
 from upheld.registry.tracking import mlflow_store, wheel
 from upheld.training.pipeline import bundle
+from upheld.training.scoring import frame
 
 ROOT = Path(__file__).resolve().parents[3]
 PARAMS = str(ROOT / "params.yaml")
@@ -94,6 +96,17 @@ def decided(posts: pd.DataFrame, store: Path, folder: Path) -> pd.DataFrame:
     files = ["--posts", str(folder / "posts.parquet"), "--out", str(folder / "out.parquet")]
     assert score.main([*files, "--store", str(store), "--params", PARAMS]) == 0
     return pd.read_parquet(folder / "out.parquet").pivot(index="post_id", columns="category", values="score")
+
+
+def test_a_model_that_reads_the_score_of_another_says_once_that_it_has_none(store: Path, model: Path) -> None:
+    alone = bundle.load(model / "artifacts/bundle")
+    needy = dataclasses.replace(alone, fusion=alone.fusion.model_copy(update={"incumbent": "old-1"}))
+    scorer = frame.FrameScorer(needy, params.load(Path(PARAMS)))
+    posts = some_posts()
+    with pytest.warns(UserWarning, match="reads the score of old-1 beside a post; `upheld score --incumbent` takes it"):
+        probs = scorer.predict(posts)
+    pd.testing.assert_frame_equal(scorer.predict(posts), probs)  # warnings are errors
+    pd.testing.assert_frame_equal(probs, frame.FrameScorer(alone, params.load(Path(PARAMS))).predict(posts))
 
 
 def test_three_doors_say_the_same(store: Path, model: Path, tmp_path: Path) -> None:

@@ -218,6 +218,84 @@ def test_decision_ids_depend_on_everything_that_decides() -> None:
     assert len({score.decision_id(*key) for key in [base, *others]}) == 5
 
 
+@pytest.fixture
+def hears(workspace, thresholds, tmp_path):
+    """A judge whose model takes the score of `old-1` of spam, and leaves pictures out of every category."""
+    path = workspace / "models/fusion/fusion.json"
+    layer = json.loads(path.read_text()) | {"incumbent": "old-1"}
+    for policy, learnt in layer["policies"].items():
+        learnt["left_out"] = ["image", *([] if policy == "spam" else ["incumbent"])]
+    layer["policies"]["spam"]["coefficients"] |= {"incumbent_logit": 1.0, "incumbent_missing": 0.0}
+    path.write_text(json.dumps(layer))
+    bundle = pipeline.assemble(workspace, tmp_path / "hearing")
+    return score.load_model(bundle, Thresholds.parse(thresholds), "upheld-moderation/4", "upheld-thresholds/5")
+
+
+def decided(post: str, prob: float, **other) -> dict:
+    row = {"decision_id": f"{post}/{prob}", "post_id": post, "decided_at": "2026-11-01T12:00:01Z", "category": "spam", "score": prob}
+    return row | {"action": "none", "model_version": "old-1"} | other
+
+
+def lines_of(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+NOT_RUN = "not run, because fusion leaves it out of every category: image"
+
+
+def test_the_incumbents_scores_come_in_a_file_of_decisions_and_lacking_ones_are_counted(hears, tmp_path) -> None:
+    posts = written(tmp_path / "posts.jsonl", lines_of(POST | {"post_id": name} for name in ("p1", "p2", "p3", "p4")))
+    given = [
+        decided("p1", 0.9),
+        decided("p1", 0.1, decided_at="2026-11-01T13:00:00Z"),  # later: it counts no more
+        decided("p2", 0.9, model_version="old-2", decided_at="2026-11-01T11:00:00Z"),  # earlier, and of another scale
+        decided("p2", 0.1),
+        decided("p3", 0.9, model_version="old-2"),
+        decided("p4", 0.9, category="misinformation"),  # which this model does not predict
+    ]
+    result = score.run(hears, posts, tmp_path / "with.parquet", PARAMS, {}, NOW, written(tmp_path / "said.jsonl", lines_of(given)))
+    alone = score.run(hears, posts, tmp_path / "alone.parquet", PARAMS, {}, NOW)
+    said = "{} of 4 posts scored without old-1, whose score did not come with them (--incumbent FILE)"
+    assert (result.without_incumbent, result.notes) == (2, (NOT_RUN, said.format(2)))
+    assert (alone.without_incumbent, alone.notes) == (4, (NOT_RUN, said.format(4)))
+    tables = [pd.read_parquet(tmp_path / f"{name}.parquet").set_index(["category", "post_id"]) for name in ("with", "alone")]
+    heard, silent = (table.score.loc["spam"] for table in tables)
+    assert heard["p1"] > silent["p1"] == silent["p2"] > heard["p2"]
+    assert heard[["p3", "p4"]].tolist() == silent[["p3", "p4"]].tolist()
+    assert tables[0].score.loc["hate_speech"].equals(tables[1].score.loc["hate_speech"])
+    ids = [set(table.decision_id.loc["spam"]) for table in tables]
+    assert len(ids[0] & ids[1]) == 2  # another decision where the score was heard
+    one = score.one(hears, written(tmp_path / "post.json", POST), PARAMS, {}, tmp_path / "said.jsonl")
+    assert one[0]["categories"]["spam"]["prob"] == pytest.approx(heard["p1"], abs=0.02)
+    assert one[1] == (NOT_RUN,)
+    assert score.one(hears, tmp_path / "post.json", PARAMS, {})[1][1].startswith("1 of 1 posts scored without old-1")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lines_of([decided("p1", 0.5), decided("p2", 1.5)]), "row 2: column score: expected 0 to 1"),
+        (lines_of([decided("p1", 0.5, category="nonsense")]), "row 1: column category"),
+        ("{", "row 1: no JSON"),
+        (None, "no such file"),
+    ],
+)
+def test_a_bad_file_of_decisions_is_refused_before_anything_is_scored(hears, tmp_path, content, message: str) -> None:
+    path = tmp_path / "said.jsonl" if content is None else written(tmp_path / "said.jsonl", content)
+    posts = written(tmp_path / "posts.jsonl", lines_of([POST]))
+    with pytest.raises(BadUse, match=r"said\.jsonl") as caught:
+        score.run(hears, posts, tmp_path / "out.parquet", PARAMS, {}, NOW, path)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_model_that_hears_no_other_says_that_the_file_was_not_read(judge, tmp_path) -> None:
+    post = written(tmp_path / "post.json", POST)
+    plain, given = (score.one(judge, post, PARAMS, {}, path) for path in (None, tmp_path / "no.jsonl"))
+    assert given[0] == plain[0] and plain[1] == ()
+    assert given[1] == (f"{tmp_path / 'no.jsonl'}: not read; upheld-moderation/3 takes no score of another model",)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
