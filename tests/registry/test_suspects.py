@@ -80,6 +80,7 @@ def call(store: Path, *arguments: str) -> int:
 
 
 def listed(store: Path, run: str, out: Path, capsys: Any, *more: str) -> list[dict[str, Any]]:
+    capsys.readouterr()  # of an ingest
     assert call(store, run, "--out", str(out), "--json", *more) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["out"] == str(out)
@@ -145,7 +146,7 @@ def test_an_answer_changes_what_is_learned_and_no_estimate(store: Path, tmp_path
     retrained(store, "run-2")
     after = pd.read_parquet(store / "runs/run-2/data/snapshot/examples.parquet")
     asked = after.post_id.isin(answers.post_id)
-    pd.testing.assert_frame_equal(after[~asked], before[~asked])
+    pd.testing.assert_frame_equal(after[~asked], before[~asked], check_dtype=False)  # hard_label: a split vote has none
     assert asked.sum() == len(answers) > 5
     assert (after.num_reviewers[asked] == 2).all() and (before.num_reviewers[asked] == 1).all()
     assert ((after.label - before.label)[asked].abs() > 0.3).all()
