@@ -3,10 +3,10 @@
 usage: python benchmarks/suspects.py [--world SEED] [--weeks N] [--set KEY=VALUE]
 
 The world and what served in it are those of benchmarks/incumbent.py: texts alone, scored by an n-gram regression that was fitted on the
-true labels of the two weeks before. A snapshot of all its weeks is made as a retrain would, and its labels of split train are listed; a label is
-wrong where it is not the truth. Beside the list, of the same length in each category: labels taken at random (their expectation), and those
-farthest from the score of the model that served. Then the world's reviewers judge the list again: the mean squared error of its labels
-before and after.
+true labels of the two weeks before. A snapshot of all its weeks is made as a retrain would, and its labels of split train are listed; a
+label is wrong where it is not the truth. Beside the list, of the same length in each category: labels taken at random (their expectation),
+and those farthest from the score of the model that served. Then the world's reviewers judge the list again: the mean squared error of its
+labels before and after.
 The last line is `ratio N`: the precision of the list over that of a random one.
 """
 

@@ -47,7 +47,7 @@ def find(data: Snapshot, params: Params, teacher_weight: float, settled: pd.Data
     Raises:
         FailedWork: the texts fall into fewer groups than cross-fitting has folds.
 
-    Source: Northcutt, Jiang & Chuang (2021), Confident Learning, JAIR 70, 1373-1411; by cleanlab.
+    Source: Northcutt, Jiang & Chuang (2021), Confident Learning, JAIR 70, 1373-1411; by cleanlab. docs/statistics.md, Suspect labels.
     """
     posts = with_text(labelled_posts(data, "train", params.policies))
     probs = cross_fitted(data, posts, params, teacher_weight)
