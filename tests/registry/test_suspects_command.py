@@ -14,11 +14,13 @@ from upheld import cli
 from upheld.common.params import params as parameters
 from upheld.evaluation.weekly import scores as week_scores
 from upheld.evaluation.weekly.source import Source
+from upheld.feature_store.contracts.snapshot import read_snapshot
 from upheld.feature_store.contracts.tables import AUDIT_DRAWS
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.ingest import expectations
 from upheld.feature_store.snapshot import stage as snapshot
 from upheld.registry.runs import pin
+from upheld.training import suspects
 from upheld.training.loop import teacher
 
 WEEKS, NUM = ("2026-W40", "2026-W41", "2026-W42"), 360
@@ -132,10 +134,11 @@ def test_an_answer_changes_what_is_learned_and_no_estimate(store: Path, tmp_path
     plan = pd.read_parquet(tmp_path / "plan.parquet")
     label = {row["post_id"]: row["label"] for row in found}
     answers = plan[["draw_id", "post_id", "category", "inclusion_prob"]].iloc[:-1]  # nobody came to the last one
+    agreed = set(answers.post_id[::2])  # whose second reviewer says what the first one said
     answers = answers.assign(
         outcome_id="t" + answers.post_id,
         revision=0,
-        verdict=["restore" if label[name] else "confirm_removal" for name in answers.post_id],
+        verdict=["confirm_removal" if (label[name] == 1) == (name in agreed) else "restore" for name in answers.post_id],
         reviewer_id="second",
         reviewed_at=END + pd.Timedelta(hours=1),
         source=plan.zone,
@@ -149,7 +152,8 @@ def test_an_answer_changes_what_is_learned_and_no_estimate(store: Path, tmp_path
     pd.testing.assert_frame_equal(after[~asked], before[~asked], check_dtype=False)  # hard_label: a split vote has none
     assert asked.sum() == len(answers) > 5
     assert (after.num_reviewers[asked] == 2).all() and (before.num_reviewers[asked] == 1).all()
-    assert ((after.label - before.label)[asked].abs() > 0.3).all()
+    moved = (after.label - before.label).abs() > 0.3
+    assert set(after.post_id[moved]) == set(answers.post_id) - agreed
     drawn = ["post_id", "split", "inclusion_prob", "zone", "evidence"]
     pd.testing.assert_frame_equal(after[drawn], before[drawn])
     for was, now in zip(weeks, estimates(store), strict=True):
@@ -157,6 +161,15 @@ def test_an_answer_changes_what_is_learned_and_no_estimate(store: Path, tmp_path
     left = {row["post_id"] for row in listed(store, "run-1", tmp_path / "left.csv", capsys)}
     assert left == set(plan.post_id) - set(answers.post_id)  # what was judged again is not listed again
     assert set(pd.read_csv(tmp_path / "left.csv").draw_id) == set(plan.draw_id) - set(answers.draw_id)  # under the same names
+    data = read_snapshot(store / "runs/run-2/data/snapshot")
+    assert agreed & set(suspects.find(data, SETTINGS, 1.0, answers.head(0))["post_id"])  # the models doubt them as before
+    assert not {row["post_id"] for row in listed(store, "run-2", tmp_path / "next.csv", capsys)} & set(answers.post_id)
+    (tmp_path / "late/review_outcomes").mkdir(parents=True)
+    late = answers.tail(1).assign(post_id=plan.post_id.iloc[-1], outcome_id="late", source="appeal", inclusion_prob=1.0, draw_id=None)
+    late.to_json(tmp_path / "late/review_outcomes/appeal.jsonl", orient="records", lines=True, date_format="iso")
+    take(store, tmp_path / "late", END + pd.Timedelta(days=2))
+    assert listed(store, "run-1", tmp_path / "none.csv", capsys) == []  # somebody has looked since, for whatever reason
+    assert len(pd.read_csv(tmp_path / "none.csv")) == 0
 
 
 def test_bad_use_is_one_line(store: Path, tmp_path: Path, capsys: Any) -> None:
