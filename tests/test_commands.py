@@ -22,7 +22,8 @@ NAMES = (
 TAKES = {
     ("--params", "--store"): (
         "audit-sample", "behave", "demo", "dsa-export", "evaluate", "features", "freeze", "ingest", "logo compose", "logo detect",
-        "logo evaluate", "logo outcomes", "logo train", "rerun", "retrain", "sample-data", "score", "simulate-weeks", "unfreeze", "weekly",
+        "logo evaluate", "logo outcomes", "logo train", "rerun", "retrain", "sample-data", "score", "simulate-weeks", "suspects",
+        "unfreeze", "weekly",
     ),
     ("--params",): ("calibrate", "logo import"),
     ("--store",): ("approvals", "diff", "promote", "rollback", "runs", "store move", "up"),

@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Paste brand marks onto photos: training data before any label exists.",
     ),
     "audit-sample": ("upheld.evaluation.audit.command", "Draw posts for people to judge, each with a known probability."),
+    "suspects": ("upheld.registry.suspects", "List reviewed labels that the models contradict, for a second review."),
 }
 
 

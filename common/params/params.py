@@ -65,6 +65,7 @@ class Params(Section):
     dsa_export: evaluation.DsaExport
     promote: evaluation.Promote
     audit_sample: evaluation.AuditSample
+    suspects: training.Suspects
     sample_data: data.SampleData
 
     @property

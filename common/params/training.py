@@ -67,6 +67,12 @@ class Ngrams(Section):
     inverse_l2: float = Field(gt=0)
 
 
+class Suspects(Section):
+    """How many reviewed labels of a category that the models contradict are listed for a second review, at most."""
+
+    max_per_category: int = Field(ge=1)
+
+
 class Teacher(Section):
     """What the model in production teaches: weights of its soft labels to try on validation, in order of preference at a tie, where a
     reviewer's label has 1 and 0 is no teacher; and unreviewed posts that a network learns from, by kind (n-grams take all)."""

@@ -32,7 +32,8 @@ Scan = Callable[[str, Sequence[str]], Iterator[pa.Table]]
 class Tables(NamedTuple):
     """Decisions of the week, posts that they are about, and those posts' review outcomes (`recorded_at` where the ledger has it).
 
-    Of the ledger's outcomes those that do not answer our draw of their post have no inclusion_prob."""
+    Second reviews of labels that a model doubted are not among the outcomes. Of the ledger's, those that do not answer our draw of their
+    post have no inclusion_prob."""
 
     decisions: pd.DataFrame
     posts: pd.DataFrame
@@ -105,7 +106,8 @@ class Source:
         wanted = pa.array(sorted({*decisions.post_id, *also}), pa.string())
         posts = _gather(scan("posts", POSTS), POSTS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
         columns = (*OUTCOMES, *(("recorded_at", "draw_id") if self.delivery is None else ()))
-        outcomes = _gather(scan("review_outcomes", columns), columns, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
+        reviews = _gather(scan("review_outcomes", columns), columns, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
+        outcomes = verdicts.for_estimates(reviews)
         if self.delivery is None:
             draws = _gather(scan("audit_draws", DRAWS), DRAWS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
             outcomes = verdicts.weighed(outcomes, draws)

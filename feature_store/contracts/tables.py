@@ -18,8 +18,9 @@ LOGIT_LIMIT: Final = 12.0  # of a probability: the score bins end there, so that
 ACTIONS: Final = ("auto_remove", "review", "none")
 ZONES: Final = ACTIONS  # an audit draws within the zone that the decision's action put the post into
 VERDICTS: Final = ("confirm_removal", "restore", "escalate")
-SOURCES: Final = ("queue", "audit_removed", "audit_passed", "appeal")
+SOURCES: Final = ("queue", "audit_removed", "audit_passed", "appeal", "targeted")
 APPEAL: Final = "appeal"
+TARGETED: Final = "targeted"  # asked for because a model doubts a label: no draw, so no inclusion_prob, and in no estimate
 LOGO_VERDICTS: Final = ("confirmed", "wrong", "missed")
 SPLITS: Final = ("train", "val", "fusion", "calib", "test")
 SYNTHETIC_MARK: Final = "SYNTHETIC.json"  # a delivery that holds this file was made by a generator of ours
@@ -103,6 +104,10 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
 
 
+def _with(schema: pa.Schema, field: pa.Field) -> pa.Schema:
+    return schema.set(schema.get_field_index(field.name), field)
+
+
 _TEXT = pa.string()
 MEDIA: Final = pa.struct([_required("kind", _TEXT), _required("uri", _TEXT)])
 
@@ -141,7 +146,7 @@ REVIEW_OUTCOMES: Final = pa.schema(
         _required("reviewer_id", _TEXT),
         _required("reviewed_at", TIMESTAMP),
         _required("source", _TEXT),
-        _required("inclusion_prob", pa.float64()),
+        pa.field("inclusion_prob", pa.float64()),  # null of source `targeted` alone
         pa.field("draw_id", _TEXT),
     ]
 )
@@ -180,6 +185,8 @@ AUDIT_DRAWS: Final = pa.schema(
         _required("drawn_at", TIMESTAMP),
     ]
 )
+# What people are asked to judge: draws, and labels that models doubt, whose zone is `targeted` and whose inclusion_prob is null.
+PLAN: Final = _with(AUDIT_DRAWS, pa.field("inclusion_prob", pa.float64()))
 
 # The table that evaluation reads: one row per item and category, scores of any origin.
 SCORES: Final = pa.schema(
@@ -262,9 +269,9 @@ def _kept(schema: pa.Schema) -> pa.Schema:
 # Every table of the ledger.
 LEDGER: Final = {
     "tombstones": _kept(TOMBSTONES),
-    "posts": _kept(POSTS.set(POSTS.get_field_index("media"), pa.field("media", pa.list_(LEDGER_MEDIA)))),
+    "posts": _kept(_with(POSTS, pa.field("media", pa.list_(LEDGER_MEDIA)))),
     "decisions": _kept(DECISIONS),
-    "review_outcomes": _kept(REVIEW_OUTCOMES),
+    "review_outcomes": _kept(_with(REVIEW_OUTCOMES, _required("inclusion_prob", pa.float64()))),  # 1 where none was delivered
     "logo_outcomes": _kept(LOGO_OUTCOMES),
     "audit_draws": AUDIT_DRAWS,
     "pending": PENDING,

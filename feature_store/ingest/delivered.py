@@ -68,6 +68,9 @@ def _checked(batch: RawBatch, fields: list[pa.Field], optional: set[str], ingest
         values, faults = convert(batch.columns[field.name], field.type, field.name)
         reason = next((reason for reason, rows in faults.items() if rows.any()), None)
         bad, expected = (faults[reason], f"{field.type} ({reason})") if reason else _out_of_contract(values, field, ingest)
+        if field.name == "inclusion_prob" and "source" in batch.columns:
+            targeted = pc.equal(convert(batch.columns["source"], pa.string(), "source")[0], contracts.TARGETED)
+            bad = bad & ~flags(pc.and_kleene(targeted, pc.is_null(values)))
         if bad.any():
             index = int(np.flatnonzero(bad)[0])
             found = batch.columns[field.name][index]

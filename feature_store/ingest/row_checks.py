@@ -216,7 +216,8 @@ def _review_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Ru
     one_of(columns, findings, "category", rules.policies)
     one_of(columns, findings, "verdict", contracts.VERDICTS)
     one_of(columns, findings, "source", contracts.SOURCES)
-    prob = columns["inclusion_prob"]
+    undrawn = pc.and_kleene(pc.equal(columns["source"], contracts.TARGETED), pc.is_null(columns["inclusion_prob"]))
+    prob = columns["inclusion_prob"] = pc.if_else(pc.fill_null(undrawn, False), 1.0, columns["inclusion_prob"])  # which nobody reads
     possible = within(prob, 0.0, 1.0) & ~flags(pc.equal(prob, 0.0))
     findings.mark(~possible, "inclusion_prob_out_of_range", "column inclusion_prob: expected more than 0, at most 1")
     least = rules.bounds.min_inclusion_prob

@@ -2,10 +2,21 @@
 
 import pandas as pd
 
+from upheld.feature_store.contracts.tables import TARGETED
+
 ITEM = ["post_id", "category"]
 # Which part of the traffic a draw looked at. An appeal answers no draw.
 ZONES = {"queue": "review", "audit_removed": "auto_remove", "audit_passed": "none"}
 VOTES = {"restore": 0, "confirm_removal": 1}
+
+
+def for_estimates(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes that an estimate may rest on: not those that were asked for because a model doubted a label.
+
+    Where labels are judged again if and only if a model contradicts them, its errors are mended and those that it shares are not: what is
+    left agrees with it more than the truth does.
+    """
+    return outcomes[outcomes["source"] != TARGETED]
 
 
 def weighed(outcomes: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFrame:

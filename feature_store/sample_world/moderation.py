@@ -32,7 +32,7 @@ _DOUBT_PICTURE = 2.6  # what a harmless picture adds to the logits of the polici
 _PICTURE_POLICIES = ("graphic_violence", "spam")
 _WEAK_LANGUAGES, _WEAK_FACTOR = ("hi", "id"), 0.7
 _DECAY_A_WEEK = 0.12  # new words pass it by
-SOURCE_OF_ZONE = {"auto_remove": "audit_removed", "review": "queue", "none": "audit_passed"}
+SOURCE_OF_ZONE = {"auto_remove": "audit_removed", "review": "queue", "none": "audit_passed", "targeted": "targeted"}
 
 # All that a judgement depends on besides the reviewer. No source: they make a world in which nothing is clean.
 _NUM_JUDGES = {1: 0.75, 2: 0.15, 3: 0.10}

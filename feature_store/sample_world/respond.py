@@ -26,7 +26,7 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> tuple[int, datetime]:
     """Write a delivery of review outcomes that answer `plan`.
 
     Args:
-        plan: one row a draw, as `audit-sample` writes it: draw_id, post_id, category, zone, inclusion_prob, drawn_at (UTC).
+        plan: one row a draw, as `audit-sample` and `suspects` write it: draw_id, post_id, category, zone, inclusion_prob, drawn_at (UTC).
         world: folder of the sample world; its truth and its reviewers' error rates are read.
         out: folder to write. The same plan gives the same files.
 
@@ -63,7 +63,7 @@ def run(plan: pd.DataFrame, world: Path, out: Path) -> tuple[int, datetime]:
 
 
 def read_plan(path: Path) -> pd.DataFrame:
-    """Read an audit plan from a .parquet, .csv or .jsonl file with the columns of the audit draws; `drawn_at` becomes UTC timestamps.
+    """Read a plan from a .parquet, .csv or .jsonl file with the columns of the audit draws; `drawn_at` becomes UTC timestamps.
 
     Raises:
         BadUse: not readable, a column is missing, or a value cannot be; naming file, row and column.
@@ -81,11 +81,12 @@ def read_plan(path: Path) -> pd.DataFrame:
     missing = [name for name in tables.AUDIT_DRAWS.names if name not in plan]
     if missing:
         raise BadUse(f"{path}: no column {missing[0]!r}; expected the columns {', '.join(tables.AUDIT_DRAWS.names)}")
+    targeted, prob = plan.zone == tables.TARGETED, pd.to_numeric(plan.inclusion_prob, errors="coerce")
     plan = plan.assign(drawn_at=pd.to_datetime(plan.drawn_at, utc=True, errors="coerce"))
     for column, good, expected in (
         ("draw_id", plan.draw_id.notna() & ~plan.draw_id.duplicated(), "an id that no other row has"),
-        ("zone", plan.zone.isin(tables.ZONES), " / ".join(tables.ZONES)),
-        ("inclusion_prob", pd.to_numeric(plan.inclusion_prob, errors="coerce").between(0, 1, inclusive="right"), "a number in (0, 1]"),
+        ("zone", plan.zone.isin([*tables.ZONES, tables.TARGETED]), " / ".join([*tables.ZONES, tables.TARGETED])),
+        ("inclusion_prob", prob.between(0, 1, inclusive="right") | (targeted & plan.inclusion_prob.isna()), "a number in (0, 1]"),
         ("drawn_at", plan.drawn_at.notna(), "a UTC time"),
     ):
         if not good.all():
@@ -96,7 +97,7 @@ def read_plan(path: Path) -> pd.DataFrame:
 
 @command("sample-data respond")
 def main(
-    plan: Annotated[Path, typer.Option(help="Plan of `upheld audit-sample`.")],
+    plan: Annotated[Path, typer.Option(help="Plan of `upheld audit-sample` or `upheld suspects`.")],
     world: Annotated[Path, typer.Option(help="The sample world that the plan was drawn from.")],
     out: Annotated[Path, typer.Option(help="Delivery to write; an earlier one made by sample-data is replaced.")],
 ) -> Output:

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from crowdkit.aggregation import DawidSkene
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from upheld.common.params.data import Labels
-from upheld.feature_store.ledger.verdicts import ITEM, counting_votes, evidence_of, standing
+from upheld.feature_store.contracts.tables import TARGETED
+from upheld.feature_store.ledger.verdicts import ITEM, counting_votes, evidence_of, for_estimates, standing
 
 # Every reviewer is taken to have judged, besides the real items, this many imagined ones of each class whose truth is known, and to
 # have got all but one right: a Beta(4, 1) prior on sensitivity and specificity. Without it a reviewer of few items is believed
@@ -19,32 +21,38 @@ NUM_IMAGINED = 5
 CELL = ["split", "category"]
 
 
-def soft_labels(votes: pd.DataFrame) -> "pd.Series[float]":
+def soft_labels(votes: pd.DataFrame, doubted: pd.DataFrame | None = None) -> "pd.Series[float]":
     """Probability of a violation for each item, with one error matrix per reviewer.
 
     Args:
         votes: one row per item and reviewer: post_id (str), reviewer_id (str), vote (0 restore, 1 violation). Any order.
+        doubted: the same, of items that were judged again because a model doubted their label: all votes on them. They tell the items'
+            truth and nothing of the reviewers, for whoever looks at likely errors disagrees more often than errors are made.
 
     Returns:
-        float64 in [0, 1], indexed by post_id in ascending order.
+        float64 in [0, 1], indexed by post_id in ascending order: of the items of both.
 
     Source: Dawid & Skene (1979), JRSS C 28(1), 20-28, by crowd-kit's EM; imagined items as above.
     """
     data = votes[["post_id", "reviewer_id", "vote"]].set_axis(["task", "worker", "label"], axis=1)
     data = data.astype({"task": object, "worker": object, "label": int}).sort_values(["task", "worker"])
     # Every reviewer's votes on the imagined items, all right but the last of each class, and the items' truth.
+    names = sorted(data["worker"].unique()) or ["\0"]  # where nobody shared an item, somebody of whom nothing is known
     items = [(f"\0{violates}/{number}", violates, number) for violates in (0, 1) for number in range(NUM_IMAGINED)]
-    rows = [
-        (item, name, violates if number + 1 < NUM_IMAGINED else 1 - violates)
-        for name in sorted(data["worker"].unique())
-        for item, violates, number in items
-    ]
+    rows = [(item, name, violates if number + 1 < NUM_IMAGINED else 1 - violates) for name in names for item, violates, number in items]
     imagined, truth = pd.DataFrame(rows, columns=["task", "worker", "label"]), pd.Series({item: violates for item, violates, _ in items})
     with warnings.catch_warnings():
         # crowd-kit 1.4.2 uses pandas arguments that pandas 3.1 announces the end of; the results are right (checked by simulation).
         warnings.simplefilter("ignore", DeprecationWarning)
-        fitted = DawidSkene().fit_predict_proba(pd.concat([data, imagined], ignore_index=True), true_labels=truth)
-    probs = fitted.drop(index=truth.index)[1].sort_index()
+        fitted = DawidSkene().fit(pd.concat([data, imagined], ignore_index=True), true_labels=truth)
+    probs = fitted.probas_.drop(index=truth.index)[1]
+    if doubted is not None and len(doubted):
+        log_odds = np.log(fitted.errors_[1] / fitted.errors_[0]).reindex(pd.MultiIndex.from_frame(doubted[["reviewer_id", "vote"]]))
+        unknown = np.where(doubted["vote"] == 1, 1, -1) * np.log(NUM_IMAGINED - 1)  # what the imagined items alone say of a reviewer
+        told = pd.Series(np.where(log_odds.isna(), unknown, log_odds), index=doubted["post_id"].astype(object)).groupby(level=0).sum()
+        again = expit(told + np.log(fitted.priors_[1] / fitted.priors_[0]))
+        probs = pd.concat([probs.drop(index=again.index, errors="ignore"), again])
+    probs = probs.sort_index()
     return pd.Series(np.clip(probs.to_numpy(float), 0, 1), index=pd.Index(probs.index, name="post_id"), name="label")
 
 
@@ -113,7 +121,8 @@ def label(outcomes: pd.DataFrame, languages: "pd.Series[str]", as_of: pd.Timesta
     """Turn outcomes into labels.
 
     A verdict counts unless the item was escalated after it; an item whose escalation nobody has resolved is unknown. Of one reviewer the
-    latest verdict counts. Where several reviewers' verdicts count, the label is the Dawid-Skene probability, else the one verdict.
+    latest verdict counts. Where several reviewers' verdicts count, the label is the Dawid-Skene probability, else the one verdict. What is
+    said in second reviews of doubted labels counts for their items alone: no reviewer's error rates are learned from it.
 
     Args:
         outcomes: the review_outcomes table, all revisions, any order; recorded_at may be among its columns.
@@ -127,17 +136,20 @@ def label(outcomes: pd.DataFrame, languages: "pd.Series[str]", as_of: pd.Timesta
         votes: the verdicts that count: post_id, category, reviewer_id, vote (0/1).
     """
     known = standing(outcomes, as_of)
-    votes = counting_votes(known)
+    votes, drawn = counting_votes(known), counting_votes(for_estimates(known))
     labels = votes.groupby(ITEM)["vote"].agg(label="mean", num_reviewers="size").reset_index()
-    shared = votes.merge(labels.loc[labels["num_reviewers"] >= 2, ITEM], on=ITEM)
+    shared, learned = (of[of.groupby(ITEM)["vote"].transform("size") >= 2] for of in (votes, drawn))
+    asked = pd.MultiIndex.from_frame(known.loc[known["source"] == TARGETED, ITEM])
     for category, rows in shared.groupby("category"):
+        told = learned[learned["category"] == category]
         # Each language that has enough items by itself, all other languages together.
-        language = rows["post_id"].map(languages)
-        num_items = rows.groupby(language)["post_id"].nunique()
-        own = language.map(num_items >= params.min_shared_items).fillna(False).astype(bool)
-        for _, part in rows.groupby(np.where(own, language, "")):
-            probs = soft_labels(part)
-            here = (labels["category"] == category) & labels["post_id"].isin(probs.index)
+        num_items = told.groupby(told["post_id"].map(languages))["post_id"].nunique()
+        own = num_items.index[num_items >= params.min_shared_items]
+        cells = [of["post_id"].map(languages).where(lambda names, own=own: names.isin(own), "") for of in (rows, told)]
+        for cell, part in rows.groupby(cells[0]):
+            doubted = pd.MultiIndex.from_frame(part[ITEM]).isin(asked)
+            probs = soft_labels(told[cells[1] == cell], part[doubted])
+            here = (labels["category"] == category) & labels["post_id"].isin(part["post_id"])
             labels.loc[here, "label"] = labels.loc[here, "post_id"].map(probs)
     labels["label"] = labels["label"].astype("float32")
     items = evidence_of(known).merge(labels, on=ITEM, how="left", validate="1:1")

@@ -14,6 +14,7 @@ from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS, SERVED
 from upheld.feature_store.contracts.tables import SPLITS, TIMESTAMP, week_of
 from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
+from upheld.feature_store.ledger.verdicts import for_estimates
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.copies import copies_of
 from upheld.feature_store.posts.enrichment import captions, enriched
@@ -69,10 +70,14 @@ def compose(
     outcomes = outcomes[(outcomes["recorded_at"] <= as_of) & (outcomes["reviewed_at"] <= as_of)]
     about = about[about["recorded_at"] <= as_of].sort_values("post_id", ignore_index=True)
     usable = outcomes[outcomes["category"].isin(params.policies) & outcomes["post_id"].isin(about["post_id"])]
-    if usable.empty:
+    drawn = for_estimates(usable)
+    if drawn.empty:
         raise FailedWork(f"snapshot: the ledger holds no review outcome of a policy as of {as_of.isoformat()}; ingest a delivery with some")
     # In the ledger's languages, `und` among them: by these the posts were given to reviewers, whose errors are estimated here.
-    labelled = label(usable, about.set_index("post_id")["language"], as_of, params.labels)
+    languages = about.set_index("post_id")["language"]
+    labelled = label(drawn, languages, as_of, params.labels)
+    # Second reviews of labels that a model doubted: split train learns from them, and nothing is chosen, fused or measured by them.
+    taught = label(usable, languages, as_of, params.labels) if len(drawn) < len(usable) else labelled
     chosen, free, starts = _choose(about, labelled.items, membership, params)
     posts = _featured(contents_of(chosen["post_id"]), usable, about, features, params.snapshot)
     chosen["language"] = chosen["post_id"].map(posts.set_index("post_id")["language"])
@@ -83,8 +88,11 @@ def compose(
     known = says.groupby(labelled.items["post_id"]).agg(" ".join)
     chosen["stratum"] = chosen["language"] + " " + chosen["post_id"].map(known).fillna("")
     places = assign(chosen, params.splits, f"splits/{params.seed}")
-    examples = labelled.items.merge(places.loc[places["split"].notna(), ["post_id", "split"]], on="post_id", validate="m:1")
-    weighted, unmet = weights(examples, labelled.votes, params.labels.max_reviewer_share)
+    kept = places.loc[places["split"].notna(), ["post_id", "split"]]
+    parts = [(labelled, kept[kept["split"] != "train"]), (taught, kept[kept["split"] == "train"])]
+    examples = pd.concat([said.items.merge(posts_of, on="post_id", validate="m:1") for said, posts_of in parts], ignore_index=True)
+    votes = pd.concat([said.votes[said.votes["post_id"].isin(posts_of["post_id"])] for said, posts_of in parts])
+    weighted, unmet = weights(examples, votes, params.labels.max_reviewer_share)
     examples = examples.merge(weighted, on=["post_id", "category"], validate="1:1")
     posts = posts.merge(chosen[["post_id", "group_id", "is_labelled"]], on="post_id", validate="1:1").merge(places, on="post_id")
     account = {

@@ -83,7 +83,7 @@ def run(params: parameters.Params, snapshot: Path, model: Path) -> Result:
         fitted = {}
         for weight in weights:
             examples = teacher.taught(data.examples, soft, weight)
-            fitted[weight] = _fit(params, vectoriser, features, *targets_of(examples, posts["post_id"].tolist(), params.policies))
+            fitted[weight] = fit(params, vectoriser, features, *targets_of(examples, posts["post_id"].tolist(), params.policies))
         chosen, areas = preferred(fitted, held_out, params.seed)
         best, tried = fitted[chosen], {f"{weight:g}": area for weight, area in areas.items()}
         counts = {"num_train_posts": len(posts), "num_reviewed": len(reviewed), "num_unreviewed": len(unreviewed)}
@@ -98,7 +98,7 @@ def with_text(posts: pd.DataFrame) -> pd.DataFrame:
     return posts[posts["text"].fillna("").str.strip() != ""].reset_index(drop=True)
 
 
-def _fit(params: parameters.Params, vectoriser: Any, features: csr_matrix, targets: Array, weights: Array) -> NgramModel:
+def fit(params: parameters.Params, vectoriser: Any, features: csr_matrix, targets: Array, weights: Array) -> NgramModel:
     """A model of the policies that have both classes among what speaks of them."""
     policies, coefficients, intercepts = [], [], []
     for column, policy in enumerate(params.policies):

@@ -1,12 +1,14 @@
 """What a row that reaches a delivery can do to the evidence of others: nothing but add a verdict of its own."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.feature_store.deliveries import AS_OF, decision, deliver, outcome, parameters, post, rows, take
 from tests.feature_store.ingest.test_ingest import draws
+from upheld.common.errors import BadUse
 from upheld.evaluation.weekly import scores as week_scores
 from upheld.evaluation.weekly.source import Source
 from upheld.feature_store.ledger import ledger
@@ -43,6 +45,34 @@ def test_a_backdated_outcome_with_a_made_up_draw_does_not_take_over_the_weight(t
     assert item(store) == HONEST
     assert then(store, outcome("x", draw_id="made up", **FORGED))["accepted"] == 1
     assert item(store) == HONEST
+
+
+@pytest.mark.parametrize("prob", [None, 1.0, 0.001])
+def test_a_second_review_of_a_doubted_label_needs_no_probability_and_moves_no_estimate(tmp_path, prob):
+    store = store_with(tmp_path, outcome(**AUDITED))
+    second = {"source": "targeted", "draw_id": "t_1", "verdict": "restore", "reviewer_id": "r9", "inclusion_prob": prob}
+    assert then(store, outcome("x", **second))["accepted"] == 1
+    assert then(store, outcome("y", **(second | {"reviewed_at": "2026-10-26T10:00:00Z", "reviewer_id": "r8"})))["accepted"] == 1
+    assert item(store) == HONEST
+    (kept,) = (row for row in rows(store, "review_outcomes") if row["outcome_id"] == "x")
+    assert (kept["source"], kept["verdict"], kept["inclusion_prob"]) == ("targeted", "restore", prob or 1.0)
+    alone = store_with(tmp_path / "alone", outcome(**(AUDITED | second)))
+    assert item(alone)["label"] is None and item(alone)["inclusion_prob"] is None
+
+
+@pytest.mark.parametrize("source", ["queue", "audit_removed", "audit_passed", "appeal"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_every_other_source_states_a_probability_in_the_ledger_and_in_a_delivery(tmp_path, source, suffix):
+    def folder(name, source):
+        return deliver(tmp_path / name, suffix, posts=[post()], decisions=[decision()],
+                       review_outcomes=[outcome(source=source, inclusion_prob=None), outcome("o2", source=source)])  # fmt: skip
+
+    counts = take(folder("a", source), tmp_path / "store")["tables"]["review_outcomes"]
+    assert (counts["by_reason"], counts["accepted"]) == ({"inclusion_prob_out_of_range": 1}, 1)
+    with pytest.raises(BadUse, match="row 1, column inclusion_prob"):
+        Source(tmp_path, parameters().ingest, Path(folder("a", source))).read("2026-W44")
+    asked = Source(tmp_path, parameters().ingest, Path(folder("b", "targeted"))).read("2026-W44")
+    assert asked.outcomes.empty and len(asked.decisions) == 1
 
 
 def test_a_corrected_outcome_keeps_its_place_before_a_backdated_one(tmp_path):

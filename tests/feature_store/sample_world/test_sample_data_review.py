@@ -142,6 +142,17 @@ def test_respond_answers_every_draw_with_its_own_probability(world, plan, tmp_pa
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"SYNTHETIC.json", "review_outcomes"}
 
 
+def test_respond_answers_second_reviews_without_a_probability(world, plan, tmp_path) -> None:
+    asked = plan[:50].assign(zone="targeted", inclusion_prob=None)
+    for suffix in ("csv", "jsonl"):
+        path = tmp_path / f"plan.{suffix}"
+        asked.to_csv(path, index=False) if suffix == "csv" else asked.to_json(path, orient="records", lines=True, date_format="iso")
+        arguments = ["--plan", str(path), "--world", str(world), "--out", str(tmp_path / "out")]
+        assert cli.main(["sample-data", "respond", *arguments]) == 0
+        said = answers(tmp_path)
+        assert set(said.draw_id) == set(asked.draw_id) and set(said.source) == {"targeted"} and said.inclusion_prob.isna().all()
+
+
 def test_respond_twice_shuffled_or_in_part_gives_the_same_answers(world, plan, tmp_path) -> None:
     shuffled = plan.sample(frac=1, random_state=1)
     for name, given in (("a", plan), ("b", shuffled), ("part", shuffled[:500])):
@@ -167,6 +178,8 @@ def test_respond_reads_csv_and_an_empty_plan(world, plan, tmp_path, capsys) -> N
         ({"draw_id": "a_1"}, "row 2, column draw_id"),
         ({"zone": "elsewhere"}, "row 1, column zone"),
         ({"inclusion_prob": 0.0}, "row 1, column inclusion_prob"),
+        ({"inclusion_prob": None}, "row 1, column inclusion_prob"),
+        ({"inclusion_prob": 0.0, "zone": "targeted"}, "row 1, column inclusion_prob"),
         ({"drawn_at": pd.NaT}, "row 1, column drawn_at"),
         ({"post_id": "p_unknown"}, "post p_unknown"),
     ],

@@ -51,6 +51,31 @@ def test_few_votes_do_not_make_certainty() -> None:
     assert soft_labels(votes)["a"] == pytest.approx(0.5)
 
 
+def test_second_reviews_of_doubted_labels_are_weighed_by_what_is_known_of_reviewers_and_tell_nothing_of_them() -> None:
+    """Bayes' rule with the true rates is the oracle: two reviewers of known worth, and one whom nobody can compare."""
+    rng = np.random.default_rng(0)
+    truth = pd.Series(rng.integers(0, 2, 3000), index=[f"p{number:04}" for number in range(3000)])
+    accuracy = {"good": 0.95, "poor": 0.7, "third": 0.85}
+    rows = [(p, name, int(y if rng.random() < right else 1 - y)) for p, y in truth.items() for name, right in accuracy.items()]
+    votes = pd.DataFrame(rows, columns=["post_id", "reviewer_id", "vote"])
+    cases = {"a": {"good": 1, "poor": 0}, "b": {"good": 0, "poor": 1}, "c": {"new": 1, "poor": 0}, "d": {"new": 1, "poor": 1, "good": 0}}
+    doubted = pd.DataFrame([(p, *vote) for p, said in cases.items() for vote in said.items()], columns=list(votes))
+    for _ in range(40):  # somebody who contradicts everybody, as whoever looks at likely errors does
+        doubted.loc[len(doubted)] = [f"x{len(doubted)}", "new", 1]
+        doubted.loc[len(doubted)] = [f"x{len(doubted) - 1}", "good", 0]
+    found = soft_labels(votes, doubted)
+    for post, said in cases.items():
+        rates = {name: (accuracy | {"new": 0.8})[name] for name in said}
+        like = [np.prod([rates[name] if vote == y else 1 - rates[name] for name, vote in said.items()]) for y in (0, 1)]
+        assert found[post] == pytest.approx(like[1] / sum(like), abs=0.05), post
+    pd.testing.assert_series_equal(found[truth.index], soft_labels(votes), check_exact=True)
+    own = doubted[doubted["post_id"] == "a"].assign(post_id="p0000")
+    again = soft_labels(votes, own)
+    assert again["p0000"] == pytest.approx(found["a"]) and again.index.is_unique
+    alone = soft_labels(votes.head(0), doubted)
+    assert alone["a"] == 0.5 and alone["d"] == pytest.approx(0.8)  # two against one, and nothing is known of any
+
+
 def test_order_of_rows_does_not_matter() -> None:
     votes, _ = world(7, 60, 3, 8, 0.4)
     shuffled = votes.sample(frac=1, random_state=1)

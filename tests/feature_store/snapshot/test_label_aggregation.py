@@ -36,7 +36,7 @@ def one(*rows: tuple, as_of: pd.Timestamp = END) -> pd.Series:
 
 
 def test_every_source_and_verdict_of_the_contract_is_known() -> None:
-    assert {*verdicts.ZONES, contracts.APPEAL} == set(contracts.SOURCES)
+    assert {*verdicts.ZONES, contracts.APPEAL, contracts.TARGETED} == set(contracts.SOURCES)
     assert set(verdicts.ZONES.values()) == set(contracts.ZONES)
     assert {*verdicts.VOTES, "escalate"} == set(contracts.VERDICTS)
 

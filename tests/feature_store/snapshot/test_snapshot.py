@@ -203,6 +203,37 @@ def test_the_first_decision_counts_as_of_the_snapshot() -> None:
     assert first_decisions([], posts, at).empty
 
 
+def test_second_reviews_of_doubted_labels_teach_split_train_and_change_nothing_else(params: parameters.Params) -> None:
+    posts, outcomes = world()
+    plain = composed(posts, outcomes, params)
+    before, kept = frames(plain)
+    last = outcomes.groupby("post_id")["reviewed_at"].max()
+    known = before[before["label"].notna()][::2]
+    verdict = np.where(known["hard_label"] == 1, "restore", "confirm_removal")
+    asked = pd.DataFrame({"outcome_id": "t/" + known["post_id"], "revision": 0, "post_id": known["post_id"], "category": known["category"]})
+    asked = asked.assign(verdict=verdict, reviewer_id="second", reviewed_at=known["post_id"].map(last) + pd.Timedelta(hours=1))
+    asked = asked.assign(source="targeted", inclusion_prob=1.0, recorded_at=asked["reviewed_at"])
+    tables = composed(posts, pd.concat([outcomes, asked]), params)
+    after, now = frames(tables)
+    train = before["split"] == "train"
+    assert 100 < train.sum() < len(before) - 100
+    pd.testing.assert_frame_equal(after[~train], before[~train])  # val, fusion, calib and test
+    history = ["prior_removals"]  # a fact about authors, which every verdict of the time belongs to
+    pd.testing.assert_frame_equal(now.drop(columns=history), kept.drop(columns=history))
+    assert tables.unreviewed.drop_columns(history).equals(plain.unreviewed.drop_columns(history))
+    assert tables.membership.equals(plain.membership)
+    drawn = ["post_id", "category", "split", "inclusion_prob", "zone", "evidence"]
+    pd.testing.assert_frame_equal(after[drawn], before[drawn])
+    spoken = train & before.index.isin(known.index)
+    others = train & ~spoken  # but for weights, whose cap is on the verdicts of all
+    pd.testing.assert_frame_equal(after[others].drop(columns="weight"), before[others].drop(columns="weight"))
+    assert (after["label"] != before["label"])[spoken].mean() > 0.99
+    assert (after["num_reviewers"][spoken] == before["num_reviewers"][spoken] + 1).all()
+    assert (after["labelled_at"][spoken] > before["labelled_at"][spoken]).all()
+    with pytest.raises(FailedWork, match="no review outcome"):
+        composed(posts, asked, params)
+
+
 def test_no_outcomes_and_no_labels_are_said(params: parameters.Params) -> None:
     posts, outcomes = world()
     with pytest.raises(FailedWork, match="no review outcome of a policy as of 2026-08-01"):
