@@ -21,16 +21,16 @@ def read(path: Path) -> dict[str, Any]:
     """Read metadata.json of the fusion layer.
 
     Returns:
-        incumbent: the model version whose score is an input, or None; sentences: one a category on the members that it leaves out, and
-        one on those that no category hears.
+        incumbent: the model version whose score is an input, or None; sentences: one on each category that leaves members out, on those
+        that do not, and on members that no category hears.
 
     Raises:
         BadUse: the file is missing or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        sentences = [_of_category(category, verdicts) for category, verdicts in content["members"].items()]
-        return {"incumbent": content["incumbent"], "sentences": [*sentences, *_unheard(content["unheard"])]}
+        sentences = [*_left_out(content["members"]), *_all_kept(content["members"]), *_unheard(content["unheard"])]
+        return {"incumbent": content["incumbent"], "sentences": sentences}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadUse(f"{path}: not readable as what fusion made of its members ({error}); run the stage fusion again") from error
 
@@ -49,19 +49,25 @@ def contains(compared: Mapping[str, Any], version: str | None) -> Iterator[str]:
         yield f"This model contains what it is compared with: the score of {version} is an input of it, so a difference is what it adds."
 
 
-def _of_category(category: str, verdicts: Mapping[str, Any]) -> str:
-    left = {name: verdict for name, verdict in verdicts.items() if verdict["left_out"]}
-    if not left:
-        told = any(verdict["gain"] is not None for verdict in verdicts.values())
-        why = "none was shown to bring nothing" if told else "too few labels to tell what each brings"
-        return capital(f"{spaced(category)}: no member was left out; {why}.")
-    names = [NAMES[name] for name in left]
-    figures = "; ".join(
-        f"cross-entropy {-verdict['gain']:.4f} lower (standard error {verdict['standard_error']:.4f}), "
-        f"ROC-AUC {verdict['roc_auc_without']:.3f} against {verdict['roc_auc']:.3f}, {count(verdict['num'], 'post')} judged"
-        for verdict in left.values()
-    )
-    return capital(f"{listed(names)} were left out for {spaced(category)}: without them the fit on validation is as good ({figures}).")
+def _left_out(members: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for category, verdicts in members.items():
+        left = {name: verdict for name, verdict in verdicts.items() if verdict["left_out"]}
+        if left:
+            figures = "; ".join(
+                f"cross-entropy {-verdict['gain']:.4f} lower (standard error {verdict['standard_error']:.4f}), "
+                f"ROC-AUC {verdict['roc_auc_without']:.3f} against {verdict['roc_auc']:.3f}, {count(verdict['num'], 'post')} judged"
+                for verdict in left.values()
+            )
+            who = f"{listed([NAMES[name] for name in left])} were left out for {spaced(category)}"
+            yield capital(f"{who}: without them posts that the fit did not see are judged as well ({figures}).")
+
+
+def _all_kept(members: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    kept = {category: verdicts for category, verdicts in members.items() if not any(verdict["left_out"] for verdict in verdicts.values())}
+    told = [name for name, verdicts in kept.items() if any(verdict["gain"] is not None for verdict in verdicts.values())]
+    for names, why in ((told, "none was shown to bring nothing"), (sorted(kept.keys() - told), "too few labels to tell what each brings")):
+        if names:
+            yield f"No member was left out for {listed([spaced(name) for name in names])}: {why}."
 
 
 def _unheard(names: list[str]) -> Iterator[str]:
