@@ -34,10 +34,12 @@ define environment
 	@test -x $(1)/bin/uv || $(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check uv
 endef
 
+# DVC compares with git's commits, and stops where there is no git unless it is told.
 $(INSTALLED): requirements.lock pyproject.toml
 	$(call environment,$(VENV))
 	$(VENV)/bin/uv pip sync --python $(VENV) --require-hashes requirements.lock
 	$(VENV)/bin/uv pip install --python $(VENV) --quiet --no-deps --no-build-isolation --editable .
+	@test -e .git || $(VENV)/bin/dvc config --local core.no_scm true
 	@touch $@
 
 demo: setup

@@ -101,12 +101,12 @@ def of_the_stage(given: Inputs) -> Inputs:
 
 
 def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[str] = (), columns: Columns | None = None) -> Result:
-    """Evaluate and write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json.
+    """Evaluate and write the files of `render.write`.
 
     Args:
         settings: all params; read are seed, thresholds, fairness, gate.
         inputs: the files; rows of split `test` are used, or all but `calib` where no row is called so.
-        out: folder for the six files.
+        out: folder for the files.
         groups: further columns to split by; `a*b` crosses two.
         columns: other names of the contract's columns.
 

@@ -60,6 +60,7 @@ def write_workspace(
     table.assign(ci_low=table.value - 0.01, ci_high=table.value + 0.01, n=300, reason=None).to_parquet(
         folder / "data/evaluation/metrics.parquet"
     )
+    (folder / "data/evaluation/metrics.json").write_text(json.dumps({"roc_auc/spam/all": 0.75, "map_50/logo/all": 0.5}))
     write_logos(folder)
     (folder / "models/fusion/metadata.json").write_text(json.dumps({"incumbent": incumbent, "members": {}, "unheard": []}))
     epochs = [{"epoch": n, "train_loss": 1 / n, "loss": 2 / n, "roc_auc": {"spam": 0.5 + n / 10, "hate_speech": None}} for n in (1, 2)]

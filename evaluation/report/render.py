@@ -13,6 +13,7 @@ from markupsafe import Markup
 from upheld.common import files
 from upheld.common.terminal import visible
 from upheld.evaluation.report import charts, comparison, logos, members, sentences, week_story, words
+from upheld.evaluation.report.headlines import headlines
 
 FOLDER = Path(__file__).with_name("templates")
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in Persian and in emoji
@@ -158,10 +159,11 @@ class Result:
 
 
 def write(out: Path, result: Result) -> None:
-    """Write metrics.parquet, report.json, report.html, report.md, first_screen.md and gate.json."""
+    """Write metrics.parquet, metrics.json (its headlines), report.json, report.html, report.md, first_screen.md and gate.json."""
     story = result.report
     page, mail, screen = html(story), markdown(story), first_screen(story)
     files.write_parquet(out / "metrics.parquet", result.metrics)
+    files.write_json(out / "metrics.json", headlines(result.metrics, story.get("logos", {}).get("figures", {})))
     files.write_json(out / "report.json", story)
     files.write_text(out / "report.html", page)
     files.write_text(out / "report.md", mail)

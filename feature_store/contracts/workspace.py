@@ -40,6 +40,7 @@ THRESHOLDS: Final = CALIBRATION / "thresholds.json"
 LOGO_CERTIFICATE: Final = LOGO_EVALUATION / "logo.json"
 GATE: Final = EVALUATION / "gate.json"
 METRICS: Final = EVALUATION / "metrics.parquet"
+HEADLINES: Final = EVALUATION / "metrics.json"
 
 
 class Champion(BaseModel):

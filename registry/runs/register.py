@@ -20,7 +20,7 @@ from upheld.evaluation.report.render import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MANIFEST_FILE, read_manifest
-from upheld.registry.tracking import figures, mlflow_store
+from upheld.registry.tracking import mlflow_store
 from upheld.registry.tracking.mlflow_store import Registry, Version
 
 ALIAS = "challenger"
@@ -40,6 +40,7 @@ NEEDED: tuple[str | Path, ...] = (
     paths.THRESHOLDS,
     paths.GATE,
     paths.METRICS,
+    paths.HEADLINES,
     paths.FUSION_ACCOUNT,
     paths.LOGO_DATASET / "dataset.json",
 )
@@ -106,8 +107,7 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
         with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
             files = [(workspace / name, folder) for name, folder in EVIDENCE]
             params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
-            found = figures.cells(workspace / paths.METRICS) | figures.cells(workspace / paths.LOGO_EVALUATION / "metrics.parquet")
-            mlflow_store.log_facts(registry, run_id, params, figures.headlines(found), files)
+            mlflow_store.log_facts(registry, run_id, params, _read(workspace / paths.HEADLINES), files)
             mlflow_store.log_curves(registry, run_id, curves(workspace))
             inputs = _read(workspace / paths.INPUTS)
             for name, about in (("snapshot", manifest), ("logo", logo)):

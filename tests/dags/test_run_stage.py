@@ -60,7 +60,7 @@ def test_a_lock_alone_brings_back_what_was_made(ran: Any, tmp_path: Path) -> Non
     for name in ("dvc.lock", "dvc.yaml", ".dvc/config"):
         (tmp_path / "empty" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ran.workspace("one") / name, tmp_path / "empty" / name)
-    remote = f"[cache]\n    dir = {tmp_path}/cache\n['remote \"store\"']\n    url = {ran.store}/dvc-cache\n"
+    remote = f"[core]\n    no_scm = true\n[cache]\n    dir = {tmp_path}/cache\n['remote \"store\"']\n    url = {ran.store}/dvc-cache\n"
     (tmp_path / "empty/.dvc/config.local").write_text(remote)
     subprocess.run([sys.executable, "-m", "dvc", "pull", "copy"], cwd=tmp_path / "empty", check=True, capture_output=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "empty/data/copied").iterdir()} == {

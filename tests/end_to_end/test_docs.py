@@ -24,9 +24,9 @@ NOT_RUN = {
 
 
 def commands(document: str) -> list[str]:
-    """The commands of the code blocks of a document, continued lines joined, comments left out."""
-    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    """The commands of the code blocks of a document that name no language, continued lines joined, comments left out."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "".join(content for language, content in blocks if not language).replace("\\\n", " ").splitlines()
     return [command for line in lines if (command := re.split(r"(?:^|\s)# ?", line)[0].strip())]
 
 

@@ -10,7 +10,7 @@ from score_worlds import PARAMS, settings, table, thresholds
 
 from upheld.evaluation import calibrate, evaluate
 
-OUTPUTS = {"metrics.parquet", "report.json", "report.html", "report.md", "first_screen.md", "gate.json"}
+OUTPUTS = {"metrics.parquet", "metrics.json", "report.json", "report.html", "report.md", "first_screen.md", "gate.json"}
 CELL = ["category", "language", "group_column", "group_value"]
 COLUMNS = [*CELL, "metric", "value", "ci_low", "ci_high", "n", "n_eff", "verdict", "need_n", "reason"]
 SPLITS = {True: "calib", False: "test"}

@@ -17,6 +17,7 @@ from upheld.evaluation import evaluate
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.evaluation.logos.stage import Inputs
 from upheld.evaluation.report import logos, render
+from upheld.evaluation.report.headlines import headlines
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "a|b`c`[d](javascript:alert(3))", "{{ 7*7 }}", "y" * 300)
 PICTURE = re.compile(r'<img src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)" alt="([^"]+)">')
@@ -64,6 +65,25 @@ def test_its_figures_are_those_of_the_metrics(plain: Path) -> None:
     assert {brand["name"]: brand["marks"] for brand in told["brands"]} == {
         brand: metrics.loc[("brand", brand, "ap_50"), "n"] for brand in ("acorn", "birch", "cedar")
     }
+
+
+def test_headlines_are_the_pooled_figures_of_scores_and_logos(plain: Path) -> None:
+    tables = pd.concat([pd.read_parquet(folder / "metrics.parquet") for folder in (plain, plain.parent / "judged")])
+    cells = tables.set_index(["metric", "category", "language", "group_column"]).value
+    told = json.loads((plain / "metrics.json").read_text())
+    assert {"roc_auc/spam/all", "pr_auc/hate_speech/all", "map_50/logo/all", "recall/logo/all"} <= told.keys()
+    assert not any(name.split("/")[0] in ("fpr", "rows", "map_50_95", "precision") for name in told)
+    assert told == {name: cells[*name.split("/"), "all"] for name in told}
+
+
+def test_an_undefined_headline_stays_out() -> None:
+    rows = [("roc_auc", "spam", "all", "all", 0.9), ("roc_auc", "hate_speech", "all", "all", None), ("pr_auc", "spam", "en", "all", 0.8)]
+    metrics = pd.DataFrame(
+        [*rows, ("recall", "spam", "all", "region", 0.5)], columns=["metric", "category", "language", "group_column", "value"]
+    )
+    for none in (None, {"value": None}):
+        assert headlines(metrics, {"map_50": none}) == {"roc_auc/spam/all": 0.9}
+    assert headlines(metrics.iloc[:0], {}) == {}
 
 
 def test_no_rate_of_the_section_is_a_bare_none_or_all(plain: Path) -> None:
