@@ -49,7 +49,8 @@ def world(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def run(world: Path, tiny: ModuleType, out: str = "image", taught: float = 0.0, **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
-    values = {"backbone": f"{tiny.BACKBONE}@{'0' * 40}", "mode": "full", "size": 32, "epochs": 2, **changes}
+    rates = {"learning_rate": 1e-3, "head_learning_rate": 2e-3, "layer_decay": 1.0}  # of a network that knows nothing yet
+    values = {"backbone": f"{tiny.BACKBONE}@{'0' * 40}", "mode": "full", "size": 32, "epochs": 2, **rates, **changes}
     overrides = ["policies=[hate_speech, spam]", *(f"image.{key}={yaml.safe_dump(value)}" for key, value in values.items())]
 
     def read_images(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
