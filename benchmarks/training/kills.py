@@ -1,6 +1,6 @@
 """Twenty SIGKILLs at random moments of one training, against the same training undisturbed: are the weights the same to the last bit?
 
-usage: python benchmarks/kills.py [--kills 20] [--seed 1]
+usage: python benchmarks/training/kills.py [--kills 20] [--seed 1]
 
 A transformer of two layers learns random labels in 3 epochs of 200 steps, with a checkpoint every 10. A process that trains it says each
 step; it is killed a random number of steps (1 to 50) and up to 50 ms after the last start, and started again until it ends. Work that a

@@ -1,6 +1,6 @@
 """Is a retrained model better than the one that served? Rolling origin over a delivery with decisions, paired on the same labelled posts.
 
-usage: python benchmarks/incumbent.py [--data FOLDER | --world SEED [--biased LANGUAGE]] [--folds 5 6 7 8] [--members ngrams text]
+usage: python benchmarks/training/incumbent.py [--data FOLDER | --world SEED [--biased LANGUAGE]] [--folds 5 6 7 8] [--members ngrams text]
            [--set KEY=VALUE]
 
 For each week k: snapshot, members of stage 1 and fusion layer are made as a retrain would on the Monday of week k, from what was known

@@ -1,8 +1,8 @@
 """Does fusion rank new posts worse where it leaves members out? Sample worlds with known truth, labels drawn anew many times.
 
-usage: python benchmarks/leave_out.py [--world SEED] [--folds 5 7] [--draws N] [--set KEY=VALUE]
+usage: python benchmarks/training/leave_out.py [--world SEED] [--folds 5 7] [--draws N] [--set KEY=VALUE]
 
-Stage 1 (n-grams and the head on the encoder) is trained once a fold, by benchmarks/incumbent.py, and judges the posts of the week after.
+Stage 1 (n-grams and the head on the encoder) is trained once a fold, by incumbent.py, and judges the posts of the week after.
 SHARE of these, drawn anew each time, are what fusion is fitted on: labels as the queue and the audit of the sample world draw them, some
 times as often (BUDGETS). The others are the test, all with their truth. Besides the members as they are, three for pictures are made up:
 none, one that says nothing (noise), and one that repeats the encoder (copy).

@@ -1,6 +1,6 @@
 """Is the fine-tuned text classifier better than character n-grams on the same labels? Rolling origin over eight weeks.
 
-usage: python benchmarks/text_quality.py [--data ../shared/data/stream] [--folds 5 6 7 8] [--set text.epochs=2] [--work DIR]
+usage: python benchmarks/training/text_quality.py [--data ../shared/data/stream] [--folds 5 6 7 8] [--set text.epochs=2] [--work DIR]
 
 For each week k: train on the posts of earlier weeks with the labels known when week k begins, test on the sampled labels of
 week k's posts. Scores of two folds come from two models, so only rows of one fold are compared with each other: a cell's

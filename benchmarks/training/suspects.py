@@ -1,8 +1,8 @@
 """How many of the labels that `upheld suspects` lists are wrong? In a sample world, whose truth is known.
 
-usage: python benchmarks/suspects.py [--world SEED] [--weeks N] [--set KEY=VALUE]
+usage: python benchmarks/training/suspects.py [--world SEED] [--weeks N] [--set KEY=VALUE]
 
-The world and what served in it are those of benchmarks/incumbent.py: texts alone, scored by an n-gram regression that was fitted on the
+The world and what served in it are those of incumbent.py: texts alone, scored by an n-gram regression that was fitted on the
 true labels of the two weeks before. A snapshot of all its weeks is made as a retrain would, and its labels of split train are listed; a
 label is wrong where it is not the truth. Beside the list, of the same length in each category: labels taken at random (their expectation),
 and those farthest from the score of the model that served. Then the world's reviewers judge the list again: the mean squared error of its

@@ -1,6 +1,6 @@
 """What training makes of a GPU: text against HF Trainer and the peak of its tensor cores, pictures against tensors that lie on it already.
 
-usage: python benchmarks/gpu.py [--toy] [--steps 60]
+usage: python benchmarks/training/gpu.py [--toy] [--steps 60]
 
 Everything is random: weights, tokens whose lengths are those of posts (log-normal, median 24), pictures. For each text encoder (width 384
 and 768, twelve layers): posts/s of our loop and of `transformers.Trainer` in bf16 with its defaults and eight loader processes, at the same

@@ -1,6 +1,6 @@
 """Does the image classifier learn from photographs, and in which mode? Two groups of brands in FlickrLogos-27, present or not.
 
-usage: python benchmarks/image_quality.py [--data ../shared/data/flickrlogos27] [--modes head head-then-full full] [--seeds 1 2 3]
+usage: python benchmarks/training/image_quality.py [--data ../shared/data/flickrlogos27] [--modes head head-then-full full] [--seeds 1 2 3]
                                           [--set image.epochs=4]
 
 A third of the photos, chosen by the digest of their bytes, is held out; of the rest a sixth chooses the epoch, and is what modes are to be
