@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from upheld.common.errors import FailedWork
-from upheld.common.params.data import Snapshot
+from upheld.common.params.data import Labels, Snapshot
 from upheld.common.params.params import Params
 from upheld.feature_store.contracts.hashing import uniform
 from upheld.feature_store.contracts.snapshot import EXAMPLES, MEMBERSHIP, POSTS, SERVED
@@ -19,7 +19,7 @@ from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.copies import copies_of
 from upheld.feature_store.posts.enrichment import captions, enriched
 from upheld.feature_store.posts.post_features import prior_removals
-from upheld.feature_store.snapshot.label_aggregation import label, weights
+from upheld.feature_store.snapshot.label_aggregation import Labelled, label, weights
 from upheld.feature_store.snapshot.monitoring import coverage, drift
 from upheld.feature_store.snapshot.served import candidates, may_teach
 from upheld.feature_store.splits.assignment import LEARNED, assign, boundaries, windows
@@ -76,7 +76,6 @@ def compose(
     # In the ledger's languages, `und` among them: by these the posts were given to reviewers, whose errors are estimated here.
     languages = about.set_index("post_id")["language"]
     labelled = label(drawn, languages, as_of, params.labels)
-    # Second reviews of labels that a model doubted: split train learns from them, and nothing is chosen, fused or measured by them.
     taught = label(usable, languages, as_of, params.labels) if len(drawn) < len(usable) else labelled
     chosen, free, starts = _choose(about, labelled.items, membership, params)
     posts = _featured(contents_of(chosen["post_id"]), usable, about, features, params.snapshot)
@@ -88,12 +87,7 @@ def compose(
     known = says.groupby(labelled.items["post_id"]).agg(" ".join)
     chosen["stratum"] = chosen["language"] + " " + chosen["post_id"].map(known).fillna("")
     places = assign(chosen, params.splits, f"splits/{params.seed}")
-    kept = places.loc[places["split"].notna(), ["post_id", "split"]]
-    parts = [(labelled, kept[kept["split"] != "train"]), (taught, kept[kept["split"] == "train"])]
-    examples = pd.concat([said.items.merge(posts_of, on="post_id", validate="m:1") for said, posts_of in parts], ignore_index=True)
-    votes = pd.concat([said.votes[said.votes["post_id"].isin(posts_of["post_id"])] for said, posts_of in parts])
-    weighted, unmet = weights(examples, votes, params.labels.max_reviewer_share)
-    examples = examples.merge(weighted, on=["post_id", "category"], validate="1:1")
+    examples, unmet = _examples(labelled, taught, places, params.labels)
     posts = posts.merge(chosen[["post_id", "group_id", "is_labelled"]], on="post_id", validate="1:1").merge(places, on="post_id")
     account = {
         "counts": _counts(examples.merge(posts[["post_id", "language"]], on="post_id", validate="m:1")),
@@ -125,6 +119,19 @@ def compose(
         account=account,
         features=monitored,
     )
+
+
+def _examples(labelled: Labelled, taught: Labelled, places: pd.DataFrame, section: Labels) -> tuple[pd.DataFrame, list[dict[str, object]]]:
+    """Labels and weights of the posts that have a split, and the reviewers' shares that could not be capped.
+
+    Split train learns from `taught`, with second reviews of labels that a model doubted; nothing is chosen, fused or measured by those.
+    """
+    kept = places.loc[places["split"].notna(), ["post_id", "split"]]
+    parts = [(labelled, kept[kept["split"] != "train"]), (taught, kept[kept["split"] == "train"])]
+    examples = pd.concat([said.items.merge(posts_of, on="post_id", validate="m:1") for said, posts_of in parts], ignore_index=True)
+    votes = pd.concat([said.votes[said.votes["post_id"].isin(posts_of["post_id"])] for said, posts_of in parts])
+    weighted, unmet = weights(examples, votes, section.max_reviewer_share)
+    return examples.merge(weighted, on=["post_id", "category"], validate="1:1"), unmet
 
 
 def _demand_labels(examples: pd.DataFrame) -> None:
