@@ -38,7 +38,7 @@ def volumes(found: Volumes) -> Iterator[str]:
         sides = [side.get(category) for side in (found.before, found.after)]
         cells = [" → ".join("?" if side is None else f"{side[action]:,}" for side in sides) for action in ("auto_remove", "review", "none")]
         yield f"| {plain(spaced(category))} | {' | '.join(cells)} |"
-    yield "".join(f"\n{gap}\n" for gap in found.gaps)
+    yield "".join(f"\n{plain(gap)}\n" for gap in found.gaps)
 
 
 def gate(decision: Mapping[str, Any], metrics: pd.DataFrame | None) -> Iterator[str]:

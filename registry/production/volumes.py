@@ -8,7 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from upheld.feature_store.contracts.snapshot import POSTS_FILE, SERVED_FILE
+from upheld.feature_store.contracts.tables import ACTIONS
 from upheld.feature_store.contracts.workspace import CHAMPION_SCORES
+from upheld.feature_store.contracts.workspace import SNAPSHOT as SNAPSHOT_FOLDER
 from upheld.feature_store.decisions.thresholds import BOUNDED, Thresholds
 from upheld.registry.approvals.log import Pair
 from upheld.registry.tracking import mlflow_store
@@ -58,7 +61,12 @@ def of_change(
         gaps += [] if after else ["After: not known; the evaluation counted no posts."]
     before: Counts = {}
     if now.model is None or in_force is None:
-        gaps.append("Before: nothing is in production.")
+        before, who = _of_decisions(store, registry, model)
+        if not before or (after and _posts(before) != _posts(after)):
+            before = {}
+            gaps.append("Before: not known; none of our models is in production, and not all of these posts have a decision in this store.")
+        else:
+            gaps.append(f"Before: what was decided on these posts when they came, by {', '.join(who)}.")
     elif evidence is not model:
         gaps.append("Before: not known; no week was counted under both sets of thresholds.")
     else:
@@ -100,11 +108,27 @@ def _of_metrics(metrics: pd.DataFrame) -> Counts:
     return counts
 
 
+def _of_decisions(store: Path, registry: Registry, model: Version) -> tuple[Counts, list[str]]:
+    """What the decisions on the posts of the model's test window did, and whose they are; empty where the run's snapshot is not kept."""
+    snapshot = _workspace(store, registry, model) / SNAPSHOT_FOLDER
+    if not (snapshot / SERVED_FILE).is_file():
+        return {}, []
+    posts, served = (pd.read_parquet(snapshot / name) for name in (POSTS_FILE, SERVED_FILE))
+    decided = served[served["post_id"].isin(posts.loc[posts["split"] == "test", "post_id"])]
+    actions = {str(category): own["action"] for category, own in decided.groupby("category")}
+    counts = {category: {name: int((own == name).sum()) for name in ACTIONS} for category, own in actions.items()}
+    return counts, sorted(decided["model_version"].unique())
+
+
+def _workspace(store: Path, registry: Registry, model: Version) -> Path:
+    """Of the model's run, which may be cleared away or elsewhere; others can write the name, a tag, so it may be no path."""
+    return store / "runs" / Path(mlflow_store.run_name(registry, model.run_id)).name
+
+
 def _of_champion(store: Path, registry: Registry, model: Version, now: Pair, in_force: Thresholds) -> Counts:
     """The champion's own scores of the new model's test window, routed as it routes posts today; empty where they are not kept."""
     compared = json.loads(model.tags.get("upheld.champion", "null"))
-    # the name is a tag that others can write, so it may name a run and no path; the workspace may be cleared away, or on another machine
-    path = store / "runs" / Path(mlflow_store.run_name(registry, model.run_id)).name / CHAMPION_SCORES
+    path = _workspace(store, registry, model) / CHAMPION_SCORES
     if compared is None or int(compared["version"]) != now.model or not path.is_file():
         return {}
     scores = pd.read_parquet(path, columns=["category", "language", "score", "split"])
@@ -113,7 +137,7 @@ def _of_champion(store: Path, registry: Registry, model: Version, now: Pair, in_
     counts = {}
     for category, own in scores.groupby("category"):
         actions = pd.Series(in_force.route(str(category), own["score"].to_numpy(), own["language"].tolist(), frozen=False))
-        counts[str(category)] = {name: int((actions == name).sum()) for name in ("auto_remove", "review", "none")}
+        counts[str(category)] = {name: int((actions == name).sum()) for name in ACTIONS}
     return counts
 
 

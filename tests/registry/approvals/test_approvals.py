@@ -311,18 +311,44 @@ def test_volumes_before_are_the_champions_own_where_it_was_evaluated_on_the_same
     promote.run(store, "1", None, approver="Ada", note="")
     registry = mlflow_store.connect(store)
     for number, queued in (("1", 0.5), ("2", 0.3)):
-        run_id = mlflow_store.resolve(registry, mlflow_store.MODEL, number).run_id
-        kept = mlflow_store.run_artifact(registry, run_id, "evaluation/metrics.parquet")
-        cells = [("rows", 10.0), ("auto_remove_share", 0.1), ("queue_share", queued)]
-        counted = pd.DataFrame(cells, columns=["metric", "value"]).assign(category="spam", language="all", group_column="all")
-        pd.concat([pd.read_parquet(kept), counted]).to_parquet(kept)
+        count_posts(store, number, 10.0, queued)
     assert "| spam | 1 → 1 | 5 → 3 | 4 → 6 |" in proposal.run(store, "2", None)["body"]
     registry.client.set_model_version_tag(mlflow_store.MODEL, "1", "upheld.snapshot_sha256", "another")
     assert "| spam | ? → 1 | ? → 3 | ? → 6 |" in proposal.run(store, "2", None)["body"]
 
 
+def test_before_our_first_model_volumes_are_those_of_the_decisions(store: Path) -> None:
+    folder = store / "runs/run-2/data/snapshot"
+    posts = pd.DataFrame({"post_id": [f"p{n}" for n in range(6)], "split": ["test"] * 5 + ["calib"]})
+    actions = ["auto_remove", "review", "review", "none", "none", "auto_remove"]
+    posts.to_parquet(folder / "posts.parquet")
+    decided = posts[["post_id"]].assign(category="spam", score=0.5, action=actions, model_version="old <b>-1")
+    decided.to_parquet(folder / "served.parquet")
+    shown = proposal.run(store, "2", None)["body"].partition("## Posts, before → after")[2].partition("\n## ")[0]
+    assert "| spam | 1 → ? | 2 → ? | 2 → ? |" in shown
+    assert "what was decided on these posts when they came, by old" in shown
+    assert "<b>" not in shown
+    count_posts(store, "2", 10.0)
+    shown = proposal.run(store, "2", None)["body"]
+    assert "| spam | ? → 1 | ? → 3 | ? → 6 |" in shown
+    assert "not all of these posts have a decision in this store" in shown
+    for name in ("posts.parquet", "served.parquet"):
+        (folder / name).unlink()
+
+
+def count_posts(store: Path, number: str, rows: float, queued: float = 0.3) -> None:
+    """As the stage evaluate counts posts of spam, a tenth of them removed."""
+    registry = mlflow_store.connect(store)
+    kept = mlflow_store.run_artifact(
+        registry, mlflow_store.resolve(registry, mlflow_store.MODEL, number).run_id, "evaluation/metrics.parquet"
+    )
+    cells = [("rows", rows), ("auto_remove_share", 0.1), ("queue_share", queued)]
+    counted = pd.DataFrame(cells, columns=["metric", "value"]).assign(category="spam", language="all", group_column="all")
+    pd.concat([pd.read_parquet(kept), counted]).to_parquet(kept)
+
+
 def test_nothing_in_production_is_said_in_words(store: Path) -> None:
-    assert "Before: nothing is in production." in proposal.run(store, "2", None)["body"]
+    assert "Before: not known; none of our models is in production" in proposal.run(store, "2", None)["body"]
 
 
 def test_the_module_of_thresholds_reads_checked_files(store: Path, tmp_path: Path) -> None:
