@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from upheld.feature_store.contracts.snapshot import POSTS_FILE, SERVED_FILE
+from upheld.feature_store.contracts.snapshot import SERVED_FILE
 from upheld.feature_store.contracts.tables import ACTIONS
-from upheld.feature_store.contracts.workspace import CHAMPION_SCORES
+from upheld.feature_store.contracts.workspace import CHAMPION_SCORES, SCORES
 from upheld.feature_store.contracts.workspace import SNAPSHOT as SNAPSHOT_FOLDER
 from upheld.feature_store.decisions.thresholds import BOUNDED, Thresholds
 from upheld.registry.approvals.log import Pair
@@ -109,12 +109,14 @@ def _of_metrics(metrics: pd.DataFrame) -> Counts:
 
 
 def _of_decisions(store: Path, registry: Registry, model: Version) -> tuple[Counts, list[str]]:
-    """What the decisions on the posts of the model's test window did, and whose they are; empty where the run's snapshot is not kept."""
-    snapshot = _workspace(store, registry, model) / SNAPSHOT_FOLDER
-    if not (snapshot / SERVED_FILE).is_file():
+    """What was decided on what the model's evaluation counted, and by whom; empty where the files of its run are gone."""
+    workspace = _workspace(store, registry, model)
+    files = [workspace / SCORES, workspace / SNAPSHOT_FOLDER / SERVED_FILE]
+    if not all(file.is_file() for file in files):
         return {}, []
-    posts, served = (pd.read_parquet(snapshot / name) for name in (POSTS_FILE, SERVED_FILE))
-    decided = served[served["post_id"].isin(posts.loc[posts["split"] == "test", "post_id"])]
+    scores, served = (pd.read_parquet(file) for file in files)
+    counted = scores.loc[scores["split"] == "test", ["item_id", "category"]].rename(columns={"item_id": "post_id"})
+    decided = counted.merge(served, on=["post_id", "category"], validate="1:1")
     actions = {str(category): own["action"] for category, own in decided.groupby("category")}
     counts = {category: {name: int((own == name).sum()) for name in ACTIONS} for category, own in actions.items()}
     return counts, sorted(decided["model_version"].unique())

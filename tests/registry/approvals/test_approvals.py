@@ -318,12 +318,14 @@ def test_volumes_before_are_the_champions_own_where_it_was_evaluated_on_the_same
 
 
 def test_before_our_first_model_volumes_are_those_of_the_decisions(store: Path) -> None:
-    folder = store / "runs/run-2/data/snapshot"
-    posts = pd.DataFrame({"post_id": [f"p{n}" for n in range(6)], "split": ["test"] * 5 + ["calib"]})
-    actions = ["auto_remove", "review", "review", "none", "none", "auto_remove"]
-    posts.to_parquet(folder / "posts.parquet")
-    decided = posts[["post_id"]].assign(category="spam", score=0.5, action=actions, model_version="old <b>-1")
-    decided.to_parquet(folder / "served.parquet")
+    """Of the posts that the evaluation counted in the category: one has an appeal's label in it, which is evidence of nothing."""
+    folder = store / "runs/run-2/data"
+    names = [f"p{n}" for n in range(7)]
+    rows = pd.DataFrame({"item_id": names[:6], "category": "spam", "split": ["test"] * 5 + ["calib"]})
+    rows.to_parquet(folder / "scores.parquet")
+    actions = ["auto_remove", "review", "review", "none", "none", "auto_remove", "review"]
+    decided = pd.DataFrame({"post_id": names, "category": "spam", "score": 0.5, "action": actions, "model_version": "old <b>-1"})
+    decided.to_parquet(folder / "snapshot/served.parquet")
     shown = proposal.run(store, "2", None)["body"].partition("## Posts, before → after")[2].partition("\n## ")[0]
     assert "| spam | 1 → ? | 2 → ? | 2 → ? |" in shown
     assert "what was decided on these posts when they came, by old" in shown
@@ -332,7 +334,7 @@ def test_before_our_first_model_volumes_are_those_of_the_decisions(store: Path) 
     shown = proposal.run(store, "2", None)["body"]
     assert "| spam | ? → 1 | ? → 3 | ? → 6 |" in shown
     assert "not all of these posts have a decision in this store" in shown
-    for name in ("posts.parquet", "served.parquet"):
+    for name in ("scores.parquet", "snapshot/served.parquet"):
         (folder / name).unlink()
 
 
