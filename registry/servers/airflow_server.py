@@ -55,6 +55,7 @@ def environment(store: Path) -> dict[str, str]:
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout={BUSY_S}",
+        "DATABASE__SQL_ALCHEMY_SESSION_MAKER": "upheld.registry.servers.airflow_sessions.session_maker",
         "API__HOST": "127.0.0.1",
         "API__WORKERS": "1",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",

@@ -67,6 +67,17 @@ def test_up_runs_until_it_is_stopped_also_twice_on_one_machine(tmp_path: Path) -
     stops = {"one": signal.SIGINT, "two": signal.SIGTERM}
     ports = {name: (free_port(), free_port()) for name in stops}
     started = {name: up(tmp_path / name, *ports[name]) for name in stops}
+    try:
+        runs_until_it_is_stopped(tmp_path, stops, ports, started)
+    finally:  # a failure here is no failure of the tests that follow
+        for process in started.values():
+            process.terminate()
+            process.communicate(timeout=90)
+
+
+def runs_until_it_is_stopped(
+    tmp_path: Path, stops: dict[str, signal.Signals], ports: dict[str, tuple[int, int]], started: dict[str, subprocess.Popen[str]]
+) -> None:
     told = {name: json.loads(process.stdout.readline()) for name, process in started.items() if process.stdout is not None}
     for name, process in started.items():
         assert told[name]["airflow"] == f"http://127.0.0.1:{ports[name][0]}"
