@@ -42,6 +42,7 @@ from upheld.feature_store.contracts.workspace import (
     INPUTS,
     LOGO_EVALUATION,
     SCORES,
+    TEXT_RECORD,
     THRESHOLDS,
     Event,
     read_inputs,
@@ -62,7 +63,7 @@ class Inputs:
     behaviour: folder that `upheld behave` wrote for the model of the scores.
     logos: folder that `upheld logo evaluate` wrote for the logo detector.
     features: coverage and drift of features, as the stage snapshot wrote them.
-    fusion: metadata.json of the fusion layer.
+    fusion, text: metadata.json of the fusion layer, and of the text classifier.
     frozen: categories in which a person has stopped automatic removal.
     show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
     """
@@ -76,6 +77,7 @@ class Inputs:
     logos: Path | None = None
     features: Path | None = None
     fusion: Path | None = None
+    text: Path | None = None
     frozen: tuple[Event, ...] = ()
     show_text: bool = False
 
@@ -96,6 +98,7 @@ def of_the_stage(given: Inputs) -> Inputs:
         logos=given.logos or LOGO_EVALUATION,
         features=FEATURES,
         fusion=FUSION_ACCOUNT,
+        text=TEXT_RECORD,
         frozen=pinned.frozen,
     )
 
@@ -148,6 +151,8 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         fusion=None if inputs.fusion is None else members.read(inputs.fusion),
     )
     story = content.build(evaluation)
+    if inputs.text is not None:
+        story["fusion"]["sentences"] += members.forgotten(inputs.text)
     if inputs.features is not None:
         story["features"] = content.read_features(inputs.features)
     result = Result(table, decision, story)

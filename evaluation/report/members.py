@@ -1,4 +1,4 @@
-"""What fusion makes of its members, and whether the model needs the score of another: what the stage `fusion` wrote, in sentences."""
+"""What fusion makes of its members, whether the model needs the score of another, and what a member forgot, in sentences."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -33,6 +33,31 @@ def read(path: Path) -> dict[str, Any]:
         return {"incumbent": content["incumbent"], "sentences": sentences}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadUse(f"{path}: not readable as what fusion made of its members ({error}); run the stage fusion again") from error
+
+
+def forgotten(path: Path) -> list[str]:
+    """Read metadata.json of the text classifier: what it ranks worse than the champion's that it started from, on split val.
+
+    Returns:
+        one sentence for each language and category that lost, the largest loss first, then how many did not; none where training did not
+        start from a champion's.
+
+    Raises:
+        BadUse: the file is missing or holds something else.
+    """
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8")).get("since_start", [])
+        worse = sorted((cell for cell in cells if cell["after"] < cell["before"]), key=lambda cell: cell["after"] - cell["before"])
+        sentences = [
+            f"The text classifier started from the champion's and ranks {spaced(cell['category'])} in {cell['language']} worse than that: "
+            f"ROC-AUC {cell['after']:.3f}, before {cell['before']:.3f}, {count(cell['labels'], 'label')} of the posts that training sees."
+            for cell in worse
+        ]
+        if cells:
+            sentences.append(f"Ranked as well as before, or better: {len(cells) - len(worse)} of {count(len(cells), 'cell')} by language.")
+        return sentences
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadUse(f"{path}: not readable as the record of a text classifier ({error}); run the stage text again") from error
 
 
 def needs(version: str) -> str:

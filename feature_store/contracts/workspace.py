@@ -20,6 +20,7 @@ LOGO_DATASET: Final = Path("data/logo")
 LOGO_DATASET_REPORT: Final = Path("data/logo_data")
 NGRAM_MODEL: Final = Path("models/ngrams")
 TEXT_MODEL: Final = Path("models/text")
+TEXT_RECORD: Final = TEXT_MODEL / "metadata.json"
 IMAGE_MODEL: Final = Path("models/image")
 AUDIO_MODEL: Final = Path("models/audio")
 LOGO_MODEL: Final = Path("models/logo")

@@ -4,7 +4,7 @@ usage: python -m upheld.training.text.stage     in a workspace that holds data/s
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from upheld.training.loop import classifier as stage
 from upheld.training.loop import processes, teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.loop.head import NONE_KNOWN
+from upheld.training.loop.losses import validation_figures
 from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text, text_features
 
 # What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
@@ -140,12 +141,12 @@ def fit_text(
     Args:
         model: from `prepare`.
         train: posts to learn from: post_id, text.
-        val: posts to choose the epoch on: post_id, text; may be empty.
+        val: posts to choose the epoch on: post_id, text, language; may be empty.
         examples: labels to learn from: post_id, category, label, weight.
         val_examples: reviewers' labels to choose the epoch by, likewise.
         params: `text`, `compute`, `policies` and `seed` are read.
         checkpoint: file for progress.
-        warm: whether the model has been trained before.
+        warm: whether the model has been trained before; the record says then what it ranks better or worse now in each language.
         known: vectors of texts, as for `text_features`.
 
     Returns:
@@ -179,7 +180,39 @@ def fit_text(
         warm=warm,
         features=lambda: text_features(model, train.text.tolist(), known),
     )
-    return stage.train(task, checkpoint)
+    start = predict_text(model.to(best_device()), val_texts) if warm else None
+    record, samples_per_s = stage.train(task, checkpoint)
+    if start is not None:
+        record["since_start"] = ranking_since(start, predict_val(), val_targets, val_weights, val.language.tolist(), params.policies)
+    return record, samples_per_s
+
+
+def ranking_since(
+    start: Array, now: Array, targets: Array, weights: Array, languages: Sequence[str], policies: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What a model that was trained further ranks better or worse than where it started, on the posts of split val.
+
+    Args:
+        start, now: probabilities before and after, float32 (M, C).
+        targets, weights: labels, float32 (M, C); a weight of 0 is none.
+        languages: of the M posts.
+        policies: names of the C columns.
+
+    Returns:
+        {"language", "category", "labels", "before", "after"} of every cell with enough labels of each class for a ROC-AUC
+        (`losses.MIN_LABELS`), by language and category; before and after are ROC-AUCs in [0, 1].
+    """
+    cells = []
+    for language in sorted(set(languages)):
+        rows = np.array([row for row, own in enumerate(languages) if own == language])
+        before, after = (validation_figures(probs[rows], targets[rows], weights[rows], policies)["roc_auc"] for probs in (start, now))
+        labels = (weights[rows] > 0).sum(axis=0)
+        cells += [
+            {"language": language, "category": policy, "labels": int(labels[c]), "before": before[policy], "after": after[policy]}
+            for c, policy in enumerate(policies)
+            if before[policy] is not None
+        ]
+    return cells
 
 
 def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, store: Path) -> dict[str, Any]:

@@ -52,6 +52,23 @@ def test_a_file_that_says_something_else_is_bad_use(tmp_path: Path, content: str
         members.read(tmp_path / "metadata.json")
 
 
+def test_what_a_classifier_forgot_is_named_by_language_the_largest_loss_first(tmp_path: Path) -> None:
+    cell = {"language": "de", "category": "hate_speech", "labels": 412, "before": 0.861, "after": 0.843}
+    cells = [cell | {"after": 0.86}, cell | {"language": HOSTILE}, cell | {"after": 0.87}]
+    (tmp_path / "metadata.json").write_text(json.dumps({"since_start": cells}))
+    told = "worse than that: ROC-AUC {}, before 0.861, 412 labels of the posts that training sees."
+    assert members.forgotten(tmp_path / "metadata.json") == [
+        f"The text classifier started from the champion's and ranks hate speech in {HOSTILE} " + told.format("0.843"),
+        "The text classifier started from the champion's and ranks hate speech in de " + told.format("0.860"),
+        "Ranked as well as before, or better: 1 of 3 cells by language.",
+    ]
+    (tmp_path / "metadata.json").write_text("{}")
+    assert members.forgotten(tmp_path / "metadata.json") == []
+    (tmp_path / "metadata.json").write_text('{"since_start": 1}')
+    with pytest.raises(BadUse, match="record of a text classifier"):
+        members.forgotten(tmp_path / "metadata.json")
+
+
 @pytest.fixture
 def pages(tmp_path: Path, score_table):
     def made(incumbent: str | None, compared: str) -> tuple[dict[str, Any], list[str]]:

@@ -84,6 +84,9 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     Path("data/features.json").write_text(json.dumps(covered))
     Path("models/fusion").mkdir(parents=True)
     Path("models/fusion/metadata.json").write_text('{"incumbent": "old-1", "members": {}, "unheard": []}')
+    lost = {"language": "<i>de", "category": "hate_speech", "labels": 412, "before": 0.861, "after": 0.843}
+    Path("models/text").mkdir()
+    Path("models/text/metadata.json").write_text(json.dumps({"since_start": [lost]}))
     logo_evaluated.empty_dataset(Path("data/logo"))
     pd.DataFrame(columns=logo_evaluated.DETECTIONS).to_parquet("data/logo_detections.parquet")
     logo_evaluated.scanned(Path("data"))
@@ -94,6 +97,8 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     assert "\n\n- transcript: 75.0 % of 400 posts, 100 refused\n\n" in mail.partition("## Features of the posts")[2]
     assert "no sound: 100" in page.partition('id="features"')[2]
     assert "This model needs the score of old-1" in page and "This model needs the score of old-1" in mail
+    assert "ranks hate speech in &lt;i&gt;de worse than that: ROC-AUC 0.843, before 0.861" in page
+    assert "worse than that: ROC-AUC 0.843, before 0.861" in mail and "<i>" not in mail
     assert "There is no logo detector: nothing to learn from" in page.partition('id="logos"')[2]
 
 

@@ -201,6 +201,31 @@ def test_champion_is_where_training_starts(world: Path) -> None:
     assert predict_text(challenger, texts) == pytest.approx(predict_text(champion, texts), abs=1e-4)
 
 
+def test_what_was_forgotten_is_told_per_language(world: Path) -> None:
+    run(world, epochs=4)
+    make_champion(world)
+    run(world, epochs=1, learning_rate=1e-9, head_learning_rate=1e-9)
+    record = json.loads((world / "models/text/metadata.json").read_text())
+    assert all(cell["before"] == pytest.approx(cell["after"], abs=1e-3) for cell in record["since_start"])
+    run(world, warm_start=False, epochs=1)
+    assert "since_start" not in json.loads((world / "models/text/metadata.json").read_text())
+
+
+def test_ranking_since_the_start_is_of_each_language_alone() -> None:
+    labels = np.tile([[1.0, 1.0], [0.0, 0.0]], (24, 1)).astype(np.float32)  # two of 24 of each class in turn
+    languages = ["de"] * 24 + ["en"] * 24
+    start = labels.copy()  # perfect
+    now = labels.copy()
+    now[:24, 0] = 1 - now[:24, 0]  # German hate speech is ranked the wrong way round now
+    weights = np.ones_like(labels)
+    weights[24:, 1] = 0  # nobody looked for spam in English
+    assert text.ranking_since(start, now, labels, weights, languages, ["hate_speech", "spam"]) == [
+        {"language": "de", "category": "hate_speech", "labels": 24, "before": 1.0, "after": 0.0},
+        {"language": "de", "category": "spam", "labels": 24, "before": 1.0, "after": 1.0},
+        {"language": "en", "category": "hate_speech", "labels": 24, "before": 1.0, "after": 1.0},
+    ]
+
+
 def test_champion_with_other_policies_lends_those_it_shares(world: Path, tiny: ModuleType) -> None:
     run(world)
     model = tiny.text_model(("spam", "graphic_violence"))
