@@ -62,6 +62,8 @@ class Reviewers(Section):
     min_specificity: Share  # its lower bound; below, no correction
     min_informedness: Share  # lower bound of sensitivity + specificity - 1
     level: Probability  # family-wise level at which a reviewer is flagged
+    margin_odds: float = Field(ge=1)  # how many times as often, in odds, an honest reviewer may confirm, or restore, as colleagues do
+    margin_flips: Share  # of an honest reviewer's verdicts may be the other way round
 
 
 class Gate(Section):

@@ -129,6 +129,8 @@ def _environment() -> Environment:
         "count": words.count,
         "appeal_gap": week_story.appeal_gap,
         "reviewers_compared": week_story.compared,
+        "reviewers_alone": week_story.compared_alone,
+        "deviation": week_story.deviation,
         "beats_luck": logos.beats_luck,
         "behave_command": behave_command,
         "logo_picture": logos.picture,

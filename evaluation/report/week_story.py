@@ -32,7 +32,7 @@ def extend(story: dict[str, Any], week: dict[str, Any]) -> dict[str, Any]:
     proposal = f"{count(len(moved), 'change')} proposed" if moved else "No change is proposed"
     week["num_changes"] = len(moved)
     week["word"], week["asked"], week["next"] = _banner(week, failed=story["decision"] == "hold")
-    items = [*story["attention"], *behaviour(week), *_drift(week), *_reviewers(week)]
+    items = [*story["attention"], *behaviour(week), *_drift(week), *_deviating(week), *_reviewers(week)]
     items += [item_of(NOTE, f"{spaced(row['category'])}: {_seen(row)}.", "appeals") for row in week["appeals"] if row["decided"]]
     items += [*_recall(week), *_remarks(week)]
     return {
@@ -129,6 +129,47 @@ def _drift(week: Story) -> Iterator[Item]:
         yield item_of(
             LOOK, f"{spaced(category)}: scores no longer mean what they say in {where} (since {week['drift']['since']} {example}).", "drift"
         )
+
+
+def _deviating(week: Story) -> Iterator[Item]:
+    """Reviewers whose verdicts differ from what colleagues say of like items, and how many figures rest on them."""
+    found = week["reviewers"]["deviating"]
+    for row in found["accused"]:
+        yield item_of(LOOK, f"{deviation(row)}. Read the items before you judge.", "reviewers")
+    num = found["figures"]["num"]
+    if num:
+        whom = "this reviewer" if len(found["accused"]) == 1 else f"these {len(found['accused'])} reviewers"
+        lost = sum(row["lost"] for row in found["figures"]["rows"])
+        checks = f", and {count(lost, 'check')} would end otherwise" if lost else ""
+        yield item_of(LOOK, f"Without {whom} {count(num, 'figure')} of this report would differ{checks}.", "reviewers")
+
+
+def deviation(row: Story) -> str:
+    """What one reviewer of `people.describe_deviation` does otherwise than colleagues."""
+    span = f"in the last {count(row['weeks'], 'week')}" if row["weeks"] > 1 else "this week"
+    who = f"Reviewer {row['reviewer_id']}"
+    what = f"{who} {row['kind']} than colleagues {span}"
+    if row["kind"].startswith("follows"):
+        what = f"{who} agrees less than colleagues with what others say of like items, {span}"
+    confirmed = f"{row['num_confirmed']:,} of {count(row['num'], 'verdict')} confirm"
+    return f"{what}: {confirmed}; on like items all together would confirm {row['expected']:.0f}"
+
+
+def compared_alone(deviating: Story) -> list[str]:
+    """Whom `people.describe_deviation` could compare, and why the others could not be."""
+    num, total, few = deviating["num_compared"], deviating["num_reviewers"], deviating["too_few"]
+    if not total:
+        return []
+    first, last = deviating["weeks"]
+    lines = [
+        f"Most items are seen by one person, so reviewers are also compared on like items: same category, language and zone, like scores. "
+        f"{num:,} of {count(total, 'reviewer')} could be compared so ({first} to {last})."
+    ]
+    if few:
+        lines.append(f"In {listed(few)} fewer than three reviewers have verdicts enough: where two disagree, nothing tells which is wrong.")
+    if num and not deviating["accused"]:
+        lines.append("None of those differs more than honest people do.")
+    return lines
 
 
 def _reviewers(week: Story) -> Iterator[Item]:

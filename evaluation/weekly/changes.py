@@ -20,6 +20,9 @@ PURPOSES = {
     "wrongful_removal_gap": "of automatic removals, to compare it with the other languages",
 }
 
+FIGURES = ("precision_auto_remove", "recall", "fpr", "fnr", "wrongful_removal_share", "fpr_gap", "fnr_gap", "wrongful_removal_gap")
+MAX_MOVED = 12
+
 
 def volumes(cube: Cube, points: Mapping[str, OperatingPoint]) -> dict[str, dict[str, int]]:
     """Posts of the week by what the thresholds do with them: category -> {none, review, auto_remove}."""
@@ -51,6 +54,34 @@ def compare(cube: Cube, now: Mapping[str, OperatingPoint], proposed: Mapping[str
         }
         for category in cube.categories
     ]
+
+
+def moved(metrics: pd.DataFrame, without: pd.DataFrame | None) -> dict[str, Any]:
+    """Figures of a week as they are and as they would be by other labels, those that differ, the largest difference first.
+
+    Args:
+        metrics, without: long tables as in metrics.parquet; None: there are no other labels.
+
+    Returns:
+        num: how many of FIGURES differ; rows: the first MAX_MOVED, {category, language, metric, before, after, lost}, before and after with
+        value, ci_low, ci_high, n and verdict (value is None where it is undefined), lost whether a verdict changes.
+    """
+    if without is None:
+        return {"num": 0, "rows": []}
+    key, shown = ["category", "language", "metric"], ["value", "ci_low", "ci_high", "n", "verdict"]
+    tables = [
+        table[(table.group_column == "all") & table.metric.isin(FIGURES)].set_index(key)[shown].astype(object)
+        for table in (metrics, without)
+    ]
+    before, after = (table.where(table.notna(), None) for table in tables)
+    rows = []
+    for cell in before.index.intersection(after.index):
+        old, new = before.loc[cell].to_dict(), after.loc[cell].to_dict()
+        if old["value"] != new["value"]:
+            gap = 1.0 if None in (old["value"], new["value"]) else abs(old["value"] - new["value"])
+            rows.append((gap, dict(zip(key, cell, strict=True)) | {"before": old, "after": new, "lost": old["verdict"] != new["verdict"]}))
+    rows.sort(key=lambda row: (not row[1]["lost"], -row[0]))
+    return {"num": len(rows), "rows": [row for _, row in rows[:MAX_MOVED]]}
 
 
 def _removing(cube: Cube, point: OperatingPoint) -> set[str]:

@@ -14,9 +14,9 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
 from upheld.evaluation.report.render import Result, write
-from upheld.evaluation.weekly import drift, model, people, recall_window, report, scores
+from upheld.evaluation.weekly import deviation, drift, model, people, recall_window, report, scores
 from upheld.evaluation.weekly.report import Inputs, Week
-from upheld.evaluation.weekly.source import Source, read_gold
+from upheld.evaluation.weekly.source import Source, read_gold, weeks_before
 from upheld.feature_store.decisions import freezes
 from upheld.feature_store.decisions.thresholds import Thresholds
 
@@ -69,6 +69,15 @@ def run(
         return rows[:0] if found is None else scores.build(found, earlier, as_of)
 
     served = [recall_window.pooled(one, entry, before, read_rows, settings) for one, entry in zip(served, entries, strict=True)]
+    counted = people.votes(tables, gold, as_of)
+    judged = [people.on_decisions(counted, rows, week)]
+    for earlier in weeks_before(week, max(deviation.WINDOWS) - 1):
+        past = inputs.source.find(earlier)
+        if past is not None:
+            judged.append(people.on_decisions(people.votes(past, gold, as_of), scores.build(past, earlier, as_of), earlier))
+    deviating = people.describe_deviation(judged, settings.reviewers)
+    accused = [row["reviewer_id"] for row in deviating["accused"]]
+    without = scores.build(tables._replace(outcomes=tables.outcomes[~tables.outcomes.reviewer_id.isin(accused)]), week, as_of)
     shared = Week(
         settings=settings,
         name=week,
@@ -77,12 +86,14 @@ def run(
         as_of=as_of,
         served=served,
         history=[*before, *entries],
-        counted=people.votes(tables, gold, as_of),
+        counted=counted,
+        deviating=deviating,
     )
     results = {}
     for one, entry in zip(served, entries, strict=True):
         folder = out / model.folder_name(one.model)
-        results[one.model] = report.build(shared, one, entry)
+        others = model.measure_again(settings, one, without[without.model_version == one.model], folder) if accused else None
+        results[one.model] = report.build(shared, one, entry, others)
         one.proposed.write(folder / "thresholds.json")
         write(folder, results[one.model])
     report.write_together(out, week, results, shared.history)

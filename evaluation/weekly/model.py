@@ -86,6 +86,20 @@ def serve(
     return Served(model, rows, cubes, facts, in_force, points, measure(cubes, points, settings), proposed)
 
 
+def measure_again(settings: params.Params, one: Served, rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A model's metrics by other labels of the same decisions, at the same thresholds.
+
+    Args:
+        rows: the score table with those labels.
+        folder: gets without_accused.parquet.
+    """
+    path = folder / "without_accused.parquet"
+    files.write_parquet(path, rows[week_scores.COLUMNS])
+    selection = score_rows.select(path, Columns(), (), wanted="test", other="calib")
+    cubes, _ = score_rows.build_cubes(selection, (), None, settings.thresholds.frame_min_inclusion_prob)
+    return measure(cubes, one.now, settings)
+
+
 def column(one: Served) -> dict[str, Any]:
     """A model's column in the comparison of all that served."""
     figures = {

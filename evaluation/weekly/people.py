@@ -3,7 +3,7 @@
 See docs/statistics.md, Reviewers' error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from upheld.common.params.evaluation import Reviewers
 from upheld.evaluation.cube.cube import Cube, cut_max_weight, one_category
 from upheld.evaluation.metrics.fairness import Cells
 from upheld.evaluation.thresholds.operating_point import OperatingPoint
-from upheld.evaluation.weekly import reviewers
+from upheld.evaluation.weekly import deviation, reviewers
 from upheld.evaluation.weekly.source import Tables
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.ledger import verdicts
 
 KEY = ["post_id", "category"]
 REMOVED = 2
+MAX_ITEMS = 8  # shown of a reviewer who deviates
 
 
 def votes(tables: Tables, gold: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
@@ -65,6 +66,66 @@ def describe_reviewers(counted: pd.DataFrame, rows: pd.DataFrame, section: Revie
     summary["shared"] = None if shared.empty else [int(shared.min()), int(shared.max())]
     summary["flagged"] = flagged[["reviewer_id", "reference", "num", "num_disagreements", "expected", "p_adjusted"]].to_dict("records")
     return summary
+
+
+def on_decisions(counted: pd.DataFrame, rows: pd.DataFrame, week: str) -> pd.DataFrame:
+    """Verdicts with the score at which their post was decided, as `deviation.over_windows` wants them, and item_id.
+
+    Args:
+        counted: of `votes`.
+        rows: the week's score table; of a post that several models decided, the last one's score.
+        week: ISO week of the decisions.
+    """
+    decided = rows.drop_duplicates(["item_id", "category"], keep="last")[["item_id", "category", "score", "zone"]]
+    return counted.merge(decided, on=["item_id", "category"], validate="many_to_one").assign(week=week)
+
+
+def describe_deviation(judged: Sequence[pd.DataFrame], section: Reviewers) -> dict[str, Any]:
+    """Whose verdicts differ from what colleagues say of like items, whether or not anybody else saw the same item.
+
+    Items of known truth are left out: they reach reviewers by choice.
+
+    Args:
+        judged: of `on_decisions`, for each of the last weeks.
+        section: level and margin.
+
+    Returns:
+        weeks: the first and the last; num_reviewers, num_compared, too_few (see `deviation.Found`).
+        accused: those who differ by more than the margin that honest people have; look: by more than chance alone. Each has reviewer_id,
+        kind, num, num_confirmed, expected, p_adjusted, weeks (how many show it best), history (of `deviation.by_week`) and items: the
+        latest whose verdict least fits what colleagues say of like ones, {item_id, category, score, confirmed, share}.
+    """
+    verdicts = pd.concat([part[part.gold.isna()] for part in judged], ignore_index=True)
+    accused = deviation.over_windows(verdicts, section, odds=section.margin_odds, flips=section.margin_flips)
+    chance = deviation.over_windows(verdicts, section, odds=1.0, flips=0.0)
+    named = set(accused.flagged.reviewer_id)
+
+    def cases(found: deviation.Found, without: set[str]) -> list[dict[str, Any]]:
+        rows: list[Any] = found.flagged[~found.flagged.reviewer_id.isin(without)].to_dict("records")
+        beside = verdicts[~verdicts.reviewer_id.isin(named)]
+        return [{**row, **_evidence(beside, verdicts[verdicts.reviewer_id == row["reviewer_id"]])} for row in rows]
+
+    return {
+        "weeks": [min(verdicts.week), max(verdicts.week)] if len(verdicts) else [],
+        "num_reviewers": accused.num_reviewers,
+        "num_compared": accused.num_compared,
+        "too_few": accused.too_few,
+        "accused": cases(accused, set()),
+        "look": cases(chance, named),
+    }
+
+
+def _evidence(colleagues: pd.DataFrame, own: pd.DataFrame) -> dict[str, Any]:
+    """Weeks and items of a reviewer beside colleagues who were not accused themselves."""
+    name = own.reviewer_id.iloc[0]
+    beside = deviation.beside_colleagues(pd.concat([colleagues[colleagues.reviewer_id != name], own], ignore_index=True), name)
+    history = [
+        {"week": str(week), "num": len(rows), "num_confirmed": int(rows.verdict.sum()), "expected": float(rows.share.sum())}
+        for week, rows in beside.groupby("week")
+    ]
+    odd = beside.assign(gap=(beside.verdict - beside.share).abs()).sort_values(["week", "gap", "item_id"], ascending=[False, False, True])
+    odd = odd[odd.gap > 0.5].head(MAX_ITEMS).assign(confirmed=odd.verdict == 1)
+    return {"history": history, "items": odd[["item_id", "category", "score", "confirmed", "share"]].to_dict("records")}
 
 
 def corrected_precision(

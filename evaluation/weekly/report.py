@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -63,6 +63,7 @@ class Week:
     served: every model of the week, in order.
     history: drift entries of earlier weeks and this one.
     counted: every verdict that counts (of `people.votes`).
+    deviating: reviewers who differ on like items (of `people.describe_deviation`).
     """
 
     settings: params.Params
@@ -73,10 +74,11 @@ class Week:
     served: Sequence[Served]
     history: Sequence[drift.Entry]
     counted: pd.DataFrame
+    deviating: Mapping[str, Any]
 
 
-def build(week: Week, one: Served, entry: drift.Entry) -> Result:
-    """The report on one model.
+def build(week: Week, one: Served, entry: drift.Entry, without: pd.DataFrame | None) -> Result:
+    """The report on one model; `without` has its metrics by what all but the accused reviewers said, None where nobody is accused.
 
     A week proposes thresholds for a model that serves already: what its labels contradict holds the proposal, and what they cannot show is
     listed with what it would take. The cells that a new model must show (`gate.required_cells`) are promotion's business.
@@ -112,7 +114,8 @@ def build(week: Week, one: Served, entry: drift.Entry) -> Result:
         "drift": drift.alarms(entry, [past for past in week.history if past["week"] < week.name], settings.drift),
         "history": [{name: past[name] for name in ("week", "model_version", "metrics")} for past in week.history],
         "appeals": people.describe_appeals(week.tables, one.rows, wrongful, week.as_of),
-        "reviewers": people.describe_reviewers(week.counted, one.rows, settings.reviewers) | {"corrected": corrected},
+        "reviewers": people.describe_reviewers(week.counted, one.rows, settings.reviewers)
+        | {"corrected": corrected, "deviating": {**week.deviating, "figures": changes.moved(one.metrics, without)}},
         "missing": changes.missing_evidence(one.proposed, one.metrics, corrected, settings.reviewers),
         "frozen": [json.loads(event.model_dump_json()) for event in (given.frozen or {}).values()],
         "examples": content.pick_examples(one.rows.rename(columns={"score": "prob"}), one.now, texts),

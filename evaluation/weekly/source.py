@@ -57,6 +57,14 @@ def bounds(week: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     return pd.Timestamp(monday, tz="UTC"), pd.Timestamp(monday + timedelta(days=7), tz="UTC")
 
 
+def weeks_before(week: str, number: int) -> list[str]:
+    """The `number` ISO weeks before one, oldest first. Raises as `bounds`."""
+    first, _ = bounds(week)
+    return [
+        f"{day.isocalendar().year}-W{day.isocalendar().week:02}" for day in (first - pd.Timedelta(weeks=k) for k in range(number, 0, -1))
+    ]
+
+
 def in_week(week: str) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
     """What tells which times, of whatever resolution, lie in an ISO week. Raises as `bounds`."""
     first, after = (pa.scalar(moment, contracts.TIMESTAMP) for moment in bounds(week))

@@ -115,3 +115,20 @@ def test_a_freeze_is_shown_and_hostile_names_stay_text(hostile) -> None:
         assert "<script>" not in page
         assert "<img" not in page
     assert len(list(hostile.glob("2026-W43/*/report.html"))) == 2
+
+
+def test_who_deviates_on_like_items_is_told_with_items_and_the_figures_without(two_weeks: Path) -> None:
+    folder = two_weeks / "2026-W40" / "baseline-ngram-2"
+    told = json.loads((folder / "report.json").read_text())
+    deviating = told["weekly"]["reviewers"]["deviating"]
+    (one,) = deviating["accused"]
+    first_screen = [item["text"] for item in told["attention"] if one["reviewer_id"] in item["text"]]
+    assert len(first_screen) == 1 and "agrees less than colleagues" in first_screen[0]
+    assert any(item["text"].startswith("Without this reviewer") for item in told["attention"])
+    page = (folder / "report.html").read_text()
+    assert all(item["item_id"] in page for item in one["items"]) and one["items"]
+    assert "Figures of this week with and without this reviewer" in page
+    for row in deviating["figures"]["rows"]:
+        assert row["before"]["value"] != row["after"]["value"]
+    assert deviating["num_compared"] < deviating["num_reviewers"]
+    assert f"{deviating['num_compared']} of {deviating['num_reviewers']} reviewers could be compared so" in page
