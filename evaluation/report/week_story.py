@@ -183,7 +183,7 @@ def _reviewers(week: Story) -> Iterator[Item]:
         disagreed, num, expected = (sum(row[key] for row in rows) for key in ("num_disagreements", "num", "expected"))
         cases.append(f"{name} ({disagreed} of {count(num, 'item')}; {expected:.1f} expected)")
     who = "One reviewer disagrees" if len(cases) == 1 else f"{len(cases)} reviewers disagree"
-    yield item_of(LOOK, f"{who} with colleagues more than chance explains: {listed(cases)}.", "reviewers")
+    yield item_of(LOOK, f"{who} with colleagues on the same items more than chance explains: {listed(cases)}.", "reviewers")
 
 
 def compared(reviewers: Story) -> list[str]:
@@ -203,7 +203,7 @@ def compared(reviewers: Story) -> list[str]:
         lines.append(f"Why the other {total - num:,} could not: {'; '.join(why)}.")
     if num and not reviewers["flagged"]:
         who = "The one who was compared does not disagree" if num == 1 else f"None of the {num:,} who were compared disagrees"
-        lines.append(f"{who} with colleagues more than chance explains.")
+        lines.append(f"{who} with colleagues on the same items more than chance explains.")
     return lines
 
 

@@ -78,7 +78,7 @@ def moved(metrics: pd.DataFrame, without: pd.DataFrame | None) -> dict[str, Any]
     for cell in before.index.intersection(after.index):
         old, new = before.loc[cell].to_dict(), after.loc[cell].to_dict()
         if old["value"] != new["value"]:
-            gap = 1.0 if None in (old["value"], new["value"]) else abs(old["value"] - new["value"])
+            gap = 0.0 if None in (old["value"], new["value"]) else abs(old["value"] - new["value"])
             rows.append((gap, dict(zip(key, cell, strict=True)) | {"before": old, "after": new, "lost": old["verdict"] != new["verdict"]}))
     rows.sort(key=lambda row: (not row[1]["lost"], -row[0]))
     return {"num": len(rows), "rows": [row for _, row in rows[:MAX_MOVED]]}

@@ -97,7 +97,7 @@ def test_who_could_not_be_compared_is_counted_with_the_reason() -> None:
     assert told["not_compared"] == {"alone": 2, "tied": 1, "no_colleague": 0}
     assert "5 of 8 reviewers could be compared with colleagues, on 1 to 7 items each." in said
     assert "Why the other 3 could not: 2 judged no item that has a second verdict or a known truth; 1 shares only items" in said
-    assert "None of the 5 who were compared disagrees with colleagues more than chance explains." in said
+    assert "None of the 5 who were compared disagrees with colleagues on the same items more than chance explains." in said
 
 
 def test_a_pair_that_disagrees_has_no_colleague_to_be_measured_by() -> None:
@@ -126,10 +126,10 @@ def test_every_reviewer_is_either_compared_or_counted() -> None:
 @pytest.mark.parametrize(
     ("flagged", "said"),
     [
-        ([("r1", 5, 5, 0.3)], "One reviewer disagrees with colleagues more than chance explains: r1 (5 of 5 items; 0.3 expected)."),
-        ([("r1", 5, 5, 0.3), ("r1", 2, 3, 0.2)], "One reviewer disagrees with colleagues more than chance explains: r1 (7 of 8 items; 0.5"),
+        ([("r1", 5, 5, 0.3)], "One reviewer disagrees with colleagues on the same items more than chance explains: r1 (5 of 5 items; 0.3 expected)."),
+        ([("r1", 5, 5, 0.3), ("r1", 2, 3, 0.2)], "One reviewer disagrees with colleagues on the same items more than chance explains: r1 (7 of 8 items; 0.5"),
         ([("r1", 5, 5, 0.3), ("r2", 1, 1, 0.0)],
-         "2 reviewers disagree with colleagues more than chance explains: r1 (5 of 5 items; 0.3 expected) and r2 (1 of 1 item; 0.0"),
+         "2 reviewers disagree with colleagues on the same items more than chance explains: r1 (5 of 5 items; 0.3 expected) and r2 (1 of 1 item; 0.0"),
     ],
 )  # fmt: skip
 def test_the_first_screen_names_who_disagrees(flagged: list, said: str) -> None:
