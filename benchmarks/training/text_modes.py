@@ -5,7 +5,8 @@ usage: python benchmarks/training/text_modes.py [--data ../shared/data/stream] [
 Posts of the stream's first four weeks, with the verdicts known then, are drawn by the seed into three parts: 70 % to learn from, 10 % to
 choose the epoch on, 20 % to judge. The weeks on which anything else is tested are not read. ROC-AUC is of the judged posts: pooled over
 categories and languages by labels, and of hate speech in each language with 15 judged labels of each class. `+ n-grams`
-averages the logits with those of character n-grams on the same labels. Seconds are of the fit, the vectors of a head out of the
+averages the logits with those of character n-grams on the same labels. With `--pupils N` so many posts that nobody reviewed teach, too, by the
+score that the model in production gave them, a reviewed one's weight each (the n-grams learn from reviews alone). Seconds are of the fit, the vectors of a head out of the
 feature store (which has made them before a retrain), and with them computed anew.
 The last line is `ratio N`: seconds of the last mode named over seconds of the first, medians over seeds.
 """
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/stream"), help="delivery folder with eight weeks")
     parser.add_argument("--modes", nargs="+", default=["head", "head-then-full", "full"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--pupils", type=int, default=0, help="unreviewed posts that teach by their score")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
@@ -54,13 +56,17 @@ def main() -> None:
         posts[["post_id", "language", "text", "week"]], on="post_id", validate="m:1"
     )
     rows = rows[(rows["week"] <= LAST_WEEK) & (rows["text"].str.strip() != "")].reset_index(drop=True)
+    pupils = pupils_of(posts, args.data, set(outcomes["post_id"]) | set(rows["post_id"]), args.pupils)
+    pupils = pupils[~pupils["text"].isin(rows["text"])]
     start = time.monotonic()
-    texts = rows["text"].unique().tolist()
+    texts = list(dict.fromkeys([*rows["text"], *pupils["text"]]))
     stored = vectors(prepare(params), texts)
     vectors_s = time.monotonic() - start
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()}, {torch.get_num_threads()} threads · commit {commit}")
-    print(f"text: {params.text.model_dump()}\n{len(texts)} texts, {len(rows)} labels; vectors of all texts: {vectors_s:.1f} s")
+    print(
+        f"text: {params.text.model_dump()}\n{len(texts)} texts, {len(rows)} labels, {len(pupils)} scores; vectors of all texts: {vectors_s:.1f} s"
+    )
     areas: dict[str, list[dict[str, float]]] = {}
     seconds: dict[str, list[float]] = {mode: [] for mode in args.modes}
     for seed, mode in itertools.product(args.seeds, args.modes):
@@ -70,7 +76,9 @@ def main() -> None:
         unique = [part.drop_duplicates("post_id").sort_values("post_id", ignore_index=True) for part in (train, val)]
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            examples = [part[["post_id", "category", "label"]].assign(weight=1.0) for part in (train, val)]
+            taught = pd.concat([train, pupils], ignore_index=True)
+            unique[0] = taught.drop_duplicates("post_id").sort_values("post_id", ignore_index=True)
+            examples = [part[["post_id", "category", "label"]].assign(weight=1.0) for part in (taught, val)]
             record, _ = fit_text(model, *unique, *examples, own, Path(folder) / "progress", known={} if mode == "full" else stored)
         seconds[mode].append(time.monotonic() - start)
         probs = predict_text(model, judged["text"].tolist())
@@ -91,6 +99,15 @@ def main() -> None:
     first, last = (float(np.median(seconds[mode])) for mode in (args.modes[0], args.modes[-1]))
     print(f"{args.modes[0]} with its vectors computed anew: {first + vectors_s:.1f} s, {last / (first + vectors_s):.1f} times as fast")
     print(f"ratio {last / first:.1f}")
+
+
+def pupils_of(posts: pd.DataFrame, folder: Path, known: set[str], number: int) -> pd.DataFrame:
+    """Posts of these weeks that are not `known`, drawn with a fixed seed: post_id, language, text, category, and label, which is a score."""
+    about = posts[(posts["week"] <= LAST_WEEK) & ~posts["post_id"].isin(known) & (posts["text"].str.strip() != "")]
+    drawn_posts = about.sample(min(number, len(about)), random_state=0)
+    decided = pd.concat([pd.read_parquet(path) for path in sorted((folder / "decisions").glob("*.parquet"))[:LAST_WEEK]])
+    decided = decided[decided["category"].isin(CATEGORIES)].rename(columns={"score": "label"})[["post_id", "category", "label"]]
+    return drawn_posts[["post_id", "language", "text"]].merge(decided, on="post_id", validate="1:m")
 
 
 def vectors(model: TextModel, texts: list[str]) -> dict[str, NDArray[np.float32]]:
