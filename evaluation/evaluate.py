@@ -45,6 +45,7 @@ from upheld.feature_store.contracts.workspace import (
     TEXT_RECORD,
     THRESHOLDS,
     Event,
+    Hold,
     read_inputs,
 )
 from upheld.feature_store.decisions import calibration as calibration_map
@@ -65,6 +66,7 @@ class Inputs:
     features: coverage and drift of features, as the stage snapshot wrote them.
     fusion, text: metadata.json of the fusion layer, and of the text classifier.
     frozen: categories in which a person has stopped automatic removal.
+    held: reviewers whose verdicts a person has taken out of the scores' labels.
     show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
     """
 
@@ -79,6 +81,7 @@ class Inputs:
     fusion: Path | None = None
     text: Path | None = None
     frozen: tuple[Event, ...] = ()
+    held: tuple[Hold, ...] = ()
     show_text: bool = False
 
 
@@ -100,6 +103,7 @@ def of_the_stage(given: Inputs) -> Inputs:
         fusion=FUSION_ACCOUNT,
         text=TEXT_RECORD,
         frozen=pinned.frozen,
+        held=pinned.held,
     )
 
 
@@ -145,6 +149,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         calibrated=calibration is not None,
         compared=compared,
         frozen=[event.model_dump(mode="json") for event in inputs.frozen],
+        held=[hold.model_dump(mode="json") for hold in inputs.held],
         examples=picked,
         behaviour=[] if inputs.behaviour is None else behaviour.load(inputs.behaviour),
         logos=marks,

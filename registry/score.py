@@ -14,9 +14,10 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
-from upheld.feature_store.decisions import freezes
+from upheld.feature_store.decisions import freezes, holds
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger.ledger import Ledger
+from upheld.feature_store.ledger.verdicts import without_held
 from upheld.feature_store.posts import post_features
 from upheld.registry.approvals import verified
 from upheld.registry.approvals.log import Pair
@@ -74,7 +75,8 @@ def _removals(store: Path) -> dict[str, int]:
         return {}
     ledger = Ledger(store)
     posts = ledger.read("posts", ["post_id", "author_id"], where="author_id IS NOT NULL").to_pandas()
-    outcomes = ledger.read("review_outcomes", ["outcome_id", "revision", "post_id", "category", "verdict", "reviewed_at"]).to_pandas()
+    columns = ["outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at"]
+    outcomes = without_held(ledger.read("review_outcomes", columns).to_pandas(), holds.held(store).values())
     return post_features.current_removals(outcomes, posts.set_index("post_id")["author_id"])
 
 

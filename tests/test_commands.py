@@ -26,7 +26,10 @@ TAKES = {
         "unfreeze", "weekly",
     ),
     ("--params",): ("calibrate", "logo import"),
-    ("--store",): ("approvals", "diff", "promote", "rollback", "runs", "store move", "up"),
+    ("--store",): (
+        "approvals", "diff", "promote", "reviewers hold", "reviewers list", "reviewers release", "reviewers show", "rollback", "runs",
+        "store move", "up",
+    ),
 }  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class Evaluation:
     calibrated: whether a calibration was applied.
     compared: what this model was compared with.
     frozen: categories in which a person has stopped automatic removal: category, who, at (ISO 8601), reason.
+    held: reviewers whose verdicts a person has taken out: reviewer_id, since and at (ISO 8601), who, reason.
     behaviour: of `behaviour.load`.
     examples: of `pick_examples`.
     logos: of `logos.read`; None where no detector was evaluated.
@@ -65,6 +66,7 @@ class Evaluation:
     calibrated: bool
     compared: Comparator
     frozen: Sequence[Mapping[str, Any]] = ()
+    held: Sequence[Mapping[str, Any]] = ()
     behaviour: Sequence[Mapping[str, Any]] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
     logos: Mapping[str, Any] | None = None
@@ -91,6 +93,7 @@ def build(of: Evaluation) -> dict[str, Any]:
         "comparison": of.compared._asdict() | {"rows": comparison.table(of.metrics)},
         "fusion": dict(of.fusion or {"incumbent": None, "sentences": []}),
         "frozen": list(of.frozen),
+        "held": list(of.held),
         "behaviour": list(of.behaviour),
         "examples": dict(of.examples),
         "languages": list(of.cube.languages),

@@ -169,6 +169,9 @@ def _present(category: Story) -> set[str]:
 
 
 def _remarks(story: Story) -> Iterator[Item]:
+    for hold in story["held"]:
+        by = f"by {hold['who']} on {hold['at'][:10]} ({hold['reason']})"
+        yield item_of(LOOK, f"Held {by}: no verdict of reviewer {hold['reviewer_id']} from {hold['since'][:10]} on counts here.", "data")
     if story["fusion"]["incumbent"]:
         yield item_of(LOOK, members.needs(story["fusion"]["incumbent"]), "data")
     if story["synthetic"]:

@@ -17,7 +17,7 @@ from upheld.evaluation.report.render import Result, write
 from upheld.evaluation.weekly import deviation, drift, model, people, recall_window, report, scores
 from upheld.evaluation.weekly.report import Inputs, Week
 from upheld.evaluation.weekly.source import Source, read_gold, weeks_before
-from upheld.feature_store.decisions import freezes
+from upheld.feature_store.decisions import freezes, holds
 from upheld.feature_store.decisions.thresholds import Thresholds
 
 
@@ -125,7 +125,8 @@ def main(
     settings = params.load(*asked, store)
     moment = pd.Timestamp(parse_time(as_of, "--as-of")) if as_of else pd.Timestamp.max.tz_localize("UTC")
     frozen, now = freezes.frozen(store), "" if champion == "none" else champion
-    inputs = Inputs(Source(store, settings.ingest, delivery), thresholds_file, state, gold, frozen, store, show_text, now, incumbent)
+    source = Source(store, settings.ingest, delivery, tuple(holds.held(store).values()))
+    inputs = Inputs(source, thresholds_file, state, gold, frozen, store, show_text, now, incumbent)
     with console().status(f"Reporting on {week}"):
         results = run(settings, week, inputs, out, as_of=moment, groups=group)
 

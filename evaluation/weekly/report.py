@@ -94,6 +94,7 @@ def build(week: Week, one: Served, entry: drift.Entry, without: pd.DataFrame | N
         limits=limits_of(week.settings),
         calibrated=False,
         compared=NOTHING,
+        held=[hold.model_dump(mode="json") for hold in week.inputs.source.held],
         fusion={"incumbent": week.inputs.incumbent, "sentences": []} if one.model == week.inputs.champion else None,
     )
     story = content.build(evaluation)

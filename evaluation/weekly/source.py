@@ -18,6 +18,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params.data import Ingest
 from upheld.evaluation.scores import files
 from upheld.feature_store.contracts import tables as contracts
+from upheld.feature_store.contracts.workspace import Hold
 from upheld.feature_store.ingest import delivered
 from upheld.feature_store.ledger import verdicts
 
@@ -81,11 +82,12 @@ def in_week(week: str) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
 class Source:
     """Where weeks are read from: the ledger of a store, or a delivery (posts/, decisions/, review_outcomes/) where one is given.
 
-    `ingest` bounds what is held in memory of a delivery."""
+    `ingest` bounds what is held in memory of a delivery. `held` are reviewers whose verdicts a person has taken out."""
 
     store: Path
     ingest: Ingest
     delivery: Path | None = None
+    held: tuple[Hold, ...] = ()
 
     def read(self, week: str, *, also: frozenset[str] = frozenset()) -> Tables:
         """Read one week.
@@ -115,7 +117,7 @@ class Source:
         posts = _gather(scan("posts", POSTS), POSTS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
         columns = (*OUTCOMES, *(("recorded_at", "draw_id") if self.delivery is None else ()))
         reviews = _gather(scan("review_outcomes", columns), columns, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
-        outcomes = verdicts.for_estimates(reviews)
+        outcomes = verdicts.without_held(verdicts.for_estimates(reviews), self.held)
         if self.delivery is None:
             draws = _gather(scan("audit_draws", DRAWS), DRAWS, lambda rows: rows.filter(pc.is_in(rows["post_id"], wanted)))
             outcomes = verdicts.weighed(outcomes, draws)

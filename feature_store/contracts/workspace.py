@@ -112,6 +112,19 @@ class Event(BaseModel):
     reason: str
 
 
+class Hold(BaseModel):
+    """One hold or release of a reviewer: verdicts given from `since` on count nowhere while a hold stands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reviewer_id: str
+    event: Literal["hold", "release"]
+    since: AwareDatetime
+    who: str
+    at: AwareDatetime
+    reason: str
+
+
 class Inputs(FeaturePins, LogoPins):
     """data/inputs.json: where the graph starts from."""
 
@@ -121,6 +134,7 @@ class Inputs(FeaturePins, LogoPins):
     champion: Champion | None
     synthetic: bool
     frozen: tuple[Event, ...] = ()  # categories in which a person has stopped automatic removal; the report shows them
+    held: tuple[Hold, ...] = ()  # reviewers whose verdicts a person has taken out
 
 
 def read_inputs(path: Path) -> Inputs:

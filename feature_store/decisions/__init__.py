@@ -1,1 +1,1 @@
-"""What decides on a post: calibration maps, thresholds and frozen categories."""
+"""What decides on a post: calibration maps, thresholds, frozen categories and held reviewers."""

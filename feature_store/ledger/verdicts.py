@@ -1,8 +1,11 @@
 """Which verdicts of the review outcomes count, and how each item came to be reviewed."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from upheld.feature_store.contracts.tables import TARGETED
+from upheld.feature_store.contracts.workspace import Hold
 
 ITEM = ["post_id", "category"]
 # Which part of the traffic a draw looked at. An appeal answers no draw.
@@ -17,6 +20,19 @@ def for_estimates(outcomes: pd.DataFrame) -> pd.DataFrame:
     left agrees with it more than the truth does.
     """
     return outcomes[outcomes["source"] != TARGETED]
+
+
+def without_held(outcomes: pd.DataFrame, held: Iterable[Hold]) -> pd.DataFrame:
+    """The outcomes, those of held reviewers left out that were given from the hold's time on; an item that had no others has no verdict.
+
+    Args:
+        outcomes: rows of review_outcomes with reviewer_id and reviewed_at.
+        held: the holds that stand.
+    """
+    out = pd.Series(False, index=outcomes.index)
+    for hold in held:
+        out |= (outcomes["reviewer_id"] == hold.reviewer_id) & (outcomes["reviewed_at"] >= pd.Timestamp(hold.since))
+    return outcomes[~out]
 
 
 def weighed(outcomes: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFrame:

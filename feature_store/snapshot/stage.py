@@ -32,7 +32,7 @@ from upheld.feature_store.contracts.tables import SPLITS
 from upheld.feature_store.contracts.workspace import FEATURES, INPUTS, SNAPSHOT, LogoPins, read_inputs
 from upheld.feature_store.features.table import PinnedFeatures
 from upheld.feature_store.ledger.ledger import Ledger
-from upheld.feature_store.ledger.verdicts import ITEM, weighed
+from upheld.feature_store.ledger.verdicts import ITEM, weighed, without_held
 from upheld.feature_store.snapshot.served import DECIDED, first_decisions
 from upheld.feature_store.snapshot.tables import compose
 
@@ -78,7 +78,8 @@ def run(params: parameters.Params, inputs: Path, store: Path, out: Path, feature
             membership = pq.read_table(path, schema=MEMBERSHIP).to_pandas()
         except (OSError, pa.ArrowInvalid) as error:
             raise BadUse(f"{path}: not readable ({error}); `python -m upheld.registry.runs.pin` exports the champion's bundle") from error
-    outcomes: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables.review_outcomes).to_pandas()
+    every: pd.DataFrame = ledger.read("review_outcomes", version=pinned.tables.review_outcomes).to_pandas()
+    outcomes = without_held(every, pinned.held)
     draws: pd.DataFrame = ledger.read("audit_draws", ["draw_id", *ITEM], version=pinned.tables.audit_draws).to_pandas()
     about: pd.DataFrame = ledger.read("posts", ABOUT, version=pinned.tables.posts).to_pandas()
 

@@ -10,7 +10,7 @@ import pandas as pd
 from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour
 from upheld.evaluation.report import render
-from upheld.feature_store.decisions import freezes
+from upheld.feature_store.decisions import freezes, holds
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.registry.approvals import log as approval_log
 from upheld.registry.approvals import verified
@@ -83,6 +83,7 @@ def run(store: Path, model: str | None, thresholds: str | None) -> dict[str, Any
         *proposal_text.unexplained(now, champion.approved(store)),
         *_body(store, registry, chosen, evidence, bounds, now, bool(why_held)),
         *proposal_text.frozen(freezes.frozen(store)),
+        *proposal_text.held(holds.held(store)),
         *proposal_text.behaviour(chosen.number, suites),
         *proposal_text.answers(approval_log.read(store)),
     ]

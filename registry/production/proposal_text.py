@@ -10,7 +10,7 @@ import pandas as pd
 from upheld.evaluation.report.comparison import WEIGHTED, differs, table, whom
 from upheld.evaluation.report.render import number, plain, span
 from upheld.evaluation.report.words import capital, count, scope, share, spaced, words
-from upheld.feature_store.contracts.workspace import Event
+from upheld.feature_store.contracts.workspace import Event, Hold
 from upheld.feature_store.decisions.thresholds import Certificate, Thresholds
 from upheld.registry.approvals.log import ANSWERS, Approval, Pair
 from upheld.registry.production.volumes import Volumes
@@ -134,6 +134,13 @@ def frozen(events: Mapping[str, Event]) -> Iterator[str]:
     for category, event in events.items():
         since = f"since {event.at:%Y-%m-%d %H:%M} by {plain(event.who)} ({plain(event.reason)})"
         yield f"**Frozen:** {plain(category)} is not removed automatically {since}; approving this does not lift it.\n"
+
+
+def held(holds: Mapping[str, Hold]) -> Iterator[str]:
+    """Reviewers whose verdicts a person has taken out, as of now; the report says whether they were when it was written."""
+    for reviewer, hold in holds.items():
+        by = f"by {plain(hold.who)} on {hold.at:%Y-%m-%d} ({plain(hold.reason)})"
+        yield f"**Held:** verdicts of reviewer {plain(reviewer)} from {hold.since:%Y-%m-%d} on count nowhere since the next run, {by}.\n"
 
 
 def behaviour(model: int, suites: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.workspace import INPUTS, FeaturePins, PinnedTable
-from upheld.feature_store.decisions import freezes
+from upheld.feature_store.decisions import freezes, holds
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.features.table import FeatureStore
 from upheld.feature_store.ledger.ledger import Ledger
@@ -32,7 +32,7 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
     Args:
         store: folder with ledger, features, logos and registry.
         out: `inputs.json` to write: table versions, features, logo_datasets, logo_marks, as_of, ledger_digest, champion, synthetic,
-            frozen.
+            frozen, held.
             Equal content for equal ledger, features, logos and champion, so that nothing new means nothing to do.
         params: of the run; with them each extractor has the version whose rows are meant.
 
@@ -57,6 +57,7 @@ def run(store: Path, out: Path, params: parameters.Params) -> dict[str, Any]:
         "champion": export_champion(store),
         "synthetic": ledger.synthetic,
         "frozen": [event.model_dump(mode="json") for event in freezes.frozen(store).values()],
+        "held": [event.model_dump(mode="json") for event in holds.held(store).values()],
     }
     files.write_json(out, inputs)
     return inputs

@@ -9,6 +9,8 @@ from upheld.evaluation.report import week_story
 from upheld.evaluation.weekly import people as week_people
 from upheld.evaluation.weekly import reviewers
 
+ON_ITEMS = "with colleagues on the same items more than chance explains"
+
 
 def panel(num_items: int, seed: int, share: float, **habits) -> pd.DataFrame:
     """Three of ten reviewers see each item and err in 6 %; `habits` maps a reviewer to a function of (truth, rng)."""
@@ -126,10 +128,10 @@ def test_every_reviewer_is_either_compared_or_counted() -> None:
 @pytest.mark.parametrize(
     ("flagged", "said"),
     [
-        ([("r1", 5, 5, 0.3)], "One reviewer disagrees with colleagues on the same items more than chance explains: r1 (5 of 5 items; 0.3 expected)."),
-        ([("r1", 5, 5, 0.3), ("r1", 2, 3, 0.2)], "One reviewer disagrees with colleagues on the same items more than chance explains: r1 (7 of 8 items; 0.5"),
+        ([("r1", 5, 5, 0.3)], f"One reviewer disagrees {ON_ITEMS}: r1 (5 of 5 items; 0.3 expected)."),
+        ([("r1", 5, 5, 0.3), ("r1", 2, 3, 0.2)], f"One reviewer disagrees {ON_ITEMS}: r1 (7 of 8 items; 0.5"),
         ([("r1", 5, 5, 0.3), ("r2", 1, 1, 0.0)],
-         "2 reviewers disagree with colleagues on the same items more than chance explains: r1 (5 of 5 items; 0.3 expected) and r2 (1 of 1 item; 0.0"),
+         f"2 reviewers disagree {ON_ITEMS}: r1 (5 of 5 items; 0.3 expected) and r2 (1 of 1 item; 0.0"),
     ],
 )  # fmt: skip
 def test_the_first_screen_names_who_disagrees(flagged: list, said: str) -> None:

@@ -1,6 +1,7 @@
 """Weekly reports on eight weeks of real posts, and what they look like in a browser."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +10,8 @@ from score_worlds import PARAMS
 from weeks import appeals, deliver, tables
 
 from upheld.evaluation.weekly import command as weekly
-from upheld.feature_store.contracts.workspace import Event
-from upheld.feature_store.decisions import freezes
+from upheld.feature_store.contracts.workspace import Event, Hold
+from upheld.feature_store.decisions import freezes, holds
 
 HOSTILE = '"><img src=x onerror=alert(2)>'
 
@@ -132,3 +133,21 @@ def test_who_deviates_on_like_items_is_told_with_items_and_the_figures_without(t
         assert row["before"]["value"] != row["after"]["value"]
     assert deviating["num_compared"] < deviating["num_reviewers"]
     assert f"{deviating['num_compared']} of {deviating['num_reviewers']} reviewers could be compared so" in page
+
+
+def test_who_is_held_counts_nowhere_and_the_first_screen_says_so(two_weeks: Path, shared_data: Path, tmp_path: Path) -> None:
+    before = json.loads((two_weeks / "2026-W40" / "baseline-ngram-2" / "report.json").read_text())["weekly"]["reviewers"]["deviating"]
+    (one,) = before["accused"]
+    since, at = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 10, 6, tzinfo=UTC)
+    hold = Hold(reviewer_id=one["reviewer_id"], event="hold", since=since, who="Ana", at=at, reason="errs <b>often</b>")
+    assert holds.append(tmp_path / "store", hold)
+    folder = report(shared_data / "stream", tmp_path, ["2026-W40"]) / "2026-W40" / "baseline-ngram-2"
+    told = json.loads((folder / "report.json").read_text())
+    assert told["weekly"]["reviewers"]["deviating"]["accused"] == []
+    metrics = pd.read_parquet(folder / "metrics.parquet").set_index(["category", "language", "group_column", "metric"])["value"]
+    for row in before["figures"]["rows"]:
+        if row["after"]["value"] is not None:
+            assert metrics[(row["category"], row["language"], "all", row["metric"])] == pytest.approx(row["after"]["value"])
+    page = (folder / "report.html").read_text()
+    assert f"no verdict of reviewer {one['reviewer_id']} from 2026-01-01 on counts here" in page
+    assert "errs &lt;b&gt;often&lt;/b&gt;" in page

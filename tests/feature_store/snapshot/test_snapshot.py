@@ -401,3 +401,29 @@ def test_the_real_stream_is_accounted_for(stream: tuple[pd.DataFrame, pd.DataFra
     # the same translated message, or the same words, never on two sides
     assert kept[kept["context_id"].fillna("").str.startswith("sms:")].groupby("context_id")["split"].nunique().max() == 1
     assert kept[kept["text"] != ""].groupby("text")["split"].nunique().max() == 1
+
+
+def test_verdicts_of_a_held_reviewer_are_no_labels_and_the_manifest_names_them(
+    store: Path, tmp_path: Path, params: parameters.Params
+) -> None:
+    outcomes = Ledger(store).read("review_outcomes").to_pandas()
+    busiest = outcomes["reviewer_id"].value_counts().index[0]
+    hold = {
+        "reviewer_id": busiest,
+        "event": "hold",
+        "since": "2026-01-01T00:00:00Z",
+        "who": "Ana",
+        "at": "2026-10-20T00:00:00Z",
+        "reason": "x",
+    }
+    plain = snapshot.run(params, write_inputs(tmp_path / "inputs.json", store), store, tmp_path / "one", tmp_path / "features.json")
+    held_inputs = write_inputs(tmp_path / "held.json", store, held=[hold])
+    held = snapshot.run(params, held_inputs, store, tmp_path / "two", tmp_path / "features.json")
+    assert (plain["held"], [one["reviewer_id"] for one in held["held"]]) == ([], [busiest])
+    assert held["outcomes"]["known"] < plain["outcomes"]["known"]
+    before, after = (pd.read_parquet(tmp_path / name / "examples.parquet").set_index(["post_id", "category"]) for name in ("one", "two"))
+    theirs = outcomes[outcomes["reviewer_id"] == busiest]
+    others = outcomes[outcomes["reviewer_id"] != busiest].set_index(["post_id", "category"]).index
+    alone = theirs[~theirs.set_index(["post_id", "category"]).index.isin(others)].set_index(["post_id", "category"]).index
+    assert before["label"].reindex(alone).notna().any()
+    assert after["label"].reindex(alone).isna().all()
