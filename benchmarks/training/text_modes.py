@@ -5,9 +5,9 @@ usage: python benchmarks/training/text_modes.py [--data ../shared/data/stream] [
 Posts of the stream's first four weeks, with the verdicts known then, are drawn by the seed into three parts: 70 % to learn from, 10 % to
 choose the epoch on, 20 % to judge. The weeks on which anything else is tested are not read. ROC-AUC is of the judged posts: pooled over
 categories and languages by labels, and of hate speech in each language with 15 judged labels of each class. `+ n-grams`
-averages the logits with those of character n-grams on the same labels. With `--pupils N` so many posts that nobody reviewed teach, too, by the
-score that the model in production gave them, a reviewed one's weight each (the n-grams learn from reviews alone). Seconds are of the fit, the vectors of a head out of the
-feature store (which has made them before a retrain), and with them computed anew.
+averages the logits with those of character n-grams on the same labels. With `--pupils N` so many posts that nobody reviewed teach, too,
+by the score that the model in production gave them, with a reviewed one's weight each; the n-grams learn from reviews alone. Seconds are
+of the fit, the vectors of a head out of the feature store (which has made them before a retrain), and with them computed anew.
 The last line is `ratio N`: seconds of the last mode named over seconds of the first, medians over seeds.
 """
 
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def pupils_of(posts: pd.DataFrame, folder: Path, known: set[str], number: int) -> pd.DataFrame:
-    """Posts of these weeks that are not `known`, drawn with a fixed seed: post_id, language, text, category, and label, which is a score."""
+    """Posts of these weeks that are not `known`, drawn with a fixed seed: post_id, language, text, category, label (here a score)."""
     about = posts[(posts["week"] <= LAST_WEEK) & ~posts["post_id"].isin(known) & (posts["text"].str.strip() != "")]
     drawn_posts = about.sample(min(number, len(about)), random_state=0)
     decided = pd.concat([pd.read_parquet(path) for path in sorted((folder / "decisions").glob("*.parquet"))[:LAST_WEEK]])
