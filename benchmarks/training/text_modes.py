@@ -64,9 +64,8 @@ def main() -> None:
     vectors_s = time.monotonic() - start
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()}, {torch.get_num_threads()} threads · commit {commit}")
-    print(
-        f"text: {params.text.model_dump()}\n{len(texts)} texts, {len(rows)} labels, {len(pupils)} scores; vectors of all texts: {vectors_s:.1f} s"
-    )
+    print(f"text: {params.text.model_dump()}")
+    print(f"{len(texts)} texts, {len(rows)} labels, {len(pupils)} scores; vectors of all texts: {vectors_s:.1f} s")
     areas: dict[str, list[dict[str, float]]] = {}
     seconds: dict[str, list[float]] = {mode: [] for mode in args.modes}
     for seed, mode in itertools.product(args.seeds, args.modes):
