@@ -51,12 +51,14 @@ class Pretrained(Training):
 
 
 class Text(Pretrained):
-    """The text classifier: tokens a text (prefix and special tokens included), and whether its encoder starts from the champion's."""
+    """The text classifier: tokens a text (prefix and special tokens included), whether its encoder starts from the champion's, and the
+    number format that it scores in: `fastest` takes bfloat16 where the machine is faster in it and split val is ranked alike."""
 
     max_tokens: int = Field(ge=8)
     prefix: str
     freeze_word_embeddings: bool
     warm_start: bool
+    scoring_lane: Literal["fp32", "fastest"]
 
 
 class Ngrams(Section):

@@ -62,6 +62,7 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
     posts = data.posts[CONTEXT]
     try:
         probs_of_stage1 = pd.read_parquet(stage1)
+        lanes = {key: value for key, value in (pq.read_schema(stage1).metadata or {}).items() if key.startswith(b"lane_")}
     except (OSError, pa.ArrowException) as error:
         raise FailedWork(f"{stage1}: not readable ({error}); run the stage predict again") from error
     rows = probs_of_stage1.drop(columns="split").merge(posts, on="post_id", validate="1:1")
@@ -82,7 +83,7 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
         model.with_name(FUSION_ACCOUNT.name), {"incumbent": fusion.incumbent, "members": members, "unheard": sorted(fusion.unheard())}
     )
     with replacing(scores) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(lanes), partial, compression="zstd")
     return Result(
         num_labels={policy: learnt.num_positive + learnt.num_negative for policy, learnt in fusion.policies.items()},
         passed_through={policy: learnt.reason for policy, learnt in fusion.policies.items() if learnt.reason},

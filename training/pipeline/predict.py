@@ -83,7 +83,7 @@ def run(params: parameters.Params, store: Path, workspace: Path, stage1_out: Pat
             scores = scores.append_column("model_version", pa.array([f"champion {pinned.champion.version}"] * scores.num_rows, pa.string()))
     probs.insert(1, "split", posts["split"].to_numpy())
     rows = probs.merge(logos, on="post_id", validate="1:1")
-    _write(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None), stage1_out)
+    _write(pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(stage1.lanes_of(classifiers)), stage1_out)
     _write(scores, champion_out)
     return Result(len(posts), scores.num_rows)
 

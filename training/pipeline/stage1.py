@@ -21,6 +21,7 @@ from upheld.training.ngrams.model import NgramModel, load_ngrams, predict_ngrams
 from upheld.training.text.model import TextModel, load_text, predict_text
 
 Array = NDArray[np.float32]
+LANE = "lane_text"  # in the metadata of a score table
 FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictures -> the bytes of each
 FetchSounds = Callable[[Sequence[str]], Mapping[str, Spectrogram]]  # digests of sounds -> the spectrogram of each
 
@@ -55,6 +56,11 @@ def load(text: Path | None, ngrams: Path | None, image: Path | None, audio: Path
         load_image(image) if image else None,
         load_audio(audio) if audio else None,
     )
+
+
+def lanes_of(models: Stage1) -> dict[str, str]:
+    """Lanes that the classifiers compute in, for the metadata of a score table: `lane_text`, where there is a text classifier."""
+    return {} if models.text is None else {LANE: models.text.lane}
 
 
 def predict(

@@ -21,6 +21,7 @@ from upheld.feature_store.ingest.delivery import image_decoders
 from upheld.feature_store.ingest.row_checks import Rules
 from upheld.training.fusion import incumbent as incumbents
 from upheld.training.pipeline import bundle as pipeline
+from upheld.training.pipeline.stage1 import lanes_of
 from upheld.training.scoring.posts import Batch, Tools, read_decisions, read_many, read_one
 
 
@@ -132,11 +133,12 @@ def run(
     said, num_without = _said(judge, incumbent, params), 0
     actions: Counter[str] = Counter(dict.fromkeys(tables.ACTIONS, 0))
     notes: list[str] = []
+    schema = tables.DECISIONS.with_metadata(lanes_of(judge.model.models))
     tools = Tools(params, judge.model.features)
     with (
         image_decoders(params) as decoders,
         replacing(out) as partial,
-        pq.ParquetWriter(partial, tables.DECISIONS, compression="zstd") as writer,
+        pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         progress.bars() as bars,
     ):
         report = progress.reporter(bars, "score", _num_rows(posts))
@@ -152,7 +154,7 @@ def run(
                 "decided_at": [decided_at] * len(rows),
                 "model_version": [judge.model_version] * len(rows),
             }
-            writer.write_table(pa.Table.from_pydict(columns, schema=tables.DECISIONS))
+            writer.write_table(pa.Table.from_pydict(columns, schema=schema))
             actions.update(rows.groupby("post_id")["action"].agg(strongest).tolist())
             notes += batch.notes
     notes += _notes(judge, incumbent, num_without, actions.total())
@@ -197,7 +199,9 @@ def _said(judge: Judge, path: Path | None, params: Params) -> pd.DataFrame | Non
 
 def _notes(judge: Judge, path: Path | None, num_without: int, num_posts: int) -> Iterator[str]:
     """What was not asked, and what should have been given."""
-    fusion = judge.model.fusion
+    fusion, text = judge.model.fusion, judge.model.models.text
+    if text is not None and text.lane != text.setup.lane:
+        yield f"texts scored in {text.lane}: this machine has no fast {text.setup.lane}, in which the model was calibrated"
     if unheard := sorted(fusion.unheard()):
         yield f"not run, because fusion leaves it out of every category: {', '.join(unheard)}"
     if fusion.incumbent is None and path is not None:

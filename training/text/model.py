@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,13 +17,14 @@ from transformers import AutoConfig
 
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
-from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
 from upheld.feature_store.backbones.text import empty_encoder, load_text_backbone, mean_over_tokens, padded
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop import tensor_file
 from upheld.training.loop.head import NONE_KNOWN
 
 Array = NDArray[np.float32]
+Lane = Literal["fp32", "bf16"]  # the number format in which an encoder scores
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class TextSetup:
     """What turns a text into the model's input, and which outputs it has.
 
     `backbone` and `backbone_digest` say where the encoder came from; `max_tokens` counts special tokens and prefix;
-    `policies` are in the order of the logits.
+    `policies` are in the order of the logits; `lane` is the one that the model was validated to score in.
     """
 
     backbone: str
@@ -38,6 +40,7 @@ class TextSetup:
     policies: tuple[str, ...]
     max_tokens: int
     prefix: str
+    lane: Lane = "fp32"
 
 
 class TextModel(nn.Module):
@@ -54,6 +57,11 @@ class TextModel(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, len(setup.policies))
+
+    @property
+    def lane(self) -> Lane:
+        """The lane that this model computes in, which is not the setup's where the machine has no fast bfloat16."""
+        return "bf16" if any(tensor.dtype == torch.bfloat16 for tensor in self.encoder.parameters()) else "fp32"
 
     def new_parameters(self) -> list[nn.Parameter]:
         """What stands over the pretrained encoder."""
@@ -110,8 +118,12 @@ def save_text(model: TextModel, folder: Path, metadata: dict[str, Any]) -> None:
     write_json(folder / "metadata.json", {**metadata, "setup": asdict(model.setup)})
 
 
-def load_text(folder: Path) -> TextModel:
+def load_text(folder: Path, lane: Lane | None = None) -> TextModel:
     """Load a model that `save_text` wrote, ready to predict on the best device here.
+
+    Args:
+        folder: its folder.
+        lane: to compute in; None: the one that the model was validated to score in, or fp32 where the machine has no fast bfloat16.
 
     Raises:
         FailedWork: the folder is not such a model, or a file of it is damaged.
@@ -119,12 +131,27 @@ def load_text(folder: Path) -> TextModel:
     try:
         setup = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["setup"]
         setup["policies"] = tuple(setup["policies"])
+        if setup.setdefault("lane", "fp32") not in get_args(Lane):
+            raise ValueError(f"lane {setup['lane']!r}, expected one of {', '.join(get_args(Lane))}")
         encoder = empty_encoder(AutoConfig.from_pretrained(folder / "config.json", trust_remote_code=False))
         model = TextModel(encoder, Tokenizer.from_file(str(folder / "tokenizer.json")), TextSetup(**setup))
         model.load_state_dict(load_file(tensor_file.saved(folder)), assign=True)
     except Exception as error:  # safetensors and tokenizers raise types of their own, some plain Exception
         raise FailedWork(f"{folder}: not a readable text model ({error}); run the stage text again") from error
-    return model.to(best_device()).eval()
+    model.to(best_device()).eval()
+    if lane is None:
+        lane = model.setup.lane if has_fast_bfloat16(best_device()) else "fp32"
+    return in_bfloat16(model) if lane == "bf16" else model
+
+
+def in_bfloat16(model: TextModel) -> TextModel:
+    """A copy to score with whose encoder computes in bfloat16, 3 times as fast as in float32 where the processor has it; norm and head in
+    float32 as before."""
+    copy = TextModel(deepcopy(model.encoder).bfloat16(), model.tokenizer, model.setup)
+    if best_device().type == "cpu":  # torch's fused attention takes longer there in bfloat16 than plain matrix products
+        copy.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    copy.norm, copy.head = model.norm, model.head
+    return copy.eval()
 
 
 def predict_text(model: TextModel, texts: Sequence[str], batch_size: int = 32) -> Array:
@@ -176,7 +203,7 @@ def _of_texts(
     outputs = np.zeros((len(texts), width), np.float32)
     was_training = model.training
     model.eval()
-    with torch.inference_mode():  # float32: in bfloat16 a logit moves by 0.03 with its neighbours in the batch (measured)
+    with torch.inference_mode():  # no autocast: in bfloat16 a logit moves by 0.03 with its neighbours in the batch (measured)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             inputs = {name: tensor.to(device) for name, tensor in model.collate([token_ids[row] for row in rows]).items()}

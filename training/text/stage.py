@@ -27,6 +27,7 @@ from upheld.training.loop import processes, teacher
 from upheld.training.loop.examples import Array, Examples, Rows, labelled_posts, targets_of
 from upheld.training.loop.head import NONE_KNOWN
 from upheld.training.loop.losses import validation_figures
+from upheld.training.text import lanes
 from upheld.training.text.model import TextModel, build_text, load_text, predict_text, save_text, text_features
 
 # What the checkpoint depends on: the packages of the stage in dvc.yaml, all that lies in them.
@@ -42,8 +43,8 @@ CODE = (
 
 @dataclass(frozen=True)
 class Result:
-    """What the stage did: posts trained on, and how many of them nobody reviewed; validation figures of the kept epoch, speed, and what it
-    started from."""
+    """What the stage did: posts trained on, and how many of them nobody reviewed; validation figures of the kept epoch, speed, what it
+    started from, and the number format that it scores in."""
 
     num_train_posts: int
     num_unreviewed: int
@@ -51,6 +52,7 @@ class Result:
     val: dict[str, Any] | None
     samples_per_s: float | None
     warm_start: dict[str, Any]
+    lane: str
 
 
 def run(
@@ -101,12 +103,22 @@ def run(
     fitted, samples_per_s = fit_text(classifier, train, val, lesson.examples, data.examples, params, progress, warm_start["used"], known)
     with stage.publishing(model, folder) as unfinished:
         if unfinished:
+            scoring = {"lane": "fp32", "reason": "text.scoring_lane is fp32", "gate": None}
+            if params.text.scoring_lane == "fastest":
+                targets, weights = targets_of(data.examples, val.post_id.tolist(), params.policies)
+                scoring = lanes.choose(classifier, val.text.tolist(), targets, weights, val.language.tolist())
             save_text(
                 classifier,
                 unfinished,
-                {**fitted, "teacher_weight": lesson.weight, "warm_start": warm_start, "synthetic": bool(data.manifest["synthetic"])},
+                {
+                    **fitted,
+                    "scoring": scoring,
+                    "teacher_weight": lesson.weight,
+                    "warm_start": warm_start,
+                    "synthetic": bool(data.manifest["synthetic"]),
+                },
             )
-    return Result(len(train), len(lesson.pupils), fitted["best_epoch"], fitted["val"], samples_per_s, warm_start)
+    return Result(len(train), len(lesson.pupils), fitted["best_epoch"], fitted["val"], samples_per_s, warm_start, classifier.setup.lane)
 
 
 def prepare(params: parameters.Params) -> TextModel:
@@ -227,7 +239,7 @@ def _start_from_champion(model: TextModel, champion: dict[str, Any] | None, stor
     folder = store / "bundles" / bundle / "text"
     if not folder.is_dir():
         raise FailedWork(f"{folder}: the champion's text model is not there; run the task pin again, or set text.warm_start=false")
-    other = load_text(folder).cpu()
+    other = load_text(folder, "fp32").cpu()
     if other.setup.backbone_digest != model.setup.backbone_digest:
         return {"used": False, "bundle": bundle, "reason": "the champion has another backbone"}
     model.encoder.load_state_dict(other.encoder.state_dict())
@@ -249,7 +261,8 @@ def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER)
     features = PinnedFeatures(pins.location(store), pins.features)
     result = run(params, SNAPSHOT, NGRAM_MODEL, TEXT_MODEL, store, features)
     speed = "" if result.samples_per_s is None else f", {result.samples_per_s:.1f} samples/s"
-    text = f"text: {result.num_train_posts} posts, {result.num_unreviewed} of them unreviewed, epoch {result.best_epoch} kept{speed}"
+    posts = f"{result.num_train_posts} posts, {result.num_unreviewed} of them unreviewed"
+    text = f"text: {posts}, epoch {result.best_epoch} kept{speed}, scores in {result.lane}"
     return Output(asdict(result), lambda: processes.tell(text))
 
 

@@ -294,3 +294,8 @@ def test_the_two_stages_run_as_commands(pictured, monkeypatch, capsys) -> None:
     (pictured / "data/stage1.parquet").unlink()
     assert fusion.main(given) == 1
     assert "data/stage1.parquet" in capsys.readouterr().err
+
+
+def test_the_table_names_the_lane_that_computed_it(pictured, params, tmp_path) -> None:
+    run(pictured, params, tmp_path)
+    assert pq.read_schema(tmp_path / "stage1.parquet").metadata == {b"lane_text": b"fp32"}

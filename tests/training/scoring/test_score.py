@@ -1,6 +1,7 @@
 """Scoring from files: one post, many posts, and everything that can be wrong with them."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -340,3 +341,11 @@ def test_an_image_that_changes_meanwhile_stops_the_work(judge, tiny, tmp_path) -
         (tmp_path / "a.png").write_bytes(tiny.picture("blue"))
         with pytest.raises(FailedWork, match=r"a.png: changed while it was being scored"):
             score.decide(judge, batch)
+
+
+def test_decisions_name_the_lane_and_say_when_it_is_not_the_calibrated_one(judge, tmp_path) -> None:
+    text = judge.model.models.text
+    text.setup = replace(text.setup, lane="bf16")
+    result = many(judge, written(tmp_path / "posts.jsonl", json.dumps(POST)), tmp_path / "decisions.parquet")
+    assert pq.read_schema(tmp_path / "decisions.parquet").metadata == {b"lane_text": b"fp32"}
+    assert result.notes == ("texts scored in fp32: this machine has no fast bf16, in which the model was calibrated",)

@@ -297,3 +297,19 @@ def test_activations_computed_again_give_the_same_model_and_are_not_kept(world: 
     assert kept[True] < 0.7 * kept[False]
     plain, saving = (run(world, out, gradient_checkpointing=again) for out, again in (("plain", False), ("saving", True)))
     assert plain.val == saving.val
+
+
+def test_the_lane_is_chosen_on_val_and_recorded(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(world, mode="head")
+    plain = json.loads((world / "models/text/metadata.json").read_text())
+    assert plain["scoring"] == {"lane": "fp32", "reason": "text.scoring_lane is fp32", "gate": None}
+    monkeypatch.setattr(text.lanes, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(text.lanes, "MIN_TEXTS", 10)
+    monkeypatch.setattr(text.lanes, "MIN_LABELS", 2)
+    monkeypatch.setattr(text.lanes, "MAX_AUC_SHIFT", 1.0)  # of a handful of labels
+    monkeypatch.setattr(text.lanes, "speedup", lambda *models: 3.0)
+    assert run(world, "fast", mode="head", scoring_lane="fastest").lane == "bf16"
+    chosen = json.loads((world / "fast/metadata.json").read_text())
+    assert chosen["scoring"]["lane"] == chosen["setup"]["lane"] == "bf16"
+    assert set(chosen["scoring"]["gate"]["auc_shift"]["spam"]) == {"de", "und"}  # of en there are too few
+    assert (world / "fast/upheld.safetensors").read_bytes() == (world / "models/text/upheld.safetensors").read_bytes()
