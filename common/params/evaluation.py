@@ -27,7 +27,7 @@ class Thresholds(Section):
     start_score: Probability  # volume above it stands for the incumbent's where there is none
     review_start_share: Share  # of the frame: the review path starts where this share would be reviewed
     review_end_share: Share  # and ends where this share would be
-    recall_window_weeks: int = Field(ge=1)  # of one model, whose labels a weekly report pools to certify recall
+    window_weeks: int = Field(ge=1)  # of one model, whose labels a weekly report pools
     # Zone of the draw -> the sampler's stated smallest inclusion probability there, for posts whose row does not say.
     frame_min_inclusion_prob: dict[Literal["auto_remove", "review", "none"], Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     unknown_language: Literal["review", "pool"]  # automatic removal in a language without evidence

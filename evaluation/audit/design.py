@@ -238,7 +238,7 @@ def _queued(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
 
 def _passed(zones: Mapping[str, Posts], settings: params.Params) -> Wanted:
     """Predict the labels a week until the window of weeks could certify recall, at the misses that the scores expect."""
-    section, posts, weeks = settings.thresholds, zones["none"], settings.thresholds.recall_window_weeks
+    section, posts, weeks = settings.thresholds, zones["none"], settings.thresholds.window_weeks
     found = sum(float((zones[zone].num * zones[zone].prob).sum()) for zone in ("auto_remove", "review") if zone in zones)
     missed = float((posts.num * posts.prob).sum())
     if found < 1 or missed >= found * (1 / section.recall_target - 1):

@@ -14,7 +14,7 @@ from upheld.common.errors import BadUse
 from upheld.common.params import params
 from upheld.common.terminal import console, visible
 from upheld.evaluation.report.render import Result, write
-from upheld.evaluation.weekly import deviation, drift, model, people, recall_window, report, scores
+from upheld.evaluation.weekly import deviation, drift, model, people, report, scores, window
 from upheld.evaluation.weekly.report import Inputs, Week
 from upheld.evaluation.weekly.source import Source, read_gold, weeks_before
 from upheld.feature_store.decisions import freezes, holds
@@ -68,7 +68,7 @@ def run(
         found = inputs.source.find(earlier)
         return rows[:0] if found is None else scores.build(found, earlier, as_of)
 
-    served = [recall_window.pooled(one, entry, before, read_rows, settings) for one, entry in zip(served, entries, strict=True)]
+    served = [window.pooled(one, entry, before, read_rows, settings) for one, entry in zip(served, entries, strict=True)]
     counted = people.votes(tables, gold, as_of)
     judged = [people.on_decisions(counted, rows, week)]
     for earlier in weeks_before(week, max(deviation.WINDOWS) - 1):

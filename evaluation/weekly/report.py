@@ -17,7 +17,7 @@ from upheld.evaluation.metrics.paired import NOTHING
 from upheld.evaluation.metrics.table import limits_of, operating_points
 from upheld.evaluation.report import content, week_story
 from upheld.evaluation.report.render import Result
-from upheld.evaluation.weekly import changes, drift, model, people, recall_window, scores
+from upheld.evaluation.weekly import changes, drift, model, people, scores, window
 from upheld.evaluation.weekly.model import Served
 from upheld.evaluation.weekly.source import Source, Tables
 from upheld.feature_store.contracts.workspace import Event
@@ -111,7 +111,7 @@ def build(week: Week, one: Served, entry: drift.Entry, without: pd.DataFrame | N
         "labels_until": None if known.empty else str(known.max().isoformat()),
         "served": [model.column(other) for other in week.served],
         "changes": changes.compare(cube, one.now, proposed, one.proposed),
-        "recall": recall_window.describe(one.proposed, settings.thresholds),
+        "recall": window.describe(one.proposed, settings.thresholds),
         "drift": drift.alarms(entry, [past for past in week.history if past["week"] < week.name], settings.drift),
         "history": [{name: past[name] for name in ("week", "model_version", "metrics")} for past in week.history],
         "appeals": people.describe_appeals(week.tables, one.rows, wrongful, week.as_of),

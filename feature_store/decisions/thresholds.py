@@ -42,7 +42,7 @@ class Certificate(Entry):
     need_n, need_threshold: labels that would certify a threshold, and which.
     incumbent: the threshold before.
     path: the tests made, in their order.
-    weeks, window_reason: the weeks whose labels count, and why there are no more; of weekly reports' review thresholds alone.
+    weeks, window_reason: the weeks whose labels count, and why there are no more; of weekly reports alone.
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] | None

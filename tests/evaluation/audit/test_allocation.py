@@ -99,7 +99,7 @@ def test_removals_certify_as_often_as_promised() -> None:
 def test_recall_certifies_over_the_window_as_often_as_promised(spread) -> None:
     made, rng = zones(), np.random.default_rng(2)
     made["none"] = posts(rng.beta(0.3, spread, 40_000))
-    want, weeks = design.wanted(made, settings())["none"].labels, SECTION.recall_window_weeks
+    want, weeks = design.wanted(made, settings())["none"].labels, SECTION.window_weeks
     below = made["none"]
     prob = design_below(below.prob, below.num, want, AUDIT)
     found = weeks * sum(made[zone].prob.sum() for zone in ("auto_remove", "review"))

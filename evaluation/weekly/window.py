@@ -1,7 +1,7 @@
-"""Recall over a rolling window of weeks: one week has too few labels of missed violations (docs/statistics.md, Review threshold).
+"""Thresholds over a rolling window of weeks: one week has too few labels of missed violations, and mostly too few of removals.
 
-Weeks are pooled only where they speak of the same model, and only while no drift alarm stands: of falling weeks the earlier ones
-would certify what no longer holds.
+See docs/statistics.md, Removal threshold. Weeks are pooled only where they speak of the same model, and only while no drift alarm stands: of falling
+weeks the earlier ones would certify what no longer holds.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,11 @@ import pyarrow as pa
 from upheld.common.params import params
 from upheld.common.params.evaluation import Thresholds as Section
 from upheld.evaluation.cube import build, cube
-from upheld.evaluation.thresholds import review_certificate
-from upheld.evaluation.thresholds.tails import tails
+from upheld.evaluation.thresholds import both_thresholds
 from upheld.evaluation.weekly import drift
 from upheld.evaluation.weekly.drift import Entry
 from upheld.evaluation.weekly.model import Served
-from upheld.feature_store.decisions.thresholds import Certificate, Thresholds
+from upheld.feature_store.decisions.thresholds import Category, Thresholds
 
 KEY = ["item_id", "category"]
 COUNTED = ["category", "language", "score", "label", "inclusion_prob", "zone"]
@@ -29,7 +28,7 @@ ReadRows = Callable[[str], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Window:
-    """Weeks whose labels certify recall in one category, oldest first, and why there are no more (None where the window is full)."""
+    """Weeks whose labels count in one category, oldest first, and why there are no more (None where the window is full)."""
 
     weeks: tuple[str, ...]
     reason: str | None
@@ -42,7 +41,7 @@ def choose(category: str, entry: Entry, before: Sequence[Entry], settings: param
         category: its alarms count, in any language.
         entry: drift of this week and model.
         before: entries of earlier weeks, in order.
-        settings: thresholds.recall_window_weeks and drift.
+        settings: thresholds.window_weeks and drift.
 
     Returns:
         this week and the earlier weeks of the same model back to the last one in which an alarm stood, that one left out.
@@ -52,25 +51,25 @@ def choose(category: str, entry: Entry, before: Sequence[Entry], settings: param
         return Window((entry["week"],), "a drift alarm stands: earlier weeks may certify what no longer holds")
     weeks, reason = [entry["week"]], "no earlier week of this model is known" if not own else "the model has not served longer"
     for past in reversed(own):
-        if len(weeks) == settings.thresholds.recall_window_weeks:
+        if len(weeks) == settings.thresholds.window_weeks:
             break
         if _alarmed(category, past, settings):
             reason = f"a drift alarm stood in {past['week']}"
             break
         weeks.append(past["week"])
-    full = len(weeks) == settings.thresholds.recall_window_weeks
+    full = len(weeks) == settings.thresholds.window_weeks
     return Window(tuple(reversed(weeks)), None if full else reason)
 
 
 def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRows, settings: params.Params) -> Served:
-    """The same model's week with review thresholds decided on each category's window.
+    """The same model's week with both thresholds decided on each category's window.
 
     Args:
         before: entries of earlier weeks.
         read_rows: week -> score table of all models of that week, with what is known of its labels by now; no row where it is gone.
 
     Returns:
-        `one` with another "review" for each category, which names its `weeks` and why there are no more (`window_reason`).
+        `one` with thresholds for each category that name their `weeks` and why there are no more (`window_reason`).
     """
     windows = {category: choose(category, entry, before, settings) for category in one.cubes[None].categories}
     earlier = {week for window in windows.values() for week in window.weeks} - {entry["week"]}
@@ -89,10 +88,9 @@ def pooled(one: Served, entry: Entry, before: Sequence[Entry], read_rows: ReadRo
     for category, window in windows.items():
         there = [week for week in window.weeks if week in cubes and category in cubes[week].categories]
         whole = cube.merge([cube.one_category(cubes[week], category) for week in there])
-        kept = one.in_force.threshold(category, "review")
-        review = review_certificate.decide(tails(whole), settings.thresholds, kept, None, settings.seed)
-        certificate = Certificate.model_validate({**review, "weeks": there, "window_reason": window.reason})
-        categories[category] = one.proposed.categories[category].model_copy(update={"review": certificate})
+        decided = both_thresholds.decide(whole, settings.thresholds, incumbent=one.in_force, seed=settings.seed)[category]
+        of_window = {"weeks": there, "window_reason": window.reason}
+        categories[category] = Category.model_validate({action: {**entry, **of_window} for action, entry in decided.items()})
     return replace(one, proposed=one.proposed.model_copy(update={"categories": categories}))
 
 
@@ -101,7 +99,7 @@ def describe(proposed: Thresholds, section: Section) -> list[dict[str, Any]]:
     described = []
     for name, category in proposed.categories.items():
         names = ("weeks", "window_reason", "threshold", "outcome", "bound", "target", "n", "need_n", "need_threshold", "reason")
-        described.append({"category": name, "full": section.recall_window_weeks, **{key: getattr(category.review, key) for key in names}})
+        described.append({"category": name, "full": section.window_weeks, **{key: getattr(category.review, key) for key in names}})
     return described
 
 

@@ -1,4 +1,4 @@
-"""Recall pooled over weeks: which weeks, that pooling is counting, and that it certifies what one week cannot."""
+"""Labels pooled over weeks: which weeks, that pooling is counting, and that it certifies what one week cannot."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from weeks import MONDAY, deliver, tables
 
 from upheld.evaluation.statistics import drift
 from upheld.evaluation.weekly import command as weekly
-from upheld.evaluation.weekly import recall_window
+from upheld.evaluation.weekly import window
 
 NAMES = [f"2026-W{number}" for number in range(43, 48)]
 QUIET, LOUD = 0.0, 1e9
@@ -23,8 +23,8 @@ def entry(week: str, model: str = "m", category: str = "spam", statistic: float 
 
 
 def chosen(now: dict, before: list[dict], most: int = 13) -> tuple[tuple[str, ...], str | None]:
-    window = recall_window.choose("spam", now, before, settings(f"thresholds.recall_window_weeks={most}"))
-    return window.weeks, window.reason
+    found = window.choose("spam", now, before, settings(f"thresholds.window_weeks={most}"))
+    return found.weeks, found.reason
 
 
 def test_weeks_of_the_same_model_are_pooled_up_to_the_limit() -> None:
@@ -83,10 +83,16 @@ def test_a_window_certifies_what_its_first_week_could_not(five_weeks) -> None:
 
 def test_the_pooled_labels_are_those_of_all_weeks_each_counted_once(five_weeks) -> None:
     folder, made = five_weeks
-    last = review(folder, NAMES[4])
+    both = json.loads((folder / NAMES[4] / "m-1" / "thresholds.json").read_text())["categories"]["spam"]
+    last, removal = both["review"], both["auto_remove"]
     latest = made["decisions"].sort_values("decided_at", kind="stable").drop_duplicates("post_id", keep="last")
     rows = latest.merge(made["review_outcomes"], on="post_id")
     assert last["n"] == (rows.score < last["threshold"]).sum()
+    assert removal["weeks"] == NAMES
+    tested = min(removal["path"], key=lambda step: step["threshold"])
+    assert tested["n"] == (rows.score >= tested["threshold"]).sum()
+    page = (folder / NAMES[4] / "m-1" / "report.html").read_text()
+    assert page.count(f"of 5 weeks, from {NAMES[0]} on") == 2
 
 
 def test_without_the_state_of_the_week_before_a_week_stands_alone(five_weeks, tmp_path) -> None:
