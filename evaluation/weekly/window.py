@@ -1,7 +1,7 @@
 """Thresholds over a rolling window of weeks: one week has too few labels of missed violations, and mostly too few of removals.
 
-See docs/statistics.md, Removal threshold. Weeks are pooled only where they speak of the same model, and only while no drift alarm stands: of falling
-weeks the earlier ones would certify what no longer holds.
+See docs/statistics.md, Removal threshold. Weeks are pooled only where they speak of the same model, and only while no drift alarm stands:
+of falling weeks the earlier ones would certify what no longer holds.
 """
 
 from collections.abc import Callable, Sequence
