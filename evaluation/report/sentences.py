@@ -1,5 +1,6 @@
 """The first screen in plain words: the decision, and what needs a person's attention."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ Story = Mapping[str, Any]
 Item = dict[str, str]
 STOP, LOOK, NOTE = "stop", "look", "note"
 MAX_ITEMS = 8  # of one kind, before the rest is only counted
+LONG_WEEKS = 52  # beyond that a forecast is no help: the budget or the model has to change
 PLACES = {  # id of a part of the page -> its name in a link
     "checks": "Checks",
     "thresholds": "Thresholds",
@@ -147,8 +149,16 @@ def _unsettled(story: Story) -> Iterator[Item]:
 
 
 def _need(category: Story, certificate: Story) -> str:
-    need = certificate.get("need_n")
-    return name_of(category) + (f" (takes about {count(round(need), 'label')})" if need else "")
+    """The category, and what is missing: labels, and where several weeks' labels count how long that takes at their pace."""
+    need, have, weeks = certificate.get("need_n"), certificate.get("n") or 0, certificate.get("weeks") or []
+    if not need:
+        return name_of(category)
+    takes = f"takes about {count(round(need), 'label')}"
+    if weeks and 0 < have < need:
+        more = math.ceil((need - have) * len(weeks) / have)
+        pace = f"{count(more, 'more week')} at this pace" if more <= LONG_WEEKS else "more than a year at this pace"
+        takes += f"; {count(have, 'label')} of {count(len(weeks), 'week')} so far, so {pace}"
+    return f"{name_of(category)} ({takes})"
 
 
 def behaviour(story: Story) -> Iterator[Item]:

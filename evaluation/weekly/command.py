@@ -77,7 +77,8 @@ def run(
             judged.append(people.on_decisions(people.votes(past, gold, as_of), scores.build(past, earlier, as_of), earlier))
     deviating = people.describe_deviation(judged, settings.reviewers)
     accused = [row["reviewer_id"] for row in deviating["accused"]]
-    without = scores.build(tables._replace(outcomes=tables.outcomes[~tables.outcomes.reviewer_id.isin(accused)]), week, as_of)
+    others = tables._replace(outcomes=tables.outcomes[~tables.outcomes.reviewer_id.isin(accused)])
+    without = scores.build(others, week, as_of) if accused else rows
     shared = Week(
         settings=settings,
         name=week,
@@ -92,8 +93,8 @@ def run(
     results = {}
     for one, entry in zip(served, entries, strict=True):
         folder = out / model.folder_name(one.model)
-        others = model.measure_again(settings, one, without[without.model_version == one.model], folder) if accused else None
-        results[one.model] = report.build(shared, one, entry, others)
+        again = model.measure_again(settings, one, without[without.model_version == one.model], folder) if accused else None
+        results[one.model] = report.build(shared, one, entry, again)
         one.proposed.write(folder / "thresholds.json")
         write(folder, results[one.model])
     report.write_together(out, week, results, shared.history)

@@ -1,5 +1,6 @@
 """Row contracts, judged a column at a time: which rows of a batch are well formed, and what is wrong with the others."""
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,6 +73,22 @@ def short_and_clean(columns: dict[str, pa.Array], findings: Findings, rules: Rul
         long = flags(pc.greater(pc.utf8_length(columns[name]), rules.bounds.max_id_chars))
         findings.mark(long, "id_invalid", f"column {name}: more than {rules.bounds.max_id_chars} characters")
         findings.mark(controls(columns[name]), "id_invalid", f"column {name}: control characters")
+
+
+def one_spelling(columns: dict[str, pa.Array], findings: Findings, name: str) -> None:
+    """Mark ids of people that look like another id: a cap on one person's share, or a comparison with colleagues, must not be got round.
+
+    Letters of other scripts that look alike are not found; see Unicode's UAX 15 for NFKC.
+    """
+    coded = columns[name].dictionary_encode()
+
+    def plain(written: str) -> str:
+        shown = "".join(letter for letter in written if unicodedata.category(letter) != "Cf")
+        return " ".join(unicodedata.normalize("NFKC", shown).split())
+
+    odd = pa.array([written != plain(written) for written in coded.dictionary.to_pylist()], pa.bool_())
+    expected = "expected its NFKC form without format characters or needless blanks"
+    findings.mark(flags(odd.take(coded.indices)), "id_invalid", f"column {name}: {expected}")
 
 
 def controls(values: pa.Array) -> np.ndarray:
@@ -210,6 +227,7 @@ def _decisions(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -
 
 def _review_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
     identifiers(columns, findings, rules, "outcome_id", "post_id", "reviewer_id")
+    one_spelling(columns, findings, "reviewer_id")
     short_and_clean(columns, findings, rules, "draw_id")
     revision(columns, findings, rules)
     times(columns, findings, "reviewed_at")
@@ -226,6 +244,7 @@ def _review_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Ru
 
 def _logo_outcomes(columns: dict[str, pa.Array], findings: Findings, rules: Rules) -> None:
     identifiers(columns, findings, rules, "outcome_id", "post_id", "media_uri", "brand", "reviewer_id")
+    one_spelling(columns, findings, "reviewer_id")
     revision(columns, findings, rules)
     times(columns, findings, "reviewed_at")
     one_of(columns, findings, "verdict", contracts.LOGO_VERDICTS)

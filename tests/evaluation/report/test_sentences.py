@@ -144,3 +144,29 @@ def test_every_place_of_attention_has_a_name() -> None:
     assert sentences.place(story, "category-1") == "Hate speech"
     page = "".join(path.read_text() for path in render.FOLDER.glob("*.j2"))
     assert all(f'id="{name}"' in page for name in sentences.PLACES)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "said"),
+    [
+        ({"need_n": None, "n": 84}, "Hate speech"),
+        ({"need_n": 524, "n": 0, "weeks": ["2026-W40"]}, "Hate speech (takes about 524 labels)"),
+        ({"need_n": 524, "n": 84}, "Hate speech (takes about 524 labels)"),  # of no weekly report
+        (
+            {"need_n": 524, "n": 84, "weeks": ["2026-W40", "2026-W41", "2026-W42"]},  # 440 more at 28 a week
+            "Hate speech (takes about 524 labels; 84 labels of 3 weeks so far, so 16 more weeks at this pace)",
+        ),
+        (
+            {"need_n": 30, "n": 29, "weeks": ["2026-W40"]},
+            "Hate speech (takes about 30 labels; 29 labels of 1 week so far, so 1 more week at this pace)",
+        ),
+        (
+            {"need_n": 204342, "n": 3, "weeks": ["2026-W40"]},
+            "Hate speech (takes about 204,342 labels; 3 labels of 1 week so far, so more than a year at this pace)",
+        ),
+        ({"need_n": 40, "n": 84, "weeks": ["2026-W40"]}, "Hate speech (takes about 40 labels)"),  # needed for another threshold
+    ],
+)
+def test_what_is_missing_is_said_in_weeks_where_labels_come_weekly(certificate: dict[str, Any], said: str) -> None:
+    told = sentences._need({"name": "hate_speech"}, certificate)
+    assert told.lower() == said.lower()

@@ -120,6 +120,21 @@ def test_a_column_whose_type_cannot_be_meant_rejects_the_file(columns, reason):
             {"post_id": ["a", "", None, "a\x9bb", "\ud800", 7]},
             [None, "missing_required", "missing_required", "id_invalid", "invalid_unicode", "wrong_column_type"],
         ),
+        (  # the same reviewer to the eye
+            {
+                "reviewer_id": [
+                    "rv 1",
+                    "rv\u00a01",
+                    "rv\u200b 1",
+                    " rv 1",
+                    "\uff52v 1",
+                    "rv  1",
+                    "\u0440\u0435\u0432\u044c\u044e\u0435\u0440",
+                    None,
+                ]
+            },
+            [None, *["id_invalid"] * 5, None, "missing_required"],
+        ),
     ],
 )
 def test_a_value_that_does_not_fit_is_the_rows_fault(columns, reasons):
