@@ -167,6 +167,9 @@ def compared_alone(deviating: Story) -> list[str]:
     ]
     if few:
         lines.append(f"In {listed(few)} fewer than three reviewers have verdicts enough: where two disagree, nothing tells which is wrong.")
+    if deviating["routed"]:
+        names = listed([f"{row['reviewer_id']} ({'higher' if row['rank'] > 0.5 else 'lower'} scores)" for row in deviating["routed"]])
+        lines.append(f"Items are not dealt out alike: {names}. What else sets such items apart cannot be seen here.")
     if num and not deviating["accused"]:
         lines.append("None of those differs more than honest people do.")
     return lines

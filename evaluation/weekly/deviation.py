@@ -15,6 +15,7 @@ from scipy.special import gammaln
 
 from upheld.common.arrays import Floats
 from upheld.common.params.evaluation import Reviewers
+from upheld.evaluation.statistics import intervals
 
 NUM_BINS = 8  # of scores in a category, language and zone, with equal numbers of verdicts
 MIN_REVIEWERS = 3  # of a language: two disagree, and nothing tells which of them is wrong
@@ -178,6 +179,35 @@ def _tail(strata: Iterable[Floats], weights: Iterable[int], observed: int, *, up
     probs = reduce(np.convolve, parts)
     place = observed - lowest
     return float(min(1.0, probs[place:].sum() if upper else probs[: place + 1].sum()))
+
+
+def routed(verdicts: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Find reviewers whose items score otherwise than colleagues': then items do not reach people as if at random.
+
+    Like items are compared all the same, but what sends them to somebody may move their truth beyond what scores tell.
+
+    Args:
+        verdicts: as for `find`.
+        level: family-wise level (Holm over reviewers).
+
+    Returns:
+        reviewer_id, num, rank (mean rank of the scores among those of the same category, language and zone, in (0, 1); .5 is as others'),
+        p_adjusted; one row a reviewer with MIN_VERDICTS in cells that others share, the flagged alone, the clearest first.
+
+    Source: van Elteren (1960), Bulletin de l'Institut International de Statistique 37(3): Wilcoxon's rank sums over strata, normal limit.
+    """
+    cells = verdicts.groupby(CELL)
+    size, rank = cells.score.transform("size"), cells.score.rank(method="average")
+    rows = verdicts.assign(size=size, rank=rank / (size + 1))[cells.reviewer_id.transform("nunique") > 1]
+    spread = rows.groupby(CELL)["rank"].var(ddof=1).rename("spread")
+    own = rows.groupby(["reviewer_id", *CELL]).agg(num=("rank", "size"), total=("rank", "sum"), size=("size", "first")).reset_index()
+    own = own.join(spread, on=CELL)
+    own = own.assign(gap=own.total - own.num / 2, variance=own.num * (own["size"] - own.num) / own["size"] * own.spread)
+    found = own.groupby("reviewer_id")[["num", "total", "gap", "variance"]].sum()
+    found = found[(found.num >= MIN_VERDICTS) & (found.variance > 0)]
+    p_adjusted = intervals.holm(2 * stats.norm.sf(found.gap.abs() / found.variance**0.5))
+    found = found.assign(rank=found.total / found.num, p_adjusted=p_adjusted).reset_index()
+    return found[found.p_adjusted <= level].sort_values("p_adjusted")[["reviewer_id", "num", "rank", "p_adjusted"]]
 
 
 def beside_colleagues(verdicts: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def describe_deviation(judged: Sequence[pd.DataFrame], section: Reviewers) -> di
         section: level and margin.
 
     Returns:
-        weeks: the first and the last; num_reviewers, num_compared, too_few (see `deviation.Found`).
+        weeks: the first and the last; num_reviewers, num_compared, too_few (see `deviation.Found`); routed: of `deviation.routed`.
         accused: those who differ by more than the margin that honest people have; look: by more than chance alone. Each has reviewer_id,
         kind, num, num_confirmed, expected, p_adjusted, weeks (how many show it best), history (of `deviation.by_week`) and items: the
         latest whose verdict least fits what colleagues say of like ones, {item_id, category, score, confirmed, share}.
@@ -110,6 +110,7 @@ def describe_deviation(judged: Sequence[pd.DataFrame], section: Reviewers) -> di
         "num_reviewers": accused.num_reviewers,
         "num_compared": accused.num_compared,
         "too_few": accused.too_few,
+        "routed": deviation.routed(verdicts, section.level).to_dict("records"),
         "accused": cases(accused, set()),
         "look": cases(chance, named),
     }

@@ -59,6 +59,18 @@ def test_14_a_normal_approximation_at_each_look_flags_somebody_often() -> None:
     assert np.mean([by_normal(world(seed, loads_of(seed))) for seed in range(12)]) >= 0.2
 
 
+def test_14_routing_by_score_is_reported_and_none_where_there_is_none() -> None:
+    reported, false = [], []
+    for seed in range(40):
+        verdicts = world(seed, [720] * 20, num_languages=4)  # six weeks of 120
+        false.append(not deviation.routed(verdicts, SECTION.level).empty)
+        logits = np.log(verdicts.score / (1 - verdicts.score))
+        moved = logits + 0.2 * logits.std() * (verdicts.reviewer_id == "r0")
+        reported.append("r0" in set(deviation.routed(verdicts.assign(score=1 / (1 + np.exp(-moved))), SECTION.level).reviewer_id))
+    assert np.mean(reported) >= 0.9
+    assert np.mean(false) <= 0.125  # five of forty, at a level of .05: more by chance in .01
+
+
 @pytest.mark.slow
 def test_14_people_who_err_more_or_less_are_not_accused() -> None:
     accused = [len(flagged(world(seed, [load * 6 for load in loads_of(seed)], error_sd=0.02), margin=True)) for seed in range(8)]

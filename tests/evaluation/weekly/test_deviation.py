@@ -81,6 +81,29 @@ def test_who_follows_nobody_is_careless() -> None:
     assert named(verdicts) == [("bad", "follows colleagues less")]
 
 
+def test_who_gets_other_scores_is_named_and_who_judges_otherwise_is_not() -> None:
+    verdicts = team(5, {f"r{k}": 400 for k in range(6)}, restores=("r1",))
+    assert deviation.routed(verdicts, 0.05).empty
+    logits = np.log(verdicts.score / (1 - verdicts.score))
+    moved = verdicts.assign(score=1 / (1 + np.exp(-(logits + 0.3 * logits.std() * (verdicts.reviewer_id == "r0")))))
+    (row,) = deviation.routed(moved, 0.05).to_dict("records")
+    assert (row["reviewer_id"], row["num"]) == ("r0", 400) and row["rank"] > 0.52
+    told = people.describe_deviation([moved.assign(item_id=[str(k) for k in range(len(moved))], gold=np.nan)], SECTION)
+    assert "Items are not dealt out alike: r0 (higher scores)." in " ".join(week_story.compared_alone(told))
+
+
+def test_rank_sums_are_those_of_scipy_in_one_stratum() -> None:
+    verdicts = team(6, {"a": 40, "b": 60, "c": 55})
+    found = deviation.routed(verdicts, 2.0).set_index("reviewer_id")
+    for name in "abc":
+        own = verdicts.reviewer_id == name
+        theirs = stats.mannwhitneyu(verdicts.score[own], verdicts.score[~own], use_continuity=False, method="asymptotic").pvalue
+        assert found.p_adjusted[name] >= theirs - 1e-12
+    least = min(stats.mannwhitneyu(verdicts.score[verdicts.reviewer_id == n], verdicts.score[verdicts.reviewer_id != n],
+                                   use_continuity=False, method="asymptotic").pvalue for n in "abc")  # fmt: skip
+    assert found.p_adjusted.min() == pytest.approx(min(1, 3 * least))
+
+
 def test_of_two_nobody_is_named_and_the_language_is() -> None:
     found = deviation.find(team(3, {"bad": 200, "good": 200}, restores=("bad",)), SECTION, odds=1.0, flips=0.0, tests=12)
     assert found.flagged.empty and found.too_few == ["en"] and (found.num_compared, found.num_reviewers) == (0, 2)
@@ -89,7 +112,7 @@ def test_of_two_nobody_is_named_and_the_language_is() -> None:
 def test_without_verdicts_nothing_is_said() -> None:
     nothing = team(4, {"a": 1}).head(0)
     told = people.describe_deviation([nothing.assign(item_id="", gold=np.nan)], SECTION)
-    assert told == {"weeks": [], "num_reviewers": 0, "num_compared": 0, "too_few": [], "accused": [], "look": []}
+    assert told == {"weeks": [], "num_reviewers": 0, "num_compared": 0, "too_few": [], "routed": [], "accused": [], "look": []}
     assert week_story.compared_alone(told) == []
 
 
