@@ -139,7 +139,7 @@ def _deviating(week: Story) -> Iterator[Item]:
     num = found["figures"]["num"]
     if num:
         whom = "this reviewer" if len(found["accused"]) == 1 else f"these {len(found['accused'])} reviewers"
-        lost = sum(row["lost"] for row in found["figures"]["rows"])
+        lost = found["figures"]["num_lost"]
         checks = f", and {count(lost, 'check')} would end otherwise" if lost else ""
         yield item_of(LOOK, f"Without {whom} {count(num, 'figure')} of this report would differ{checks}.", "reviewers")
 

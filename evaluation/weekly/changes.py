@@ -63,11 +63,12 @@ def moved(metrics: pd.DataFrame, without: pd.DataFrame | None) -> dict[str, Any]
         metrics, without: long tables as in metrics.parquet; None: there are no other labels.
 
     Returns:
-        num: how many of FIGURES differ; rows: the first MAX_MOVED, {category, language, metric, before, after, lost}, before and after with
-        value, ci_low, ci_high, n and verdict (value is None where it is undefined), lost whether a verdict changes.
+        num: how many of FIGURES differ; num_lost: how many verdicts do; rows: the first MAX_MOVED, {category, language, metric, before,
+        after, lost}, before and after with value, ci_low, ci_high, n and verdict (value is None where it is undefined), lost whether a
+        verdict changes.
     """
     if without is None:
-        return {"num": 0, "rows": []}
+        return {"num": 0, "num_lost": 0, "rows": []}
     key, shown = ["category", "language", "metric"], ["value", "ci_low", "ci_high", "n", "verdict"]
     tables = [
         table[(table.group_column == "all") & table.metric.isin(FIGURES)].set_index(key)[shown].astype(object)
@@ -81,7 +82,8 @@ def moved(metrics: pd.DataFrame, without: pd.DataFrame | None) -> dict[str, Any]
             gap = 0.0 if None in (old["value"], new["value"]) else abs(old["value"] - new["value"])
             rows.append((gap, dict(zip(key, cell, strict=True)) | {"before": old, "after": new, "lost": old["verdict"] != new["verdict"]}))
     rows.sort(key=lambda row: (not row[1]["lost"], -row[0]))
-    return {"num": len(rows), "rows": [row for _, row in rows[:MAX_MOVED]]}
+    lost = sum(row["lost"] for _, row in rows)
+    return {"num": len(rows), "num_lost": lost, "rows": [row for _, row in rows[:MAX_MOVED]]}
 
 
 def _removing(cube: Cube, point: OperatingPoint) -> set[str]:

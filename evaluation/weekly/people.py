@@ -92,8 +92,8 @@ def describe_deviation(judged: Sequence[pd.DataFrame], section: Reviewers) -> di
     Returns:
         weeks: the first and the last; num_reviewers, num_compared, too_few (see `deviation.Found`); routed: of `deviation.routed`.
         accused: those who differ by more than the margin that honest people have; look: by more than chance alone. Each has reviewer_id,
-        kind, num, num_confirmed, expected, p_adjusted, weeks (how many show it best), history (of `deviation.by_week`) and items: the
-        latest whose verdict least fits what colleagues say of like ones, {item_id, category, score, confirmed, share}.
+        kind, num, num_confirmed, expected, p_adjusted, weeks (how many show it best), history (week, num, num_confirmed and expected of
+        each) and items: the latest whose verdict least fits what colleagues say of like ones, {item_id, category, score, confirmed, share}.
     """
     verdicts = pd.concat([part[part.gold.isna()] for part in judged], ignore_index=True)
     accused = deviation.over_windows(verdicts, section, odds=section.margin_odds, flips=section.margin_flips)
