@@ -87,9 +87,11 @@ _Seconds = Annotated[float, Field(gt=0)]
 
 
 class Features(Section):
-    """The feature store, and in what portions it is filled; sizes are counted in contents, one for each kind of content."""
+    """The feature store, which extractors fill it only when they are named, and in what portions; sizes are counted in contents, one for
+    each kind of content."""
 
     location: str | None
+    skip: tuple[str, ...]
     batch_size: dict[_Kind, _Count]
     model_batch: dict[_Kind, _Count]
     decode_timeout_s: dict[_Kind, _Seconds]

@@ -44,17 +44,20 @@ def run(parameters: params.Params, store: Path, only: Sequence[str] = ()) -> dic
     Args:
         parameters: reads features and each extractor's own section.
         store: folder that holds the ledger.
-        only: names of extractors; empty means every one that can run here.
+        only: names of extractors; empty means every one that can run here and is not in `features.skip`.
 
     Returns:
         erased (table -> contents that no post has any more), unavailable (extractor -> why), and extractors: of each that ran its
         version, contents, known (before), computed (with features), refused (reason -> contents), took_s.
 
     Raises:
-        BadUse: no such extractor, or no ledger.
+        BadUse: no such extractor, in `only` or in `features.skip`, or no ledger.
         FailedWork: an extractor named by `only` cannot run here, or another process is writing.
     """
-    chosen = [catalogue.make(name, parameters) for name in only or catalogue.EXTRACTORS]
+    if unknown := set(parameters.features.skip) - set(catalogue.EXTRACTORS):
+        raise BadUse(f"features.skip: no extractor {', '.join(sorted(unknown))}; there are {', '.join(catalogue.EXTRACTORS)}")
+    unskipped = [name for name in catalogue.EXTRACTORS if name not in parameters.features.skip]
+    chosen = [catalogue.make(name, parameters) for name in only or unskipped]
     unavailable = {extractor.name: why for extractor in chosen if (why := extractor.unavailable()) is not None}
     if only and unavailable:
         name, why = next(iter(unavailable.items()))
@@ -208,7 +211,7 @@ def _short(value: Any) -> Any:
 
 @command("features")
 def main(
-    only: Annotated[list[str], typer.Option("--only", help="Extractor to run; may repeat. Default: all that can.")] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option("--only", help="Extractor to run; may repeat. Default: all but those of features.skip.")] = [],  # noqa: B006
     explain_: Annotated[str | None, typer.Option("--explain", help="Show what is known of this post; extract nothing.")] = None,
     asked: ParamOptions = PARAM_OPTIONS,
     store: StoreFolder = STORE_FOLDER,

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("without_expectations")
 SMALL = (
     "features.batch_size={text: 4, image: 2, video: 2, audio: 2}",
     "features.model_batch={text: 2, image: 1, video: 1, audio: 1}",
+    "features.skip=[]",  # the toys are not in it
 )
 
 
@@ -170,6 +171,15 @@ def test_keyframes_of_an_extractor_without_digests_are_looked_at_again(tmp_path)
     shutil.rmtree(store / "features")
     table.write("keyframes", older.append_column("extractor_version", pa.array(["0-toy"])))
     assert run(store)["extractors"]["brightness"]["computed"] == 2
+
+
+def test_what_no_model_reads_runs_only_when_it_is_named(tmp_path):
+    store = world(tmp_path, post(text="one"))
+    skipped = (*SMALL[:2], "features.skip=[letters]")
+    assert "letters" not in run(store, overrides=skipped)["extractors"]
+    assert run(store, "letters", overrides=skipped)["extractors"]["letters"]["computed"] == 1
+    with pytest.raises(BadUse, match=r"features\.skip: no extractor lettres; there are letters"):
+        run(store, overrides=(*SMALL[:2], "features.skip=[lettres]"))
 
 
 SCRIPT = """
