@@ -1,7 +1,7 @@
 """Is a retrained model better than the one that served? Rolling origin over a delivery with decisions, paired on the same labelled posts.
 
 usage: python benchmarks/training/incumbent.py [--data FOLDER | --world SEED [--biased LANGUAGE]] [--folds 5 6 7 8] [--members ngrams text]
-           [--set KEY=VALUE]
+           [--teacher off on] [--set KEY=VALUE]
 
 For each week k: snapshot, members of stage 1 and fusion layer are made as a retrain would on the Monday of week k, from what was known
 then. The sampled labels of week k's posts are the test, each with the score of the decision that was made when the post came: that is
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--biased", metavar="LANGUAGE", help="of a sample world: which language its incumbent is unfair to")
     parser.add_argument("--folds", type=int, nargs="+", default=[5, 6, 7, 8], help="weeks to test on, 1 being the first")
     parser.add_argument("--members", nargs="+", choices=["ngrams", "text"], default=["ngrams", "text"])
+    parser.add_argument("--teacher", nargs="+", choices=["off", "on"], default=["off", "on"], help="what the model in production teaches")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--work", type=Path, default=Path("store/benchmarks/incumbent"), help="scores of finished folds")
@@ -80,7 +81,8 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {name_of_data} · members {' '.join(args.members)}")
     ratio = 1.0
-    for name, overrides in (("without a teacher", ["teacher.weights=[0.0]"]), ("taught by the incumbent", [])):
+    sides = {"off": ("without a teacher", ["teacher.weights=[0.0]"]), "on": ("taught by the incumbent", [])}
+    for name, overrides in (sides[asked] for asked in args.teacher):
         params = parameters.load(args.params, [*args.set, *overrides])
         folds = []
         for week in args.folds:

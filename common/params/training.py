@@ -84,10 +84,12 @@ class Teacher(Section):
 
 
 class Image(Pretrained):
-    """The image classifier: side of its square input in pixels, and frames of a post's videos that one training step looks at."""
+    """The image classifier: side of its square input in pixels, frames of a post's videos that one training step looks at, and how far, of
+    255, fine-tuning lets an attack change a value; 0 is none."""
 
     size: int = Field(ge=32)
     step_frames: int = Field(ge=1)
+    adversarial_eps: float = Field(ge=0, lt=255)
 
 
 class Audio(Training):

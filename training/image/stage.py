@@ -30,6 +30,7 @@ from upheld.feature_store.decoding.images import Picture
 from upheld.feature_store.features.media import pictures_of
 from upheld.feature_store.features.shards import Shards, filled
 from upheld.feature_store.features.table import NO_FEATURES, PinnedFeatures
+from upheld.training.image.adversarial import adversarial_loss
 from upheld.training.image.model import ImageModel, build_image, picture_features, predict_pictures
 from upheld.training.loop import classifier as stage
 from upheld.training.loop import processes, teacher
@@ -137,8 +138,10 @@ def prepare(params: parameters.Params) -> ImageModel:
     """An untrained classifier as the params want it.
 
     Raises:
-        BadUse: the backbone cannot be loaded, or cannot compute its activations again.
+        BadUse: the backbone cannot be loaded, or cannot compute its activations again; or a head alone should learn from attacks.
     """
+    if params.image.adversarial_eps and params.image.mode == "head":
+        raise BadUse("image.adversarial_eps: a head alone learns nothing from attacks; set image.mode=head-then-full, or the eps to 0")
     torch.manual_seed(params.seed)
     model = build_image(params.image.backbone, params.policies, params.image.size, params.image.dropout)
     if params.image.gradient_checkpointing:
@@ -201,6 +204,10 @@ def fit_image(
         """What the head sees of the posts to learn from."""
         return picture_features(model, names, shards.__getitem__, num_frames, known)
 
+    def hardened(loss: Callable[[dict[str, torch.Tensor]], torch.Tensor], some: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The loss on pictures that an attack has changed, too."""
+        return adversarial_loss(loss, some, model.setup, params.image.adversarial_eps / 255)
+
     task = stage.Task(
         model,
         params.policies,
@@ -213,6 +220,7 @@ def fit_image(
         on_gpu,
         params.compute.lane,
         features=features,
+        hardened=hardened if params.image.adversarial_eps else None,
     )
     return stage.train(task, checkpoint)
 

@@ -26,6 +26,8 @@ from upheld.training.loop.losses import balanced_categories, balanced_positive_w
 
 # (logits (N, C), targets (N, C), weights (N, C)) -> scalar: a sum over rows, to be divided by the weight of the whole batch.
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# (loss of the model's inputs, inputs) -> the loss to learn by, of these inputs and of others like them
+Hardened = Callable[[Callable[[Inputs], torch.Tensor], Inputs], torch.Tensor]
 TARGETS, WEIGHTS = "targets", "weights"  # among a batch's inputs, for the loss
 
 
@@ -36,7 +38,8 @@ class Task:
     `val_targets` and `val_weights` are float32 (M, C); `predict_val` gives float32 probabilities (M, C) from the model as it
     stands. With `use_bfloat16` training runs in bfloat16 where the hardware does so, in `lane`. A `warm` model has been trained before: its
     bias is kept, and its starting point competes on val. `features` gives what the head sees of each of the N training rows, float32
-    (N, F); it is asked where `settings.mode` wants the head fitted on them, and the fitted head competes on val, too.
+    (N, F); it is asked where `settings.mode` wants the head fitted on them, and the fitted head competes on val, too. `hardened` is how
+    the network learns to hold against attacks, if it does.
     """
 
     model: nn.Module
@@ -51,6 +54,7 @@ class Task:
     lane: Lane
     warm: bool = False
     features: Callable[[], Array] | None = None
+    hardened: Hardened | None = None
 
 
 def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
@@ -89,7 +93,7 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
         fitted = Fitted([{"epoch": 0, "train_loss": None, **evaluate()}], 0, None)
     else:
         score_start = task.warm or mode == "head-then-full"
-        batches = batches_of(examples, objective)
+        batches = batches_of(examples, objective, task.hardened)
         fitted = fit(task.model, batches, evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.lane, score_start)
     device = best_device()
     # What the weights depend on besides data and params. Times are left out: equal runs must give equal files.
@@ -114,8 +118,8 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     return record, fitted.samples_per_s
 
 
-def batches_of(examples: Examples, objective: Objective) -> Batches:
-    """Examples as the loop learns from them: the loss of their known labels, divided by the labels' weights."""
+def batches_of(examples: Examples, objective: Objective, hardened: Hardened | None = None) -> Batches:
+    """Examples as the loop learns from them: the loss of their known labels, divided by the labels' weights, `hardened` where asked for."""
 
     def inputs(rows: Rows, seed: int) -> Inputs:
         labels = {TARGETS: torch.from_numpy(examples.targets[rows]), WEIGHTS: torch.from_numpy(examples.weights[rows])}
@@ -123,7 +127,11 @@ def batches_of(examples: Examples, objective: Objective) -> Batches:
 
     def loss(forward: Forward, inputs: Inputs) -> torch.Tensor:
         targets, weights = inputs.pop(TARGETS), inputs.pop(WEIGHTS)
-        return objective(forward(inputs), targets, weights)
+
+        def of_inputs(some: Inputs) -> torch.Tensor:
+            return objective(forward(some), targets, weights)
+
+        return hardened(of_inputs, inputs) if hardened else of_inputs(inputs)
 
     return Batches(examples.costs, inputs, loss, lambda rows: float(examples.weights[rows].sum()), examples.post_ids)
 
