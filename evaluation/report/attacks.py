@@ -10,8 +10,9 @@ from upheld.evaluation.metrics.paired import MIN_CLASS
 from upheld.evaluation.metrics.rows import ALL
 from upheld.evaluation.report.words import capital, count, listed, measured, points, spaced
 from upheld.evaluation.robustness.figures import ACCURACY, RECALL
-from upheld.evaluation.robustness.table import ENSEMBLE, MEMBERS
+from upheld.evaluation.robustness.table import ENSEMBLE, IMAGE, MEMBERS, TEXT
 
+THINGS = {TEXT: "texts", IMAGE: "pictures"}
 BY_HAND, BY_TRIES, BY_COPY = "nothing: anybody can do it by hand", "many tries, each answered with a score", "a copy of the model"
 
 
@@ -89,26 +90,26 @@ def content(table: pd.DataFrame, num_violations: int) -> Row:
         num_violations: labelled posts that are violations, over all categories.
 
     Returns:
-        nothing: why nothing was attacked, or None; pooled: [{policy, attack, members}] of all languages together, what is lost most first;
-        worst: [{policy, language, attack, members}], the attack that costs the ensemble most recall, a category's pooled cell first;
-        thin: [{policy, language, n}], cells in which no attack has MIN_CLASS violations; accuracy: as pooled, of attacks on pictures.
+        nothing: why nothing was attacked, or None; pooled: [{policy, language, modality, attack, metric, members}] of all languages
+        together, what is lost most first;
+        worst: as pooled, of each category, language (all of them first) and modality the attack that costs the ensemble most recall;
+        thin: [{policy, language, modality, n}], where no attack has MIN_CLASS violations; accuracy: as pooled, of attacks on pictures.
         members: member -> {n, edits, reason, clean, attacked, lost}; the last three are {value, ci_low, ci_high, n}, or None.
     """
-    cells: list[Row] = [
-        {"policy": policy, "language": language, "attack": attack, "metric": metric, "members": dict(_members(part))}
-        for (policy, language, attack, metric), part in table.groupby(["policy", "language", "attack", "metric"])
-    ]
-    cells.sort(key=lambda cell: (-_lost(cell), cell["policy"], cell["language"], cell["attack"]))
+    names = ["policy", "language", "modality", "attack", "metric"]
+    cells: list[Row] = [dict(zip(names, of, strict=True)) | {"members": dict(_members(part))} for of, part in table.groupby(names)]
+    cells.sort(key=lambda cell: (-_lost(cell), *(cell[name] for name in names)))
     of_recall = [cell for cell in cells if cell["metric"] == RECALL]
-    places = sorted({(cell["policy"], cell["language"]) for cell in of_recall}, key=lambda place: (place[0], place[1] != ALL, place[1]))
-    worst: list[Row] = []
-    thin: list[Row] = []
-    for policy, language in places:
-        own = [cell for cell in of_recall if (cell["policy"], cell["language"]) == (policy, language)]
-        if own[0]["members"][ENSEMBLE]["lost"]:
-            worst.append(own[0])
+    places: dict[tuple[str, ...], list[Row]] = {}
+    for cell in sorted(of_recall, key=lambda cell: (cell["policy"], cell["language"] != ALL, cell["language"], cell["modality"] != TEXT)):
+        places.setdefault((cell["policy"], cell["language"], cell["modality"]), []).append(cell)
+    worst, thin = [], []
+    for (policy, language, modality), (first, *others) in places.items():
+        if first["members"][ENSEMBLE]["lost"]:
+            worst.append(first)
         else:
-            thin.append({"policy": policy, "language": language, "n": max(cell["members"][ENSEMBLE]["n"] for cell in own)})
+            num = max(cell["members"][ENSEMBLE]["n"] for cell in (first, *others))
+            thin.append({"policy": policy, "language": language, "modality": modality, "n": num})
     nothing = None
     if not cells:
         nothing = "Nothing could be attacked: no post of the test split has a label that says violation."
@@ -162,7 +163,7 @@ def summary(attacks: Attacks) -> list[str]:
 def _sentence(cell: Row) -> str:
     row = cell["members"][ENSEMBLE]
     found = f"found before: {measured(row['clean'])}, after: {measured(row['attacked'])}"
-    lost = f"lost: {points(row['lost']['value'])} ({points(row['lost']['ci_low'])} to {points(row['lost']['ci_high'])})"
+    lost = f"lost: {points(row['lost']['value'])} points ({points(row['lost']['ci_low'])} to {points(row['lost']['ci_high'])})"
     return f"{ATTACKS[cell['attack']].title}, {spaced(cell['policy'])}. Of {count(row['n'], 'violation')} {found}; {lost}."
 
 
@@ -172,7 +173,7 @@ def attention(story: Mapping[str, Any]) -> Iterator[str]:
     together: dict[str, list[str]] = {}
     for check in failed:
         title = ATTACKS[check["scope"].rpartition("=")[2]].title
-        lost = f"{title} hide {100 * check['value']:.1f} points of recall where {100 * check['bound']:.1f} are tolerated"
+        lost = f"{title} hide {points(check['value'])} points of recall where {points(check['bound'])} are tolerated"
         together.setdefault(check["scope"].partition("/")[0], []).append(lost)
     for policy, losses in together.items():
         yield f"{capital(spaced(policy))} is easily hidden: {listed(losses)}."

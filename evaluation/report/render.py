@@ -62,8 +62,10 @@ def number(name: str, value: float | None) -> str:
         return "—"
     if name in FORMATS:
         return FORMATS[name].format(value).replace("-0.0000", "0.0000")
-    if name.endswith(("_gap", "_lost")):
-        return words.points(value)
+    if name.endswith("_lost"):
+        return f"{words.points(value)} points"
+    if name.endswith("_gap"):
+        return f"{100 * value:+.1f} pts"
     return words.part(value) if _is_share(name) else f"{value:+.3f}"
 
 
@@ -131,6 +133,7 @@ def _environment() -> Environment:
         "count": words.count,
         "attack_summary": attacks.summary,
         "attack_words": attacks.ATTACKS,
+        "attacked_things": attacks.THINGS,
         "least_rows": MIN_CLASS,
         "member_names": members.NAMES,
         "points": words.points,

@@ -126,8 +126,8 @@ def _counted(row: Mapping[str, Any]) -> str:
 
 
 def points(value: float) -> str:
-    """A difference of two shares, in percentage points with its sign."""
-    return f"{100 * value:+.1f} pts"
+    """A difference of two shares in percentage points, without the unit; what rounds to nothing has no sign."""
+    return f"{round(100 * value, 1) + 0.0:.1f}"
 
 
 def percent(value: float) -> str:
