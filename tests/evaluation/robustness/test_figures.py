@@ -129,7 +129,7 @@ def test_a_single_member_starts_from_the_ensembles_recall(posts) -> None:
 
 
 def test_a_members_threshold_takes_each_post_once_however_often_it_was_attacked() -> None:
-    posts = [(0.9, 0.9, 0.3 + place / 100, 0.2, 1.0) for place in range(10)] + [(0.1, 0.1, 0.25, 0.2, 1.0)] * 10
+    posts = [(0.9, 0.9, 0.25, 0.2, 1.0)] * 10 + [(0.1, 0.1, 0.3 + place / 100, 0.2, 1.0) for place in range(10)]
     once = of_posts(posts)
     more = once[once.post_id.str[1:].astype(int) < 10].assign(attack="search")
     assert member_thresholds(pd.concat([once, more]), CUT)["spam", "text", "ngrams"] == pytest.approx(0.3)
