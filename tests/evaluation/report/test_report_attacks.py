@@ -106,6 +106,7 @@ def test_the_ensembles_scores_are_calibrated_and_no_others(tmp_path: Path, plain
     violations = rows[(rows.category == "spam") & (rows.label == 1)]
     expected = (1 / violations.inclusion_prob)[violations.score >= 0.8].sum() / (1 / violations.inclusion_prob).sum()
     assert halved.clean["spam", *swap] == pytest.approx(expected) != as_is.clean["spam", *swap]
+    assert halved.threshold["spam", "text", "swap", "all"] > 0.5  # on its own scale, which reaches beyond .5
     assert halved.clean["hate_speech", *swap] == as_is.clean["hate_speech", *swap]
 
 
@@ -171,7 +172,8 @@ def test_no_rate_of_the_section_is_a_bare_none_or_all(tmp_path: Path, plain: Pat
     for folder in (plain, reported(tmp_path, rows, extreme)):
         assert bare_rates.in_page((folder / "report.html").read_text()) == []
         assert bare_rates.in_lines((folder / "report.md").read_text().splitlines()) == []
-    assert "at most" in section(tmp_path / "out") and "at least" in section(tmp_path / "out")
+    for bound in ("at most", "at least"):
+        assert f'<span class="num">{bound} ' in section(tmp_path / "out")
 
 
 def test_hostile_names_stay_text(hostile: Path) -> None:
@@ -248,11 +250,12 @@ def test_what_is_said_of_the_ensemble_counts_cases_with_a_single_classifier() ->
         return {"policy": "spam", "attack": attack, "members": members}
 
     pooled = [cell("search", text=0.5, ensemble=0.4), cell("swap", text=0.1, ngrams=0.3, ensemble=0.2), cell("drop", ensemble=0.0)]
+    pooled.append(cell("repeat", text=0.3, ensemble=0.1))
     lines = attack_report.summary({"nothing": None, "pooled": pooled})
     assert lines[0].startswith(
         "The worst attack: searched changes, spam. Of 50 violations found before: 50.0 %, after: 50.0 %; lost: 40.0 points"
     )
     assert lines[1].startswith("The worst that anybody can do by hand: swapped letters, spam.")
-    assert lines[2] == "In 1 of 2 cases (an attack on a category) the ensemble loses no more than each single classifier."
+    assert lines[2] == "In 2 of 3 cases (an attack on a category) the ensemble loses no more than each single classifier."
     assert len(attack_report.summary({"nothing": None, "pooled": pooled[1:]})) == 2  # the worst is one that anybody can do by hand
     assert render.number("recall_lost", -0.0001) == "0.0 points"
