@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 import typer
 
@@ -25,15 +26,19 @@ from upheld.common.command import (
 from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation import behaviour, gate
+from upheld.evaluation.cube.bins import edges
 from upheld.evaluation.metrics import paired
 from upheld.evaluation.metrics.paired import NOTHING, Comparator
 from upheld.evaluation.metrics.table import limits_of, measure, operating_points
 from upheld.evaluation.report import content, logos, members
 from upheld.evaluation.report.render import Result, write
+from upheld.evaluation.robustness import figures as robustness
+from upheld.evaluation.robustness import table as attack_table
 from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores.table import Columns, parse_columns
-from upheld.evaluation.thresholds.operating_point import OperatingPoint
+from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
 from upheld.feature_store.contracts.workspace import (
+    ATTACKS,
     CALIBRATION_MAPS,
     CHAMPION_SCORES,
     EVALUATION,
@@ -63,6 +68,7 @@ class Inputs:
     served: whether they are of what served.
     behaviour: folder that `upheld behave` wrote for the model of the scores.
     logos: folder that `upheld logo evaluate` wrote for the logo detector.
+    attacks: table of what the models said of posts before and after attacks, as the stage attack wrote it.
     features: coverage and drift of features, as the stage snapshot wrote them.
     fusion, text: metadata.json of the fusion layer, and of the text classifier.
     frozen: categories in which a person has stopped automatic removal.
@@ -77,6 +83,7 @@ class Inputs:
     served: bool = False
     behaviour: Path | None = None
     logos: Path | None = None
+    attacks: Path | None = None
     features: Path | None = None
     fusion: Path | None = None
     text: Path | None = None
@@ -99,6 +106,7 @@ def of_the_stage(given: Inputs) -> Inputs:
         comparator_scores=given.comparator_scores or CHAMPION_SCORES,
         served=given.comparator_scores is None and pinned.champion is None,
         logos=given.logos or LOGO_EVALUATION,
+        attacks=given.attacks or ATTACKS,
         features=FEATURES,
         fusion=FUSION_ACCOUNT,
         text=TEXT_RECORD,
@@ -129,7 +137,8 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     compared, changes = _comparison(inputs, selection, calibration, points, limits.alpha)
     table = measure(cubes, points, settings, changes)
     marks = None if inputs.logos is None else logos.read(inputs.logos)
-    checks = gate.logo_checks(marks, settings.gate.logo_min_map_50)
+    attacked = None if inputs.attacks is None else _attacks(inputs.attacks, calibration, thresholds, settings)
+    checks = [*gate.logo_checks(marks, settings.gate.logo_min_map_50), *gate.attack_checks(attacked, settings.gate)]
     decision = gate.decide(table, settings.gate, compared=compared, thresholds=thresholds, further=checks)
     picked: dict[str, Any] = {}  # mistakes to look at, where the table is short enough to be read once more
     if facts.num_rows <= content.MAX_ROWS_READ_AGAIN:
@@ -153,6 +162,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         examples=picked,
         behaviour=[] if inputs.behaviour is None else behaviour.load(inputs.behaviour),
         logos=marks,
+        attacks=attacked,
         fusion=None if inputs.fusion is None else members.read(inputs.fusion),
     )
     story = content.build(evaluation)
@@ -160,7 +170,7 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
         story["fusion"]["sentences"] += members.forgotten(inputs.text)
     if inputs.features is not None:
         story["features"] = content.read_features(inputs.features)
-    result = Result(table, decision, story)
+    result = Result(table, decision, story, attacked)
     write(out, result)
     return result
 
@@ -174,6 +184,7 @@ def main(
     champion_scores: ChampionScores = None,
     behaviour: Annotated[Path | None, typer.Option(help="Folder that `upheld behave` wrote for the model of the scores.")] = None,
     logos: Annotated[Path | None, typer.Option(help="Folder that `upheld logo evaluate` wrote for the detector.")] = None,
+    attacks: Annotated[Path | None, typer.Option(help="Table that the stage `attack` wrote for the model of the scores.")] = None,
     group: Groups = [],  # noqa: B006 (Typer copies it)
     columns: ColumnNames = "",
     show_text: ShowText = False,
@@ -182,7 +193,16 @@ def main(
 ) -> Output:
     """Metrics per category and language, verdicts, gate and report."""
     settings = params.load(*asked)
-    given = Inputs(score_file or SCORES, thresholds, calibration, champion_scores, behaviour=behaviour, logos=logos, show_text=show_text)
+    given = Inputs(
+        score_file or SCORES,
+        thresholds,
+        calibration,
+        champion_scores,
+        behaviour=behaviour,
+        logos=logos,
+        attacks=attacks,
+        show_text=show_text,
+    )
     inputs = replace(given, frozen=tuple(freezes.frozen(store).values())) if score_file else of_the_stage(given)
     with console().status("Evaluating"):
         result = run(settings, inputs, out, groups=group, columns=parse_columns(columns))
@@ -213,6 +233,19 @@ def _comparison(
     names = theirs.model_version.value_counts().sort_index().sort_values(ascending=False, kind="stable").index
     compared = Comparator("served" if inputs.served else "champion", tuple(names))
     return compared, paired.compare(rows, points, alpha, served=inputs.served)
+
+
+def _attacks(path: Path, calibration: Mapping[str, Any] | None, thresholds: Thresholds | None, settings: params.Params) -> pd.DataFrame:
+    """What attacks cost: the ensemble's scores are calibrated as those of the table, and judged at the review threshold, else at the
+    default score."""
+    rows, default = attack_table.read(path), settings.thresholds.default_score
+    fused = rows.member == attack_table.ENSEMBLE
+    for name in ("clean_prob", "attacked_prob"):
+        scores = rows[fused].rename(columns={"policy": "category", name: "score"})
+        rows.loc[fused, name] = score_rows.calibrated(scores, calibration)
+    cuts = {policy: operating_point(thresholds, policy, (), default).cuts[0] for policy in rows.policy.unique()}
+    ends = np.append(edges(), np.inf)  # beyond the last bin nothing is found
+    return robustness.measure(rows, {policy: float(ends[cut]) for policy, cut in cuts.items()}, settings.fairness.alpha)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ Cell = tuple[str, str]
 MAX_MORE = 1000  # times the labels there are: a need beyond that is only noise
 LOGO_FLOOR, LOGO_CERTIFICATE = "logo_map_50", "logo_certificate"
 LOGO_CELL = ("logo", "all")
+RECALL_LOST = "recall_lost"
 NO_COMPARATOR = "nothing to compare with: no labelled post here has the score of a champion or of a model that served before it"
 OWN_THRESHOLDS = "not compared: what served has thresholds and scores of its own, so only the rankings can be compared"
 UNDECIDED = "nothing to compare with: what served decided on no labelled post of this category"
@@ -221,3 +222,28 @@ def logo_checks(logos: Mapping[str, Any] | None, min_map_50: float) -> Iterator[
     else:
         shown: Status = "pass" if bound is not None and bound >= target else "fail"
         yield check(LOGO_CERTIFICATE, LOGO_CELL[0], bound, target, shown, f"{outcome} at {threshold:.4f}")
+
+
+def attack_checks(attacks: pd.DataFrame | None, params: Gate) -> Iterator[Check]:
+    """What the ensemble may lose to attacks, in each category of the required cells, its languages together.
+
+    Args:
+        attacks: of `robustness.figures.measure`, or None where no attack was tried.
+        params: read are required_cells and max_recall_lost.
+
+    Yields:
+        checks as in gate.json. One fails only where the whole interval of the lost recall lies above its bound; doubt is listed.
+    """
+    if attacks is None:
+        return
+    pooled = attacks[(attacks.language == "all") & (attacks.member == "ensemble") & (attacks.metric == "recall")]
+    table = {(row.policy, row.attack): row for row in pooled.itertuples()}
+    for category in dict.fromkeys(cell.partition("/")[0] for cell in params.required_cells):
+        for attack, bound in params.max_recall_lost.items():
+            row, scope = table.get((category, attack)), where(category, "all", "attack", attack)
+            if row is None:
+                yield check(RECALL_LOST, scope, None, bound, "insufficient", "no post of this category was attacked so")
+            else:
+                known = SimpleNamespace(value=row.lost, ci_low=row.ci_low, ci_high=row.ci_high, n=row.n, reason=row.reason)
+                shown = bounded(RECALL_LOST, (category, "all"), known, bound, at_least=False, must_show=False)
+                yield shown | {"scope": scope}

@@ -60,6 +60,16 @@ def write_workspace(
     table.assign(ci_low=table.value - 0.01, ci_high=table.value + 0.01, n=300, reason=None).to_parquet(
         folder / "data/evaluation/metrics.parquet"
     )
+    lost = {
+        "policy": "spam",
+        "language": "all",
+        "modality": "text",
+        "attack": "search",
+        "member": "ensemble",
+        "metric": "recall",
+        "lost": 0.2,
+    }
+    pd.DataFrame([lost]).to_parquet(folder / "data/evaluation/robustness.parquet")
     (folder / "data/evaluation/metrics.json").write_text(json.dumps({"roc_auc/spam/all": 0.75, "map_50/logo/all": 0.5}))
     write_logos(folder)
     (folder / "models/fusion/metadata.json").write_text(json.dumps({"incumbent": incumbent, "members": {}, "unheard": []}))

@@ -55,3 +55,34 @@ def thresholds(**by_category) -> dict:
             },
         }
     return {"categories": categories}
+
+
+SHIFTS = {"swap": 1.5, "homoglyphs": 0.2, "zero_width": 0.0, "spacing": 0.7, "leetspeak": 0.5, "transliteration": 0.0, "repeat": 0.4,
+          "drop": 0.6, "search": 4.0, "fgsm": 1.0, "pgd": 3.0, "pixels": 0.5, "jpeg": 0.1}  # fmt: skip
+PICTURES = ("fgsm", "pgd", "pixels", "jpeg")
+MEMBERS = {"text": 1.2, "ngrams": 0.8, "image": 1.2, "ensemble": 0.7}  # by how much each falls for an attack
+
+
+def attacks(rows: pd.DataFrame, seed: int = 0, names=tuple(SHIFTS)) -> pd.DataFrame:
+    """Content of data/attacks.parquet: the labelled violations of a score table with every attack on texts, a third of its labelled posts
+    with every attack on pictures; an attack takes the logit of each by chance between nothing and its shift to the wrong side."""
+    rng = np.random.default_rng(seed)
+    known = rows[rows.label.notna()]
+    shown = known.item_id.str[1:].astype(int) % 3 == 0
+    parts = []
+    for member, weakness in MEMBERS.items():
+        clean = np.log(known.score / (1 - known.score)) + (member != "ensemble") * rng.normal(0, 0.3, len(known))
+        for name in names:
+            pictures = name in PICTURES
+            own = (shown if pictures else known.label == 1) & (
+                member in (("image", "ensemble") if pictures else ("text", "ngrams", "ensemble"))
+            )
+            attacked = clean - SHIFTS[name] * weakness * rng.random(len(known)) * np.where(known.label == 1, 1, -1)
+            about = {"policy": known.category, "modality": "image" if pictures else "text", "attack": name, "member": member}
+            probs = {
+                f"{kind}_prob": (1 / (1 + np.exp(-logit))).astype("float32") for kind, logit in (("clean", clean), ("attacked", attacked))
+            }
+            part = pd.DataFrame({"post_id": known.item_id, "language": known.language, **about, "label": known.label == 1,
+                                 "weight": 1 / known.inclusion_prob, **probs, "edits": np.int32(0 if pictures else 3)})  # fmt: skip
+            parts.append(part[own])
+    return pd.concat(parts, ignore_index=True)

@@ -66,6 +66,11 @@ class Reviewers(Section):
     margin_flips: Share  # of an honest reviewer's verdicts may be the other way round
 
 
+# Names of the attacks in data/attacks.parquet: on what a post says, and on its pictures.
+TextAttack = Literal["swap", "homoglyphs", "zero_width", "spacing", "leetspeak", "transliteration", "repeat", "drop", "search"]
+ImageAttack = Literal["fgsm", "pgd", "pixels", "jpeg"]
+
+
 class Gate(Section):
     """Bounds that a candidate model must meet. A cell is written `category/language`; `all` is the pooled one."""
 
@@ -75,6 +80,7 @@ class Gate(Section):
     max_loss: dict[str, float]
     fairness: tuple[str, ...]
     logo_min_map_50: Share
+    max_recall_lost: dict[TextAttack | ImageAttack, Share]  # attack -> recall that the ensemble may lose to it
 
 
 class Behave(Section):

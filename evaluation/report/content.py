@@ -14,7 +14,7 @@ from upheld.evaluation.cube.bins import NUM_BINS, bin_of, centres, edges
 from upheld.evaluation.cube.cube import Cube, dense
 from upheld.evaluation.metrics.paired import Comparator
 from upheld.evaluation.metrics.rows import ALL, Settings
-from upheld.evaluation.report import comparison, members, sentences
+from upheld.evaluation.report import attacks, comparison, members, sentences
 from upheld.evaluation.report.words import capital, listed, name_of
 from upheld.evaluation.scores.selection import Facts
 from upheld.evaluation.statistics import calibration_error
@@ -53,6 +53,7 @@ class Evaluation:
     behaviour: of `behaviour.load`.
     examples: of `pick_examples`.
     logos: of `logos.read`; None where no detector was evaluated.
+    attacks: of `robustness.figures.measure`; None where no attack was tried.
     fusion: of `members.read`; None where that is not known.
     """
 
@@ -70,6 +71,7 @@ class Evaluation:
     behaviour: Sequence[Mapping[str, Any]] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
     logos: Mapping[str, Any] | None = None
+    attacks: pd.DataFrame | None = None
     fusion: Mapping[str, Any] | None = None
 
 
@@ -101,6 +103,9 @@ def build(of: Evaluation) -> dict[str, Any]:
         "heat_map": _heat_map(lookup, of.cube.languages, [category["name"] for category in categories]),
     }
     story |= {} if of.logos is None else {"logos": dict(of.logos)}
+    if of.attacks is not None:
+        pooled = of.metrics[(of.metrics.metric == "recall") & (of.metrics.language == ALL) & (of.metrics.group_column == ALL)]
+        story["attacks"] = attacks.content(of.attacks, int(pooled.n.sum()))  # recall counts the labelled violations
     return {"headline": sentences.headline(of.gate), "changed": changed(story), "attention": sentences.attention(story), **story}
 
 

@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from upheld.common import files
 from upheld.common.terminal import visible
-from upheld.evaluation.report import charts, comparison, logos, members, sentences, week_story, words
+from upheld.evaluation.metrics.paired import MIN_CLASS
+from upheld.evaluation.report import attacks, charts, comparison, logos, members, sentences, week_story, words
 from upheld.evaluation.report.headlines import headlines
 
 FOLDER = Path(__file__).with_name("templates")
@@ -28,6 +29,7 @@ FORMATS = {
 VERDICT_WORDS = {"PASS": "✓ within", "WARN": "! stands out", "FAIL": "✕ too far", "INSUFFICIENT": "? not enough"}
 BEHAVIOUR_WORDS = {"PASS": "✓ meets", "FAIL": "✕ misses", "INSUFFICIENT": "? open"}
 STATUS_WORDS = {"pass": "✓ pass", "warn": "! warn", "fail": "✕ fail", "insufficient": "? not enough", "not_applicable": "– none"}
+ROBUSTNESS = "robustness.parquet"
 FIRST_SCREEN = "first_screen.md"  # what a question about a version shows of its report
 
 
@@ -60,6 +62,8 @@ def number(name: str, value: float | None) -> str:
         return "—"
     if name in FORMATS:
         return FORMATS[name].format(value).replace("-0.0000", "0.0000")
+    if name.endswith("_lost"):
+        return f"{words.points(value)} points"
     if name.endswith("_gap"):
         return f"{100 * value:+.1f} pts"
     return words.part(value) if _is_share(name) else f"{value:+.3f}"
@@ -82,7 +86,7 @@ def span(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return name not in FORMATS and not name.endswith(("_gap", "_change", "_shift"))
+    return name not in FORMATS and not name.endswith(("_gap", "_lost", "_change", "_shift"))
 
 
 def plain(text: Any) -> str:
@@ -127,6 +131,12 @@ def _environment() -> Environment:
         "charts": charts,
         "bar": charts.interval_bar,
         "count": words.count,
+        "attack_summary": attacks.summary,
+        "attack_words": attacks.ATTACKS,
+        "attacked_things": attacks.THINGS,
+        "least_rows": MIN_CLASS,
+        "member_names": members.NAMES,
+        "points": words.points,
         "appeal_gap": week_story.appeal_gap,
         "reviewers_compared": week_story.compared,
         "reviewers_alone": week_story.compared_alone,
@@ -153,19 +163,24 @@ def _environment() -> Environment:
 
 @dataclass(frozen=True)
 class Result:
-    """The long metrics table, the gate's decision and checks, and everything the report shows."""
+    """The long metrics table, the gate's decision and checks, everything the report shows, and what attacks cost where some were tried."""
 
     metrics: pd.DataFrame
     gate: dict[str, Any]
     report: dict[str, Any]
+    attacks: pd.DataFrame | None = None
 
 
 def write(out: Path, result: Result) -> None:
-    """Write metrics.parquet, metrics.json (its headlines), report.json, report.html, report.md, first_screen.md and gate.json."""
+    """Write metrics.parquet, metrics.json (its headlines), report.json, report.html, report.md, first_screen.md and gate.json, and where
+    attacks were tried robustness.parquet."""
     story = result.report
     page, mail, screen = html(story), markdown(story), first_screen(story)
     files.write_parquet(out / "metrics.parquet", result.metrics)
-    files.write_json(out / "metrics.json", headlines(result.metrics, story.get("logos", {}).get("figures", {})))
+    (out / ROBUSTNESS).unlink(missing_ok=True)
+    if result.attacks is not None:
+        files.write_parquet(out / ROBUSTNESS, result.attacks)
+    files.write_json(out / "metrics.json", headlines(result.metrics, story.get("logos", {}).get("figures", {}), result.attacks))
     files.write_json(out / "report.json", story)
     files.write_text(out / "report.html", page)
     files.write_text(out / "report.md", mail)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upheld.evaluation.gate import where as scope_of_check
-from upheld.evaluation.report import logos, members
+from upheld.evaluation.report import attacks, logos, members
 from upheld.evaluation.report.words import (
     GAPS,
     agree,
@@ -32,6 +32,7 @@ PLACES = {  # id of a part of the page -> its name in a link
     "thresholds": "Thresholds",
     "languages": "Languages",
     "behaviour": "Behaviour tests",
+    "attacks": "How easily it is fooled",
     "logos": "Logos",
     "data": "Data and method",
     "drift": "Drift",
@@ -55,7 +56,8 @@ def headline(gate: Story) -> str:
 def attention(story: Story) -> list[Item]:
     """What a person should look at, worst first; each item says where in the report it is shown."""
     of_logos = (item_of(level, text, "logos") for level, text in logos.attention(story.get("logos")))
-    items = [*_unfair(story), *_failed(story), *_unsettled(story), *behaviour(story), *of_logos, *_remarks(story)]
+    of_attacks = (item_of(STOP, text, "attacks") for text in attacks.attention(story))
+    items = [*_unfair(story), *_failed(story), *of_attacks, *_unsettled(story), *behaviour(story), *of_logos, *_remarks(story)]
     return sorted(items, key=lambda item: (STOP, LOOK, NOTE).index(item["level"]))
 
 
@@ -67,10 +69,10 @@ def place(story: Story, where: str) -> str:
 
 
 def _failed(story: Story) -> Iterator[Item]:
-    """Failed checks, one item for all that failed in one place for one reason; gaps have sentences of their own."""
+    """Failed checks, one item for all that failed in one place for one reason; gaps and attacks have sentences of their own."""
     together: dict[tuple[str, str], list[str]] = {}
     for check in story["gate"]["checks"]:
-        if check["status"] == "fail" and not check["name"].endswith(("_gap", "_ratio")):
+        if check["status"] == "fail" and not check["name"].endswith(("_gap", "_ratio", "_lost")):
             together.setdefault((check["scope"], check["reason"]), []).append(words(check["name"]))
     for (where, reason), names in list(together.items())[:MAX_ITEMS]:
         yield item_of(STOP, f"{scope(where)}: {' and '.join(names)}: {reason.removesuffix('.')}.", "checks")

@@ -47,6 +47,7 @@ METRICS = {
     "false_alarms_per_1000": "false alarms on 1,000 photos without a logo",
     "logo_map_50": "logo detector (mAP@50)",
     "logo_certificate": "certificate of the logo detector's confidence",
+    "recall_lost": "share of violations that an attack hides",
 }
 GAPS = {
     "fpr": ("harmless posts are flagged", "fpr_gap", "fpr_ratio"),
@@ -122,6 +123,11 @@ def evidence(row: Mapping[str, Any]) -> str:
 
 def _counted(row: Mapping[str, Any]) -> str:
     return f"{0 if row['value'] < NEARLY else row['n']:,.0f} of {row['n']:,.0f}"
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points, without the unit; what rounds to nothing has no sign."""
+    return f"{round(100 * value, 1) + 0.0:.1f}"
 
 
 def percent(value: float) -> str:

@@ -18,6 +18,7 @@ PARAMS = Gate(
     max_loss={"roc_auc": 0.02},
     fairness=("fpr_gap",),
     logo_min_map_50=0.3,
+    max_recall_lost={},
 )
 PASSING = {"roc_auc": (0.8, 0.75, 0.85), "ce2_debiased": (0.005, 0.0, 0.01), "roc_auc_change": (0.01, -0.01, 0.03)}
 

@@ -8,7 +8,7 @@ import logo_evaluated
 import numpy as np
 import pandas as pd
 import pytest
-from score_worlds import PARAMS, settings, table, thresholds
+from score_worlds import PARAMS, attacks, settings, table, thresholds
 from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
@@ -73,6 +73,7 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
         Path(folder).mkdir()
     table(400).to_parquet("data/scores.parquet")
     table(1).head(0).to_parquet("data/champion_scores.parquet")
+    attacks(table(400)).head(0).to_parquet("data/attacks.parquet")
     Path("data/calibration/thresholds.json").write_text(json.dumps(thresholds(spam=(0.4, 0.9, ()), hate_speech=(0.4, None, ()))))
     Path("data/calibration/calibration.json").write_text(json.dumps({"categories": {}}))
     tables = {"posts": 1, "decisions": 1, "review_outcomes": 1, "audit_draws": 1}
@@ -100,6 +101,10 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     assert "ranks hate speech in &lt;i&gt;de worse than that: ROC-AUC 0.843, before 0.861" in page
     assert "worse than that: ROC-AUC 0.843, before 0.861" in mail and "<i>" not in mail
     assert "There is no logo detector: nothing to learn from" in page.partition('id="logos"')[2]
+    assert "Nothing was attacked, although the test split has" in page.partition('id="attacks"')[2]
+    attacks(table(400)).to_parquet("data/attacks.parquet")
+    assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 0
+    assert "The worst attack: " in Path("data/evaluation/report.html").read_text().partition('id="attacks"')[2]
 
 
 def test_behaviour_that_nobody_tested_names_the_command(week: Path, tmp_path: Path) -> None:

@@ -54,7 +54,15 @@ def test_run_holds_params_defined_metrics_dataset_and_evidence(tmp_path: Path, m
     assert headline == {"roc_auc/spam/all": 0.75, "map_50/logo/all": 0.5}  # the tables' cells are not among them
     datasets = [given.dataset for given in registry.client.get_run(run_id).inputs.dataset_inputs]
     assert {dataset.name: dataset.digest for dataset in datasets} == {"snapshot": "e" * 36, "logo": "b" * 36}
-    for name in ("dvc.lock", "params.yaml", "manifest.json", "inputs.json", "evaluation/gate.json", "logo_evaluation/logo.json"):
+    for name in (
+        "dvc.lock",
+        "params.yaml",
+        "manifest.json",
+        "inputs.json",
+        "evaluation/gate.json",
+        "evaluation/robustness.parquet",
+        "logo_evaluation/logo.json",
+    ):
         assert mlflow_store.run_artifact(registry, run_id, name).exists()
 
 
