@@ -93,7 +93,8 @@ def content(table: pd.DataFrame, num_violations: int) -> Row:
         nothing: why nothing was attacked, or None; pooled: [{policy, language, modality, attack, metric, members}] of all languages
         together, what is lost most first;
         worst: as pooled, of each category, language (all of them first) and modality the attack that costs the ensemble most recall;
-        thin: [{policy, language, modality, n}], where no attack has MIN_CLASS violations; accuracy: as pooled, of attacks on pictures.
+        thin: [{policy, modality, languages}], languages being [{language, n}], where no attack has MIN_CLASS violations (`all` alone where
+        all languages together have not); accuracy: as pooled, of attacks on pictures.
         members: member -> {n, edits, reason, clean, attacked, lost}; the last three are {value, ci_low, ci_high, n}, or None.
     """
     names = ["policy", "language", "modality", "attack", "metric"]
@@ -103,13 +104,15 @@ def content(table: pd.DataFrame, num_violations: int) -> Row:
     places: dict[tuple[str, ...], list[Row]] = {}
     for cell in sorted(of_recall, key=lambda cell: (cell["policy"], cell["language"] != ALL, cell["language"], cell["modality"] != TEXT)):
         places.setdefault((cell["policy"], cell["language"], cell["modality"]), []).append(cell)
-    worst, thin = [], []
+    worst: list[Row] = []
+    thin: dict[tuple[str, str], list[Row]] = {}
     for (policy, language, modality), (first, *others) in places.items():
         if first["members"][ENSEMBLE]["lost"]:
             worst.append(first)
-        else:
-            num = max(cell["members"][ENSEMBLE]["n"] for cell in (first, *others))
-            thin.append({"policy": policy, "language": language, "modality": modality, "n": num})
+            continue
+        told = thin.setdefault((policy, modality), [])
+        if [one["language"] for one in told] != [ALL]:  # too few in all languages together are too few in each
+            told.append({"language": language, "n": max(cell["members"][ENSEMBLE]["n"] for cell in (first, *others))})
     nothing = None
     if not cells:
         nothing = "Nothing could be attacked: no post of the test split has a label that says violation."
@@ -120,7 +123,8 @@ def content(table: pd.DataFrame, num_violations: int) -> Row:
             )
     pooled = [cell for cell in of_recall if cell["language"] == ALL]
     accuracy = [cell for cell in cells if cell["metric"] == ACCURACY and cell["language"] == ALL]
-    return {"nothing": nothing, "pooled": pooled, "worst": worst, "thin": thin, "accuracy": accuracy}
+    few = [{"policy": policy, "modality": modality, "languages": told} for (policy, modality), told in thin.items()]
+    return {"nothing": nothing, "pooled": pooled, "worst": worst, "thin": few, "accuracy": accuracy}
 
 
 def _members(part: pd.DataFrame) -> Iterator[tuple[str, Row]]:
