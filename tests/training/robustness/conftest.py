@@ -14,7 +14,7 @@ OFFENDING = "vermin filthy traitor disgusting parasite coward worthless pathetic
 
 
 def sentence(random: np.random.Generator, offends: bool) -> str:
-    words = [*random.choice(PLAIN, 7), *random.choice(OFFENDING if offends else PLAIN, 2)]
+    words = [*random.choice(PLAIN, 6), random.choice(OFFENDING if offends else PLAIN)]
     return " ".join(random.permutation(words))
 
 
@@ -22,10 +22,10 @@ def sentence(random: np.random.Generator, offends: bool) -> str:
 def toy() -> SimpleNamespace:
     """`texts` that all offend, their `names`, `score` of the rows and texts asked, and `calls`, how many texts each call asked for."""
     random = np.random.default_rng(11)
-    label = np.arange(400) % 2 == 0
+    label = np.arange(600) % 3 == 0
     vectoriser = vectoriser_of((2, 4), None)
     features = vectoriser.fit_transform([sentence(random, offends) for offends in label])
-    model = LogisticRegression(C=30).fit(features, label)
+    model = LogisticRegression(C=10).fit(features, label)
     calls: list[int] = []
 
     def score(rows: Sequence[int], texts: Sequence[str]) -> np.ndarray:
