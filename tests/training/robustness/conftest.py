@@ -9,8 +9,23 @@ from sklearn.linear_model import LogisticRegression
 
 from upheld.training.ngrams.model import vectoriser_of
 
-PLAIN = "garden river morning window coffee letter market yellow travel kitchen summer walking bridge picture".split()
-OFFENDING = "vermin filthy traitor disgusting parasite coward worthless pathetic".split()
+PLAIN = [
+    "garden",
+    "river",
+    "morning",
+    "window",
+    "coffee",
+    "letter",
+    "market",
+    "yellow",
+    "travel",
+    "kitchen",
+    "summer",
+    "walking",
+    "bridge",
+    "picture",
+]
+OFFENDING = ["vermin", "filthy", "traitor", "disgusting", "parasite", "coward", "worthless", "pathetic"]
 
 
 def sentence(random: np.random.Generator, offends: bool) -> str:

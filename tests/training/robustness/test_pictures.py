@@ -60,7 +60,7 @@ def test_the_gradient_attacks_stay_in_the_ball_and_in_the_picture(model, eps, st
     own = batch(model, range(5))
     for changed in (pictures.fgsm(own, eps / 255), pictures.pgd(own, eps / 255, steps, draws(range(5)))):
         assert float((changed - own.pixels).abs().max()) <= eps / 255 + 1e-6
-        assert 0 <= float(changed.min()) and float(changed.max()) <= 1
+        assert float(changed.min()) >= 0 and float(changed.max()) <= 1
         assert not torch.equal(changed, own.pixels)
 
 
@@ -101,7 +101,7 @@ def test_few_pixels_change_and_never_for_the_better(model) -> None:
     differ = (changed != own.pixels).any(1).sum((1, 2)).numpy()
     assert differ.max() <= 5
     assert counts.tolist() == [int(differ[own.owner.numpy() == row].sum()) for row in range(NUM_POSTS)]
-    assert 0 <= float(changed.min()) and float(changed.max()) <= 1
+    assert float(changed.min()) >= 0 and float(changed.max()) <= 1
     with torch.no_grad():
         assert bool((own.losses(changed) >= own.losses(own.pixels) - 1e-5).all())
     more, _ = pictures.single_pixels(own, 5, 40, draws())

@@ -13,7 +13,20 @@ MOST |= dict.fromkeys(("drop", "starred"), lambda n, width: width)
 MOST |= dict.fromkeys(("spacing", "dotted"), lambda n, width: n - 1) | {"struck_through": lambda n, width: n}
 MOST |= dict.fromkeys(("homoglyphs", "leetspeak"), lambda n, width: n) | {"transliteration": lambda n, width: 4 * n}
 
-SCRIPTS = ("latin ÄÉßñçıŁ", "кириллица щёЖ", "ελληνικά", "हिन्दी क्षत्रिय", "漢字文章判定", "ひらがなカタカナ", "ภาษาไทย", "한국어", "عربى", "0123", ".,!#@", "  ")
+SCRIPTS = (
+    "latin ÄÉßñçıŁ",
+    "кириллица щёЖ",
+    "ελληνικά",
+    "हिन्दी क्षत्रिय",
+    "漢字文章判定",
+    "ひらがなカタカナ",
+    "ภาษาไทย",
+    "한국어",
+    "عربى",
+    "0123",
+    ".,!#@",
+    "  ",
+)
 texts = st.lists(st.sampled_from("".join(SCRIPTS)), max_size=60).map("".join) | st.text(max_size=40)
 
 
@@ -87,7 +100,9 @@ def test_a_place_is_drawn_after_the_first_letter(name: str, expected: set[str]) 
     assert {attacked("hates", EVERY_EDIT[name], draw, 1.0).text for _ in range(200)} == expected
 
 
-@pytest.mark.parametrize("text", ["これは本当に悪い文章です", "这是一段很坏的文字", "Это очень плохой текст", "यह बहुत बुरा पाठ है", "아주 나쁜 글"])
+@pytest.mark.parametrize(
+    "text", ["これは本当に悪い文章です", "这是一段很坏的文字", "Это очень плохой текст", "यह बहुत बुरा पाठ है", "아주 나쁜 글"]
+)
 def test_something_is_done_in_every_script(text: str) -> None:
     changed = {name for name, edit in ATTACKS.items() if attacked(text, edit, np.random.default_rng(1), 1.0).edits}
     assert {"swap", "zero_width", "spacing", "repeat", "drop"} <= changed
