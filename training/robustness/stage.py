@@ -37,11 +37,12 @@ from upheld.training.robustness.search import search
 from upheld.training.robustness.words import ATTACKS, Attacked, attacked, chance
 from upheld.training.text.model import load_text
 
-FALSE_POSITIVE_RATE = 0.1  # of the threshold under which a search ends, and of the recall that is told
-NO_THRESHOLD = 0.5  # where no test post is known to be no violation
+FALSE_POSITIVE_RATE = 0.1  # of the threshold at which recall is told: what this share of the posts without a violation reach
+NO_THRESHOLD = 0.5  # where there is none of them
 PICTURES_AT_ONCE = 16  # whose activations are kept for the gradient
 PIXEL_QUERIES = 20
 ROW = ["post_id", "language", "policy", "label", "weight"]
+MEMBERS = ("text", "ngrams", "image", ENSEMBLE)
 KEY = ["modality", "policy", "language", "post_id", "attack", "member"]
 Thresholds = Mapping[str, Mapping[str, float]]  # member -> policy -> score
 FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictures -> the bytes of each
@@ -50,7 +51,8 @@ FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictu
 @dataclass(frozen=True)
 class Result:
     """Posts under attack by modality, each counted once a policy; and of the violations among them, by member and attack, the share that
-    the member finds before and after. A post that it never found counts as not found."""
+    the member finds before and after, at the score that FALSE_POSITIVE_RATE of the others reach. A post that it never found counts as not
+    found."""
 
     num_attacked: dict[str, int]
     recall: dict[str, dict[str, tuple[float, float]]]
@@ -60,12 +62,13 @@ def run(params: parameters.Params, store: Path, workspace: Path, out: Path) -> R
     """Attack the models on posts of split test, which they have not learned from.
 
     Args:
-        params: `attacks`, `predict`, `policies` and `seed` are read.
+        params: `attacks`, `thresholds.review_start_share`, `predict`, `policies` and `seed` are read.
         store: folder with the ledger's media and the features.
         workspace: folder with the snapshot, the models and what the stages predict and fusion have written.
         out: table to write, in the contract `tables.ATTACKS`, in order of its keys. It has the text attacks for the members text, ngrams
-            and ensemble, whose searches are each on that member's own score, and the picture attacks for image and ensemble. It is empty
-            where no test post can be attacked.
+            and ensemble, whose searches are each on that member's own score, and the picture attacks for image and ensemble. A search ends
+            below the score that `review_start_share` of the test posts reach: no review threshold lies lower. The table is empty where no
+            test post can be attacked.
 
     Raises:
         FailedWork: a table or model is missing or unreadable, or a picture has left the store.
@@ -79,11 +82,13 @@ def run(params: parameters.Params, store: Path, workspace: Path, out: Path) -> R
     written = drawn(known[known["label"] & (known["text"].fillna("").str.strip() != "")], params)
     seen = known[known["image_digests"].map(lambda names: names is not None and len(names) > 0).astype(bool)]
     shown = drawn(seen[seen["policy"].isin(image.setup.policies if image else ())], params)
-    thresholds = {member: _thresholds(judge, member, known, params.policies) for member in ("text", "ngrams", "image", ENSEMBLE)}
+    everything = scores.rename(columns={"item_id": "post_id", "category": "policy"}).assign(weight=1.0)
+    ends = _reached(judge, everything, params.thresholds.review_start_share, params.policies)
+    thresholds = _reached(judge, known[~known["label"].astype(bool)], FALSE_POSITIVE_RATE, params.policies)
     fetch = media.whole("image", store, media.pictures_of(store, data.posts, pins_of(data.manifest)))
     with progress.bars() as bars:
         parts = [tables.ATTACKS.empty_table().to_pandas()]
-        parts += _on_texts(judge, written, thresholds, params, progress.reporter(bars, "attacks on texts", len(ATTACKS) + 3))
+        parts += _on_texts(judge, written, ends, params, progress.reporter(bars, "attacks on texts", len(ATTACKS) + 3))
         if image is not None:
             parts += _on_pictures(judge, image, shown, fetch, params, progress.reporter(bars, "posts with pictures", len(shown)))
     table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
@@ -125,25 +130,26 @@ def drawn(rows: pd.DataFrame, params: parameters.Params) -> pd.DataFrame:
     return kept.drop(columns=["rest", "draw"]).sort_values(["policy", "post_id"], ignore_index=True)
 
 
-def _thresholds(judge: Judge, member: str, known: pd.DataFrame, policies: Sequence[str]) -> dict[str, float]:
-    """Of each policy the score that FALSE_POSITIVE_RATE of the posts that are no violation reach, each counted by its weight."""
-    found = {}
-    for policy in policies:
-        rows = known[(known["policy"] == policy) & ~known["label"].astype(bool)]
-        probs = judge.before(member, rows["post_id"].tolist(), policy)
-        there = ~np.isnan(probs)
-        weights = rows["weight"].to_numpy()[there]
-        cut = np.quantile(probs[there], 1 - FALSE_POSITIVE_RATE, method="inverted_cdf", weights=weights) if there.any() else NO_THRESHOLD
-        found[policy] = float(cut)
+def _reached(judge: Judge, rows: pd.DataFrame, share: float, policies: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Of each member and policy the score that this share of the rows reaches, each counted by its weight."""
+    found: dict[str, dict[str, float]] = {member: {} for member in MEMBERS}
+    for member in MEMBERS:
+        for policy in policies:
+            own = rows[rows["policy"] == policy]
+            probs = judge.before(member, own["post_id"].tolist(), policy)
+            there = ~np.isnan(probs)
+            weights = own["weight"].to_numpy(np.float64)[there]
+            cut = np.quantile(probs[there], 1 - share, method="inverted_cdf", weights=weights) if there.any() else NO_THRESHOLD
+            found[member][policy] = float(cut)
     return found
 
 
 def _on_texts(
-    judge: Judge, rows: pd.DataFrame, thresholds: Thresholds, params: parameters.Params, report: progress.Report
+    judge: Judge, rows: pd.DataFrame, ends: Thresholds, params: parameters.Params, report: progress.Report
 ) -> Iterator[pd.DataFrame]:
-    """Every attack on texts, drawn and searched, as rows of the table."""
+    """Every attack on texts, drawn and searched until the score is below `ends`, as rows of the table."""
     posts, policies, texts = (rows[name].tolist() for name in ("post_id", "policy", "text"))
-    members = ("text", "ngrams", ENSEMBLE)
+    members = [member for member in MEMBERS if member != "image"]
     clean = {member: judge.of_texts(member, posts, policies, texts) for member in members}
 
     def measured(attack: str, member: str, found: Sequence[Attacked]) -> pd.DataFrame:
@@ -160,8 +166,8 @@ def _on_texts(
         def score(asked: Sequence[int], attempts: Sequence[str], member: str = member) -> Floats32:
             return judge.of_texts(member, [posts[row] for row in asked], [policies[row] for row in asked], attempts)
 
-        ends = np.array([thresholds[member][policy] for policy in policies], np.float32)
-        yield measured("search", member, search(texts, posts, score, ends, params.attacks.search_edits, params.seed))
+        end = np.array([ends[member][policy] for policy in policies], np.float32)
+        yield measured("search", member, search(texts, posts, score, end, params.attacks.search_edits, params.seed))
         report(1)
 
 
@@ -233,7 +239,7 @@ def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER)
         console().print(f"attacked: {result.num_attacked['text']} texts, {result.num_attacked['image']} posts with pictures")
         for member, attacks in result.recall.items():
             shares = ", ".join(f"{attack} {before:.2f} to {after:.2f}" for attack, (before, after) in attacks.items())
-            console().print(f"{member}, share of the violations found: {shares}", markup=False, highlight=False)
+            console().print(f"{member}, share of the violations found: {shares}", markup=False, highlight=False, soft_wrap=True)
 
     return Output(asdict(result), show)
 

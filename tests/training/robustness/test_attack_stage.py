@@ -143,22 +143,20 @@ def test_the_ensemble_hears_both_members_of_the_attacked_text_and_the_rest_as_be
     assert (moved.clean_prob != moved.attacked_prob).any()
 
 
-def test_the_search_leaves_alone_what_its_own_member_does_not_find(attacked_once) -> None:
-    """Found is a post that scores at least what a tenth of the posts without a violation reach."""
+def test_the_search_leaves_alone_what_no_review_would_see(attacked_once) -> None:
+    """That is a post that scores below the upper half of all test posts, by the member that is searched against."""
     pictured, result, table, _ = attacked_once
-    scores = pd.read_parquet(pictured / "data/scores.parquet").query("split == 'test' and label == 0")
+    scores = pd.read_parquet(pictured / "data/scores.parquet").query("split == 'test'")
     said = pd.read_parquet(pictured / "data/stage1.parquet")
     searched = table[table.attack == "search"]
-    assert (searched.attacked_prob <= searched.clean_prob + 1e-6).all()
+    assert (searched.attacked_prob <= searched.clean_prob).all()
     for (member, policy), own in searched.groupby(["member", "policy"]):
         others = scores[scores.category == policy].merge(said, left_on="item_id", right_on="post_id")
-        others = others.assign(prob=others.score if member == "ensemble" else others[f"prob_{member}_{policy}"]).dropna(subset="prob")
-        others = others.sort_values("prob", ascending=False)
-        mass = (1 / others.inclusion_prob).cumsum() / (1 / others.inclusion_prob).sum()
-        bound = others.prob[mass >= 0.1 - 1e-9].max()
-        unfound, found = own[own.clean_prob < bound - 1e-5], own[own.clean_prob > bound + 1e-5]
-        assert (unfound.edits == 0).all() and (unfound.attacked_prob == unfound.clean_prob).all()
-        assert len(found) == 0 or found.edits.any(), (member, policy)
+        probs = (others.score if member == "ensemble" else others[f"prob_{member}_{policy}"]).dropna()
+        bound = sorted(probs, reverse=True)[len(probs) // 2]
+        unseen, seen = own[own.clean_prob < bound - 1e-5], own[own.clean_prob > bound + 1e-5]
+        assert (unseen.edits == 0).all() and (unseen.attacked_prob == unseen.clean_prob).all()
+        assert len(seen) == 0 or seen.edits.any(), (member, policy)
         assert result.recall[member]["search"][1] <= result.recall[member]["search"][0]
     assert searched.edits.any()
 
