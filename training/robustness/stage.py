@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -39,10 +40,11 @@ from upheld.training.text.model import load_text
 
 FALSE_POSITIVE_RATE = 0.1  # of the threshold at which recall is told: what this share of the posts without a violation reach
 NO_THRESHOLD = 0.5  # where there is none of them
-PICTURES_AT_ONCE = 16  # whose activations are kept for the gradient
-PIXEL_QUERIES = 20
+PICTURES_AT_ONCE = 8  # whose activations are kept for the gradient
+PIXEL_QUERIES = 10
 ROW = ["post_id", "language", "policy", "label", "weight"]
-MEMBERS = ("text", "ngrams", "image", ENSEMBLE)
+OF_TEXTS = ("text", "ngrams", ENSEMBLE)
+MEMBERS = (*OF_TEXTS, "image")
 KEY = ["modality", "policy", "language", "post_id", "attack", "member"]
 Thresholds = Mapping[str, Mapping[str, float]]  # member -> policy -> score
 FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictures -> the bytes of each
@@ -50,9 +52,12 @@ FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictu
 
 @dataclass(frozen=True)
 class Result:
-    """Posts under attack by modality, each counted once a policy; and of the violations among them, by member and attack, the share that
-    the member finds before and after, at the score that FALSE_POSITIVE_RATE of the others reach. A post that it never found counts as not
-    found."""
+    """What the stage did.
+
+    Attributes:
+        num_attacked: posts under attack by kind, as in `attacks.posts`, each counted once a policy.
+        recall: member -> attack -> share of the violations that the member finds before and after, as `recall` gives it.
+    """
 
     num_attacked: dict[str, int]
     recall: dict[str, dict[str, tuple[float, float]]]
@@ -79,23 +84,25 @@ def run(params: parameters.Params, store: Path, workspace: Path, out: Path) -> R
     image = load_image(workspace / paths.IMAGE_MODEL)
     judge = Judge(text, ngrams, fusion.policies, rows, params.predict.batch_size)
     known = labelled(scores).merge(data.posts[["post_id", "text", "image_digests", "num_frames"]], on="post_id", validate="m:1")
-    written = drawn(known[known["label"] & (known["text"].fillna("").str.strip() != "")], params)
+    with_text = known[known["label"] & (known["text"].fillna("").str.strip() != "")]
+    written, searched = drawn(with_text, params, "text"), drawn(with_text, params, "search")
     seen = known[known["image_digests"].map(lambda names: names is not None and len(names) > 0).astype(bool)]
-    shown = drawn(seen[seen["policy"].isin(image.setup.policies if image else ())], params)
+    shown = drawn(seen[seen["policy"].isin(image.setup.policies if image else ())], params, "image")
     everything = scores.rename(columns={"item_id": "post_id", "category": "policy"}).assign(weight=1.0)
     ends = _reached(judge, everything, params.thresholds.review_start_share, params.policies)
     thresholds = _reached(judge, known[~known["label"].astype(bool)], FALSE_POSITIVE_RATE, params.policies)
     fetch = media.whole("image", store, media.pictures_of(store, data.posts, pins_of(data.manifest)))
     with progress.bars() as bars:
         parts = [tables.ATTACKS.empty_table().to_pandas()]
-        parts += _on_texts(judge, written, ends, params, progress.reporter(bars, "attacks on texts", len(ATTACKS) + 3))
+        parts += _on_spelling(judge, written, params, progress.reporter(bars, "attacks on texts", len(ATTACKS)))
+        parts += _searched(judge, searched, ends, params, progress.reporter(bars, "searches on texts", len(OF_TEXTS)))
         if image is not None:
             parts += _on_pictures(judge, image, shown, fetch, params, progress.reporter(bars, "posts with pictures", len(shown)))
     table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     table = table[table["clean_prob"].notna()].sort_values(KEY, ignore_index=True)
     with replacing(out) as partial:
         pq.write_table(pa.Table.from_pandas(table, schema=tables.ATTACKS, preserve_index=False), partial, compression="zstd")
-    return Result({"text": len(written), "image": len(shown)}, recall(table, thresholds))
+    return Result({"text": len(written), "search": len(searched), "image": len(shown)}, recall(table, thresholds))
 
 
 def _read(workspace: Path, data: Snapshot, policies: Sequence[str]) -> tuple[Fusion, pd.DataFrame, pd.DataFrame]:
@@ -122,11 +129,11 @@ def labelled(scores: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(label=rows["label"] == 1, weight=1 / rows["inclusion_prob"])[ROW]
 
 
-def drawn(rows: pd.DataFrame, params: parameters.Params) -> pd.DataFrame:
-    """At most `attacks.posts` rows of each language and policy, violations first, by a hash of the post; in order of policy and post."""
+def drawn(rows: pd.DataFrame, params: parameters.Params, what: Literal["text", "search", "image"]) -> pd.DataFrame:
+    """At most `attacks.posts[what]` rows of each language and policy, violations first, by a hash; in order of policy and post."""
     order = rows.assign(rest=~rows["label"].astype(bool), draw=uniform(f"attacks/{params.seed}", rows["post_id"]))
     order = order.sort_values(["rest", "draw", "post_id"])
-    kept = order.groupby(["language", "policy"]).head(params.attacks.posts)
+    kept = order.groupby(["language", "policy"]).head(params.attacks.posts[what])
     return kept.drop(columns=["rest", "draw"]).sort_values(["policy", "post_id"], ignore_index=True)
 
 
@@ -144,31 +151,36 @@ def _reached(judge: Judge, rows: pd.DataFrame, share: float, policies: Sequence[
     return found
 
 
-def _on_texts(
+def _on_spelling(judge: Judge, rows: pd.DataFrame, params: parameters.Params, report: progress.Report) -> Iterator[pd.DataFrame]:
+    """The attacks that are drawn, as rows of the table."""
+    for attack, edit in ATTACKS.items():
+        pairs = zip(rows["text"], rows["post_id"], strict=True)
+        found = [attacked(text, edit, chance(params.seed, attack, post), params.attacks.word_share) for text, post in pairs]
+        yield from (_compared(judge, rows, attack, member, found) for member in OF_TEXTS)
+        report(1)
+
+
+def _searched(
     judge: Judge, rows: pd.DataFrame, ends: Thresholds, params: parameters.Params, report: progress.Report
 ) -> Iterator[pd.DataFrame]:
-    """Every attack on texts, drawn and searched until the score is below `ends`, as rows of the table."""
+    """The searches against each member, until its score is below `ends`, as rows of the table."""
     posts, policies, texts = (rows[name].tolist() for name in ("post_id", "policy", "text"))
-    members = [member for member in MEMBERS if member != "image"]
-    clean = {member: judge.of_texts(member, posts, policies, texts) for member in members}
-
-    def measured(attack: str, member: str, found: Sequence[Attacked]) -> pd.DataFrame:
-        probs = judge.of_texts(member, posts, policies, [one.text for one in found])
-        return _told(rows, "text", attack, member, clean[member], probs, [one.edits for one in found])
-
-    for attack, edit in ATTACKS.items():
-        pairs = zip(posts, texts, strict=True)
-        found = [attacked(text, edit, chance(params.seed, attack, post), params.attacks.word_share) for post, text in pairs]
-        yield from (measured(attack, member, found) for member in members)
-        report(1)
-    for member in members:
+    for member in OF_TEXTS:
 
         def score(asked: Sequence[int], attempts: Sequence[str], member: str = member) -> Floats32:
             return judge.of_texts(member, [posts[row] for row in asked], [policies[row] for row in asked], attempts)
 
         end = np.array([ends[member][policy] for policy in policies], np.float32)
-        yield measured("search", member, search(texts, posts, score, end, params.attacks.search_edits, params.seed))
+        found = search(texts, posts, score, end, params.attacks.search_edits, params.seed)
+        yield _compared(judge, rows, "search", member, found)
         report(1)
+
+
+def _compared(judge: Judge, rows: pd.DataFrame, attack: str, member: str, found: Sequence[Attacked]) -> pd.DataFrame:
+    """What a member says of the texts of `rows` and of what an attack made of them."""
+    posts, policies = rows["post_id"].tolist(), rows["policy"].tolist()
+    before, after = (judge.of_texts(member, posts, policies, texts) for texts in (rows["text"].tolist(), [one.text for one in found]))
+    return _told(rows, "text", attack, member, before, after, [one.edits for one in found])
 
 
 def _on_pictures(
@@ -236,7 +248,8 @@ def main(asked: ParamOptions = PARAM_OPTIONS, store: StoreFolder = STORE_FOLDER)
     result = run(parameters.load(*asked), store, Path(), paths.ATTACKS)
 
     def show() -> None:
-        console().print(f"attacked: {result.num_attacked['text']} texts, {result.num_attacked['image']} posts with pictures")
+        num = result.num_attacked
+        console().print(f"attacked: {num['text']} texts, {num['search']} of them by search, {num['image']} posts with pictures")
         for member, attacks in result.recall.items():
             shares = ", ".join(f"{attack} {before:.2f} to {after:.2f}" for attack, (before, after) in attacks.items())
             console().print(f"{member}, share of the violations found: {shares}", markup=False, highlight=False, soft_wrap=True)

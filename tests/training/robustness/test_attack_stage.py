@@ -41,9 +41,11 @@ class Ledger:
         return ((name, self.pictures[name]) for name in set(digests) if name in self.pictures)
 
 
-def params(**changes):
+def params(posts=3):
+    """`posts` of each language and policy, fewer by one for the search."""
     loaded = parameters.load(PARAMS, ["policies=[hate_speech, spam]", "attacks.pgd_steps=2", "attacks.search_edits=3"])
-    return loaded.model_copy(update={"attacks": loaded.attacks.model_copy(update={"posts": 3, **changes})})
+    number = {"text": posts, "search": max(0, posts - 1), "image": posts}
+    return loaded.model_copy(update={"attacks": loaded.attacks.model_copy(update={"posts": number})})
 
 
 def finish(workspace) -> None:
@@ -94,9 +96,11 @@ def test_the_table_keeps_its_contract(attacked_once) -> None:
     assert not table.duplicated(KEY).any()
     for modality, own in table.groupby("modality"):
         assert set(own.member) == MEMBERS[modality] and set(own.attack) == NAMES[modality]
-        pairs = own.groupby(["post_id", "policy"]).size()
-        assert set(pairs) == {len(MEMBERS[modality]) * len(NAMES[modality])}
-        assert result.num_attacked[modality] == len(pairs) > 5
+        drawn, search = (part.groupby(["post_id", "policy"]).size() for part in (own[own.attack != "search"], own[own.attack == "search"]))
+        assert set(drawn) == {len(MEMBERS[modality]) * len(NAMES[modality] - {"search"})}
+        assert result.num_attacked[modality] == len(drawn) > 5
+        if modality == "text":
+            assert set(search) == {3} and set(search.index) < set(drawn.index) and result.num_attacked["search"] == len(search)
         assert own.drop_duplicates(["post_id", "policy"]).groupby(["language", "policy"]).size().max() <= 3
     assert table[table.modality == "text"].label.all()
     assert set(table[table.modality == "image"].label) == {True, False}
@@ -172,7 +176,7 @@ def test_rows_in_another_order_give_the_same_bytes(attacked_once, pictured) -> N
 
 def test_a_post_is_attacked_alike_whichever_others_are(attacked_once, pictured) -> None:
     _, _, many, _ = attacked_once
-    _, few, _ = run(pictured, "few", posts=1)
+    _, few, _ = run(pictured, "few", posts=2)
     both = few.merge(many, on=KEY, suffixes=("", "_of_many"), validate="1:1")
     assert len(both) == len(few) < len(many)
     assert both.edits.tolist() == both.edits_of_many.tolist()
@@ -182,9 +186,9 @@ def test_a_post_is_attacked_alike_whichever_others_are(attacked_once, pictured) 
 def test_violations_come_first_and_then_a_hash_decides() -> None:
     rows = pd.DataFrame({"post_id": [f"p{number:03d}" for number in range(60)], "language": "en", "policy": "spam", "weight": 1.0})
     rows["label"] = np.arange(60) % 20 == 0
-    found = stage.drawn(rows, params(posts=10))
+    found = stage.drawn(rows, params(posts=10), "text")
     assert len(found) == 10 and set(rows.post_id[rows.label]) <= set(found.post_id)
-    assert found.post_id.tolist() == stage.drawn(rows.sample(frac=1, random_state=1), params(posts=10)).post_id.tolist()
+    assert found.post_id.tolist() == stage.drawn(rows.sample(frac=1, random_state=1), params(posts=10), "text").post_id.tolist()
     assert sorted(found.post_id) != sorted(rows.sort_values(["label", "post_id"], ascending=[False, True]).head(10).post_id)
 
 
@@ -216,7 +220,7 @@ def test_where_there_is_nothing_to_attack_the_table_is_empty_and_typed(pictured,
         pd.read_parquet(path).assign(label=np.nan).to_parquet(path)
     result, table, out = run(pictured, posts=0 if nothing == "posts" else 3)
     assert len(table) == 0 and pq.read_schema(out).equals(tables.ATTACKS)
-    assert result.num_attacked == {"text": 0, "image": 0} and result.recall == {}
+    assert result.num_attacked == {"text": 0, "search": 0, "image": 0} and result.recall == {}
 
 
 def test_what_is_missing_or_broken_is_named(pictured, monkeypatch) -> None:
@@ -232,7 +236,7 @@ def test_the_command_tells_what_is_still_found(pictured, monkeypatch, capsys) ->
     monkeypatch.chdir(pictured)
     file = pictured / "params.yaml"
     shutil.copy(PARAMS, file)
-    changes = ("policies=[hate_speech, spam]", "attacks.posts=1", "attacks.pgd_steps=1")
+    changes = ("policies=[hate_speech, spam]", "attacks.posts={text: 1, search: 1, image: 1}", "attacks.pgd_steps=1")
     assert stage.main(["--params", str(file), "--store", "store", *(f"--set={change}" for change in changes)]) == 0
     assert (pictured / "data/attacks.parquet").exists()
     assert "ensemble, share of the violations found: drop" in capsys.readouterr().err

@@ -76,6 +76,9 @@ def test_a_text_that_nobody_finds_stays_as_it_is(toy) -> None:
     quiet, loud = search(texts, ["a", "b"], toy.score, np.full(2, 0.5, np.float32), BUDGET, 1)
     assert (quiet.text, quiet.edits) == (texts[0], 0)
     assert loud.edits > 0
+    toy.calls.clear()
+    search(texts[:1], ["a"], toy.score, np.full(1, 0.5, np.float32), BUDGET, 1)
+    assert sum(toy.calls) == 1  # its words are not tried either
 
 
 def test_words_are_taken_in_the_order_of_what_they_weigh(toy) -> None:
