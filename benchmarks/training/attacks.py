@@ -3,16 +3,15 @@
 usage: python benchmarks/training/attacks.py [--data ../shared/data/stream] [--category hate_speech] [--share 0.5]
 
 Both members, the head on the frozen encoder and the character n-grams, learn from the verdicts on the posts of all weeks but the last two.
-Attacked are the posts of these two weeks that people confirmed: in `--share` of the words with four letters or more. A post counts as
-found where its score is above that which a tenth of the restored posts, not attacked, reach. On one side texts go to the models as they
-are, in training and test, on the other as `normalised` spells them. Attacks are drawn with a fixed seed.
+Attacked are the posts of these two weeks that people confirmed, in `--share` of the words, as `training/robustness/words.py` does. A post
+counts as found where its score is above that which a tenth of the restored posts, not attacked, reach. On one side texts go to the models
+as they are, in training and test, on the other as `normalised` spells them. Attacks are drawn with a fixed seed.
 The last line is `ratio N`: recall lost without normalisation over recall lost with it, both on average over the attacks.
 """
 
 import argparse
 import datetime
 import platform
-import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,32 +25,14 @@ from upheld.feature_store.posts.text_normalisation import normalised
 from upheld.training.loop.head import fit_head
 from upheld.training.loop.logistic import fit_soft
 from upheld.training.ngrams.model import vectoriser_of
+from upheld.training.robustness import words
+from upheld.training.robustness.words import EVERY_EDIT
 from upheld.training.text.model import build_text, text_features
 
 FALSE_POSITIVE_RATE = 0.1
 MAX_POSTS = 4000  # to learn from, the latest
 MAX_ATTACKED = 400
 SHARES = (0.6, 0.4)  # of the head and the n-grams, as fusion has them without evidence
-LEET = str.maketrans("aeiostAEIOST", "431057431057")
-ALIKE = str.maketrans("aeopcxAEOPCXBHKMT", "аеорсхАЕОРСХВНКМТ")  # Cyrillic
-
-
-def _at(word: str, place: int, instead: str, width: int = 1) -> str:
-    return word[:place] + instead + word[place + width :]
-
-
-ATTACKS: dict[str, Callable[[str, int], str]] = {
-    "zero width": lambda word, place: _at(word, place, "\u200b" + word[place]),
-    "look-alikes": lambda word, place: word.translate(ALIKE),
-    "spaced out": lambda word, place: " ".join(word),
-    "dotted": lambda word, place: ".".join(word),
-    "combining marks": lambda word, place: "".join(letter + "\u0336\u0335\u0334" for letter in word),
-    "swapped": lambda word, place: _at(word, place, word[place + 1] + word[place], 2),
-    "left out": lambda word, place: _at(word, place, ""),
-    "repeated": lambda word, place: _at(word, place, word[place] * 3),
-    "starred": lambda word, place: _at(word, place, "*"),
-    "leetspeak": lambda word, place: word.translate(LEET),
-}
 
 
 def main() -> None:
@@ -65,9 +46,9 @@ def main() -> None:
     confirmed = test.text[test.label == 1].sample(frac=1, random_state=0).head(MAX_ATTACKED).tolist()
     restored = test.text[test.label == 0].tolist()
     attacked = {"none": confirmed}
-    for name, change in ATTACKS.items():
-        draw = random.Random(0)
-        attacked[name] = [changed(text, change, args.share, draw) for text in confirmed]
+    for name, edit in EVERY_EDIT.items():
+        changed = [words.attacked(text, edit, words.chance(0, name, text), args.share) for text in confirmed]
+        attacked[name] = [one.text for one in changed]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {args.data.name} · {args.category}")
     print(f"{len(train)} posts learnt from; {len(confirmed)} attacked, {len(restored)} restored ones set the threshold")
@@ -75,7 +56,7 @@ def main() -> None:
     print(f"{'recall':18}{'as written':>12}{'normalised':>12}")
     for name in attacked:
         print(f"{name:18}{sides['as written'][name]:12.3f}{sides['normalised'][name]:12.3f}")
-    lost = {side: np.mean([found["none"] - found[name] for name in ATTACKS]) for side, found in sides.items()}
+    lost = {side: np.mean([found["none"] - found[name] for name in EVERY_EDIT]) for side, found in sides.items()}
     print(f"{'lost on average':18}{lost['as written']:12.3f}{lost['normalised']:12.3f}")
     print(f"ratio {lost['as written'] / lost['normalised']:.2f}")
 
@@ -90,15 +71,6 @@ def labelled(folder: Path, category: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = rows[rows.text.fillna("").str.strip() != ""].assign(label=lambda table: (table.verdict == "confirm_removal").astype(int))
     late = rows.created_at >= rows.created_at.max().normalize() - pd.Timedelta(weeks=2)
     return rows[~late].tail(MAX_POSTS), rows[late]
-
-
-def changed(text: str, change: Callable[[str, int], str], share: float, draw: random.Random) -> str:
-    """The text with that share of its words of four letters or more changed, at least one."""
-    words = text.split(" ")
-    long = [number for number, word in enumerate(words) if len(word) >= 4]
-    for number in draw.sample(long, min(len(long), max(1, round(share * len(long))))):
-        words[number] = change(words[number], draw.randrange(1, len(words[number]) - 1))
-    return " ".join(words)
 
 
 def recalls(train: pd.DataFrame, restored: list[str], attacked: dict[str, list[str]], spell: Callable[[str], str]) -> dict[str, float]:

@@ -53,6 +53,7 @@ class Params(Section):
     logo: training.Logo
     predict: training.Predict
     fusion: training.Fusion
+    attacks: training.Attacks
     logo_data: logos.LogoData
     logo_compose: logos.LogoCompose
     calibration: evaluation.Calibration

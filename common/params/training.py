@@ -115,6 +115,21 @@ class Fusion(Section):
     use_incumbent: bool
 
 
+class Attacks(Section):
+    """How the trained models are attacked: posts of each language and policy, at most, whose spelling is attacked, against which edits are
+    searched for, and whose pictures are attacked; the share of a text's words that an attack on spelling changes; characters that the
+    search may change in a text, at most; of pictures the radius of the gradient attacks, in units of 1/255, the steps of PGD, the single
+    pixels that may change, and the quality that a JPEG is stored with."""
+
+    posts: dict[Literal["text", "search", "image"], Annotated[int, Field(ge=0)]]
+    word_share: Share
+    search_edits: int = Field(ge=1)
+    pgd_eps: float = Field(gt=0, le=255)
+    pgd_steps: int = Field(ge=1)
+    pixels: int = Field(ge=1)
+    jpeg_quality: int = Field(ge=1, le=95)
+
+
 class Logo(Fit):
     """The logo detector: which backend, the side of its square input in pixels, what it starts from, the least confidence kept."""
 

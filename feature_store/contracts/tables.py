@@ -206,6 +206,24 @@ SCORES: Final = pa.schema(
 )
 SCORES_REQUIRED: Final = ("item_id", "category", "language", "score", "label")
 
+# What the stage attack measures: one row a post, policy, attack and member of the model. `edits` counts characters or pixels changed, 0
+# where an attack changes all pixels a little; probabilities are in [0, 1] and, of the ensemble, not calibrated.
+ATTACKS: Final = pa.schema(
+    [
+        _required("post_id", _TEXT),
+        _required("language", _TEXT),
+        _required("policy", _TEXT),
+        _required("modality", _TEXT),
+        _required("attack", _TEXT),
+        _required("member", _TEXT),
+        _required("label", pa.bool_()),
+        _required("weight", pa.float64()),  # 1 / inclusion_prob
+        _required("clean_prob", pa.float32()),
+        _required("attacked_prob", pa.float32()),
+        _required("edits", pa.int32()),
+    ]
+)
+
 # Columns that the ledger adds to every accepted row.
 #   valid_at     when it became true in the world (the contract's time column)
 #   recorded_at  when we first learned of it: the smallest `as of` of the ingests that brought it

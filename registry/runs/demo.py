@@ -28,13 +28,18 @@ Settings = dict[str, dict[str, Any]]
 OLD_DATA: Settings = {"expectations": {"max_age_days": 36500.0}}  # a demo's data may be as old as it likes; a deployment's may not
 # The sample world's marks are learned in half the time that real ones take, its texts are alike, and nobody waits for fine-tuning here.
 HEADS: Settings = {"text": {"mode": "head"}, "image": {"mode": "head"}}
-DEMO_TRAINING: Settings = HEADS | {"logo": {"epochs": 4}, "teacher": {"posts": {"text": 600, "image": 200, "audio": 100}}}
+DEMO_TRAINING: Settings = HEADS | {
+    "logo": {"epochs": 4},
+    "teacher": {"posts": {"text": 600, "image": 200, "audio": 100}},
+    "attacks": {"posts": {"text": 2, "search": 1, "image": 1}, "search_edits": 3, "pgd_steps": 4},
+}
 # The quick size is for continuous integration: the same job, less of everything. Both worlds end in the same week.
 QUICK_WORLD: Settings = {"sample_data": {"origin_week": "2026-W38", "weeks": 4, "posts_per_week": 450}}
 QUICK_TRAINING: Settings = HEADS | {
     "logo": {"epochs": 1},
     "snapshot": {"frame_rows": 200},
     "teacher": {"posts": {"text": 200, "image": 50, "audio": 50}},
+    "attacks": {"posts": {"text": 1, "search": 1, "image": 1}, "search_edits": 3, "pgd_steps": 4},
 }
 NUM_LOGO_PHOTOS, QUICK_LOGO_PHOTOS = 160, 80
 

@@ -1,0 +1,1 @@
+"""How easily the trained models are fooled: attacks on texts and pictures, and what they do to every member."""
