@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 # As dags/runner/process.py sets it for stages: threads that wait sleep, memory once had is kept, products repeat to the last bit.
 export OMP_WAIT_POLICY := PASSIVE
 export MKL_CBWR := AUTO,STRICT
+export MALLOC_ARENA_MAX := 1
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 export MALLOC_TRIM_THRESHOLD_ := 8000000000
 export MALLOC_TOP_PAD_ := 67108864

@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from upheld.common.memory import keep_memory
+
 # subcommand -> (module with `main(argv) -> int`, or module:function, what it does). Modules are imported only when asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("upheld.feature_store.ingest.command", "Take a delivery of posts, decisions and review outcomes into the ledger."),
@@ -57,6 +59,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "suspects": ("upheld.registry.suspects", "List reviewed labels that the models contradict, for a second review."),
 }
 
+_WITH_NETWORKS = ("features", "score", "logo train", "logo detect")  # commands that run networks over pictures in this process
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns its exit code: 0 done, 1 failed work, 2 bad use."""
@@ -73,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"upheld: no such command {name!r}; `upheld --help` lists them", file=sys.stderr)
         return 2
     place, _, function = COMMANDS[name][0].partition(":")
+    if name in _WITH_NETWORKS:
+        keep_memory()
     try:
         module = importlib.import_module(place)
     except ModuleNotFoundError as error:

@@ -1,6 +1,8 @@
 """Extractors whose results are known beforehand, and which do as some contents bid them."""
 
+import ctypes
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -58,9 +60,25 @@ class Letters(Extractor):
             return Refused("toy_passing", "asked for", passing=True)
         if text.startswith("pause"):
             time.sleep(0.1)
+        if text.startswith("tensors"):
+            return {"length": page_faults(), "vector": np.zeros(2, np.float32)}
         if text.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         return {"length": len(text), "vector": np.array([len(text), ord(text[0])], np.float32)}
+
+
+def page_faults(times=4, num_bytes=100_000_000):
+    """Faults of this thread while it takes memory, writes to it and frees it, after it has done so once."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+    faults = []
+    for _ in range(1 + times):
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        tensor = libc.malloc(num_bytes)
+        ctypes.memset(tensor, 1, num_bytes)
+        libc.free(tensor)
+        faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+    return sum(faults[1:])
 
 
 class Halves(Extractor):

@@ -3,14 +3,17 @@
 usage: python -m upheld.training.pipeline.predict     in a workspace with data/inputs.json, data/snapshot, the models and the detections
 """
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from upheld.common import progress
 from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOptions, StoreFolder, command
@@ -18,16 +21,21 @@ from upheld.common.errors import FailedWork
 from upheld.common.files import replacing
 from upheld.common.params import params as parameters
 from upheld.common.terminal import console
+from upheld.feature_store.backbones.vectors import text_version
+from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import Snapshot, read_snapshot
 from upheld.feature_store.contracts.workspace import Inputs, read_inputs
 from upheld.feature_store.features import media as contents
 from upheld.feature_store.features.media import whole
+from upheld.feature_store.features.table import PinnedFeatures
 from upheld.training.fusion import incumbent
 from upheld.training.fusion.stage import SCORE_SCHEMA, score_table
 from upheld.training.logos import scan
+from upheld.training.loop.head import NONE_KNOWN
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline import stage1
+from upheld.training.text.model import TextModel, has_own_vectors
 
 UNSEEN = ("fusion", "calib", "test")  # the splits that stage 1 was not trained on
 
@@ -125,7 +133,7 @@ def scores_of_served(data: Snapshot, test: pd.DataFrame, policies: Sequence[str]
 
 
 def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
-    """Pictures and sounds of a snapshot's posts out of the store, which is opened when the first is asked for.
+    """Pictures, sounds and vectors of a snapshot's posts out of the store, which is opened when the first is asked for.
 
     Args:
         store: folder with ledger and features.
@@ -133,11 +141,21 @@ def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
         pinned: says which version of each extractor is meant.
 
     Returns:
-        digests -> content of each; raises FailedWork naming a digest that the store does not hold.
+        digests -> content of each, raises FailedWork naming a digest that the store does not hold; and the vectors of texts that
+        extraction has left there, for a classifier whose encoder would make them again.
     """
+    features = PinnedFeatures(pinned.location(store), pinned.features)
+    has_them = functools.cache(has_own_vectors)
+
+    def vectors(model: TextModel, texts: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
+        """Those of the extractor's version that embeds as the classifier reads."""
+        if not has_them(model):
+            return NONE_KNOWN
+        version = text_version(model.setup.backbone, model.setup.prefix, model.setup.max_tokens)
+        return features.vectors("text_embedding", version, {hashing.of_bytes(text.encode()) for text in texts})
+
     return stage1.Media(
-        whole("image", store, contents.pictures_of(store, posts, pinned)),
-        whole("sound", store, contents.sounds_of(store, pinned)),
+        whole("image", store, contents.pictures_of(store, posts, pinned)), whole("sound", store, contents.sounds_of(store, pinned)), vectors
     )
 
 

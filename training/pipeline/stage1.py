@@ -17,6 +17,7 @@ from upheld.feature_store.logos.dataset.boxes import per_image
 from upheld.training.audio.model import AudioModel, load_audio, predict_audio
 from upheld.training.fusion.model import LOGO
 from upheld.training.image.model import ImageModel, batches, load_image, predict_image
+from upheld.training.loop.head import NONE_KNOWN
 from upheld.training.ngrams.model import NgramModel, load_ngrams, predict_ngrams
 from upheld.training.text.model import TextModel, load_text, predict_text
 
@@ -24,14 +25,16 @@ Array = NDArray[np.float32]
 LANE = "lane_text"  # in the metadata of a score table
 FetchImages = Callable[[Sequence[str]], Mapping[str, bytes]]  # digests of pictures -> the bytes of each
 FetchSounds = Callable[[Sequence[str]], Mapping[str, Spectrogram]]  # digests of sounds -> the spectrogram of each
+FetchVectors = Callable[[TextModel, Sequence[str]], Mapping[str, Array]]  # a classifier and texts -> `known` of `predict_text`
 
 
 @dataclass(frozen=True)
 class Media:
-    """Where the pictures and sounds of posts come from, by digest."""
+    """Where the pictures and sounds of posts come from, by digest, and the vectors of texts that need no computing."""
 
     images: FetchImages
     sounds: FetchSounds
+    vectors: FetchVectors = lambda model, texts: NONE_KNOWN
 
 
 NO_MEDIA = Media(lambda names: {}, lambda names: {})  # of posts that are nothing but text
@@ -79,7 +82,7 @@ def predict(
         posts: post_id, text (str or null), image_digests and audio_digests (list of str; empty or null: none), num_frames (int, how
             many of image_digests, the last ones, are frames of videos). Posts that are nothing but text may lack the last two columns.
         policies: which probabilities to give; one that a classifier does not know is null.
-        media: gives pictures and sounds by digest; asked for those of one batch at a time.
+        media: gives pictures and sounds by digest; asked for those of one batch at a time. Its vectors of texts spare the encoder.
         batch_size: texts, pictures or posts with sound in one forward pass.
         chunk_size: posts between two calls of `report`; texts of like length are batched within a chunk.
         report: is told how many posts have been done since its last call.
@@ -98,7 +101,7 @@ def predict(
         if has_text.any():
             said = [text for text in texts if text.strip()]
             if models.text:
-                of_texts[has_text] = predict_text(models.text, said, batch_size)
+                of_texts[has_text] = predict_text(models.text, said, batch_size, media.vectors(models.text, said))
             if models.ngrams:
                 of_ngrams[has_text] = predict_ngrams(models.ngrams, said)
         images, sounds = listed(chunk, "image_digests"), listed(chunk, "audio_digests")

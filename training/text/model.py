@@ -15,9 +15,10 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig
 
-from upheld.common.errors import FailedWork
+from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import write_json
 from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
+from upheld.feature_store.backbones.pretrained import text_origin
 from upheld.feature_store.backbones.text import empty_encoder, load_text_backbone, mean_over_tokens, padded
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop import tensor_file
@@ -154,17 +155,35 @@ def in_bfloat16(model: TextModel) -> TextModel:
     return copy.eval()
 
 
-def predict_text(model: TextModel, texts: Sequence[str], batch_size: int = 32) -> Array:
+def has_own_vectors(model: TextModel) -> bool:
+    """Whether the feature store's vectors are what this model's encoder makes: in fp32, and of the backbone itself, weight for weight, as
+    `text.mode: head` leaves it. False where the backbone that it came from is not here."""
+    try:
+        if model.lane != "fp32" or text_origin(model.setup.backbone) != model.setup.backbone_digest:
+            return False
+        backbone = load_text_backbone(model.setup.backbone)[0].state_dict()
+    except (BadUse, FailedWork):
+        return False
+    own = model.encoder.state_dict()
+    return own.keys() == backbone.keys() and all(torch.equal(tensor.cpu(), backbone[name].to(tensor.dtype)) for name, tensor in own.items())
+
+
+def predict_text(model: TextModel, texts: Sequence[str], batch_size: int = 32, known: Mapping[str, Array] = NONE_KNOWN) -> Array:
     """Probability of violation of each policy for each text.
 
     Args:
         model: from `load_text` (or in training).
         texts: N texts; an empty one is scored as such, callers mark it as a missing modality.
         batch_size: texts in one forward pass; texts of like length go together, results keep the given order.
+        known: vectors of texts, as for `text_features`; for a model that `has_own_vectors` alone.
 
     Returns:
         float32 (N, C) in [0, 1], columns in the order of `model.setup.policies`.
     """
+    if known:
+        features_NH = torch.from_numpy(text_features(model, texts, known, batch_size))
+        with torch.inference_mode():
+            return torch.sigmoid(model.head(features_NH.to(model.head.weight.device)).float()).cpu().numpy()
     return _of_texts(model, lambda inputs: torch.sigmoid(model(**inputs)), len(model.setup.policies), texts, batch_size)
 
 

@@ -17,6 +17,7 @@ from tests.feature_store.ingest.test_ingest_media import picture
 from tests.feature_store.toy_extractors import CATALOGUE
 from upheld.common import progress
 from upheld.common.errors import BadUse, FailedWork
+from upheld.dags.runner import process
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.extraction import command as features
 from upheld.feature_store.extractors import catalogue
@@ -194,11 +195,40 @@ sys.exit(features.main(sys.argv[1:]))
 """
 
 
-def command(store, *arguments, **environment):
+def command(store, *arguments, script=SCRIPT, **environment):
     settings = [part for override in SMALL for part in ("--set", override)]
-    line = [sys.executable, "-c", SCRIPT, "--only", "letters", "--params", str(ROOT / "params.yaml"), "--store", str(store), *settings]
+    line = [sys.executable, "-c", script, "--only", "letters", "--params", str(ROOT / "params.yaml"), "--store", str(store), *settings]
     around = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.Popen([*line, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=around)
+
+
+# As a person runs it: `upheld features`, with nothing imported before.
+BY_HAND = """
+import importlib, sys
+from types import SimpleNamespace
+from upheld import cli
+
+def with_toys(place):
+    module = importlib.import_module(place)
+    importlib.import_module("upheld.feature_store.extractors.catalogue").EXTRACTORS.update(
+        importlib.import_module("tests.feature_store.toy_extractors").CATALOGUE
+    )
+    return module
+
+cli.importlib = SimpleNamespace(import_module=with_toys)
+sys.exit(cli.main(["features", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(("script", "environment"), [(BY_HAND, {}), (SCRIPT, process.KEEP_MEMORY)], ids=["by hand", "as a task"])
+def test_memory_that_an_extractor_had_once_costs_no_page_faults_again(tmp_path, monkeypatch, script, environment):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    store = world(tmp_path, post(text="tensors"))
+    with command(store, script=script, **environment) as running:
+        _, told = running.communicate()
+        assert running.returncode == 0, told
+    assert lengths(store)[hashing.of_bytes(b"tensors")] < 1000  # of 97,656 pages of 4 KiB that are written to
 
 
 def test_killed_and_run_again_it_loses_one_batch_at_most(tmp_path):
@@ -206,9 +236,9 @@ def test_killed_and_run_again_it_loses_one_batch_at_most(tmp_path):
     calls.mkdir()
     texts = [f"text {n:02d}" for n in range(10)] + ["kill"] + [f"text {n:02d}" for n in range(11, 20)]
     store = world(tmp_path, *(post(text, text=text) for text in texts))
-    with command(store, TOY_CALLS=str(calls)) as process:
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+    with command(store, TOY_CALLS=str(calls)) as running:
+        running.communicate()
+        assert running.returncode == -signal.SIGKILL
     extracted = {line for call in calls.iterdir() for line in call.read_text().split("\n")}
     kept = lengths(store) if FeatureStore(store / "features").versions else {}
     lost = extracted - {text for text in extracted if hashing.of_bytes(text.encode()) in kept}
@@ -235,13 +265,13 @@ def test_ctrl_c_ends_it_cleanly(tmp_path):
     store = world(tmp_path, *(post(f"p{n}", text=f"slow {n}") for n in range(400)))
     calls = tmp_path / "calls"
     calls.mkdir()
-    with command(store, TOY_CALLS=str(calls)) as process:
+    with command(store, TOY_CALLS=str(calls)) as running:
         while len(list(calls.iterdir())) < 4:
-            assert process.poll() is None, process.communicate()
+            assert running.poll() is None, running.communicate()
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, (_, told)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 130, (_, told)
     assert told == "upheld features: interrupted; run the same command again to go on\n"
     assert run(store, "letters")["extractors"]["letters"]["contents"] == 400
     assert len(lengths(store)) == 400
@@ -285,9 +315,9 @@ def test_summary_for_people(tmp_path, capsys):
 def test_on_ray_it_is_the_same(tmp_path):
     texts = [f"text {n:02d}" for n in range(20)] + ["poison", "undecodable"]
     store = world(tmp_path, *(post(text, text=text) for text in texts))
-    with command(store, "--json", DAFT_RUNNER="ray", RAY_DISABLE_DOCKER_CPU_WARNING="1") as process:
-        out, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
+    with command(store, "--json", DAFT_RUNNER="ray", RAY_DISABLE_DOCKER_CPU_WARNING="1") as running:
+        out, told = running.communicate(timeout=300)
+    assert running.returncode == 0, told
     ran = json.loads(out[out.index("{") :])["extractors"]["letters"]
     assert (ran["computed"], ran["refused"]) == (20, {"extract_failed": 1, "toy_undecodable": 1})
     assert set(of(*texts[:20]).items()) <= set(lengths(store).items())

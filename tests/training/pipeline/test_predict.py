@@ -18,6 +18,7 @@ from upheld.training.logos import scan as logo_scan
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline import predict, stage1
 from upheld.training.pipeline.stage1 import Media
+from upheld.training.text.model import TextModel
 
 
 class Ledger:
@@ -80,6 +81,42 @@ def test_one_row_per_post_outside_training_with_nulls_where_a_modality_is_missin
             assert pd.notna(getattr(row, f"prob_image_{policy}")) == row.has_image
     assert table[["prob_text_misinformation", "prob_image_misinformation"]].isna().all(axis=None)  # no model knows it
     assert table.has_image.any() and not table.has_image.all() and not table.has_text.all()
+
+
+def test_what_extraction_left_in_the_feature_store_need_not_be_computed_again(pictured, params, tmp_path, monkeypatch) -> None:
+    """Where the encoder is the backbone's own, each text's vector is asked for by the version that embeds as the classifier reads."""
+    posts = pd.read_parquet(pictured / "data/snapshot/posts.parquet")
+    texts = sorted(set(posts.text[posts.split.isin(["fusion", "calib", "test"])].dropna()))
+    spared = {hashing.of_bytes(text.encode()) for text in texts[1:]}
+    asked, encoded = [], []
+
+    class Pinned:
+        """Vectors of all texts but one."""
+
+        def __init__(self, location, tables):
+            assert location == pictured / "store/features" and tables == {}
+
+        def vectors(self, name, version, digests):
+            asked.append((name, version))
+            return {digest: np.full(16, 0.25, np.float32) + np.arange(16, dtype=np.float32) / 64 for digest in digests & spared}
+
+    encode = TextModel.encode
+    monkeypatch.setattr(TextModel, "encode", lambda self, some: encoded.extend(some) or encode(self, some))
+    monkeypatch.setattr(predict, "PinnedFeatures", Pinned)
+    monkeypatch.setattr(predict, "text_version", lambda *settings: settings)
+    setup = stage1.load_text(pictured / "models/text").setup
+    tables = {}
+    for own in (False, True):
+        encoded.clear()
+        monkeypatch.setattr(predict, "has_own_vectors", lambda model, own=own: own)
+        run(pictured, params, tmp_path / str(own))
+        tables[own] = pd.read_parquet(tmp_path / str(own) / "stage1.parquet").set_index("post_id")
+        assert set(encoded) == set(texts[:1] if own else texts)
+    assert set(asked) == {("text_embedding", (setup.backbone, setup.prefix, setup.max_tokens))}
+    text = posts.set_index("post_id").text.reindex(tables[True].index)
+    known = text.map(lambda one: pd.notna(one) and hashing.of_bytes(one.encode()) in spared).to_numpy(bool)
+    assert tables[True].prob_text_spam[known].nunique() == 1
+    pd.testing.assert_series_equal(tables[True].prob_text_spam[~known], tables[False].prob_text_spam[~known], rtol=1e-5)
 
 
 def test_the_same_inputs_give_the_same_bytes_in_any_row_order(pictured, params, tmp_path) -> None:

@@ -19,7 +19,7 @@ from upheld.feature_store.backbones.vectors import text_version
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop import teacher
 from upheld.training.text import stage as text
-from upheld.training.text.model import TextModel, load_text, predict_text, save_text, text_features
+from upheld.training.text.model import TextModel, has_own_vectors, in_bfloat16, load_text, predict_text, save_text, text_features
 
 
 @pytest.fixture
@@ -108,6 +108,29 @@ def test_vectors_of_the_feature_store_are_as_good_as_computed_ones(world: Path, 
     monkeypatch.setattr(type(model), "encode", lambda self, some: seen.append(len(some)) or encode(self, some))
     assert text_features(model, texts, known) == pytest.approx(computed, abs=2e-3)
     assert seen == [1]
+    with torch.no_grad():
+        model.head.weight.copy_(torch.linspace(-1, 1, model.head.weight.numel()).reshape(model.head.weight.shape))
+    assert predict_text(model, texts, known=known) == pytest.approx(predict_text(model, texts), abs=1e-3)
+    assert seen == [1, 1, 3]
+
+
+def test_vectors_of_the_feature_store_are_those_of_an_untouched_backbone_in_fp32_alone(world: Path) -> None:
+    run(world, mode="head")
+    model = load_text(world / "models/text")
+    assert has_own_vectors(model)
+    run(world, "whole", mode="head", freeze_word_embeddings=False)  # none of whose weights was rounded before
+    assert has_own_vectors(load_text(world / "whole"))
+    assert not has_own_vectors(in_bfloat16(load_text(world / "whole")))
+    run(world, "tuned", mode="full", epochs=1)
+    assert not has_own_vectors(load_text(world / "tuned"))
+    with torch.no_grad():
+        model.encoder.encoder.layer[0].output.dense.bias[3] += 1e-4  # type: ignore[union-attr, index, operator]
+    assert not has_own_vectors(model)
+    model = load_text(world / "models/text")
+    (world / "backbone/config.json").write_text((world / "backbone/config.json").read_text() + "\n")
+    assert not has_own_vectors(model)  # something else lies where the backbone lay
+    shutil.rmtree(world / "backbone")
+    assert not has_own_vectors(model)
 
 
 encode = TextModel.encode
