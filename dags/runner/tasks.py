@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Asset, Param, TaskGroup, get_current_context, task
+from airflow.sdk import Asset, BaseOperatorLink, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from upheld.dags.runner import graph, process, run_stage, workspace
@@ -30,6 +30,20 @@ FORM_TYPES: dict[type, str | list[str]] = {
     dict: "object",
     type(None): ["null", "string", "number", "boolean"],
 }
+
+
+class InMlflow(BaseOperatorLink):
+    """The button on a task's page that leads to the run in MLflow; Airflow works it out where the task ran, once it has ended."""
+
+    @property
+    def name(self) -> str:
+        """What the button says."""
+        return "Run in MLflow"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Address of the run's page; nothing where it is not known, or the run is not in MLflow."""
+        live = workspace.location(store_of(Path(operator.dag.folder).parent), ti_key.run_id) / workspace.LIVE_FILE
+        return str(json.loads(live.read_text(encoding="utf-8"))["page"] or "") if live.exists() else ""
 
 
 def store_of(root: Path) -> Path:
