@@ -69,8 +69,7 @@ def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts:
     folder = workspace.location(store, run_id)
     workspace.create(root, folder, store, params, facts)
     tell_mlflow(folder, store)
-    live = folder / "mlflow.json"
-    page = json.loads(live.read_text(encoding="utf-8"))["page"] if live.exists() else None
+    page = workspace.mlflow_page(folder)
     if page:
         print(f"in MLflow: {page}", flush=True)
     return {"workspace": str(folder), "status": "executed", "page": page}

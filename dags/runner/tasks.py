@@ -14,6 +14,7 @@ from typing import Any
 from airflow.sdk import Asset, BaseOperatorLink, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from upheld import ROOT
 from upheld.dags.runner import graph, process, run_stage, workspace
 
 # The URI of every asset that our DAGs announce. An event is a nudge, not a queue: read past your own watermark.
@@ -35,15 +36,11 @@ FORM_TYPES: dict[type, str | list[str]] = {
 class InMlflow(BaseOperatorLink):
     """The button on a task's page that leads to the run in MLflow; Airflow works it out where the task ran, once it has ended."""
 
-    @property
-    def name(self) -> str:
-        """What the button says."""
-        return "Run in MLflow"
+    name = "Run in MLflow"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Address of the run's page; nothing where it is not known, or the run is not in MLflow."""
-        live = workspace.location(store_of(Path(operator.dag.folder).parent), ti_key.run_id) / workspace.LIVE_FILE
-        return str(json.loads(live.read_text(encoding="utf-8"))["page"] or "") if live.exists() else ""
+        return workspace.mlflow_page(workspace.location(store_of(ROOT), ti_key.run_id)) or ""
 
 
 def store_of(root: Path) -> Path:
