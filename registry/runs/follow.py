@@ -3,18 +3,21 @@
 usage: python -m upheld.registry.runs.follow --workspace store/runs/RUN --store store --stage text
 
 Runs beside the stage until it is told to end (SIGTERM), at a low priority. MLflow takes seconds of processor time to import, so that
-nothing is imported before the stage has lasted a while. What is left out then, or could not be logged, `register` adds.
+it is not imported before the stage has lasted a while. What is left out then, or could not be logged, `register` adds.
 """
 
-import argparse
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from upheld.common.command import STORE_FOLDER, StoreFolder, command
 
 START_AFTER_S = 10.0
 EVERY_S = 3.0
@@ -55,13 +58,13 @@ def run(workspace: Path, store: Path, stage: str, ended: threading.Event) -> Non
             ended.wait(0 if last else EVERY_S)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Follow one stage."""
-    parser = argparse.ArgumentParser(description="Show in MLflow how a stage goes while it runs")
-    parser.add_argument("--workspace", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--store", type=Path, required=True, help="folder with the registry")
-    parser.add_argument("--stage", required=True, help="stage of dvc.yaml")
-    args = parser.parse_args(argv)
+@command("follow")
+def main(
+    workspace: Annotated[Path, typer.Option(help="Workspace of the run.")],
+    stage: Annotated[str, typer.Option(help="Stage of dvc.yaml.")],
+    store: StoreFolder = STORE_FOLDER,
+) -> None:
+    """Show in MLflow how a stage goes while it runs."""
     os.nice(NICENESS)
     time.sleep(START_AFTER_S)
     from upheld.registry.tracking import live_run
@@ -69,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.update(live_run.IMPATIENT)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    run(args.workspace, args.store, args.stage, ended)
-    return 0
+    run(workspace, store, stage, ended)
 
 
 if __name__ == "__main__":
