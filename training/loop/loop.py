@@ -201,7 +201,8 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
             for rows, some in zip(steps, parts, strict=True):
                 _step(run, rows, list(islice(inputs, len(some))), settings.epochs * steps_per_epoch)
                 num_rows += len(rows)
-                saves = state.step % settings.checkpoint_steps == 0
+                # Not after an epoch's last batch: it is saved once it is scored, and a run that went on from before would never score it.
+                saves = state.step % settings.checkpoint_steps == 0 and state.step % steps_per_epoch != 0
                 if saves or len(run.unsettled) == SETTLED_EVERY[device.type]:
                     _settle(run)
                     trained_s, loss = seconds + time.perf_counter() - began, state.loss_sum / max(state.weight_sum, 1e-9)

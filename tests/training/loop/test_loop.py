@@ -126,6 +126,23 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny: ModuleType, tmp_pat
     assert record_resumed.history == record.history
 
 
+def test_a_run_that_was_killed_while_it_was_scored_scores_that_epoch(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, record = train(tiny, tmp_path / "whole")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "validation_figures", killed)
+        with pytest.raises(KeyboardInterrupt):  # after 8 batches, of which every fourth saves
+            train(tiny, tmp_path / "part")
+    resumed, record_resumed = train(tiny, tmp_path / "part")
+    assert record_resumed.history == record.history
+    assert weights_of(resumed) == weights_of(whole)
+
+
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dropout, of which each part of a batch has its own."""
