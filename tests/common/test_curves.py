@@ -49,8 +49,8 @@ def test_what_cannot_be_read_is_left_out_and_a_cut_file_is_read_anew(tmp_path: P
 
 def test_a_run_that_goes_on_keeps_what_it_has_done(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    before = "".join(json.dumps({"step": step}) + "\n" for step in (2, 4, 6))
-    for step, kept in ((4, [2, 4]), (6, [2, 4, 6]), (0, [])):
+    before = "".join(json.dumps({"step": step}) + "\n" for step in (0, 2, 4, 6))
+    for step, kept in ((4, [0, 2, 4]), (6, [0, 2, 4, 6]), (0, [])):
         path.write_text(before + "broken\n" + '{"step": 5')
         Curves(path, step, 0.0, 0.0)
         assert [line["step"] for line in curves.read(path, 0)[0]] == kept
