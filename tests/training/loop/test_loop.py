@@ -283,12 +283,17 @@ def test_curves_tell_loss_rate_and_gradient_of_the_batches_since_the_last_line(
     monkeypatch.setitem(SETTLED_EVERY, "cpu", look_every)
     monkeypatch.setattr(curves, "EVERY_S", 0.0)
     monkeypatch.setattr(curves, "MOST_PER_AGE", 10**9)
-    seen = []
+    seen, norms, clip = [], [], nn.utils.clip_grad_norm_
 
     def watched(*arguments: torch.Tensor) -> torch.Tensor:
         seen.append((plain_loss(*arguments).item(), arguments[2].sum().item()))
         return plain_loss(*arguments)
 
+    def clipped(*arguments: Any) -> torch.Tensor:
+        norms.append(clip(*arguments))
+        return norms[-1]
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clipped)
     _, record = train(tiny, tmp_path / "progress", objective=watched, told=tmp_path / "text.jsonl", checkpoint_steps=100)
     steps, epochs = read_curves(tmp_path / "text.jsonl")
     ends = [8 * epoch + min(end, 8) for epoch in range(3) for end in range(look_every, 8 + look_every, look_every)]
@@ -302,7 +307,8 @@ def test_curves_tell_loss_rate_and_gradient_of_the_batches_since_the_last_line(
         done = line["step"] - 1
         assert figures["learning_rate"] == pytest.approx(0.02 * min(1, (done + 1) / 2, (24 - done) / 22))
         assert figures["epoch"] == line["step"] / 8
-        assert figures["gradient_norm"] > 0 and figures["samples_per_s"] > 0 and 10 < figures["peak_memory_mb"] < 1e5
+        assert figures["gradient_norm"] == pytest.approx(torch.stack(norms[begin : line["step"]]).mean().item())
+        assert figures["samples_per_s"] > 0 and 10 < figures["peak_memory_mb"] < 1e5
         assert abs(line["time"] - time.time() * 1000) < 120_000
         begin = line["step"]
     assert [line["epoch"] for line in epochs] == record.history
