@@ -9,12 +9,14 @@ from upheld.registry.tracking.mlflow_store import Registry
 FAILED_TASK = "upheld.failed_task"  # tag of a run that failed: at which task
 # Who only shows how a run goes gives up soon where MLflow is a server that does not answer; MLflow itself would try for minutes.
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+TRAINING_RUNS = ("mlflow.experimentKind", "custom_model_development")  # tag of an experiment whose pages list its runs as trainings
 MAX_BATCH = 1000  # figures, MLflow's limit of one call
 SAMPLE_EVERY_S = 10.0  # MLflow's own default
 
 
 def begin(registry: Registry, name: str, tags: Mapping[str, str]) -> str:
     """A new run, which is RUNNING. Returns its id."""
+    registry.client.set_experiment_tag(registry.experiment_id, *TRAINING_RUNS)
     return str(registry.client.create_run(registry.experiment_id, tags=dict(tags), run_name=name).info.run_id)
 
 
