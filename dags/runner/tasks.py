@@ -33,7 +33,7 @@ FORM_TYPES: dict[type, str | list[str]] = {
 }
 
 
-class InMlflow(BaseOperatorLink):
+class InMlflow(BaseOperatorLink):  # type: ignore[misc]  # Airflow is not typed
     """The button on a task's page that leads to the run in MLflow; Airflow works it out where the task ran, once it has ended."""
 
     name = "Run in MLflow"
