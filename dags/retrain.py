@@ -12,7 +12,7 @@ from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.configuration import conf
 
 from upheld.dags.runner.graph import read
-from upheld.dags.runner.tasks import CHALLENGER, LEDGER, form, optional, run_task, stage_tasks
+from upheld.dags.runner.tasks import CHALLENGER, LEDGER, InMlflow, form, optional, run_task, stage_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTROLS = {
@@ -71,4 +71,5 @@ def retrain() -> None:
     prepare() >> features() >> pin() >> stage_tasks(ROOT) >> register()
 
 
-retrain()
+for operator in retrain().tasks:
+    operator.operator_extra_links = (InMlflow(),)

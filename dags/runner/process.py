@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+END_S = 10.0  # that a process beside gets to end
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 # Stands before the real interpreter on PATH. DVC starts a stage's command through bash, out of our reach, so this process asks the kernel
@@ -97,3 +99,28 @@ def stream(argv: Sequence[str], workspace: Path, store: Path, each_line: Callabl
         for line in child.stdout:
             each_line(line.rstrip("\n"))
     return child.returncode
+
+
+@contextmanager
+def beside(argv: Sequence[str], workspace: Path, store: Path) -> Iterator[None]:
+    """A command that runs in the workspace as long as the block does, and never longer than this process.
+
+    At the end of the block it is told to end (SIGTERM), and killed where that takes it longer than some seconds. How it ended is nobody's
+    business; what it prints goes where this process prints.
+    """
+    child = subprocess.Popen(
+        argv,
+        cwd=workspace,
+        env=environment(workspace, store),
+        stdin=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (the runner has one thread)
+    )
+    try:
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

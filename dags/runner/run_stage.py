@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,16 @@ FEATURE_PARAMS = (
     "video_bounds",
     "vision_answer",
 )
+LIVE = "upheld.registry.runs.live"  # begins and ends the run in MLflow
+FOLLOW = "upheld.registry.runs.follow"  # shows there how a stage goes
+TRAINING = "training"  # pool of the stages that are followed
 KILLED = 75  # <sysexits.h> EX_TEMPFAIL: a signal ended the stage, so trying again may mend it
 
 REAPED_WITHIN_S = 60.0
 
 
 def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Make the run's workspace.
+    """Make the run's workspace, and begin its run in MLflow.
 
     Args:
         root: repository with code, `dvc.yaml` and `params.yaml`.
@@ -57,14 +61,28 @@ def prepare(root: Path, store: Path, run_id: str, params: dict[str, Any], facts:
         facts: goes into `run.json`; see `workspace.create`.
 
     Returns:
-        {"workspace", "status"}.
+        {"workspace", "status", "page"}; page is the run's in MLflow, None where its address is not known or MLflow is away.
 
     Raises:
         Refused: a parameter is wrong.
     """
     folder = workspace.location(store, run_id)
     workspace.create(root, folder, store, params, facts)
-    return {"workspace": str(folder), "status": "executed"}
+    tell_mlflow(folder, store)
+    page = workspace.mlflow_page(folder)
+    if page:
+        print(f"in MLflow: {page}", flush=True)
+    return {"workspace": str(folder), "status": "executed", "page": page}
+
+
+def tell_mlflow(folder: Path, store: Path, *how: str) -> None:
+    """Begin the workspace's run in MLflow, or let it go on, or say that it failed.
+
+    Where MLflow is away, a line says so, and no more comes of it.
+    """
+    with suppress(Refused):
+        arguments = [LIVE, "--workspace", str(folder), "--store", str(store), *how]
+        workspace.call(arguments, folder, store, lambda line: print(line, flush=True))
 
 
 COMMANDS = {  # of the tasks that stand before the stages
@@ -112,7 +130,9 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
     written = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
     ended = folder / ".dvc" / f"{name}.ended"  # by `process.PYTHON_ON_PATH`, where DVC let the stage's command run
     before = _standing(folder, name, written.get("outs", []))
-    with workspace.logged(folder, name) as tell:
+    followed = graph.read(folder / "dvc.yaml")[name].pool == TRAINING
+    follow = [process.interpreter(), "-m", FOLLOW, "--workspace", str(folder), "--store", str(store), "--stage", name]
+    with workspace.logged(folder, name) as tell, process.beside(follow, folder, store) if followed else nullcontext():
 
         def note(line: str) -> None:
             """Into both logs, and kept for the message of a failure."""
@@ -124,7 +144,7 @@ def stage(name: str, folder: Path, store: Path, force: bool) -> dict[str, Any]:
         while True:
             lines.clear()
             ended.unlink(missing_ok=True)
-            code = _dvc(arguments, folder, store, note, UPHELD_ENDED=str(ended))
+            code = _dvc(arguments, folder, store, note, UPHELD_ENDED=str(ended), UPHELD_CURVES=str(folder / "logs" / f"{name}.jsonl"))
             if not code or ended.exists() or not _held_by_the_dead(folder) or time.monotonic() > deadline:
                 break
             time.sleep(1)
@@ -227,6 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = args.name if args.task == "stage" else args.task
     folder = workspace.location(args.store, args.run_id) if args.task == "prepare" else args.workspace
     started = time.time()
+    if args.task != "prepare" and _failed_at(folder) == task:  # tried again
+        tell_mlflow(folder, args.store)
     try:
         if args.task == "prepare":
             result = prepare(args.root, args.store, args.run_id, json.loads(args.params), json.loads(args.facts))
@@ -250,6 +272,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             first = ended[failed[0][1]]
             failure = {"task": failed[0][1], "message": first["error"], "exit_code": first["exit_code"]}
             workspace.write_json(folder / "failure.json", failure)
+            if code:
+                tell_mlflow(folder, args.store, "--failed")
         else:
             (folder / "failure.json").unlink(missing_ok=True)
     elif code:  # a refused `prepare` leaves no folder
@@ -257,6 +281,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         workspace.write_json(args.store / "refused" / f"{folder.name}.json", failure)
     workspace.write_json(args.result, result)
     return code
+
+
+def _failed_at(folder: Path) -> str | None:
+    """The task at which the workspace's run has failed, if any."""
+    path = folder / "failure.json"
+    return str(json.loads(path.read_text(encoding="utf-8"))["task"]) if path.exists() else None
 
 
 def _parser() -> argparse.ArgumentParser:

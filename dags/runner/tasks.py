@@ -11,9 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Asset, Param, TaskGroup, get_current_context, task
+from airflow.sdk import Asset, BaseOperatorLink, Param, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from upheld import ROOT
 from upheld.dags.runner import graph, process, run_stage, workspace
 
 # The URI of every asset that our DAGs announce. An event is a nudge, not a queue: read past your own watermark.
@@ -30,6 +31,16 @@ FORM_TYPES: dict[type, str | list[str]] = {
     dict: "object",
     type(None): ["null", "string", "number", "boolean"],
 }
+
+
+class InMlflow(BaseOperatorLink):  # type: ignore[misc]  # Airflow is not typed
+    """The button on a task's page that leads to the run in MLflow; Airflow works it out where the task ran, once it has ended."""
+
+    name = "Run in MLflow"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Address of the run's page; nothing where it is not known, or the run is not in MLflow."""
+        return workspace.mlflow_page(workspace.location(store_of(ROOT), ti_key.run_id)) or ""
 
 
 def store_of(root: Path) -> Path:

@@ -43,6 +43,13 @@ def location(store: Path, run_id: str) -> Path:
     return store / "runs" / re.sub(r"[^A-Za-z0-9_.-]", "-", run_id)
 
 
+def mlflow_page(workspace: Path) -> str | None:
+    """Address at which MLflow shows the run, as registry/runs/live.py wrote it down; None where it is not known, or there is none."""
+    written = workspace / "mlflow.json"
+    page: str | None = json.loads(written.read_text(encoding="utf-8"))["page"] if written.exists() else None
+    return page
+
+
 def create(root: Path, workspace: Path, store: Path, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Make the workspace under a temporary name and rename it; one that exists is left as it is.
 

@@ -87,7 +87,7 @@ def _register(registry: Registry, path: Path, report: Path, tags: Mapping[str, s
     with tempfile.TemporaryDirectory() as scratch, mlflow_store.recorded_run(registry, name, tags) as run_id:
         certified = shutil.copyfile(path, Path(scratch) / "thresholds.json")
         files = [(certified, "calibration"), *((file, "evaluation") for file in evidence)]
-        mlflow_store.log_facts(registry, run_id, {}, {}, files)
+        mlflow_store.log_facts(registry, run_id, {}, files)
         version = mlflow_store.register_thresholds(registry, run_id, tags)
         if (report / FIRST_SCREEN).is_file():
             mlflow_store.describe(registry, run_id, [version], (report / FIRST_SCREEN).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Register what a retrain made: one MLflow run, one model version, one version of its thresholds, alias `challenger`.
+"""Register what a retrain made: its MLflow run finished, one model version, one version of its thresholds, alias `challenger`.
 
 usage: python -m upheld.registry.runs.register --workspace store/runs/RUN --store store --result result.json
 """
@@ -6,24 +6,27 @@ usage: python -m upheld.registry.runs.register --workspace store/runs/RUN --stor
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
-import yaml
 
 from upheld.common.command import STORE_FOLDER, StoreFolder, command
 from upheld.common.errors import FailedWork
 from upheld.common.files import write_json
-from upheld.common.params.params import flatten
 from upheld.evaluation.report.render import FIRST_SCREEN
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts import workspace as paths
 from upheld.feature_store.contracts.snapshot import MANIFEST_FILE, read_manifest
-from upheld.registry.tracking import mlflow_store
+from upheld.registry.runs import curves, live
+from upheld.registry.tracking import live_run, mlflow_store
+from upheld.registry.tracking.live_run import Point
 from upheld.registry.tracking.mlflow_store import Registry, Version
 
 ALIAS = "challenger"
+CELLS = "evaluation/cells.json"  # the metrics of every cell, as a table that MLflow shows
 EVIDENCE: tuple[tuple[str | Path, str], ...] = (
     ("dvc.lock", ""),
     ("dvc.yaml", ""),
@@ -67,10 +70,13 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
     lock_digest = hashing.of_file(workspace / "dvc.lock")
     known = _find(registry, mlflow_store.MODEL, lock_digest)
     thresholds = _find(registry, mlflow_store.THRESHOLDS, lock_digest)
+    own = live.of_workspace(registry, workspace)
     if known and thresholds:
         model, status = known, "unchanged"
+        if own:
+            live_run.end(registry, own, "FINISHED", _same_as(registry, model, workspace) if own != model.run_id else {})
     else:
-        model, thresholds = _register(registry, workspace, store, lock_digest)
+        model, thresholds = _register(registry, workspace, store, lock_digest, own)
         status = "registered"
     mlflow_store.point_alias(registry, ALIAS, thresholds)
     mlflow_store.point_alias(registry, ALIAS, model)
@@ -84,8 +90,11 @@ def run(workspace: Path, store: Path) -> dict[str, Any]:
     }
 
 
-def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str) -> tuple[Version, Version]:
-    """Everything is logged before the first version exists, so that no version lacks its evidence."""
+def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str, own: str | None) -> tuple[Version, Version]:
+    """Everything is logged before the first version exists, so that no version lacks its evidence.
+
+    It goes into the workspace's `own` run, or into a new one where none was begun.
+    """
     from upheld.training.pipeline import bundle as pipeline  # brings Torch, which a run that is registered already does not need
 
     manifest, logo = read_manifest(workspace / paths.SNAPSHOT), _read(workspace / paths.LOGO_DATASET / "dataset.json")
@@ -100,15 +109,17 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
             "upheld.gate": _read(workspace / paths.GATE)["decision"],
             "upheld.synthetic": str(bool(manifest["synthetic"])).lower(),
             "upheld.champion": json.dumps(manifest.get("champion")),
-            **{f"upheld.{key}": str(value) for key, value in _read(workspace / "run.json").items()},
+            **live.facts(workspace),
             **({mlflow_store.INCUMBENT: str(incumbent)} if incumbent else {}),
             "upheld.bundle_sha256": hashing.of_folder(bundle),
         }
-        with mlflow_store.recorded_run(registry, workspace.name, tags) as run_id:
+        with mlflow_store.recorded_run(registry, workspace.name, tags, own) as run_id:
             files = [(workspace / name, folder) for name, folder in EVIDENCE]
-            params = flatten(yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8")))
-            mlflow_store.log_facts(registry, run_id, params, _read(workspace / paths.HEADLINES), files)
-            mlflow_store.log_curves(registry, run_id, curves(workspace))
+            mlflow_store.log_facts(registry, run_id, live.read_params(workspace), files)
+            mlflow_store.log_table(registry, run_id, pd.read_parquet(workspace / paths.METRICS), CELLS)
+            now = int(time.time() * 1000)
+            headlines = [Point(name, 0, now, float(value)) for name, value in _read(workspace / paths.HEADLINES).items()]
+            live_run.Points(registry, run_id).add([*headlines, *curves.of_workspace(workspace)])
             inputs = _read(workspace / paths.INPUTS)
             for name, about in (("snapshot", manifest), ("logo", logo)):
                 mlflow_store.log_dataset(registry, run_id, name, about["digest"], inputs, json.dumps(about.get("counts", {}))[:60000])
@@ -119,26 +130,16 @@ def _register(registry: Registry, workspace: Path, store: Path, lock_digest: str
             }
             thresholds = mlflow_store.register_thresholds(registry, run_id, tags | pinned)
             screen = (workspace / paths.EVALUATION / FIRST_SCREEN).read_text(encoding="utf-8")
-            airflow = _read(workspace / "run.json").get("airflow_page")
-            text = (f"[The run in Airflow]({airflow})\n\n" if airflow else "") + screen
-            mlflow_store.describe(registry, run_id, (model, thresholds), text)
+            mlflow_store.describe(registry, run_id, (model, thresholds), live.in_airflow(workspace) + screen)
     return model, thresholds
 
 
-def curves(workspace: Path) -> dict[str, list[tuple[int, float]]]:
-    """What each network's epochs came to: `{network}/{figure}`, of a policy `{network}/roc_auc/{policy}`, as pairs of epoch and value.
-
-    A head that was fitted without epochs has one point, at 0; figures that val has too few labels for stay out.
-    """
-    found: dict[str, list[tuple[int, float]]] = {}
-    for folder in (paths.TEXT_MODEL, paths.IMAGE_MODEL, paths.AUDIO_MODEL, paths.LOGO_MODEL):
-        for epoch in _read(workspace / folder / "metadata.json").get("history", []):
-            areas = {f"roc_auc/{policy}": area for policy, area in epoch.get("roc_auc", {}).items()}
-            values = {"train_loss": epoch.get("train_loss"), "val_loss": epoch.get("loss"), "map_50": epoch.get("map_50"), **areas}
-            for name, value in values.items():
-                if value is not None:
-                    found.setdefault(f"{folder.name}/{name}", []).append((epoch["epoch"], float(value)))
-    return found
+def _same_as(registry: Registry, model: Version, workspace: Path) -> dict[str, str]:
+    """Tags of a run that made nothing new, which lead to what was there."""
+    page = mlflow_store.run_page(registry, model.run_id)
+    there = f"[{model.label}]({page})" if page else model.label
+    text = f"{live.in_airflow(workspace)}Nothing that this run reads has changed: what it made is {there}, run {model.run_id}."
+    return {"upheld.unchanged": model.label, "upheld.unchanged_run": model.run_id, mlflow_store.NOTE: text}
 
 
 def _find(registry: Registry, name: str, lock_digest: str) -> Version | None:

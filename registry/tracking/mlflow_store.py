@@ -27,7 +27,6 @@ INCUMBENT = "upheld.incumbent"  # tag of a model that needs the score of another
 EXPERIMENT = "retrain"
 NOTE = "mlflow.note.content"  # tag of a run whose value MLflow shows as its description
 MAX_DESCRIPTION = 5000  # characters, of a version: width of the column in MLflow's database
-CURVES = "training/"  # before the names of figures that were taken epoch by epoch
 PYFUNC_SCRIPT = Path(__file__).with_name("pyfunc_pipeline.py")
 BUNDLE_IN_MODEL = Path("artifacts") / "bundle"  # where MLflow puts the artifact named "bundle" inside a logged model
 SERVING = "serve"  # the extra in pyproject.toml that names what a served model imports
@@ -170,42 +169,35 @@ def run_params(registry: Registry, run_id: str) -> dict[str, str]:
 
 
 @contextmanager
-def recorded_run(registry: Registry, name: str, tags: Mapping[str, str]) -> Iterator[str]:
-    """A run that ends as FINISHED, or as FAILED when the block raises. Yields its id."""
-    with registry.mlflow.start_run(experiment_id=registry.experiment_id, run_name=name, tags=dict(tags)) as run:
+def recorded_run(registry: Registry, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[str]:
+    """A run that ends as FINISHED, or as FAILED when the block raises: the one of `run_id`, or a new one. Yields its id."""
+    start = registry.mlflow.start_run
+    with start(run_id=run_id, experiment_id=registry.experiment_id, run_name=name, tags=dict(tags)) as run:
         yield run.info.run_id
 
 
-def log_facts(
-    registry: Registry, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float], files: Sequence[tuple[Path, str]]
-) -> None:
-    """Log parameters, metrics and artifacts of a run, in batches.
+def log_facts(registry: Registry, run_id: str, params: Mapping[str, Any], files: Sequence[tuple[Path, str]]) -> None:
+    """Log parameters and artifacts of a run; a second time changes nothing.
 
     Args:
         params: flat parameters; values are shown as text.
-        metrics: finite numbers by name (letters, digits, `_-./ `).
         files: (file or folder, artifact folder, "" for the top).
     """
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Param
 
     texts = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
-    numbers = [Metric(key, float(value), 0, 0) for key, value in metrics.items()]
-    for start in range(0, len(texts), 100):  # MLflow takes at most 100 parameters and 1000 metrics a batch
+    for start in range(0, len(texts), 100):  # MLflow takes at most 100 parameters a batch
         registry.client.log_batch(run_id, params=texts[start : start + 100])
-    for start in range(0, len(numbers), 1000):
-        registry.client.log_batch(run_id, metrics=numbers[start : start + 1000])
     for path, folder in files:
         log = registry.client.log_artifacts if path.is_dir() else registry.client.log_artifact
         log(run_id, str(path), folder or None)
 
 
-def log_curves(registry: Registry, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Log figures that were taken epoch by epoch: name -> pairs of epoch and finite value. MLflow shows each as a curve."""
-    from mlflow.entities import Metric
-
-    points = [Metric(CURVES + name, value, 0, epoch) for name, points in curves.items() for epoch, value in points]
-    for start in range(0, len(points), 1000):
-        registry.client.log_batch(run_id, metrics=points[start : start + 1000])
+def log_table(registry: Registry, run_id: str, table: pd.DataFrame, name: str) -> None:
+    """Log a table as artifact `FOLDER/NAME.json`, which MLflow's pages show and compare between runs; one that is there stays."""
+    if name not in run_files(registry, run_id, name.rpartition("/")[0]):  # MLflow would add the rows to it
+        with _quiet():
+            registry.client.log_table(run_id, table, name)
 
 
 def log_dataset(registry: Registry, run_id: str, name: str, content_digest: str, source: Mapping[str, Any], profile: str) -> None:

@@ -22,6 +22,8 @@ TOY = Path(__file__).parent / "toy"
 STANDS_IN_FOR = {
     "pin.py": "registry/runs/pin.py",
     "register.py": "registry/runs/register.py",
+    "live.py": "registry/runs/live.py",
+    "follow.py": "registry/runs/follow.py",
     "ingest.py": "feature_store/ingest/command.py",
     "features.py": "feature_store/extraction/command.py",
     "weekly.py": "evaluation/weekly/command.py",
@@ -86,7 +88,7 @@ class Toy:
 
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy of what the runner needs; pin, register, ingest and features are replaced by stand-ins."""
+    """Copy of what the runner needs; what speaks to the ledger or to MLflow is replaced by stand-ins."""
     root = tmp_path_factory.mktemp("toy_repository")
     without_caches = shutil.ignore_patterns("__pycache__")
     for package in ("dags", "evaluation", "feature_store", "registry", "upheld", "common"):

@@ -104,6 +104,8 @@ def test_what_the_form_lacks_can_still_be_set_and_what_nobody_knows_not(airflow:
     workspace = airflow.store / "runs" / ended["set"]["name"].replace(":", "-").replace("+", "-")
     assert yaml.safe_load((workspace / "params.yaml").read_text())["drift"]["false_alarms_per_year"] == 2.0
     assert ended["unknown"]["prepare"] == "failed"
+    links = airflow.ask("GET", f"{run_path(ended['set']['name'], 'retrain')}/taskInstances/prepare/links")["extra_links"]
+    assert links == {"Run in MLflow": f"http://127.0.0.1:5000/#/experiments/1/runs/{workspace.name}"}
 
 
 def test_the_log_of_a_stopped_run_says_so_in_a_line(airflow: Airflow, as_before: None) -> None:

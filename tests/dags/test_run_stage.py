@@ -162,6 +162,64 @@ def test_a_killed_trainer_may_be_tried_again(toy: Any) -> None:
     assert runner.returncode == run_stage.KILLED
 
 
+def test_mlflow_is_told_of_the_beginning_of_a_failure_and_of_another_try(toy: Any) -> None:
+    (toy.store / "fail").touch()
+    code, result = toy.runner("prepare", "--root", str(toy.root), "--run-id", "one")
+    assert (code, result["page"]) == (0, "http://127.0.0.1:5000/#/experiments/1/runs/one")
+    told = toy.workspace("one") / "told"
+    assert toy.prepare("one")[0] == 0  # again, as after a machine that went down
+    assert told.read_text().split("\n") == ["go on", "go on", ""]
+    toy.stage("copy", "one")
+    assert toy.stage("double", "one")[0] == 1
+    assert told.read_text().split("\n") == ["go on", "go on", "failed", ""]
+    (toy.store / "fail").unlink()
+    assert toy.stage("double", "one")[0] == 0
+    assert toy.stage("total", "one")[0] == 0
+    assert told.read_text().split("\n") == ["go on", "go on", "failed", "go on", ""]
+
+
+def test_where_mlflow_is_away_a_line_says_so_and_everything_goes_on(toy: Any) -> None:
+    (toy.store / "no_mlflow").touch()
+    (toy.store / "fail").touch()
+    arguments = ["--root", str(toy.root), "--run-id", "one", "--store", str(toy.store), "--result", str(toy.store / "answer.json")]
+    done = toy.call("upheld.dags.runner.run_stage", "prepare", *arguments)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["live: MLflow is away"])
+    assert json.loads((toy.store / "answer.json").read_text())["page"] is None
+    assert toy.prepare("one")[0] == 0
+    assert toy.stage("copy", "one")[1]["status"] == "executed"
+    assert toy.stage("double", "one") == (1, {"status": "failed", "error": "double: double: told to fail, key toy (exit code 1)"})
+
+
+def test_a_stage_that_trains_is_followed_to_its_end_and_no_other(toy: Any) -> None:
+    toy.prepare("one")
+    assert [toy.stage(name, "one")[0] for name in STAGES] == [0, 0, 0]
+    followed = {path.name: path.read_text() for path in toy.workspace("one").glob("followed-*")}
+    assert followed == {"followed-copy": "told to end", "followed-double": "told to end"}
+    assert (toy.workspace("one") / "logs" / "double.jsonl").read_text() == "a curve\n"
+
+
+def test_a_follower_that_does_not_end_is_killed(toy: Any) -> None:
+    (toy.store / "deaf").touch()
+    toy.prepare("one")
+    assert toy.stage("copy", "one")[1]["status"] == "executed"
+    assert not _lives(int((toy.workspace("one") / "followed-copy").read_text()))
+
+
+def test_a_follower_dies_with_the_runner(toy: Any) -> None:
+    (toy.store / "hang").touch()
+    (toy.store / "deaf").touch()
+    toy.prepare("one")
+    toy.stage("copy", "one")
+    arguments = ["--workspace", str(toy.workspace("one")), "--store", str(toy.store), "--result", str(toy.store / "none.json")]
+    with toy.start("upheld.dags.runner.run_stage", "stage", "double", *arguments) as runner:
+        _wait_for((toy.store / "pid").exists)
+        follower = int((toy.workspace("one") / "followed-double").read_text())
+        assert _lives(follower)
+        runner.send_signal(signal.SIGKILL)
+        runner.wait()
+    _wait_for(lambda: not _lives(follower))
+
+
 def test_what_a_stage_read_must_be_what_was_written() -> None:
     lock = {
         "a": {"outs": [{"path": "x", "md5": "old"}]},

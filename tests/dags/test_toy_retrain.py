@@ -1,7 +1,10 @@
 """`upheld retrain`, `runs` and `rerun` through Airflow, on the toy graph."""
 
 import json
+import re
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,14 @@ def log(toy: Any, task: str) -> str:
     return line
 
 
+def mlflow_buttons(toy: Any, name: str) -> dict[str, str]:
+    """Of each task of a run, where the button `Run in MLflow` of its page leads to; Airflow asks its table of XComs likewise."""
+    query = "SELECT run_id, task_id, value FROM xcom WHERE key = '_link_InMlflow'"
+    with closing(sqlite3.connect(toy.store / "airflow" / "airflow.db")) as database:
+        rows = database.execute(query).fetchall()
+    return {task: json.loads(value) for run, task, value in rows if re.sub(r"[^A-Za-z0-9_.-]", "-", run) == name}
+
+
 def test_the_second_run_finds_nothing_to_do(toy: Any) -> None:
     first = statuses(command(toy, "retrain", "--json"))
     stages = dict.fromkeys(("copy", "double", "total"), "executed")
@@ -38,6 +49,9 @@ def test_the_second_run_finds_nothing_to_do(toy: Any) -> None:
     assert "challenger: toy/" in again.stdout
     listed = json.loads(command(toy, "runs", "--json").stdout)
     assert [(run["state"], run["tasks"]["copy"]["status"]) for run in listed] == [("registered", "restored"), ("registered", "executed")]
+    for run in listed:
+        page = f"http://127.0.0.1:5000/#/experiments/1/runs/{run['name']}"
+        assert mlflow_buttons(toy, run["name"]) == dict.fromkeys(run["tasks"], page)
     secrets = toy.store / "airflow" / "secrets.json"
     assert secrets.stat().st_mode & 0o777 == 0o600
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from upheld.common import curves
 from upheld.common.params.training import Logo
 from upheld.feature_store.backbones.devices import Lane, best_device
 from upheld.feature_store.logos.dataset.dataset import CORNERS
@@ -105,7 +106,7 @@ def fit_faster_rcnn(
     names = [photo.digest for photo in train.photos]
     batches = Batches(np.ones(len(train), np.int64), inputs, loss, lambda rows: float(len(rows)), names)
     on_gpu = best_device().type != "cpu"
-    fitted = fit(network, batches, evaluate, settings, seed, checkpoint, on_gpu, lane)
+    fitted = fit(network, batches, evaluate, settings, seed, checkpoint, on_gpu, lane, curves=curves.place())
     return FasterRcnnBackend(network, arguments), fitted
 
 

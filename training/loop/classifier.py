@@ -13,6 +13,7 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from torch import nn
 
+from upheld.common import curves
 from upheld.common.files import replacing_folder, write_json
 from upheld.common.params.training import Pretrained, Training
 from upheld.feature_store.backbones.devices import Lane, best_device, has_fast_bfloat16
@@ -94,7 +95,9 @@ def train(task: Task, checkpoint: Path) -> tuple[dict[str, Any], float | None]:
     else:
         score_start = task.warm or mode == "head-then-full"
         batches = batches_of(examples, objective, task.hardened)
-        fitted = fit(task.model, batches, evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.lane, score_start)
+        fitted = fit(
+            task.model, batches, evaluate, settings, task.seed, checkpoint, task.use_bfloat16, task.lane, score_start, curves.place()
+        )
     device = best_device()
     # What the weights depend on besides data and params. Times are left out: equal runs must give equal files.
     machine = {

@@ -2,6 +2,8 @@
 
 import json
 import math
+import resource
+import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -18,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from upheld.common import progress
+from upheld.common.curves import Curves, Totals
 from upheld.common.errors import FailedWork
 from upheld.common.files import replacing
 from upheld.common.params.training import Fit
@@ -120,7 +123,9 @@ class _Run:
     checkpoint: Path
     state: State
     best: dict[str, torch.Tensor]
+    curves: Curves
     unsettled: list[tuple[Rows, torch.Tensor, torch.Tensor]] = field(default_factory=list)  # rows, loss and gradient's norm of a step
+    norms: list[float] = field(default_factory=list)  # of the gradient, in steps that are settled and stand in no curve yet
 
 
 def fit(
@@ -133,6 +138,7 @@ def fit(
     use_bfloat16: bool,
     lane: Lane,
     score_start: bool = False,
+    curves: Path | None = None,
 ) -> Fitted:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
@@ -150,6 +156,7 @@ def fit(
         use_bfloat16: whether to run the model in bfloat16 where the hardware does so.
         lane: which kernels may be used.
         score_start: evaluate before the first step too and let it compete, for a model that has been trained before.
+        curves: file that is told how it goes, by the main process alone; nothing that is trained depends on it.
 
     Raises:
         FailedWork: a loss or gradient is not finite; the checkpoint is that of before.
@@ -157,9 +164,9 @@ def fit(
     accelerator = Accelerator(mixed_precision="no")  # bfloat16 is `autocast`'s matter: the same rule in training and outside
     optimizer = build_optimizer(model, settings.learning_rate, settings.head_learning_rate, settings.layer_decay, settings.weight_decay)
     wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model.to(accelerator.device)
-    run = _Run(model, wrapped, optimizer, accelerator, train, use_bfloat16, settings, seed, checkpoint, State(), {})
-    if checkpoint.exists():
-        run.state, run.best = load_checkpoint(checkpoint, model, optimizer)
+    state, best = load_checkpoint(checkpoint, model, optimizer) if checkpoint.exists() else (State(), {})
+    written = Curves(curves if accelerator.is_main_process else None, state.step, state.loss_sum, state.weight_sum)
+    run = _Run(model, wrapped, optimizer, accelerator, train, use_bfloat16, settings, seed, checkpoint, state, best, written)
     with kernels_of(lane):
         samples_per_s = _train(run, evaluate, score_start)
     parameters = dict(model.named_parameters())
@@ -194,15 +201,20 @@ def _train(run: _Run, evaluate: Evaluate, score_start: bool) -> float | None:
             for rows, some in zip(steps, parts, strict=True):
                 _step(run, rows, list(islice(inputs, len(some))), settings.epochs * steps_per_epoch)
                 num_rows += len(rows)
-                saves = state.step % settings.checkpoint_steps == 0
+                # Not after an epoch's last batch: it is saved once it is scored, and a run that went on from before would never score it.
+                saves = state.step % settings.checkpoint_steps == 0 and state.step % steps_per_epoch != 0
                 if saves or len(run.unsettled) == SETTLED_EVERY[device.type]:
                     _settle(run)
-                    rate, loss = num_rows / (seconds + time.perf_counter() - began), state.loss_sum / max(state.weight_sum, 1e-9)
-                    bars.update(task, completed=state.step, rate=rate, loss=loss)
+                    trained_s, loss = seconds + time.perf_counter() - began, state.loss_sum / max(state.weight_sum, 1e-9)
+                    bars.update(task, completed=state.step, rate=num_rows / trained_s, loss=loss)
+                    if run.curves.due():
+                        _write_curves(run, num_rows, trained_s, steps_per_epoch)
                 if saves:
                     _save(run)
             _settle(run)
             seconds += time.perf_counter() - began
+            if run.norms:
+                _write_curves(run, num_rows, seconds, steps_per_epoch)
             train_loss = state.loss_sum / max(state.weight_sum, 1e-9)
             state.loss_sum = state.weight_sum = 0.0
             figures = evaluate()
@@ -261,8 +273,8 @@ def _settle(run: _Run) -> None:
         return
     steps, losses, norms = zip(*run.unsettled, strict=True)
     run.unsettled.clear()
-    summed = run.accelerator.reduce(torch.stack(losses), "sum").tolist()
-    for number, (rows, loss, norm) in enumerate(zip(steps, summed, torch.stack(norms).tolist(), strict=True)):
+    summed, settled_norms = run.accelerator.reduce(torch.stack(losses), "sum").tolist(), torch.stack(norms).tolist()
+    for number, (rows, loss, norm) in enumerate(zip(steps, summed, settled_norms, strict=True)):
         if not (math.isfinite(loss) and math.isfinite(norm)):
             posts = ", ".join(run.train.names[row] for row in rows)
             raise FailedWork(
@@ -270,6 +282,23 @@ def _settle(run: _Run) -> None:
                 "look at what is odd in them, or lower learning_rate and head_learning_rate"
             )
         run.state.loss_sum += loss
+    run.norms += settled_norms
+
+
+def _write_curves(run: _Run, num_rows: int, seconds: float, steps_per_epoch: int) -> None:
+    """Tell how the steps since the last time went; the learning rate is the highest of all parameters', which is the head's."""
+    state, device = run.state, run.accelerator.device
+    if device.type == "cuda":
+        peak_bytes = torch.cuda.max_memory_allocated(device)
+    else:
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    figures = {
+        "epoch": state.step / steps_per_epoch,
+        "learning_rate": max(group["lr"] for group in run.optimizer.param_groups),
+        "peak_memory_mb": peak_bytes / 1e6,
+    }
+    run.curves.write_steps(state.step, Totals(num_rows, seconds, state.loss_sum, state.weight_sum), run.norms, figures)
+    run.norms.clear()
 
 
 def hash_of(*parts: int) -> int:
@@ -281,6 +310,7 @@ def _record(run: _Run, epoch: int, train_loss: float | None, figures: dict[str, 
     """Add an epoch to the history; keep its weights if they are the best so far (the latest, where nothing can be scored)."""
     state, score = run.state, figures["score"]
     state.history.append({"epoch": epoch, "train_loss": train_loss, **figures})
+    run.curves.write_epoch(state.step, state.history[-1])
     if score is None or state.best_score is None or score > state.best_score:
         state.best_epoch, state.best_score = epoch, score
         trainable = ((name, parameter) for name, parameter in run.model.named_parameters() if parameter.requires_grad)

@@ -123,7 +123,7 @@ def only_who_logs_in_reaches_mlflow(store: Path, told: dict[str, Any]) -> None:
     report = store / "report.html"
     report.write_text("<h1>A report</h1>")
     with mlflow_store.recorded_run(registry, "run-1", {}) as run_id:
-        mlflow_store.log_facts(registry, run_id, {}, {}, [(report, "evaluation")])
+        mlflow_store.log_facts(registry, run_id, {}, [(report, "evaluation")])
     api, page = f"{told['mlflow']}/api/2.0", f"{told['mlflow']}/get-artifact?path=evaluation/report.html&run_uuid={run_id}"
     assert status(page, login=told) == (200, b"<h1>A report</h1>")
     stranger, wrong = None, {"username": "admin", "password": "password1234"}

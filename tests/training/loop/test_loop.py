@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from upheld.common import progress
+from upheld.common import curves, progress
 from upheld.common.errors import FailedWork
 from upheld.common.params.training import Training
 from upheld.training.loop import batches
@@ -57,7 +57,12 @@ def plain_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tenso
 
 
 def train(
-    tiny: ModuleType, checkpoint: Path, crash_at: int | None = None, objective: Objective = plain_loss, **changes: Any
+    tiny: ModuleType,
+    checkpoint: Path,
+    crash_at: int | None = None,
+    objective: Objective = plain_loss,
+    told: Path | None = None,
+    **changes: Any,
 ) -> tuple[nn.Module, Any]:
     model = tiny.text_model()
     model.dropout.p = DROPOUT
@@ -78,7 +83,15 @@ def train(
 
     watched = replace(rows, inputs=inputs)
     return model, fit(
-        model, batches_of(watched, objective), evaluate, settings(**changes), 5, checkpoint, use_bfloat16=False, lane="deterministic"
+        model,
+        batches_of(watched, objective),
+        evaluate,
+        settings(**changes),
+        5,
+        checkpoint,
+        use_bfloat16=False,
+        lane="deterministic",
+        curves=told,
     )
 
 
@@ -111,6 +124,23 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny: ModuleType, tmp_pat
     resumed, record_resumed = train(tiny, tmp_path / "part")
     assert weights_of(resumed) == weights_of(whole)
     assert record_resumed.history == record.history
+
+
+def test_a_run_that_was_killed_while_it_was_scored_scores_that_epoch(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, record = train(tiny, tmp_path / "whole")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "validation_figures", killed)
+        with pytest.raises(KeyboardInterrupt):  # after 8 batches, of which every fourth saves
+            train(tiny, tmp_path / "part")
+    resumed, record_resumed = train(tiny, tmp_path / "part")
+    assert record_resumed.history == record.history
+    assert weights_of(resumed) == weights_of(whole)
 
 
 @pytest.fixture
@@ -238,6 +268,94 @@ def test_a_log_tells_epoch_and_batch(
     epochs = [line for line in lines if line.startswith("epoch ") and "samples/s" in line]
     assert [line[:19] for line in epochs] == [f"epoch {epoch}: train loss" for epoch in (1, 2, 3)]
     assert len(lines) == len(told) + len(epochs)
+
+
+def read_curves(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Lines about batches, and about epochs."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if "figures" in line], [line for line in lines if "epoch" in line]
+
+
+@pytest.mark.parametrize("look_every", [1, 5])
+def test_curves_tell_loss_rate_and_gradient_of_the_batches_since_the_last_line(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_every: int
+) -> None:
+    monkeypatch.setitem(SETTLED_EVERY, "cpu", look_every)
+    monkeypatch.setattr(curves, "EVERY_S", 0.0)
+    monkeypatch.setattr(curves, "MOST_PER_AGE", 10**9)
+    seen, norms, clip = [], [], nn.utils.clip_grad_norm_
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        seen.append((plain_loss(*arguments).item(), arguments[2].sum().item()))
+        return plain_loss(*arguments)
+
+    def clipped(*arguments: Any) -> torch.Tensor:
+        norms.append(clip(*arguments))
+        return norms[-1]
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clipped)
+    _, record = train(tiny, tmp_path / "progress", objective=watched, told=tmp_path / "text.jsonl", checkpoint_steps=100)
+    steps, epochs = read_curves(tmp_path / "text.jsonl")
+    ends = [8 * epoch + min(end, 8) for epoch in range(3) for end in range(look_every, 8 + look_every, look_every)]
+    assert [line["step"] for line in steps] == ends
+    begin = 0
+    for line in steps:
+        figures = line["figures"]
+        losses, weights = zip(*seen[begin : line["step"]], strict=True)
+        assert figures["loss"] == pytest.approx(sum(losses) / sum(weights), rel=1e-4)
+        # The schedule of 24 steps, of which 2 warm up, as optimizer.set_progress has it before the step that was done last.
+        done = line["step"] - 1
+        assert figures["learning_rate"] == pytest.approx(0.02 * min(1, (done + 1) / 2, (24 - done) / 22))
+        assert figures["epoch"] == line["step"] / 8
+        assert figures["gradient_norm"] == pytest.approx(torch.stack(norms[begin : line["step"]]).mean().item())
+        assert figures["samples_per_s"] > 0 and 10 < figures["peak_memory_mb"] < 1e5
+        assert abs(line["time"] - time.time() * 1000) < 120_000
+        begin = line["step"]
+    assert [line["epoch"] for line in epochs] == record.history
+    assert [line["step"] for line in epochs] == [8, 16, 24]
+
+
+def test_curves_are_written_now_and_then_and_at_the_end_of_an_epoch(tiny: ModuleType, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "EVERY_S", 1e9)
+        _, record = train(tiny, tmp_path / "progress", told=tmp_path / "text.jsonl")
+    steps, _ = read_curves(tmp_path / "text.jsonl")
+    assert [line["step"] for line in steps] == [8, 16, 24]
+    assert [line["figures"]["loss"] for line in steps] == pytest.approx([figures["train_loss"] for figures in record.history])
+
+
+def test_curves_change_nothing_in_what_is_trained(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "EVERY_S", 0.0)
+    (tmp_path / "file").touch()
+    results = [
+        train(tiny, tmp_path / name, told=told) for name, told in (("a", None), ("b", tmp_path / "x"), ("c", tmp_path / "file" / "x"))
+    ]
+    assert (tmp_path / "x").exists()
+    first, record = results[0]
+    for model, other in results[1:]:  # the last could not write its curves
+        assert weights_of(model) == weights_of(first)
+        assert other.history == record.history
+
+
+@pytest.mark.parametrize("crash_at", [3, 7, 16, 18])
+def test_a_run_that_goes_on_cuts_what_it_will_do_again(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
+) -> None:
+    monkeypatch.setattr(curves, "EVERY_S", 0.0)
+    monkeypatch.setattr(curves, "MOST_PER_AGE", 10**9)
+    train(tiny, tmp_path / "whole", told=tmp_path / "whole.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, tmp_path / "part", crash_at=crash_at, told=tmp_path / "part.jsonl")
+    with (tmp_path / "part.jsonl").open("a") as file:
+        file.write('{"time": 1, "step": 2, "figu')  # where it was killed
+    train(tiny, tmp_path / "part", told=tmp_path / "part.jsonl")
+    whole, part = (read_curves(tmp_path / name) for name in ("whole.jsonl", "part.jsonl"))
+    assert [line["step"] for line in part[0]] == list(range(1, 25))
+    for one, other in zip(part[0], whole[0], strict=True):
+        assert [one["figures"][name] for name in ("loss", "gradient_norm", "learning_rate")] == pytest.approx(
+            [other["figures"][name] for name in ("loss", "gradient_norm", "learning_rate")]
+        )
+    assert [line["epoch"] for line in part[1]] == [line["epoch"] for line in whole[1]]
 
 
 def test_training_stops_when_nothing_improves(tiny: ModuleType, tmp_path: Path) -> None:
