@@ -130,11 +130,17 @@ def labelled(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn(rows: pd.DataFrame, params: parameters.Params, what: Literal["text", "search", "image"]) -> pd.DataFrame:
-    """At most `attacks.posts[what]` rows of each language and policy, violations first, by a hash; in order of policy and post."""
+    """At most `attacks.posts[what]` rows of each language and policy, violations first, by a hash; in order of policy and post.
+
+    Each row's weight is multiplied by how many there are for one that is drawn, of its language, policy and label.
+    """
+    cell = ["language", "policy", "label"]
     order = rows.assign(rest=~rows["label"].astype(bool), draw=uniform(f"attacks/{params.seed}", rows["post_id"]))
-    order = order.sort_values(["rest", "draw", "post_id"])
+    order = order.sort_values(["rest", "draw", "post_id"]).assign(there=lambda one: one.groupby(cell)["draw"].transform("size"))
     kept = order.groupby(["language", "policy"]).head(params.attacks.posts[what])
-    return kept.drop(columns=["rest", "draw"]).sort_values(["policy", "post_id"], ignore_index=True)
+    weight = kept["weight"] * kept["there"] / kept.groupby(cell)["draw"].transform("size")
+    kept = kept.assign(weight=weight).drop(columns=["rest", "draw", "there"])
+    return kept.sort_values(["policy", "post_id"], ignore_index=True)
 
 
 def _reached(judge: Judge, rows: pd.DataFrame, share: float, policies: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -188,6 +188,8 @@ def test_violations_come_first_and_then_a_hash_decides() -> None:
     rows["label"] = np.arange(60) % 20 == 0
     found = stage.drawn(rows, params(posts=10), "text")
     assert len(found) == 10 and set(rows.post_id[rows.label]) <= set(found.post_id)
+    assert found.weight[found.label].tolist() == [1.0] * 3
+    assert found.weight[~found.label].tolist() == pytest.approx([57 / 7] * 7)  # each stands for those that were not drawn
     assert found.post_id.tolist() == stage.drawn(rows.sample(frac=1, random_state=1), params(posts=10), "text").post_id.tolist()
     assert sorted(found.post_id) != sorted(rows.sort_values(["label", "post_id"], ascending=[False, True]).head(10).post_id)
 

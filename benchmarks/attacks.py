@@ -1,6 +1,6 @@
 """How much recall do character attacks cost, with our normalisation of texts and without it? The members of stage 1, on a real stream.
 
-usage: python benchmarks/training/attacks.py [--data ../shared/data/stream] [--category hate_speech] [--share 0.5]
+usage: python benchmarks/attacks.py [--data ../shared/data/stream] [--category hate_speech] [--share 0.5]
 
 Both members, the head on the frozen encoder and the character n-grams, learn from the verdicts on the posts of all weeks but the last two.
 Attacked are the posts of these two weeks that people confirmed, in `--share` of the words, as `training/robustness/words.py` does. A post
