@@ -143,6 +143,8 @@ def test_the_ensemble_hears_both_members_of_the_attacked_text_and_the_rest_as_be
             ensemble = own[own.member == "ensemble"].set_index("post_id")
             np.testing.assert_allclose(ensemble.attacked_prob, fused.loc[ensemble.index], atol=2e-6)
             assert (ensemble.edits == pd.Series([one.edits for one in found], rows.post_id).loc[ensemble.index]).all()
+    hidden = table[table.attack == "zero_width"]  # the spelling undoes it before any member reads the text
+    assert hidden.edits.any() and (hidden.attacked_prob == hidden.clean_prob).all()
     moved = table[(table.modality == "image") & (table.member == "ensemble")]
     assert (moved.clean_prob != moved.attacked_prob).any()
 
