@@ -96,7 +96,8 @@ def pgd(batch: Batch, eps: float, steps: int, draws: Sequence[np.random.Generato
         draws: source of chance of each post.
 
     Returns:
-        as `fgsm`.
+        as `fgsm`. Where a slope is next to nothing, rounding decides on its sign, and so do the posts beside it: the same post in another
+        batch may differ in one value of a thousand.
     """
     shape = tuple(batch.pixels.shape[1:])
     noise = np.stack([draws[row].uniform(-eps, eps, shape).astype(np.float32) for row in batch.owner.tolist()])
