@@ -49,24 +49,25 @@ def test_a_delivery_of_one_s_own_is_taken_as_it_is(tmp_path: Path, retrained: li
 
 
 def test_a_retrain_after_the_demo_is_given_what_the_demo_s_was(tmp_path: Path, retrained: list[Any]) -> None:
-    demo.run(None, tmp_path, quick=True, params_file=PARAMS, overrides=["text.epochs=2"])
+    demo.run(None, tmp_path, quick=True, params_file=PARAMS, overrides=["text.epochs=3"])
     kept = {
         "expectations.max_age_days": 36500.0,
+        "text.mode": "head",
+        "image.mode": "head",
         "logo.epochs": 1,
         "snapshot.frame_rows": 200,
         "teacher.posts.text": 200,
         "teacher.posts.image": 50,
         "teacher.posts.audio": 50,
         "attacks.posts.text": 1,
-        "attacks.posts.search": 1,
+        "attacks.posts.search": 0,
         "attacks.posts.image": 1,
-        "attacks.search_edits": 3,
-        "attacks.pgd_steps": 4,
+        "attacks.pgd_steps": 2,
         "sample_data.origin_week": "2026-W38",
         "sample_data.weeks": 4,
         "sample_data.posts_per_week": 450,
     }
-    assert retrained[0][1] == kept | {"text.epochs": 2}
+    assert retrained[0][1] == kept | {"text.epochs": 3}
     assert retrain.changed(PARAMS, [], tmp_path) == kept
     (tmp_path / "params.yaml").write_text("logo: {epochs: 3}\n")  # whoever edits it decides
     demo.run(None, tmp_path, quick=True, params_file=PARAMS, overrides=[])
