@@ -305,7 +305,7 @@ def test_explained_post(tmp_path, capsys):
 
 def test_summary_for_people(tmp_path, capsys):
     store = world(tmp_path, post(text="one"), post("p2", text="refused"))
-    assert features.main(["--params", str(ROOT / "params.yaml"), "--store", str(store)]) == 0
+    assert features.main(["--params", str(ROOT / "params.yaml"), "--store", str(store), "--set", "features.skip=[]"]) == 0
     told = capsys.readouterr().out
     assert "toy_refused 1" in told
     assert "absent is not available: no weights" in told
