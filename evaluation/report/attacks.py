@@ -91,11 +91,11 @@ def content(table: pd.DataFrame, num_violations: int) -> Row:
 
     Returns:
         nothing: why nothing was attacked, or None; pooled: [{policy, language, modality, attack, metric, members}] of all languages
-        together, what is lost most first;
+        together, where enough were attacked, what is lost most first;
         worst: as pooled, of each category, language (all of them first) and modality the attack that costs the ensemble most recall;
         thin: [{policy, modality, languages}], languages being [{language, n}], where no attack has MIN_CLASS violations (`all` alone where
         all languages together have not); accuracy: as pooled, of attacks on pictures.
-        members: member -> {n, edits, reason, clean, attacked, lost}; the last three are {value, ci_low, ci_high, n}, or None.
+        members: member -> {n, edits, clean, attacked, lost}; the last three are {value, ci_low, ci_high, n}, or None.
     """
     names = ["policy", "language", "modality", "attack", "metric"]
     cells: list[Row] = [dict(zip(names, of, strict=True)) | {"members": dict(_members(part))} for of, part in table.groupby(names)]
@@ -121,8 +121,8 @@ def content(table: pd.DataFrame, num_violations: int) -> Row:
                 f"Nothing was attacked, although the test split has {count(num_violations, 'labelled violation')}: "
                 "no trained classifier reads their texts or pictures, or params.yaml allows no attack."
             )
-    pooled = [cell for cell in of_recall if cell["language"] == ALL]
-    accuracy = [cell for cell in cells if cell["metric"] == ACCURACY and cell["language"] == ALL]
+    together = [cell for cell in cells if cell["language"] == ALL and cell["members"][ENSEMBLE]["lost"]]
+    pooled, accuracy = ([cell for cell in together if cell["metric"] == metric] for metric in (RECALL, ACCURACY))
     few = [{"policy": policy, "modality": modality, "languages": told} for (policy, modality), told in thin.items()]
     return {"nothing": nothing, "pooled": pooled, "worst": worst, "thin": few, "accuracy": accuracy}
 
@@ -137,7 +137,7 @@ def _members(part: pd.DataFrame) -> Iterator[tuple[str, Row]]:
                 name: None if row[name] is None else {"value": row[name], "ci_low": row[low], "ci_high": row[high], "n": row["n"]}
                 for name, (low, high) in ends.items()
             }
-            yield member, {name: row[name] for name in ("n", "edits", "reason")} | rates
+            yield member, {name: row[name] for name in ("n", "edits")} | rates
 
 
 def _lost(cell: Row) -> float:
@@ -148,7 +148,7 @@ def _lost(cell: Row) -> float:
 
 def summary(attacks: Attacks) -> list[str]:
     """The section's first lines: the worst attack, the worst that needs nothing but hands, and what the ensemble is worth."""
-    known = [cell for cell in attacks["pooled"] if cell["members"][ENSEMBLE]["lost"]]
+    known = attacks["pooled"]
     if not known:
         return [attacks["nothing"] or f"Too little to say: in no category were {MIN_CLASS} violations attacked."]
     lines = [f"The worst attack: {_sentence(known[0])}"]

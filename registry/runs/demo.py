@@ -39,7 +39,7 @@ QUICK_TRAINING: Settings = HEADS | {
     "logo": {"epochs": 1},
     "snapshot": {"frame_rows": 200},
     "teacher": {"posts": {"text": 200, "image": 50, "audio": 50}},
-    "attacks": {"posts": {"text": 1, "search": 0, "image": 1}, "pgd_steps": 2},
+    "attacks": {"posts": {"text": 2, "search": 0, "image": 1}, "pgd_steps": 2},
 }
 NUM_LOGO_PHOTOS, QUICK_LOGO_PHOTOS = 160, 80
 

@@ -59,7 +59,7 @@ def test_a_retrain_after_the_demo_is_given_what_the_demo_s_was(tmp_path: Path, r
         "teacher.posts.text": 200,
         "teacher.posts.image": 50,
         "teacher.posts.audio": 50,
-        "attacks.posts.text": 1,
+        "attacks.posts.text": 2,
         "attacks.posts.search": 0,
         "attacks.posts.image": 1,
         "attacks.pgd_steps": 2,
