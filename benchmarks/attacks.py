@@ -1,11 +1,12 @@
 """How much recall do character attacks cost, with our normalisation of texts and without it? The members of stage 1, on a real stream.
 
-usage: python benchmarks/attacks.py [--data ../shared/data/stream] [--category hate_speech] [--share 0.5]
+usage: python benchmarks/attacks.py [--data ../shared/data/stream] [--category hate_speech] [--share 0.5] [--augmented 0.3]
 
 Both members, the head on the frozen encoder and the character n-grams, learn from the verdicts on the posts of all weeks but the last two.
 Attacked are the posts of these two weeks that people confirmed, in `--share` of the words, as `training/robustness/words.py` does. A post
 counts as found where its score is above that which a tenth of the restored posts, not attacked, reach. On one side texts go to the models
-as they are, in training and test, on the other as `normalised` spells them. Attacks are drawn with a fixed seed.
+as they are, in training and test, on the other as `normalised` spells them; on a third, besides, `--augmented` of the texts that are learnt
+from have been attacked before, each by an attack that is drawn. Attacks are drawn with a fixed seed.
 The last line is `ratio N`: recall lost without normalisation over recall lost with it, both on average over the attacks.
 """
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/stream"))
     parser.add_argument("--category", default="hate_speech")
     parser.add_argument("--share", type=float, default=0.5)
+    parser.add_argument("--augmented", type=float, default=0.3)
     args = parser.parse_args()
     train, test = labelled(args.data, args.category)
     confirmed = test.text[test.label == 1].sample(frac=1, random_state=0).head(MAX_ATTACKED).tolist()
@@ -52,13 +54,43 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{datetime.date.today()} · {platform.machine()} · commit {commit} · {args.data.name} · {args.category}")
     print(f"{len(train)} posts learnt from; {len(confirmed)} attacked, {len(restored)} restored ones set the threshold")
-    sides = {name: recalls(train, restored, attacked, spell) for name, spell in (("as written", str), ("normalised", normalised))}
-    print(f"{'recall':18}{'as written':>12}{'normalised':>12}")
+    params = parameters.load(Path("params.yaml"), [])
+    score = Encoder(params)
+    learnt = {"as written": train, "normalised": train, "augmented": augmented(train, args.augmented, args.share)}
+    sides = {
+        name: recalls(score, params, rows, restored, attacked, str if name == "as written" else normalised) for name, rows in learnt.items()
+    }
+    print(f"{'recall':18}" + "".join(f"{name:>12}" for name in sides))
     for name in attacked:
-        print(f"{name:18}{sides['as written'][name]:12.3f}{sides['normalised'][name]:12.3f}")
+        print(f"{name:18}" + "".join(f"{found[name]:12.3f}" for found in sides.values()))
     lost = {side: np.mean([found["none"] - found[name] for name in EVERY_EDIT]) for side, found in sides.items()}
-    print(f"{'lost on average':18}{lost['as written']:12.3f}{lost['normalised']:12.3f}")
+    print(f"{'lost on average':18}" + "".join(f"{one:12.3f}" for one in lost.values()))
     print(f"ratio {lost['as written'] / lost['normalised']:.2f}")
+
+
+class Encoder:
+    """What the head sees of texts, each computed once."""
+
+    def __init__(self, params: parameters.Params) -> None:
+        self.model = build_text(params.text.backbone, ["one"], params.text.max_tokens, params.text.prefix, 0.0)
+        self.known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        """Features, float32 (N, H)."""
+        new = sorted({text for text in texts if text not in self.known})
+        self.known |= dict(zip(new, text_features(self.model, new), strict=True)) if new else {}
+        return np.stack([self.known[text] for text in texts])
+
+
+def augmented(train: pd.DataFrame, share: float, word_share: float) -> pd.DataFrame:
+    """The posts to learn from, that share of them attacked."""
+    draw, names = np.random.default_rng(0), list(words.ATTACKS)
+    texts = []
+    for text in train.text:
+        name = names[draw.integers(len(names))]
+        changed = words.attacked(text, words.ATTACKS[name], words.chance(1, name, text), word_share).text
+        texts.append(changed if draw.random() < share else text)
+    return train.assign(text=texts)
 
 
 def labelled(folder: Path, category: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -73,20 +105,25 @@ def labelled(folder: Path, category: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows[~late].tail(MAX_POSTS), rows[late]
 
 
-def recalls(train: pd.DataFrame, restored: list[str], attacked: dict[str, list[str]], spell: Callable[[str], str]) -> dict[str, float]:
+def recalls(
+    score: Encoder,
+    params: parameters.Params,
+    train: pd.DataFrame,
+    restored: list[str],
+    attacked: dict[str, list[str]],
+    spell: Callable[[str], str],
+) -> dict[str, float]:
     """Recall under each attack of models that learn and judge texts as `spell` gives them."""
-    params = parameters.load(Path("params.yaml"), [])
     texts, label = [spell(text) for text in train.text], train.label.to_numpy(np.float32)
     weight = np.ones(len(label), np.float32)
     vectoriser = vectoriser_of(params.ngrams.ngram_range, params.ngrams.max_features)
     slopes, intercept = fit_soft(vectoriser.fit_transform(texts), label, weight, params.ngrams.inverse_l2)
-    encoder = build_text(params.text.backbone, ["one"], params.text.max_tokens, params.text.prefix, 0.0)
-    head = fit_head(text_features(encoder, texts), label[:, None], weight[:, None], np.ones(1, np.float32), params.text.head_inverse_l2)
+    head = fit_head(score(texts), label[:, None], weight[:, None], np.ones(1, np.float32), params.text.head_inverse_l2)
 
     def logits(judged: list[str]) -> np.ndarray:
         """What both members say of texts, by their shares."""
         spelt = [spell(text) for text in judged]
-        of_head = text_features(encoder, spelt) @ head[0][0] + head[1][0]
+        of_head = score(spelt) @ head[0][0] + head[1][0]
         return SHARES[0] * of_head + SHARES[1] * (vectoriser.transform(spelt) @ slopes + intercept)
 
     threshold = np.quantile(logits(restored), 1 - FALSE_POSITIVE_RATE)

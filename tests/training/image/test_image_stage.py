@@ -240,3 +240,16 @@ def test_activations_computed_again_give_the_same_model_and_are_not_kept(world: 
 def test_a_network_that_cannot_compute_its_activations_again_is_refused(world: Path, tiny: ModuleType) -> None:
     with pytest.raises(BadUse, match=r"image\.gradient_checkpointing: 'torchvision/mobilenet_v3_small' keeps its activations"):
         run(world, tiny, gradient_checkpointing=True, backbone="torchvision/mobilenet_v3_small")
+
+
+def test_training_against_attacks_learns_something_else_each_time_alike(world: Path, tiny: ModuleType) -> None:
+    """Of pixels that may move by 8 of 255 in every step; a head alone cannot learn from them."""
+    weights = []
+    for out, eps in (("plain", 0.0), ("hardened", 8.0), ("again", 8.0)):
+        run(world, tiny, out=out, adversarial_eps=eps)
+        model = load_image(world / out)
+        assert model is not None
+        weights.append(model.head.weight)
+    assert torch.equal(weights[1], weights[2]) and not torch.equal(weights[0], weights[1])
+    with pytest.raises(BadUse, match=r"image\.adversarial_eps.*image\.mode=head-then-full"):
+        run(world, tiny, mode="head", adversarial_eps=8.0)
