@@ -120,6 +120,7 @@ def theirs(train: pd.DataFrame, seed: int, params: parameters.Params) -> Callabl
     model.eval()
 
     def score(texts: list[str]) -> NDArray[np.float32]:
+        """Probability of a violation of each text."""
         parts = []
         with torch.inference_mode():
             for place in range(0, len(texts), 32):
