@@ -16,12 +16,13 @@ class Language(Section):
 
 
 class TextEmbedding(Section):
-    """The encoder (as `text.backbone`), what it expects before a text, tokens a text, texts in one forward pass."""
+    """The encoder (as `text.backbone`), what it expects before a text, tokens a text, texts in one forward pass, number format."""
 
     backbone: str = Field(min_length=1)
     prefix: str
     max_tokens: int = Field(ge=8)
     batch_size: int = Field(ge=1)
+    lane: Literal["fp32", "bf16"]
 
 
 class ImageEmbedding(Section):

@@ -1,6 +1,7 @@
 """The pretrained text encoder and its tokenizer: multilingual-e5-small out of pinned packages, or any Hugging Face model."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,14 @@ def empty_encoder(config: PretrainedConfig) -> nn.Module:
     with no_init_weights():
         encoder: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     return _without_pooler(encoder)
+
+
+def in_bfloat16(encoder: nn.Module) -> nn.Module:
+    """A copy that computes in bfloat16 where the encoder lies, 3 times as fast as in float32 where the processor has it."""
+    copy = deepcopy(encoder).bfloat16()
+    if next(copy.parameters()).device.type == "cpu":  # torch's fused attention takes longer there in bfloat16 than plain matrix products
+        copy.set_attn_implementation("eager")  # type: ignore[operator]
+    return copy
 
 
 def padded(encoder: nn.Module, token_ids: Sequence[Sequence[int] | NDArray[np.int32]]) -> dict[str, torch.Tensor]:

@@ -33,6 +33,8 @@ DEMO_TRAINING: Settings = HEADS | {
     "teacher": {"posts": {"text": 600, "image": 200, "audio": 100}},
     "attacks": {"posts": {"text": 2, "search": 1, "image": 1}, "search_edits": 3, "pgd_steps": 4},
 }
+# Where the hardware has it: vectors and scores of texts then differ a little from those of another machine's demo.
+FAST_BFLOAT16: Settings = {"text_embedding": {"lane": "bf16"}, "text": HEADS["text"] | {"scoring_lane": "fastest"}}
 # The quick size is for continuous integration: the same job, less of everything. Both worlds end in the same week.
 QUICK_WORLD: Settings = {"sample_data": {"origin_week": "2026-W38", "weeks": 4, "posts_per_week": 450}}
 QUICK_TRAINING: Settings = HEADS | {
@@ -60,6 +62,7 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         BadUse: the store would mix the synthetic world with real data; or as the step that failed says.
         FailedWork: as the step that failed says.
     """
+    from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
     from upheld.feature_store.ingest import command as ingest
     from upheld.feature_store.ledger.ledger import MARKER, Ledger
     from upheld.feature_store.sample_world import command as sample_data
@@ -72,6 +75,8 @@ def run(data: Path | None, store: Path, quick: bool, params_file: Path, override
         raise BadUse(f"{store}: holds {holds}, which {new} must not be mixed with; name another store with UPHELD_STORE or --store")
     kept = (OLD_DATA if data is None else {}) | (QUICK_TRAINING if quick else DEMO_TRAINING if data is None else {})
     kept |= QUICK_WORLD if quick and data is None else {}
+    if kept and has_fast_bfloat16(best_device()):
+        kept |= FAST_BFLOAT16
     if kept and not params.own_file(store).exists():  # a store that has its own goes on with it
         head = "# Parameters that hold in this store instead of those of params.yaml; `upheld demo` wrote them. Options of a command win.\n"
         files.write_text(params.own_file(store), head + yaml.safe_dump(kept, sort_keys=False))

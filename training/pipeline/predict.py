@@ -151,7 +151,7 @@ def media_of(store: Path, posts: pd.DataFrame, pinned: Inputs) -> stage1.Media:
         """Those of the extractor's version that embeds as the classifier reads."""
         if not has_them(model):
             return NONE_KNOWN
-        version = text_version(model.setup.backbone, model.setup.prefix, model.setup.max_tokens)
+        version = text_version(model.setup.backbone, model.setup.prefix, model.setup.max_tokens, model.lane)
         return features.vectors("text_embedding", version, {hashing.of_bytes(text.encode()) for text in texts})
 
     return stage1.Media(

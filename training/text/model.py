@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,15 +16,16 @@ from transformers import AutoConfig
 
 from upheld.common.errors import BadUse, FailedWork
 from upheld.common.files import write_json
+from upheld.feature_store.backbones import text as backbones
 from upheld.feature_store.backbones.devices import best_device, has_fast_bfloat16
 from upheld.feature_store.backbones.pretrained import text_origin
 from upheld.feature_store.backbones.text import empty_encoder, load_text_backbone, mean_over_tokens, padded
+from upheld.feature_store.backbones.vectors import Lane
 from upheld.feature_store.contracts import hashing
 from upheld.training.loop import tensor_file
 from upheld.training.loop.head import NONE_KNOWN
 
 Array = NDArray[np.float32]
-Lane = Literal["fp32", "bf16"]  # the number format in which an encoder scores
 
 
 @dataclass(frozen=True)
@@ -146,20 +146,17 @@ def load_text(folder: Path, lane: Lane | None = None) -> TextModel:
 
 
 def in_bfloat16(model: TextModel) -> TextModel:
-    """A copy to score with whose encoder computes in bfloat16, 3 times as fast as in float32 where the processor has it; norm and head in
-    float32 as before."""
-    copy = TextModel(deepcopy(model.encoder).bfloat16(), model.tokenizer, model.setup)
-    if best_device().type == "cpu":  # torch's fused attention takes longer there in bfloat16 than plain matrix products
-        copy.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    """A copy to score with whose encoder computes in bfloat16; norm and head in float32 as before."""
+    copy = TextModel(backbones.in_bfloat16(model.encoder), model.tokenizer, model.setup)
     copy.norm, copy.head = model.norm, model.head
     return copy.eval()
 
 
 def has_own_vectors(model: TextModel) -> bool:
-    """Whether the feature store's vectors are what this model's encoder makes: in fp32, and of the backbone itself, weight for weight, as
-    `text.mode: head` leaves it. False where the backbone that it came from is not here."""
+    """Whether the feature store's vectors of the model's lane are what its encoder makes: that of the backbone itself, weight for weight,
+    as `text.mode: head` leaves it. False where the backbone that it came from is not here."""
     try:
-        if model.lane != "fp32" or text_origin(model.setup.backbone) != model.setup.backbone_digest:
+        if text_origin(model.setup.backbone) != model.setup.backbone_digest:
             return False
         backbone = load_text_backbone(model.setup.backbone)[0].state_dict()
     except (BadUse, FailedWork):

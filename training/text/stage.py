@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from upheld.common.command import PARAM_OPTIONS, STORE_FOLDER, Output, ParamOpti
 from upheld.common.errors import FailedWork
 from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.backbones.vectors import text_version
+from upheld.feature_store.backbones.vectors import Lane, text_version
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_manifest, read_snapshot
 from upheld.feature_store.contracts.workspace import NGRAM_MODEL, SNAPSHOT, TEXT_MODEL
@@ -98,8 +98,9 @@ def run(
     progress = folder / "progress.safetensors"
     known: Mapping[str, Array] = NONE_KNOWN
     if params.text.mode != "full" and not warm_start["used"]:
-        version = text_version(params.text.backbone, params.text.prefix, params.text.max_tokens)
-        known = features.vectors("text_embedding", version, {hashing.of_bytes(text.encode()) for text in train.text})
+        digests = {hashing.of_bytes(text.encode()) for text in train.text}
+        versions = [text_version(params.text.backbone, params.text.prefix, params.text.max_tokens, lane) for lane in get_args(Lane)]
+        known = next(filter(None, (features.vectors("text_embedding", version, digests) for version in versions)), NONE_KNOWN)
     fitted, samples_per_s = fit_text(classifier, train, val, lesson.examples, data.examples, params, progress, warm_start["used"], known)
     with stage.publishing(model, folder) as unfinished:
         if unfinished:

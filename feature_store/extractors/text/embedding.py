@@ -19,7 +19,8 @@ WIDTH = 384  # of multilingual-e5-small; the table's column is as wide
 
 
 class TextEmbedding(Extractor):
-    """Embeds with an encoder named in `text_embedding.backbone`, in float32: a vector does not depend on what shares its batch."""
+    """Embeds with an encoder named in `text_embedding.backbone`, in the number format of `text_embedding.lane`: in
+    float32 a vector does not depend on what shares its batch."""
 
     name: ClassVar[str] = "text_embedding"
     kind: ClassVar[Kind] = "text"
@@ -29,7 +30,7 @@ class TextEmbedding(Extractor):
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
         settings = self.params.text_embedding
-        return text_version(settings.backbone, settings.prefix, settings.max_tokens)
+        return text_version(settings.backbone, settings.prefix, settings.max_tokens, settings.lane)
 
     def extract(self, batch: Sequence[Arrays]) -> list[dict[str, Any] | Refused]:
         """Vectors; texts of like length go through the network together, results keep the given order."""
@@ -56,7 +57,7 @@ class TextEmbedding(Extractor):
     @cached_property
     def _model(self) -> "tuple[nn.Module, Tokenizer]":
         from upheld.feature_store.backbones.devices import best_device
-        from upheld.feature_store.backbones.text import load_text_backbone
+        from upheld.feature_store.backbones.text import in_bfloat16, load_text_backbone
 
         settings = self.params.text_embedding
         encoder, tokenizer, _ = load_text_backbone(settings.backbone)
@@ -64,4 +65,5 @@ class TextEmbedding(Extractor):
         if width != WIDTH:
             raise BadUse(f"text_embedding.backbone: {settings.backbone!r} makes vectors of {width}, the table holds {WIDTH}; name another")
         tokenizer.enable_truncation(settings.max_tokens)
-        return encoder.to(best_device()).eval(), tokenizer
+        encoder = encoder.to(best_device()).eval()
+        return in_bfloat16(encoder) if settings.lane == "bf16" else encoder, tokenizer

@@ -56,6 +56,13 @@ def test_neighbours_do_not_matter_and_runs_agree(ours: TextEmbedding) -> None:
     assert (vectors(ours, TEXTS) == together).all()
 
 
+def test_bfloat16_gives_nearly_the_vectors_of_float32_under_a_version_of_its_own(ours: TextEmbedding) -> None:
+    faster = embedder("text_embedding.batch_size=3", "text_embedding.lane=bf16")
+    cosines = (vectors(faster, TEXTS) * vectors(ours, TEXTS)).sum(1)
+    assert 0.99 < cosines.min() < cosines.max() < 0.999999
+    assert faster.version != ours.version
+
+
 def test_like_texts_are_near(ours: TextEmbedding) -> None:
     found = vectors(ours, TEXTS)
     assert found[0] @ found[6] > found[0] @ found[4]

@@ -9,6 +9,7 @@ import yaml
 from weeks import deliver, tables
 
 from upheld.common.errors import BadUse
+from upheld.feature_store.backbones import devices
 from upheld.feature_store.ingest import command as ingest
 from upheld.feature_store.logos import store as logo_store
 from upheld.feature_store.logos.dataset import dataset
@@ -27,6 +28,7 @@ def retrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, str], dic
         found.append((logo_store.pins(store).logo_datasets, conf))
         return SimpleNamespace(name="r", workspace="w", tasks={"register": {}})
 
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda device: False)
     for module in (sample_data, ingest):
         monkeypatch.setattr(module, "main", lambda _: 0)
     monkeypatch.setattr(retrain, "run", run)
@@ -72,6 +74,17 @@ def test_a_retrain_after_the_demo_is_given_what_the_demo_s_was(tmp_path: Path, r
     (tmp_path / "params.yaml").write_text("logo: {epochs: 3}\n")  # whoever edits it decides
     demo.run(None, tmp_path, quick=True, params_file=PARAMS, overrides=[])
     assert retrained[1][1] == {"logo.epochs": 3}
+
+
+def test_texts_are_embedded_and_scored_in_bfloat16_where_the_hardware_has_it(
+    tmp_path: Path, retrained: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda device: True)
+    demo.run(None, tmp_path, quick=True, params_file=PARAMS, overrides=[])
+    given = retrained[0][1]
+    assert given["text_embedding.lane"] == "bf16" and given["text.scoring_lane"] == "fastest" and given["text.mode"] == "head"
+    demo.run(tmp_path / "delivery", tmp_path / "own", quick=False, params_file=PARAMS, overrides=[])
+    assert retrained[1][1] == {}  # of real data nothing is asked for
 
 
 def test_both_sizes_of_the_world_end_in_the_same_week() -> None:

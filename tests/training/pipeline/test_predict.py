@@ -112,7 +112,7 @@ def test_what_extraction_left_in_the_feature_store_need_not_be_computed_again(pi
         run(pictured, params, tmp_path / str(own))
         tables[own] = pd.read_parquet(tmp_path / str(own) / "stage1.parquet").set_index("post_id")
         assert set(encoded) == set(texts[:1] if own else texts)
-    assert set(asked) == {("text_embedding", (setup.backbone, setup.prefix, setup.max_tokens))}
+    assert set(asked) == {("text_embedding", (setup.backbone, setup.prefix, setup.max_tokens, "fp32"))}
     text = posts.set_index("post_id").text.reindex(tables[True].index)
     known = text.map(lambda one: pd.notna(one) and hashing.of_bytes(one.encode()) in spared).to_numpy(bool)
     assert tables[True].prob_text_spam[known].nunique() == 1

@@ -114,13 +114,13 @@ def test_vectors_of_the_feature_store_are_as_good_as_computed_ones(world: Path, 
     assert seen == [1, 1, 3]
 
 
-def test_vectors_of_the_feature_store_are_those_of_an_untouched_backbone_in_fp32_alone(world: Path) -> None:
+def test_vectors_of_the_feature_store_are_those_of_an_untouched_backbone_in_any_lane(world: Path) -> None:
     run(world, mode="head")
     model = load_text(world / "models/text")
     assert has_own_vectors(model)
     run(world, "whole", mode="head", freeze_word_embeddings=False)  # none of whose weights was rounded before
     assert has_own_vectors(load_text(world / "whole"))
-    assert not has_own_vectors(in_bfloat16(load_text(world / "whole")))
+    assert has_own_vectors(in_bfloat16(load_text(world / "whole")))
     run(world, "tuned", mode="full", epochs=1)
     assert not has_own_vectors(load_text(world / "tuned"))
     with torch.no_grad():
@@ -154,9 +154,28 @@ def test_a_head_is_fitted_on_pinned_vectors_and_fine_tuning_on_none(world: Path)
         text.run(given, world / "data/snapshot", chosen, world / mode, world / "store", Pinned())  # type: ignore[arg-type]
     settings = given.text
     assert [(name, version) for name, version, _ in asked] == [
-        ("text_embedding", text_version(settings.backbone, settings.prefix, settings.max_tokens))
+        ("text_embedding", text_version(settings.backbone, settings.prefix, settings.max_tokens, lane)) for lane in ("fp32", "bf16")
     ]
     assert asked[0][2] > 1
+
+
+def test_a_head_is_fitted_on_the_vectors_of_whichever_lane_is_pinned(world: Path) -> None:
+    run(world, mode="head")
+    settings = params_of(world).text
+    given = []
+
+    class Pinned:
+        """Vectors in bfloat16 of all texts, each the same."""
+
+        def vectors(self, name: str, version: str, digests: set[str]) -> dict[str, np.ndarray]:
+            given.append(version == text_version(settings.backbone, settings.prefix, settings.max_tokens, "bf16"))
+            return dict.fromkeys(digests, np.linspace(-1, 1, 16, dtype=np.float32)) if given[-1] else {}
+
+    asked = params_of(world, mode="head")
+    text.run(asked, world / "data/snapshot", world / "models/ngrams", world / "pinned", world / "store", Pinned())  # type: ignore[arg-type]
+    assert given == [False, True]
+    weights = [load_text(world / folder).head.weight.detach() for folder in ("models/text", "pinned")]
+    assert not torch.allclose(*weights, atol=0.1)  # what was computed is not what was pinned
 
 
 def test_fine_tuning_can_start_from_the_fitted_head(world: Path) -> None:
