@@ -26,10 +26,11 @@ class TextEmbedding(Section):
 
 
 class ImageEmbedding(Section):
-    """The network (as `image.backbone`), side of its square input in pixels."""
+    """The network (as `image.backbone`), side of its square input in pixels, number format."""
 
     backbone: str = Field(min_length=1)
     size: int = Field(ge=32)
+    lane: Literal["fp32", "bf16"]
 
 
 class Clip(Section):

@@ -14,6 +14,7 @@ def text_version(backbone: str, prefix: str, max_tokens: int, lane: Lane) -> str
     return extractor_version(1, settings | {"weights": text_origin(backbone)})
 
 
-def image_version(backbone: str, size: int) -> str:
-    """Version of the extractor `image_embedding` that embeds with this backbone squares of this side in pixels."""
-    return extractor_version(1, {"backbone": backbone, "size": size, "weights": image_origin(backbone)})
+def image_version(backbone: str, size: int, lane: Lane) -> str:
+    """Version of the extractor `image_embedding` that embeds with this backbone squares of this side in pixels, in this number format."""
+    settings = {"backbone": backbone, "size": size} | ({} if lane == "fp32" else {"lane": lane})
+    return extractor_version(1, settings | {"weights": image_origin(backbone)})

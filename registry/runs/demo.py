@@ -29,7 +29,7 @@ OLD_DATA: Settings = {"expectations": {"max_age_days": 36500.0}}  # a demo's dat
 # The sample world's marks are learned in half the time that real ones take, its texts are alike, and nobody waits for fine-tuning here.
 HEADS: Settings = {"text": {"mode": "head"}, "image": {"mode": "head"}}
 DEMO_TRAINING: Settings = HEADS | {
-    "logo": {"epochs": 4},
+    "logo": {"epochs": 3},
     "teacher": {"posts": {"text": 600, "image": 200, "audio": 100}},
     "attacks": {"posts": {"text": 2, "search": 1, "image": 1}, "search_edits": 3, "pgd_steps": 4},
 }
@@ -43,7 +43,7 @@ QUICK_TRAINING: Settings = HEADS | {
     "teacher": {"posts": {"text": 200, "image": 50, "audio": 50}},
     "attacks": {"posts": {"text": 2, "search": 0, "image": 1}, "pgd_steps": 2},
 }
-NUM_LOGO_PHOTOS, QUICK_LOGO_PHOTOS = 160, 80
+NUM_LOGO_PHOTOS, QUICK_LOGO_PHOTOS = 120, 80
 
 
 def run(data: Path | None, store: Path, quick: bool, params_file: Path, overrides: list[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from upheld.common.errors import FailedWork
 from upheld.feature_store.backbones.devices import best_device
+from upheld.feature_store.backbones.folding import folded
 from upheld.feature_store.backbones.image import Backbone, empty_image_backbone, load_image_backbone, to_tensor
 from upheld.feature_store.backbones.pretrained import image_origin
 from upheld.feature_store.decoding.images import Picture, decode_square
@@ -134,7 +135,9 @@ def load_image(folder: Path) -> ImageModel | None:
         model.load_state_dict(load_file(tensor_file.saved(folder)))
     except Exception as error:  # safetensors and timm raise types of their own, some plain Exception
         raise FailedWork(f"{folder}: not a readable image model ({error}); run the stage image again") from error
-    return model.to(best_device()).eval()
+    model.eval()
+    model.network = folded(model.network)
+    return model.to(best_device())
 
 
 def predict_image(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from upheld.common.errors import BadUse
 from upheld.common.files import replacing_folder
 from upheld.common.params import params as parameters
 from upheld.feature_store.backbones.devices import best_device
-from upheld.feature_store.backbones.vectors import image_version
+from upheld.feature_store.backbones.vectors import Lane, image_version
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.contracts.snapshot import pins_of, read_snapshot
 from upheld.feature_store.contracts.workspace import IMAGE_MODEL, NGRAM_MODEL, SNAPSHOT
@@ -100,7 +100,8 @@ def run(
     of_train, of_val = ({name for digests in posts.image_digests for name in digests} for posts in (train, val))
     known: Mapping[str, Array] = NONE_KNOWN
     if params.image.mode != "full":
-        known = features.vectors("image_embedding", image_version(params.image.backbone, params.image.size), of_train)
+        versions = [image_version(params.image.backbone, params.image.size, lane) for lane in get_args(Lane)]
+        known = next(filter(None, (features.vectors("image_embedding", version, of_train) for version in versions)), NONE_KNOWN)
     needed = of_val | (of_train - known.keys() if params.image.mode == "head" else of_train)
     shards = pictures(store, needed, classifier.setup.size, read_images)
     progress = folder / "progress.safetensors"

@@ -14,13 +14,15 @@ from upheld.feature_store.decoding.images import decode_square
 from upheld.feature_store.extractors.contract import Extractor, Kind
 
 if TYPE_CHECKING:
+    import torch
+
     from upheld.feature_store.backbones.image import Backbone
 
 WIDTH = 1280  # of EfficientNet-lite0; the table's column is as wide
 
 
 class ImageEmbedding(Extractor):
-    """Embeds with a network named in `image_embedding.backbone`, in float32."""
+    """Embeds with a network named in `image_embedding.backbone`, in the number format of `image_embedding.lane`."""
 
     name: ClassVar[str] = "image_embedding"
     kind: ClassVar[Kind] = "image"
@@ -30,7 +32,7 @@ class ImageEmbedding(Extractor):
     def version(self) -> str:
         """Number of the code's version, digests of params and weights."""
         settings = self.params.image_embedding
-        return image_version(settings.backbone, settings.size)
+        return image_version(settings.backbone, settings.size, settings.lane)
 
     def decode(self, content: bytes) -> Arrays:
         """`pixels`, uint8 (size, size, 3). Raises as `images.opened`."""
@@ -46,14 +48,22 @@ class ImageEmbedding(Extractor):
         device = next(backbone.network.parameters()).device
         pictures = torch.from_numpy(np.stack([arrays["pixels"] for arrays in batch]))
         with torch.inference_mode():
-            vectors = backbone.network(to_tensor(pictures.to(device), backbone.mean, backbone.std)).float().cpu().numpy()
+            pixels = to_tensor(pictures.to(device), backbone.mean, backbone.std).to(self._format)
+            vectors = backbone.network(pixels).float().cpu().numpy()
         return [{"embedding": vector} for vector in vectors]
+
+    @property
+    def _format(self) -> "torch.dtype":
+        import torch
+
+        return torch.bfloat16 if self.params.image_embedding.lane == "bf16" else torch.float32
 
     @cached_property
     def _backbone(self) -> "Backbone":
         import torch
 
         from upheld.feature_store.backbones.devices import best_device
+        from upheld.feature_store.backbones.folding import folded
         from upheld.feature_store.backbones.image import load_image_backbone
 
         name = self.params.image_embedding.backbone
@@ -61,5 +71,5 @@ class ImageEmbedding(Extractor):
         if backbone.num_features != WIDTH:
             found = backbone.num_features
             raise BadUse(f"image_embedding.backbone: {name!r} makes vectors of {found}, the table holds {WIDTH}; name another")
-        network = backbone.network.eval().to(best_device()).to(memory_format=torch.channels_last)
-        return backbone._replace(network=network)
+        network = backbone.network.eval().to(memory_format=torch.channels_last)
+        return backbone._replace(network=folded(network).to(best_device(), self._format))

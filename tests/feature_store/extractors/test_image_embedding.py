@@ -51,6 +51,14 @@ def test_neighbours_do_not_matter_and_runs_agree(ours: ImageEmbedding) -> None:
     assert (vectors(ours, contents) == together).all()
 
 
+def test_bfloat16_gives_nearly_the_vectors_of_float32_under_a_version_of_its_own(ours: ImageEmbedding) -> None:
+    faster, contents = embedder("image_embedding.lane=bf16"), [encoded(blobs(seed, 224, 224), "PNG") for seed in range(3)]
+    unit = [found / np.linalg.norm(found, axis=1, keepdims=True) for found in (vectors(faster, contents), vectors(ours, contents))]
+    cosines = (unit[0] * unit[1]).sum(1)
+    assert 0.99 < cosines.min() < cosines.max() < 0.9999999
+    assert faster.version != ours.version
+
+
 def test_a_copy_is_nearer_than_another_picture(ours: ImageEmbedding) -> None:
     image = blobs(1)
     copy = encoded(image.resize((480, 360)), "JPEG", quality=70)
