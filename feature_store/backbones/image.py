@@ -64,9 +64,8 @@ def to_tensor(pictures_NHWC: torch.Tensor, mean: tuple[float, ...], std: tuple[f
         mean: of each channel's values in [0, 1].
         std: their deviations.
     """
-    pixels_NCHW = pictures_NHWC.permute(0, 3, 1, 2).float().div_(255)
-    means, deviations = (torch.tensor(values, device=pixels_NCHW.device).reshape(1, -1, 1, 1) for values in (mean, std))
-    return pixels_NCHW.sub_(means).div_(deviations)
+    means, deviations = (255 * torch.tensor(values, device=pictures_NHWC.device).reshape(1, -1, 1, 1) for values in (mean, std))
+    return pictures_NHWC.permute(0, 3, 1, 2).sub(means).div_(deviations)
 
 
 def _create(name: str, pretrained: bool) -> Backbone:
