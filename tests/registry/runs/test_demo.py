@@ -65,6 +65,7 @@ def test_a_retrain_after_the_demo_is_given_what_the_demo_s_was(tmp_path: Path, r
         "attacks.posts.search": 0,
         "attacks.posts.image": 1,
         "attacks.pgd_steps": 2,
+        "ocr.min_side": 256,
         "sample_data.origin_week": "2026-W38",
         "sample_data.weeks": 4,
         "sample_data.posts_per_week": 450,
