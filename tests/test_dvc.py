@@ -93,6 +93,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_in_a_checkout_a_run_is_compared_with_the_committed_one(project: Project) -> None:
     project.git("init", "--quiet")
     project.git("add", "--all")

@@ -198,6 +198,7 @@ def test_a_stage_that_trains_is_followed_to_its_end_and_no_other(toy: Any) -> No
     assert (toy.workspace("one") / "logs" / "double.jsonl").read_text() == "a curve\n"
 
 
+@pytest.mark.slow
 def test_a_follower_that_does_not_end_is_killed(toy: Any) -> None:
     (toy.store / "deaf").touch()
     toy.prepare("one")
@@ -205,6 +206,7 @@ def test_a_follower_that_does_not_end_is_killed(toy: Any) -> None:
     assert not _lives(int((toy.workspace("one") / "followed-copy").read_text()))
 
 
+@pytest.mark.slow
 def test_a_follower_dies_with_the_runner(toy: Any) -> None:
     (toy.store / "hang").touch()
     (toy.store / "deaf").touch()

@@ -38,6 +38,7 @@ def mlflow_buttons(toy: Any, name: str) -> dict[str, str]:
     return {task: json.loads(value) for run, task, value in rows if re.sub(r"[^A-Za-z0-9_.-]", "-", run) == name}
 
 
+@pytest.mark.slow
 def test_the_second_run_finds_nothing_to_do(toy: Any) -> None:
     first = statuses(command(toy, "retrain", "--json"))
     stages = dict.fromkeys(("copy", "double", "total"), "executed")

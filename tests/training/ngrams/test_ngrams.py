@@ -189,6 +189,7 @@ def judged(num: int, noise: dict[float, float], seed: int = 0) -> tuple[dict[flo
     return models, ngrams.Validation(features, pd.DataFrame({"spam": label}), pd.DataFrame({"spam": np.ones(num)}))
 
 
+@pytest.mark.slow
 def test_the_teacher_is_dropped_only_where_validation_tells() -> None:
     """Of equally good models another than the first is chosen about as often as two standard errors say; a clearly better one is."""
     first = [ngrams.preferred(*judged(40, {1.0: 1.0, 0.0: 1.0}, seed), seed)[0] == 1.0 for seed in range(30)]
