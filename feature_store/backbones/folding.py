@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 MAX_CHANGE = 1e-3  # of an output, as a share of the largest; rounding changes 1e-5
 
 
-def folded(network: nn.Module, shape: tuple[int, ...] = (1, 3, 64, 64)) -> nn.Module:
+def folded(network: nn.Module, size: int) -> nn.Module:
     """A copy that computes the same in fewer steps; or the network itself, where no batch norm follows a convolution or the copy would
     compute something else.
 
@@ -18,10 +18,12 @@ def folded(network: nn.Module, shape: tuple[int, ...] = (1, 3, 64, 64)) -> nn.Mo
     Which convolution that is is seen in one pass, so that it does not matter how a network is written.
 
     Args:
-        network: in evaluation mode; gives one tensor.
-        shape: of an input that it takes, small; numbers between 0 and 1 are drawn for it.
+        network: in evaluation mode; from float32 (N, 3, size, size) to one tensor.
+        size: side in pixels of the pictures that it is given: some networks take no others.
     """
-    example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+        return network
+    example = torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(0))
     pairs = _followed_by_norms(network, example)
     copy = deepcopy(network)
     for before, norm in pairs:

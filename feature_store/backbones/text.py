@@ -84,7 +84,7 @@ def empty_encoder(config: PretrainedConfig) -> nn.Module:
 
 
 def in_bfloat16(encoder: nn.Module) -> nn.Module:
-    """A copy that computes in bfloat16 where the encoder lies, 3 times as fast as in float32 where the processor has it."""
+    """A copy that computes in bfloat16 where the encoder lies, two to four times as fast as in float32 where the processor has it."""
     copy = deepcopy(encoder).bfloat16()
     if next(copy.parameters()).device.type == "cpu":  # torch's fused attention takes longer there in bfloat16 than plain matrix products
         copy.set_attn_implementation("eager")  # type: ignore[operator]

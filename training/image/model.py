@@ -136,7 +136,7 @@ def load_image(folder: Path) -> ImageModel | None:
     except Exception as error:  # safetensors and timm raise types of their own, some plain Exception
         raise FailedWork(f"{folder}: not a readable image model ({error}); run the stage image again") from error
     model.eval()
-    model.network = folded(model.network)
+    model.network = folded(model.network, setup.size)
     return model.to(best_device())
 
 

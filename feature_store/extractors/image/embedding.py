@@ -72,4 +72,4 @@ class ImageEmbedding(Extractor):
             found = backbone.num_features
             raise BadUse(f"image_embedding.backbone: {name!r} makes vectors of {found}, the table holds {WIDTH}; name another")
         network = backbone.network.eval().to(memory_format=torch.channels_last)
-        return backbone._replace(network=folded(network).to(best_device(), self._format))
+        return backbone._replace(network=folded(network, self.params.image_embedding.size).to(best_device(), self._format))

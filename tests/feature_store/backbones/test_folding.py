@@ -39,7 +39,7 @@ def shaken(network: nn.Module) -> nn.Module:
 )
 def test_every_norm_goes_and_the_features_stay(network: nn.Module) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    copy = folded(network)
+    copy = folded(network, 64)
     assert norms(network) > 10 and norms(copy) == 0
     pictures = torch.randn(2, 3, 96, 96)
     with torch.inference_mode():
@@ -50,7 +50,28 @@ def test_every_norm_goes_and_the_features_stay(network: nn.Module) -> None:
 
 def test_a_network_without_batch_norms_stays_as_it_is() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
-    assert folded(network) is network
+    assert folded(network, 64) is network
+
+
+def test_a_transformer_that_takes_pictures_of_one_size_alone_stays_as_it_is() -> None:
+    network = torchvision.models.vit_b_16(image_size=32, num_classes=4).eval()
+    assert folded(network, 32) is network
+
+
+def test_a_network_that_takes_pictures_of_one_size_alone_is_shown_one_of_that_size() -> None:
+    class Fixed(nn.Module):
+        """Refuses other sizes, as transformers with a convolutional stem do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            """Numbers of a picture of 32 pixels."""
+            assert pictures.shape[-2:] == (32, 32)
+            return self.layers(pictures)  # type: ignore[no-any-return]
+
+    assert norms(folded(shaken(Fixed()), 32)) == 0
 
 
 def test_a_convolution_that_something_else_reads_too_is_left_alone() -> None:
@@ -67,9 +88,9 @@ def test_a_convolution_that_something_else_reads_too_is_left_alone() -> None:
             return between + self.norm(between)
 
     network = shaken(Forked())
-    assert folded(network) is network
+    assert folded(network, 64) is network
 
 
 def test_a_norm_before_a_convolution_is_not_folded() -> None:
     network = shaken(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3)))
-    assert folded(network) is network
+    assert folded(network, 64) is network
