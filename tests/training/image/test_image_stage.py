@@ -18,6 +18,7 @@ from upheld.feature_store.backbones.image import empty_image_backbone
 from upheld.feature_store.contracts import hashing
 from upheld.feature_store.decoding import images
 from upheld.feature_store.decoding.images import decode_square
+from upheld.feature_store.features.table import NO_FEATURES
 from upheld.training.image import model as image_model
 from upheld.training.image import stage as image
 from upheld.training.image.model import load_image, picture_features, predict_image, predict_pictures
@@ -48,7 +49,7 @@ def world(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def run(world: Path, tiny: ModuleType, out: str = "image", taught: float = 0.0, **changes: Any) -> Result:
+def run(world: Path, tiny: ModuleType, out: str = "image", taught: float = 0.0, features: Any = NO_FEATURES, **changes: Any) -> Result:
     file = Path(__file__).resolve().parents[3] / "params.yaml"
     rates = {"learning_rate": 1e-3, "head_learning_rate": 2e-3, "layer_decay": 1.0}  # of a network that knows nothing yet
     values = {"backbone": f"{tiny.BACKBONE}@{'0' * 40}", "mode": "full", "size": 32, "epochs": 2, **rates, **changes}
@@ -59,7 +60,9 @@ def run(world: Path, tiny: ModuleType, out: str = "image", taught: float = 0.0, 
 
     (world / "ngrams").mkdir(exist_ok=True)
     teacher.save_weight(world / "ngrams", taught, {}, {})
-    return image.run(params.load(file, overrides), world / "snapshot", world / "ngrams", read_images, world / out, world / "store")
+    return image.run(
+        params.load(file, overrides), world / "snapshot", world / "ngrams", read_images, world / out, world / "store", features
+    )
 
 
 def test_stage_learns_red_from_blue(world: Path, tiny: ModuleType) -> None:
@@ -84,6 +87,7 @@ def test_a_head_alone_learns_red_from_blue_on_the_network_as_it_came(world: Path
     before, pixels = empty_image_backbone(tiny.BACKBONE).network.eval(), torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert model.network(pixels.to(best_device())).cpu() == pytest.approx(before(pixels), abs=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.network.modules())  # they are in the convolutions
 
     def picture(name: str) -> images.Picture:
         return decode_square(tiny.picture(COLOURS[name]), 32)
@@ -103,6 +107,29 @@ def test_a_head_alone_learns_red_from_blue_on_the_network_as_it_came(world: Path
     )  # none is opened
     frames = (alone[0] + alone[1]) / 2
     assert together[0] == pytest.approx((picture_features(model, [["r2"]], picture, [0])[0] + frames) / 2, abs=1e-5)
+
+
+def test_a_head_is_fitted_on_the_vectors_of_whichever_lane_is_pinned(
+    world: Path, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(world, tiny, mode="head")
+    computed = load_image(world / "image")
+    assert computed is not None
+    monkeypatch.setattr(image, "image_version", lambda backbone, size, lane: (size, lane))
+    asked = []
+
+    class Pinned:
+        """Vectors in bfloat16 of all pictures, each the same."""
+
+        def vectors(self, name: str, version: tuple[int, str], digests: set[str]) -> dict[str, np.ndarray]:
+            asked.append((name, *version))
+            return dict.fromkeys(digests, np.ones(computed.head.in_features, np.float32)) if version[1] == "bf16" else {}
+
+    run(world, tiny, out="pinned", features=Pinned(), mode="head")
+    assert asked == [("image_embedding", 32, "fp32"), ("image_embedding", 32, "bf16")]
+    pinned = load_image(world / "pinned")
+    assert pinned is not None
+    assert pinned.head.weight.abs().max() < 1e-3 < computed.head.weight.abs().max()  # vectors that are all alike teach nothing
 
 
 def test_the_model_in_production_teaches_what_reviewers_never_said(world: Path, tiny: ModuleType) -> None:

@@ -113,6 +113,12 @@ def test_what_extraction_left_in_the_feature_store_need_not_be_computed_again(pi
         tables[own] = pd.read_parquet(tmp_path / str(own) / "stage1.parquet").set_index("post_id")
         assert set(encoded) == set(texts[:1] if own else texts)
     assert set(asked) == {("text_embedding", (setup.backbone, setup.prefix, setup.max_tokens, "fp32"))}
+    metadata = pictured / "models/text/metadata.json"
+    metadata.write_text(metadata.read_text().replace('"lane": "fp32"', '"lane": "bf16"'))
+    monkeypatch.setattr("upheld.training.text.model.has_fast_bfloat16", lambda device: True)
+    asked.clear()
+    run(pictured, params, tmp_path / "bf16")
+    assert {version[-1] for _, version in asked} == {"bf16"}
     text = posts.set_index("post_id").text.reindex(tables[True].index)
     known = text.map(lambda one: pd.notna(one) and hashing.of_bytes(one.encode()) in spared).to_numpy(bool)
     assert tables[True].prob_text_spam[known].nunique() == 1
