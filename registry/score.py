@@ -17,8 +17,8 @@ from upheld.common.terminal import console, visible
 from upheld.feature_store.decisions import freezes, holds
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.ledger.ledger import Ledger
-from upheld.feature_store.ledger.verdicts import without_held
-from upheld.feature_store.posts import post_features
+from upheld.feature_store.ledger.verdicts import ITEM, weighed, without_held
+from upheld.feature_store.posts import history
 from upheld.registry.approvals import verified
 from upheld.registry.approvals.log import Pair
 from upheld.registry.production import champion
@@ -69,15 +69,16 @@ def load_model(store: Path, reference: str | None) -> "Judge":
     return score.load_model(bundle, content, model.label, thresholds.label, frozen)
 
 
-def _removals(store: Path) -> dict[str, int]:
-    """What the ledger knows of authors, as the snapshot counts it; empty where the registry stands without a ledger."""
+def known_history(store: Path) -> history.History:
+    """What the ledger knows of authors and contexts, as the snapshot counts it; empty where the registry stands without a ledger."""
     if not (store / "ledger").exists():
-        return {}
+        return history.History()
     ledger = Ledger(store)
-    posts = ledger.read("posts", ["post_id", "author_id"], where="author_id IS NOT NULL").to_pandas()
-    columns = ["outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at"]
+    posts = ledger.read("posts", ["post_id", "author_id", "context_id"]).to_pandas().set_index("post_id")
+    columns = ["outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at", "source", "inclusion_prob", "draw_id"]
     outcomes = without_held(ledger.read("review_outcomes", columns).to_pandas(), holds.held(store).values())
-    return post_features.current_removals(outcomes, posts.set_index("post_id")["author_id"])
+    draws = ledger.read("audit_draws", ["draw_id", *ITEM]).to_pandas()
+    return history.current(weighed(outcomes, draws), posts["author_id"], posts["context_id"])
 
 
 @command("score")
@@ -100,15 +101,15 @@ def main(
     console().print(f"model {judge.model_version}, thresholds {judge.thresholds_version}", highlight=False)
     if judge.frozen:
         console().print(f"frozen, so not removed automatically: {', '.join(sorted(judge.frozen))}", markup=False, highlight=False)
-    removals = _removals(store)
+    known = known_history(store)
     from upheld.training.scoring import score
 
     if post is not None:
-        answer, notes = score.one(judge, post, settings, removals, incumbent)
+        answer, notes = score.one(judge, post, settings, known, incumbent)
         output = Output(answer, json.dumps(answer, indent=2))
     else:
         assert posts is not None and out is not None
-        result = score.run(judge, posts, out, settings, removals, datetime.now(UTC), incumbent)
+        result = score.run(judge, posts, out, settings, known, datetime.now(UTC), incumbent)
         notes = result.notes
         content = {"out": str(out), "posts": result.num_posts, "actions": result.actions}
         content |= {} if result.without_incumbent is None else {"without_incumbent": result.without_incumbent}

@@ -117,6 +117,7 @@ class SampleData(Section):
     share_images: Share
     share_clips: Share
     share_captions: Share
+    share_planted: Share
     share_logos: Share
     num_authors: int = Field(ge=1)
     share_offenders: Share

@@ -52,6 +52,7 @@ POSTS: Final = pa.schema(
         ("num_hashtags", pa.int32()),
         ("has_link", pa.bool_()),
         ("prior_removals", pa.int32()),
+        ("context_excess", pa.map_(pa.string(), pa.float64())),
         ("split", pa.string()),
         ("group_id", pa.string()),
     ]

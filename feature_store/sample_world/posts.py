@@ -15,6 +15,7 @@ import yaml
 from upheld.common.params.data import SampleData
 from upheld.feature_store.sample_world import logos, pictures
 from upheld.feature_store.sample_world.base import identifier, stream, weighted
+from upheld.feature_store.sample_world.planted import JOINT_POLICY, planted
 
 LANGUAGES = ("en", "de", "es", "fr", "pt", "tr", "hi", "id")
 
@@ -180,8 +181,6 @@ def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
         broken = {pictures.KINDS[kind]} if kind else set()
         if not kind:
             media, broken = _moving(week, settings, post_id)
-        contents |= media
-        marked += [picture] if picture else []
         created_at = week.monday + timedelta(seconds=rng.randrange(7 * 24 * 3600), microseconds=rng.randrange(1_000_000))
         language = "und" if rng.random() < 0.02 else writer.language
         region_known = rng.random() >= 0.04
@@ -196,6 +195,14 @@ def write(week: Week, settings: SampleData, num_posts: int) -> Posts:
             started = max(week.number - int(rng.random() < 0.1), 1)
             if context < 0.8:
                 context_id = f"thread:{writer.language}:{started:02d}-{rng.randrange(max(num_posts // 80, 1))}"
+        if extra := planted(week.seed, week.number, post_id, settings.share_planted):
+            other = Writer(writer.language, week.number, stream(week.seed, "planted text", post_id))
+            text = other.sentence(JOINT_POLICY, "borderline") if extra.stance else other.caption()
+            stances, broken = {JOINT_POLICY: extra.stance} if extra.stance else {}, set(extra.broken)
+            media, picture = {f"media/week={week.number:02d}/{post_id}.jpg": extra.picture}, {}
+            context_id, hashtags = extra.context_id or context_id, []
+        contents |= media
+        marked += [picture] if picture else []
         posts.append(
             {
                 "post_id": post_id,

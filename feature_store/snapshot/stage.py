@@ -36,7 +36,7 @@ from upheld.feature_store.ledger.verdicts import ITEM, weighed, without_held
 from upheld.feature_store.snapshot.served import DECIDED, first_decisions
 from upheld.feature_store.snapshot.tables import compose
 
-ABOUT = ["post_id", "created_at", "language", "author_id", "recorded_at"]
+ABOUT = ["post_id", "created_at", "language", "author_id", "context_id", "recorded_at"]
 # What posts are enriched with, vectors that heads are fitted on, and what tells copies; new rows of other features retrain nothing.
 READ_BY_MODELS = (
     "keyframes",

@@ -18,7 +18,7 @@ from upheld.feature_store.ledger.verdicts import for_estimates
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.copies import copies_of
 from upheld.feature_store.posts.enrichment import captions, enriched
-from upheld.feature_store.posts.post_features import prior_removals
+from upheld.feature_store.posts.history import context_excess, prior_removals
 from upheld.feature_store.snapshot.label_aggregation import Labelled, label, weights
 from upheld.feature_store.snapshot.monitoring import coverage, drift
 from upheld.feature_store.snapshot.served import candidates, may_teach
@@ -53,7 +53,7 @@ def compose(
 
     Args:
         outcomes: review_outcomes of the ledger, all revisions.
-        about: post_id, created_at, language, author_id, recorded_at of every post of the ledger.
+        about: post_id, created_at, language, author_id, context_id, recorded_at of every post of the ledger.
         contents_of: gives the ledger's rows of the posts named to it.
         decisions_of: gives the first decisions on the posts named to it, in the columns of SERVED.
         membership: post_id, split of the champion; empty if there is none.
@@ -170,14 +170,17 @@ def _featured(
 ) -> pd.DataFrame:
     """Posts with the columns that models and reports read; `text` is the merged one."""
     posts = contents.sort_values("post_id", ignore_index=True)
-    history = prior_removals(posts, outcomes, about.set_index("post_id")["author_id"])
+    known = about.set_index("post_id")
+    removals = prior_removals(posts, outcomes, known["author_id"])
+    excess = context_excess(posts, outcomes, known["context_id"])
     pairs = captions(posts)
     plain = posts.assign(
         caption=[post_features.merged_text(*pair) for pair in pairs],
         num_hashtags=[post_features.num_hashtags(*pair) for pair in pairs],
         has_link=[post_features.has_link(caption) for caption, _ in pairs],
         period=week_of(posts["created_at"]),
-        prior_removals=posts["post_id"].map(history),
+        prior_removals=posts["post_id"].map(removals),
+        context_excess=[sorted(of_post.items()) for of_post in excess],
     )
     return enriched(plain, features, settings)
 

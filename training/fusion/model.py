@@ -22,7 +22,7 @@ from upheld.training.loop.logistic import fit_logistic, left_one_out
 # thing twice; of texts the encoder says it better (shares of .6 to .8 were best in two sample worlds and a week of a real stream).
 MEMBERS = {"text": {"text": 0.6, "ngrams": 0.4}, "image": {"image": 1.0}, "audio": {"audio": 1.0}}
 INCUMBENT = "incumbent"  # the model in production, a modality and a member of its own where its scores are among the columns
-CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link")
+CONTEXT = ("log1p_prior_removals", "log1p_num_hashtags", "has_link", "context_excess")
 LOGO = ("logo_count", "logo_confidence", "logo_area")  # columns {name}_{brand}; the first enters as its log1p
 MEMBERS_L2 = 100.0  # of a member's advantage over its share, in reviewed posts; 3 was worse in two sample worlds and a real stream
 DIGITS = 9  # significant digits kept of a coefficient: beyond them lies the rounding of whichever BLAS was at work
@@ -83,8 +83,9 @@ def evidence(rows: pd.DataFrame, policy: str, modalities: Modalities, brands: Se
 
     Args:
         rows: prob_{member}_{policy} for each member heard (float in [0, 1], null where its modality or the member is missing),
-            prior_removals (int >= 0), num_hashtags (int >= 0), has_link (bool), and for each of `brands` the columns LOGO:
-            detections (int >= 0), the surest one's confidence and the share of a picture (float in [0, 1]).
+            prior_removals (int >= 0), num_hashtags (int >= 0), has_link (bool), where it is known context_excess (policy -> logit by which
+            the post's board or thread violated more than the rest, as a dict or pairs; a policy left out is 0), and for each of
+            `brands` the columns LOGO: detections (int >= 0), the surest one's confidence and the share of a picture (float in [0, 1]).
         policy: name of the policy.
         modalities: as `heard` gives them.
         brands: whose marks are features.
@@ -102,7 +103,8 @@ def evidence(rows: pd.DataFrame, policy: str, modalities: Modalities, brands: Se
         filled.append(np.where(np.isnan(logits), of_modality[-1][:, None], logits))
     by_modality = np.stack(of_modality, axis=1)
     logits, missing, mean = np.concatenate(filled, axis=1), np.isnan(by_modality), _mean(by_modality, np.ones(len(modalities)))
-    context = [np.log1p(rows["prior_removals"]), np.log1p(rows["num_hashtags"]), rows["has_link"]]
+    excess = [dict(known or ()).get(policy, 0.0) for known in rows["context_excess"]] if "context_excess" in rows else np.zeros(len(rows))
+    context = [np.log1p(rows["prior_removals"]), np.log1p(rows["num_hashtags"]), rows["has_link"], excess]
     of_brands = [np.log1p(rows[name]) if name.startswith(f"{LOGO[0]}_") else rows[name] for name in _logo_columns(brands)]
     others = np.stack([np.asarray(column, dtype=np.float64) for column in [*context, *of_brands]], axis=1)
     return np.concatenate([np.nan_to_num(logits), missing, others], axis=1), mean

@@ -22,7 +22,8 @@ from upheld.feature_store.contracts.workspace import FUSION, FUSION_ACCOUNT, SCO
 from upheld.training.fusion import incumbent, selection
 from upheld.training.fusion import model as fusion_model
 
-CONTEXT = ["post_id", "split", "language", "region", "author_group", "period", "prior_removals", "num_hashtags", "has_link"]
+POST = ["post_id", "split", "language", "region", "author_group", "period"]
+CONTEXT = [*POST, "prior_removals", "num_hashtags", "has_link", "context_excess"]
 SCORE_SCHEMA = pa.schema([*tables.SCORES, pa.field("synthetic", pa.bool_(), nullable=False)])
 
 

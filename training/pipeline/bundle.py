@@ -83,7 +83,7 @@ class Pipeline:
 
         Args:
             posts: post_id, language, text (str or null), image_digests (list of str), num_frames, audio_digests, num_hashtags (int),
-                has_link (bool), prior_removals (int), as in the snapshot's posts; where `fusion.incumbent` names a model, its scores as
+                has_link (bool), prior_removals (int) and, where it is known, context_excess, as in the snapshot's posts; where `fusion.incumbent` names a model, its scores as
                 `incumbent.beside` gives them, for a post without one counts as not judged by it.
             media: gives pictures and sounds by digest.
             report: is told how many posts have been done since its last call.
@@ -91,7 +91,7 @@ class Pipeline:
         Returns:
             post_id and prob_{policy} (float64 in (0, 1)), in the order of `posts`.
         """
-        rows = posts[["post_id", "language", "num_hashtags", "has_link", "prior_removals"]]
+        rows = posts[["post_id", "language", "num_hashtags", "has_link", "prior_removals", *posts.columns.intersection(["context_excess"])]]
         if self.fusion.incumbent is not None:
             said = [f"prob_{fusion_model.INCUMBENT}_{policy}" for policy in self.policies]
             rows = pd.concat([rows, posts.reindex(columns=said).astype("float64")], axis=1)

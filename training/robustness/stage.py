@@ -116,7 +116,7 @@ def _read(workspace: Path, data: Snapshot, policies: Sequence[str]) -> tuple[Fus
         stage1, scores = (pd.read_parquet(workspace / name, filters=[("split", "==", "test")]) for name in (paths.STAGE1, paths.SCORES))
     except (OSError, pa.ArrowException, ValidationError) as error:
         raise FailedWork(f"{workspace}: not what the stages predict and fusion write ({error}); run them again") from error
-    context = data.posts[["post_id", "prior_removals", "num_hashtags", "has_link"]]
+    context = data.posts[["post_id", "prior_removals", "num_hashtags", "has_link", "context_excess"]]
     rows = stage1.drop(columns="split").merge(context, on="post_id", validate="1:1")
     if fusion.incumbent is not None:
         rows = incumbent.beside(rows, data.served, fusion.incumbent, policies)

@@ -30,10 +30,12 @@ from upheld.feature_store.ingest.readers import BrokenRow, FileRejected, RawBatc
 from upheld.feature_store.ingest.row_checks import Rules, check
 from upheld.feature_store.posts import post_features
 from upheld.feature_store.posts.enrichment import enriched
+from upheld.feature_store.posts.history import History
 from upheld.feature_store.sandbox.pool import DecodePool
 from upheld.training.pipeline.stage1 import Media
 
-COLUMNS = ["post_id", "language", "text", "num_hashtags", "has_link", "image_digests", "num_frames", "audio_digests", "prior_removals"]
+HISTORY = ["prior_removals", "context_excess"]
+COLUMNS = ["post_id", "language", "text", "num_hashtags", "has_link", "image_digests", "num_frames", "audio_digests", *HISTORY]
 
 
 class Tools:
@@ -154,7 +156,7 @@ class Files:
 
 
 def featured(
-    posts: pa.Table, folder: Delivery, bounds: Ingest, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool
+    posts: pa.Table, folder: Delivery, bounds: Ingest, history: History, tools: Tools, decoders: DecodePool
 ) -> Batch:
     """What the snapshot would say of posts; media that cannot be used are not there.
 
@@ -162,7 +164,7 @@ def featured(
         posts: rows in the contract, judged.
         folder: where their media lie.
         bounds: of media files.
-        prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        history: what is known of authors and contexts.
         tools: the extractors that the model learned from.
         decoders: of images, as `delivery.image_decoders` makes them; they must last as long as the batch is used.
     """
@@ -177,7 +179,7 @@ def featured(
         else:
             refused[pair] = f"{checked.detail} ({checked.reason})"
     files = Files(folder, {name: pair for pair, name in digests.items()}, bounds, decoders)
-    table, found = as_read([_features(row, digests, prior_removals) for row in rows], tools, files.fetch)
+    table, found = as_read([_features(row, digests, history) for row in rows], tools, files.fetch)
     notes = []
     for row in rows:
         for item in row["media"]:
@@ -202,7 +204,7 @@ def featured(
 
 def of_text_alone(posts: pa.Table, tools: Tools) -> pd.DataFrame:
     """As the posts of `featured`, of posts in the contract that are nothing but text, by authors of whom nothing is known."""
-    return as_read([_features(row, {}, {}) for row in posts.to_pylist()], tools, lambda names: {})[0]
+    return as_read([_features(row, {}, History()) for row in posts.to_pylist()], tools, lambda names: {})[0]
 
 
 def as_read(
@@ -211,7 +213,7 @@ def as_read(
     """The columns COLUMNS of posts given as `_features` makes them, and what was extracted for them; `fetch` gives media by digest."""
     captions = {hashing.of_bytes(content): content for content in (row["caption"].encode() for row in features)}
     found = FeaturesAtHand(tools, lambda names: {name: captions[name] if name in captions else fetch([name])[name] for name in names})
-    plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", "prior_removals"])
+    plain = pd.DataFrame(features, columns=["post_id", "language", "caption", "num_hashtags", "has_link", "media", *HISTORY])
     return enriched(plain, found, tools.params.snapshot)[COLUMNS], found
 
 
@@ -219,7 +221,7 @@ def _pair(item: Mapping[str, str]) -> Pair:
     return item["kind"], item["uri"]
 
 
-def _features(row: dict[str, Any], digests: Mapping[Pair, str], prior_removals: Mapping[str, int]) -> dict[str, Any]:
+def _features(row: dict[str, Any], digests: Mapping[Pair, str], history: History) -> dict[str, Any]:
     return {
         "post_id": row["post_id"],
         "language": row["language"],
@@ -227,7 +229,8 @@ def _features(row: dict[str, Any], digests: Mapping[Pair, str], prior_removals: 
         "num_hashtags": post_features.num_hashtags(row["text"], row["hashtags"]),
         "has_link": post_features.has_link(row["text"]),
         "media": [item | {"digest": digests[_pair(item)]} for item in row["media"] if _pair(item) in digests],
-        "prior_removals": prior_removals.get(row["author_id"], 0),
+        "prior_removals": history.removals.get(row["author_id"], 0),
+        "context_excess": history.contexts.get(row["context_id"], {}),
     }
 
 
@@ -235,13 +238,13 @@ POSTS_AT_ONCE = 2048  # held in memory with their features; their images are rea
 MOVING_AT_ONCE = 16  # posts with video or sound, whose frames and spectrograms are held, too
 
 
-def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool) -> Batch:
+def read_one(path: Path, rules: Rules, history: History, tools: Tools, decoders: DecodePool) -> Batch:
     """Read a JSON file that holds one post.
 
     Args:
         path: the file; the post's media paths are relative to its folder.
         rules: policies and bounds.
-        prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        history: what is known of authors and contexts.
         tools: the extractors that the model learned from.
         decoders: of images; they must last as long as what is returned is used.
 
@@ -260,15 +263,15 @@ def read_one(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools:
     if not isinstance(post, dict):
         raise BadUse(f"{path}: expected a JSON object, one post, found {type(post).__name__}; many posts go through --posts")
     raw = RawBatch({name: [value] for name, value in post.items()}, [0], lambda row: json.dumps(post), header=False)
-    return featured(_checked(path, raw, rules), folder, rules.bounds, prior_removals, tools, decoders)
+    return featured(_checked(path, raw, rules), folder, rules.bounds, history, tools, decoders)
 
 
-def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools: Tools, decoders: DecodePool) -> Iterator[Batch]:
+def read_many(path: Path, rules: Rules, history: History, tools: Tools, decoders: DecodePool) -> Iterator[Batch]:
     """Read a Parquet, JSONL or CSV file of posts, a bounded number at a time.
 
     Args:
         path: the file; media paths are relative to its folder, or to the delivery where the file lies in its folder `posts`.
-        rules, prior_removals, tools, decoders: as in `read_one`.
+        rules, history, tools, decoders: as in `read_one`.
 
     Raises:
         BadUse: there is no such file, a column is missing, a row breaks the contract, or a post_id comes twice.
@@ -287,7 +290,7 @@ def read_many(path: Path, rules: Rules, prior_removals: Mapping[str, int], tools
             moving = np.array([any(item["kind"] != "image" for item in media) for media in posts["media"].to_pylist()], np.int64)
             portion = np.maximum(np.cumsum(moving) - 1, 0) // MOVING_AT_ONCE
             for start, end in pairwise([0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(posts)]):
-                yield featured(posts.slice(start, end - start), folder, rules.bounds, prior_removals, tools, decoders)
+                yield featured(posts.slice(start, end - start), folder, rules.bounds, history, tools, decoders)
     except FileRejected as error:
         raise BadUse(f"{path}: {error} ({error.reason})") from error
 

@@ -19,6 +19,7 @@ from upheld.feature_store.contracts import hashing, tables
 from upheld.feature_store.decisions.thresholds import Thresholds, strongest
 from upheld.feature_store.ingest.delivery import image_decoders
 from upheld.feature_store.ingest.row_checks import Rules
+from upheld.feature_store.posts.history import History
 from upheld.training.fusion import incumbent as incumbents
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import lanes_of
@@ -70,7 +71,7 @@ def load_model(bundle: Path, thresholds: Thresholds, model_version: str, thresho
 
 
 def one(
-    judge: Judge, post: Path, params: Params, prior_removals: Mapping[str, int], incumbent: Path | None = None
+    judge: Judge, post: Path, params: Params, history: History, incumbent: Path | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Decide on one post.
 
@@ -78,7 +79,7 @@ def one(
         judge: model and rules.
         post: JSON file with one post in the contract; its media lie below the file's folder.
         params: read are `ingest`, `snapshot`, `features` and the sections of the extractors that the model learned from.
-        prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        history: what is known of authors and contexts.
         incumbent: decisions of the model whose score is an input of this one, in the decisions contract.
 
     Returns:
@@ -91,7 +92,7 @@ def one(
     said = _said(judge, incumbent, params)
     tools = Tools(params, judge.model.features)
     with image_decoders(params) as decoders:
-        batch = read_one(post, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders)
+        batch = read_one(post, Rules(judge.model.policies, params.ingest), history, tools, decoders)
         rows = decide(judge, batch, said)
     categories = {row.category: {"prob": row.score, "action": row.action} for row in rows.itertuples()}
     answer = {
@@ -109,7 +110,7 @@ def run(
     posts: Path,
     out: Path,
     params: Params,
-    prior_removals: Mapping[str, int],
+    history: History,
     decided_at: datetime,
     incumbent: Path | None = None,
 ) -> Result:
@@ -120,7 +121,7 @@ def run(
         posts: Parquet, JSONL or CSV file in the posts contract; media lie below its folder.
         out: Parquet to write in the decisions contract, one row per post and category; whole or not at all.
         params: read are `ingest`, `snapshot`, `features` and the sections of the extractors that the model learned from.
-        prior_removals: author_id -> confirmed removals so far; authors left out have none.
+        history: what is known of authors and contexts.
         decided_at: time that the decisions carry, with a time zone.
         incumbent: as for `one`.
 
@@ -142,7 +143,7 @@ def run(
         progress.bars() as bars,
     ):
         report = progress.reporter(bars, "score", _num_rows(posts))
-        for batch in read_many(posts, Rules(judge.model.policies, params.ingest), prior_removals, tools, decoders):
+        for batch in read_many(posts, Rules(judge.model.policies, params.ingest), history, tools, decoders):
             rows = decide(judge, batch, said, report)
             num_without += rows.loc[rows["is_lacking"], "post_id"].nunique()
             columns = {

@@ -4,8 +4,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upheld.feature_store.posts import post_features
-from upheld.feature_store.posts.post_features import prior_removals
+from upheld.feature_store.posts import history
+from upheld.feature_store.posts.history import prior_removals
 
 
 def at(hour: int) -> pd.Timestamp:
@@ -81,6 +81,6 @@ def test_an_index_without_the_guard_is_noticed(monkeypatch) -> None:
     posts = posts_of([(0, "u1"), (1, "u1")])
     outcomes = outcomes_of([(0, 0, "confirm_removal", 30, 0)])
     assert counted(posts, outcomes) == replayed(posts, outcomes)
-    early = post_features._removals_over_time
-    monkeypatch.setattr(post_features, "_removals_over_time", lambda rows: early(rows).assign(reviewed_at=at(-1)))
+    early = history._removals_over_time
+    monkeypatch.setattr(history, "_removals_over_time", lambda rows, authors: early(rows, authors).assign(reviewed_at=at(-1)))
     assert counted(posts, outcomes) != replayed(posts, outcomes)

@@ -28,6 +28,8 @@ def rows(num: int = 400, seed: int = 1) -> pd.DataFrame:
     table["prior_removals"] = random.integers(0, 6, num)
     table["num_hashtags"] = random.integers(0, 4, num)
     table["has_link"] = random.random(num) < 0.4
+    boards = np.random.default_rng(seed + 1).normal(size=num)  # a draw of its own: the other columns stay what they were
+    table["context_excess"] = [[("hate", 9.0), ("spam", board)] if place % 3 else None for place, board in enumerate(boards)]
     truth = 1.5 * np.nan_to_num(np.log(table.prob_text_spam / (1 - table.prob_text_spam))) + 0.8 * table.prior_removals - 1
     table["label"] = np.where(random.random(num) < 1 / (1 + np.exp(-truth)), 0.9, 0.05)
     table["weight"] = random.uniform(0.2, 3, num)
@@ -39,7 +41,7 @@ def logit(prob: float) -> float:
 
 
 def features_of(row) -> tuple[list[float], float | None]:
-    """One row by hand: the ten features, and the mean over the modalities that are there, of which text is two members, .6 and .4."""
+    """One row by hand: the eleven features, and the mean over the modalities that are there, of which text is two members, .6 and .4."""
     shares = ((row.prob_text_spam, 0.6), (row.prob_ngrams_spam, 0.4))
     members = [(logit(prob), share) for prob, share in shares if not math.isnan(prob)]
     said = [sum(value * share for value, share in members) / sum(share for _, share in members)] if members else []
@@ -47,7 +49,7 @@ def features_of(row) -> tuple[list[float], float | None]:
     of_text = [said[0] if math.isnan(prob) else logit(prob) for prob in (row.prob_text_spam, row.prob_ngrams_spam)] if said else [0.0, 0.0]
     logits = [*of_text, *(0.0 if math.isnan(prob) else logit(prob) for prob in (row.prob_image_spam, row.prob_audio_spam))]
     missing = [float(not said), float(math.isnan(row.prob_image_spam)), float(math.isnan(row.prob_audio_spam))]
-    context = [math.log(1 + row.prior_removals), math.log(1 + row.num_hashtags), float(row.has_link)]
+    context = [math.log(1 + row.prior_removals), math.log(1 + row.num_hashtags), float(row.has_link), row.context_excess[1][1] if row.context_excess else 0.0]
     return [*logits, *missing, *context], sum(there) / len(there) if there else None
 
 
@@ -76,7 +78,7 @@ def oracle(table: pd.DataFrame, l2: float) -> np.ndarray:
             total -= weight / mean_weight * (label * math.log(prob) + (1 - label) * math.log(1 - prob))
         return total
 
-    return minimize(loss, np.zeros(11), method="BFGS", options={"gtol": 1e-4}).x
+    return minimize(loss, np.zeros(12), method="BFGS", options={"gtol": 1e-4}).x
 
 
 @pytest.mark.filterwarnings("ignore:Desired error not necessarily achieved")
@@ -208,12 +210,13 @@ def test_order_of_rows_and_json_change_nothing() -> None:
     ngrams=st.none() | st.floats(0, 1),
     image=st.none() | st.floats(0, 1),
     audio=st.none() | st.floats(0, 1),
-    slopes=st.lists(st.floats(-50, 50), min_size=10, max_size=10),
+    slopes=st.lists(st.floats(-50, 50), min_size=11, max_size=11),
     removals=st.integers(0, 10**9),
+    excess=st.sampled_from([None, {}, {"hate": 1.0}]) | st.floats(-20, 20).map(lambda value: {"spam": value}),
 )
-def test_any_input_gives_a_probability_inside_the_score_grid(text, ngrams, image, audio, slopes, removals) -> None:
+def test_any_input_gives_a_probability_inside_the_score_grid(text, ngrams, image, audio, slopes, removals, excess) -> None:
     row = {"post_id": ["p"], "prob_text_spam": [text], "prob_ngrams_spam": [ngrams], "prob_image_spam": [image], "prob_audio_spam": [audio]}
-    table = pd.DataFrame(row | {"prior_removals": [removals], "num_hashtags": [0], "has_link": [True]})
+    table = pd.DataFrame(row | {"prior_removals": [removals], "num_hashtags": [0], "has_link": [True], "context_excess": [excess]})
     learnt = PolicyFusion(
         intercept=0.5,
         coefficients=dict(zip(FEATURES, slopes, strict=True)),
@@ -255,7 +258,7 @@ def test_marks_enter_the_penalised_likelihood_shrunk_towards_nothing() -> None:
         likelihood = (weight / weight.mean()) @ (label * np.log(prob) + (1 - label) * np.log(1 - prob))
         return penalty(beta, 2.0, table) - likelihood
 
-    expected = minimize(loss, np.zeros(14), method="BFGS", options={"gtol": 1e-4}).x
+    expected = minimize(loss, np.zeros(15), method="BFGS", options={"gtol": 1e-4}).x
     names = [*FEATURES, "logo_count_acme", "logo_confidence_acme", "logo_area_acme"]
     assert list(learnt.coefficients) == names
     assert [learnt.intercept, *learnt.coefficients.values()] == pytest.approx(expected, abs=2e-4)

@@ -30,6 +30,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.dags.runner import workspace
 from upheld.feature_store.extractors import catalogue
+from upheld.feature_store.posts.history import History
 from upheld.registry import score
 from upheld.registry.production import champion
 from upheld.registry.runs import register
@@ -123,7 +124,7 @@ def test_three_doors_say_the_same(store: Path, model: Path, tmp_path: Path) -> N
 
 def test_the_author_s_removals_are_a_column_where_there_is_no_ledger(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posts = some_posts()
-    monkeypatch.setattr(score, "_removals", lambda store: {"a1": 4})
+    monkeypatch.setattr(score, "known_history", lambda store: History({"a1": 4}))
     expected = decided(posts.assign(author_id="a1"), store, tmp_path)
     loaded = upheld.load(CHAMPION, store)
     probs = loaded.predict(posts.assign(prior_removals=4))

@@ -12,6 +12,7 @@ from upheld.common.errors import BadUse, FailedWork
 from upheld.common.params import params
 from upheld.feature_store.contracts import tables as contracts
 from upheld.feature_store.decisions.thresholds import Thresholds
+from upheld.feature_store.posts.history import History
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import NO_MEDIA
 from upheld.training.scoring import score
@@ -53,11 +54,11 @@ def bounded(limits) -> params.Params:
 
 
 def many(judge, path, out, **settings):
-    return score.run(judge, path, out, settings.get("params", PARAMS), settings.get("prior_removals", {}), NOW)
+    return score.run(judge, path, out, settings.get("params", PARAMS), History(), NOW)
 
 
 def test_one_post_has_the_shape_of_the_contract(judge, tmp_path) -> None:
-    answer, notes = score.one(judge, written(tmp_path / "post.json", POST), PARAMS, {})
+    answer, notes = score.one(judge, written(tmp_path / "post.json", POST), PARAMS, History())
     assert notes == ()
     assert list(answer) == ["post_id", "model_version", "thresholds_version", "action", "categories"]
     assert (answer["post_id"], answer["model_version"], answer["thresholds_version"]) == (
@@ -77,7 +78,7 @@ def test_one_post_has_the_shape_of_the_contract(judge, tmp_path) -> None:
 def test_one_post_is_seen_as_the_model_sees_it(judge, bundle, tmp_path) -> None:
     """The same post by hand: hashtags merged into the text, the link found, the author's removals looked up."""
     post = POST | {"text": "hello\u0007 friend https://x.example #Cheap", "hashtags": ["cheap", "now"]}
-    answer, _ = score.one(judge, written(tmp_path / "post.json", post), PARAMS, {"a1": 4})
+    answer, _ = score.one(judge, written(tmp_path / "post.json", post), PARAMS, History({"a1": 4}))
     row = {"post_id": "p1", "language": "en", "text": "hello friend https://x.example #Cheap #now"}
     by_hand = pd.DataFrame([row | {"image_digests": [], "num_hashtags": 2, "has_link": True, "prior_removals": 4}])
     probs = pipeline.load(bundle).predict(by_hand, NO_MEDIA)
@@ -91,12 +92,12 @@ def test_images_count_and_unusable_ones_are_missing_with_a_note(judge, tiny, tmp
     (folder / "good.png").write_bytes(tiny.picture("blue"))
     (folder / "broken.png").write_bytes(tiny.picture("blue")[:40])
     (folder / "link.png").symlink_to(tmp_path / "outside.png")
-    plain, _ = score.one(judge, written(folder / "post.json", POST), PARAMS, {})
+    plain, _ = score.one(judge, written(folder / "post.json", POST), PARAMS, History())
     uris = ["good.png", "broken.png", "no.png", "../outside.png", "link.png", "/etc/hostname", "https://example.org/x.png"]
     media = [{"kind": "image", "uri": uri} for uri in uris]
-    shown, notes = score.one(judge, written(folder / "post.json", POST | {"media": media}), PARAMS, {})
-    alone, none = score.one(judge, written(folder / "post.json", POST | {"media": media[:1]}), PARAMS, {})
-    unusable, all_notes = score.one(judge, written(folder / "post.json", POST | {"media": media[1:]}), PARAMS, {})
+    shown, notes = score.one(judge, written(folder / "post.json", POST | {"media": media}), PARAMS, History())
+    alone, none = score.one(judge, written(folder / "post.json", POST | {"media": media[:1]}), PARAMS, History())
+    unusable, all_notes = score.one(judge, written(folder / "post.json", POST | {"media": media[1:]}), PARAMS, History())
     assert shown == alone != plain == unusable
     assert none == () and notes == all_notes
     reasons = ["media_corrupt", "media_missing", *["media_path_unsafe"] * 4]
@@ -108,7 +109,7 @@ def test_an_image_past_the_limits_is_missing(judge, tiny, tmp_path) -> None:
     (tmp_path / "a.png").write_bytes(tiny.picture("red"))
     post = written(tmp_path / "post.json", POST | {"media": [{"kind": "image", "uri": "a.png"}]})
     for limit in ({"max_media_bytes": 20}, {"max_media_pixels": 100}):
-        _, (note,) = score.one(judge, post, bounded(limit), {})
+        _, (note,) = score.one(judge, post, bounded(limit), History())
         assert "media_too_large" in note
 
 
@@ -118,7 +119,7 @@ def test_frozen_categories_never_remove(bundle, thresholds, tmp_path) -> None:
     post = written(tmp_path / "post.json", POST)
     actions = {}
     for frozen in ((), ("spam",)):
-        answer, _ = score.one(score.load_model(bundle, Thresholds.parse(thresholds), "m/1", "t/1", frozen), post, PARAMS, {})
+        answer, _ = score.one(score.load_model(bundle, Thresholds.parse(thresholds), "m/1", "t/1", frozen), post, PARAMS, History())
         actions[frozen] = [answer["categories"][name]["action"] for name in ("hate_speech", "spam")]
     assert actions == {(): ["auto_remove", "auto_remove"], ("spam",): ["auto_remove", "review"]}
 
@@ -150,13 +151,13 @@ def test_unknown_frozen_category_and_foreign_thresholds_are_refused(bundle, thre
 def test_one_bad_post_is_refused_by_place(judge, tmp_path, content, message: str) -> None:
     path = written(tmp_path / "post.json", content)
     with pytest.raises(BadUse, match=r"post\.json") as caught:
-        score.one(judge, path, PARAMS, {})
+        score.one(judge, path, PARAMS, History())
     assert message in str(caught.value)
 
 
 def test_a_post_file_that_is_not_there(judge, tmp_path) -> None:
     with pytest.raises(BadUse, match=r"no\.json: no such file"):
-        score.one(judge, tmp_path / "no.json", PARAMS, {})
+        score.one(judge, tmp_path / "no.json", PARAMS, History())
     with pytest.raises(BadUse, match=r"no\.parquet: no such file"):
         many(judge, tmp_path / "no.parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
@@ -184,7 +185,7 @@ def test_many_posts_become_decisions_and_agree_with_one_by_one(judge, tiny, tmp_
     assert decisions.decision_id.is_unique
     assert (decisions.decided_at == pd.Timestamp(NOW)).all()
     assert decisions.post_id.drop_duplicates().tolist() == [row["post_id"] for row in rows]
-    answers = [score.one(judge, written(tmp_path / "post.json", row), PARAMS, {})[0] for row in rows]
+    answers = [score.one(judge, written(tmp_path / "post.json", row), PARAMS, History())[0] for row in rows]
     for answer in answers:
         mine = decisions[decisions.post_id == answer["post_id"]].set_index("category")
         for category, entry in answer["categories"].items():
@@ -254,8 +255,8 @@ def test_the_incumbents_scores_come_in_a_file_of_decisions_and_lacking_ones_are_
         decided("p3", 0.9, model_version="old-2"),
         decided("p4", 0.9, category="misinformation"),  # which this model does not predict
     ]
-    result = score.run(hears, posts, tmp_path / "with.parquet", PARAMS, {}, NOW, written(tmp_path / "said.jsonl", lines_of(given)))
-    alone = score.run(hears, posts, tmp_path / "alone.parquet", PARAMS, {}, NOW)
+    result = score.run(hears, posts, tmp_path / "with.parquet", PARAMS, History(), NOW, written(tmp_path / "said.jsonl", lines_of(given)))
+    alone = score.run(hears, posts, tmp_path / "alone.parquet", PARAMS, History(), NOW)
     said = "{} of 4 posts scored without old-1, whose score did not come with them (--incumbent FILE)"
     assert (result.without_incumbent, result.notes) == (2, (NOT_RUN, said.format(2)))
     assert (alone.without_incumbent, alone.notes) == (4, (NOT_RUN, said.format(4)))
@@ -266,10 +267,10 @@ def test_the_incumbents_scores_come_in_a_file_of_decisions_and_lacking_ones_are_
     assert tables[0].score.loc["hate_speech"].equals(tables[1].score.loc["hate_speech"])
     ids = [set(table.decision_id.loc["spam"]) for table in tables]
     assert len(ids[0] & ids[1]) == 2  # another decision where the score was heard
-    one = score.one(hears, written(tmp_path / "post.json", POST), PARAMS, {}, tmp_path / "said.jsonl")
+    one = score.one(hears, written(tmp_path / "post.json", POST), PARAMS, History(), tmp_path / "said.jsonl")
     assert one[0]["categories"]["spam"]["prob"] == pytest.approx(heard["p1"], abs=0.02)
     assert one[1] == (NOT_RUN,)
-    assert score.one(hears, tmp_path / "post.json", PARAMS, {})[1][1].startswith("1 of 1 posts scored without old-1")
+    assert score.one(hears, tmp_path / "post.json", PARAMS, History())[1][1].startswith("1 of 1 posts scored without old-1")
 
 
 @pytest.mark.parametrize(
@@ -285,14 +286,14 @@ def test_a_bad_file_of_decisions_is_refused_before_anything_is_scored(hears, tmp
     path = tmp_path / "said.jsonl" if content is None else written(tmp_path / "said.jsonl", content)
     posts = written(tmp_path / "posts.jsonl", lines_of([POST]))
     with pytest.raises(BadUse, match=r"said\.jsonl") as caught:
-        score.run(hears, posts, tmp_path / "out.parquet", PARAMS, {}, NOW, path)
+        score.run(hears, posts, tmp_path / "out.parquet", PARAMS, History(), NOW, path)
     assert message in str(caught.value)
     assert not (tmp_path / "out.parquet").exists()
 
 
 def test_a_model_that_hears_no_other_says_that_the_file_was_not_read(judge, tmp_path) -> None:
     post = written(tmp_path / "post.json", POST)
-    plain, given = (score.one(judge, post, PARAMS, {}, path) for path in (None, tmp_path / "no.jsonl"))
+    plain, given = (score.one(judge, post, PARAMS, History(), path) for path in (None, tmp_path / "no.jsonl"))
     assert given[0] == plain[0] and plain[1] == ()
     assert given[1] == (f"{tmp_path / 'no.jsonl'}: not read; upheld-moderation/3 takes no score of another model",)
 
@@ -337,7 +338,7 @@ def test_an_image_that_changes_meanwhile_stops_the_work(judge, tiny, tmp_path) -
     post = written(tmp_path / "post.json", POST | {"media": [{"kind": "image", "uri": "a.png"}]})
     tools = score.Tools(PARAMS, {})
     with score.image_decoders(PARAMS) as decoders:
-        batch = score.read_one(post, score.Rules(judge.model.policies, PARAMS.ingest), {}, tools, decoders)
+        batch = score.read_one(post, score.Rules(judge.model.policies, PARAMS.ingest), History(), tools, decoders)
         (tmp_path / "a.png").write_bytes(tiny.picture("blue"))
         with pytest.raises(FailedWork, match=r"a.png: changed while it was being scored"):
             score.decide(judge, batch)

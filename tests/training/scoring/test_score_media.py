@@ -16,6 +16,7 @@ from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.ingest.delivery import image_decoders
 from upheld.feature_store.sandbox import pool
 from upheld.feature_store.sandbox.pool import DecodePool
+from upheld.feature_store.posts.history import History
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import Media
 from upheld.training.scoring import posts as scoring_posts
@@ -51,7 +52,7 @@ def written(folder: Path, post_id: str, *media: tuple[str, str, object]) -> dict
 def score_one(judge, folder: Path, post: dict):
     path = folder / "post.json"
     path.write_text(json.dumps(post))
-    return score.one(judge, path, PARAMS, {})
+    return score.one(judge, path, PARAMS, History())
 
 
 def test_a_video_is_seen_heard_and_read_as_the_model_expects(judge, tiny, tmp_path) -> None:
@@ -91,7 +92,7 @@ def test_many_are_decided_as_each_alone_and_in_portions(judge, tmp_path, monkeyp
     sizes = []
     decide = score.decide
     monkeypatch.setattr(score, "decide", lambda judge, batch, *more: (sizes.append(len(batch.posts)), decide(judge, batch, *more))[1])
-    result = score.run(judge, tmp_path / "posts.jsonl", tmp_path / "out.parquet", PARAMS, {}, pd.Timestamp("2026-11-02", tz="UTC"))
+    result = score.run(judge, tmp_path / "posts.jsonl", tmp_path / "out.parquet", PARAMS, History(), pd.Timestamp("2026-11-02", tz="UTC"))
     assert (result.num_posts, sum(sizes)) == (8, 8)
     assert sizes == [5, 3]  # a new portion begins with every third post that moves
     table = pd.read_parquet(tmp_path / "out.parquet").set_index(["post_id", "category"])["score"]
