@@ -30,6 +30,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         sentences = [*_left_out(content["members"]), *_all_kept(content["members"]), *_unheard(content["unheard"])]
+        sentences += _hidden(content.get("hidden", {}))
         return {"incumbent": content["incumbent"], "sentences": sentences}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadUse(f"{path}: not readable as what fusion made of its members ({error}); run the stage fusion again") from error
@@ -76,7 +77,10 @@ def contains(compared: Mapping[str, Any], version: str | None) -> Iterator[str]:
 
 def _left_out(members: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for category, verdicts in members.items():
-        left = {name: verdict for name, verdict in verdicts.items() if verdict["left_out"]}
+        contrary = [NAMES[name] for name, verdict in verdicts.items() if verdict.get("is_contrary")]
+        if contrary:
+            yield capital(f"{listed(contrary)} were left out for {spaced(category)}: reviewed posts speak against what they say.")
+        left = {name: verdict for name, verdict in verdicts.items() if verdict["left_out"] and not verdict.get("is_contrary")}
         if left:
             figures = "; ".join(
                 f"cross-entropy {-verdict['gain']:.4f} lower (standard error {verdict['standard_error']:.4f}), "
@@ -93,6 +97,19 @@ def _all_kept(members: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for names, why in ((told, "none was shown to bring nothing"), (sorted(kept.keys() - told), "too few labels to tell what each brings")):
         if names:
             yield f"No member was left out for {listed([spaced(name) for name in names])}: {why}."
+
+
+def _hidden(layers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What a hidden layer was found to bring, and where it was not worth having."""
+    for category, verdict in layers.items():
+        if not verdict["left_out"]:
+            yield (
+                f"For {spaced(category)} a small neural network weighs members together: posts that it was not fitted on are judged better "
+                f"(cross-entropy {verdict['gain']:.4f} lower, standard error {verdict['standard_error']:.4f}; "
+                f"ROC-AUC {verdict['roc_auc']:.3f} against {verdict['roc_auc_without']:.3f})."
+            )
+    if without := [spaced(category) for category, verdict in layers.items() if verdict["left_out"]]:
+        yield f"A small neural network beside the regression was tried for {listed(without)}, and brought nothing beyond chance."
 
 
 def _unheard(names: list[str]) -> Iterator[str]:

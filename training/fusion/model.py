@@ -16,6 +16,7 @@ from scipy.special import expit, logit
 
 from upheld.common.arrays import Floats
 from upheld.feature_store.contracts.tables import LOGIT_LIMIT
+from upheld.training.fusion.hidden import Hidden
 from upheld.training.loop.logistic import fit_logistic, left_one_out
 
 # Stage-1 members by the modality that they judge, each with its share where there is no evidence. Members of one modality say the same
@@ -43,7 +44,7 @@ class PolicyFusion(BaseModel):
     and of the columns LOGO of each brand that enough reviewed posts showed.
 
     Where nothing was fitted, `coefficients` is empty, the mean of the stage-1 logits passes through and `reason` says why. The members
-    `left_out` are never heard.
+    `left_out` are never heard. `hidden` is added to the logit where validation preferred it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -55,6 +56,7 @@ class PolicyFusion(BaseModel):
     num_negative: int
     reason: str | None
     left_out: tuple[str, ...] = ()
+    hidden: Hidden | None = None
 
 
 class Fusion(BaseModel):
@@ -170,14 +172,29 @@ def apply(policies: Mapping[str, PolicyFusion], rows: pd.DataFrame) -> pd.DataFr
     """
     fused = {"post_id": rows["post_id"].to_numpy()}
     for policy, learnt in policies.items():
-        brands, modalities = brands_of(learnt), heard(rows, policy, learnt.left_out)
-        features, mean = evidence(rows, policy, modalities, brands)
-        # A layer fitted before sound was heard knows nothing of it; its bundle's probabilities of sound are null.
-        names = (*names_of(modalities), *_logo_columns(brands))
-        slopes = np.array([learnt.coefficients.get(name, 0.0) for name in names]) if learnt.coefficients else None
-        seen = mean if slopes is None else learnt.intercept + (features * slopes).sum(axis=1)
+        features, mean = named_evidence(rows, policy, learnt)
+        seen = said(learnt, features) if learnt.coefficients else mean
         fused[f"prob_{policy}"] = expit(np.clip(np.where(np.isnan(mean), learnt.base_rate_logit, seen), -LOGIT_LIMIT, LOGIT_LIMIT))
     return pd.DataFrame(fused)
+
+
+def named_evidence(rows: pd.DataFrame, policy: str, learnt: PolicyFusion) -> tuple[pd.DataFrame, Floats]:
+    """`evidence` of the members and brands that the policy heeds, with the names of the features, and the mean of the modalities."""
+    brands, modalities = brands_of(learnt), heard(rows, policy, learnt.left_out)
+    features, mean = evidence(rows, policy, modalities, brands)
+    return pd.DataFrame(features, columns=[*names_of(modalities), *_logo_columns(brands)]), mean
+
+
+def said(learnt: PolicyFusion, features: pd.DataFrame) -> Floats:
+    """Logit (N,) of a fitted policy; a feature that it was fitted before (sound, once) counts nothing."""
+    slopes = np.array([learnt.coefficients.get(name, 0.0) for name in features])
+    linear: Floats = learnt.intercept + (features.to_numpy() * slopes).sum(axis=1)
+    return linear if learnt.hidden is None else linear + learnt.hidden.logit(features)
+
+
+def rising(names: Iterable[str]) -> list[str]:
+    """The features with which the logit of no policy falls: what stage 1 says."""
+    return [name for name in names if name.endswith("_logit")]
 
 
 def brands_of(learnt: PolicyFusion) -> list[str]:

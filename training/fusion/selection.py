@@ -1,18 +1,22 @@
-"""Which members of stage 1 fusion hears, by policy: one that brings nothing is left out, and need not be asked."""
+"""Which members of stage 1 fusion hears, by policy, and whether a hidden layer joins them: what brings nothing on validation is left out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
-from upheld.common.arrays import Floats
+from upheld.common.arrays import Bools, Floats
+from upheld.feature_store.contracts.hashing import uniform
+from upheld.training.fusion import hidden
 from upheld.training.fusion import model as fusion_model
 from upheld.training.fusion.model import PolicyFusion
 
 # Effective number of violations, and of others, that a member must have judged. With so many, leaving out changed the ROC-AUC of new posts
 # by .000 on average and by -.02 in the worst case (benchmarks/results/leave_out.txt); with half as many single cases lost .04.
 MIN_LABELS = 20
+FOLDS = 5  # parts of the reviewed posts, on which a hidden layer fitted to the others is tried
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Verdict:
 
     `num`: posts that it judged, among those compared. `gain`: nats a post by which the cross-entropy is lower with it; that, its standard
     error and both areas are None where it was not compared: too few labels, its modality's first one, or no other member is left.
+    `is_contrary`: it is left out because its probability would count against what it says.
     """
 
     left_out: bool
@@ -29,6 +34,7 @@ class Verdict:
     standard_error: float | None = None
     roc_auc: float | None = None
     roc_auc_without: float | None = None
+    is_contrary: bool = False
 
 
 def select(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> tuple[PolicyFusion, dict[str, Verdict]]:
@@ -73,7 +79,66 @@ def select(rows: pd.DataFrame, policy: str, l2: float, min_labels: int) -> tuple
         learnt, logits = trials[least]
         verdicts |= {member: Verdict(False, num) for member, num in candidates.items() if member != least}
         del candidates[least]
-    return learnt, verdicts
+    return _without_contrary(rows, policy, l2, min_labels, learnt, verdicts), verdicts
+
+
+def with_hidden(rows: pd.DataFrame, policy: str, l2: float, min_labels: int, learnt: PolicyFusion) -> tuple[PolicyFusion, Verdict | None]:
+    """The policy with a hidden layer, if posts that neither was fitted on are judged better with it, by more than a standard error.
+
+    Both are fitted anew for each of FOLDS parts without its posts; the parts are drawn by the posts' ids.
+
+    Args:
+        rows, policy, l2, min_labels: as for `select`.
+        learnt: what that chose.
+
+    Returns:
+        the policy; and the comparison, None where there are too few labels for one (MIN_LABELS effective ones of each class).
+    """
+    known = (rows["label"].notna() & rows["weight"].notna()).to_numpy()
+    drawn = known & rows["inclusion_prob"].notna().to_numpy()
+    label = rows["label"].to_numpy(np.float64)
+    weight = (1 / rows["inclusion_prob"]).to_numpy(np.float64)
+    if learnt.reason or min(_effective(weight[drawn & of_class]) for of_class in (label > 0.5, label < 0.5)) < MIN_LABELS:
+        return learnt, None
+
+    def layered(fitted: PolicyFusion, on: Bools) -> PolicyFusion:
+        """With a layer that was fitted on the labelled posts among `on`."""
+        features, mean = fusion_model.named_evidence(rows, policy, fitted)
+        on = on & known & ~np.isnan(mean)
+        mass = rows["weight"].to_numpy(np.float64)[on]
+        rising, offset = fusion_model.rising(features), fusion_model.said(fitted, features)
+        return fitted.model_copy(update={"hidden": hidden.fit(features[on], rising, offset[on], label[on], mass / mass.mean())})
+
+    fold = (uniform("fusion/fold", rows["post_id"]) * FOLDS).astype(int)
+    logits, without = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    for number in range(FOLDS):
+        apart = fold == number
+        fitted, _ = fusion_model.fit_held_out(rows.assign(label=rows["label"].mask(apart)), policy, l2, min_labels, learnt.left_out)
+        if fitted.reason:
+            return learnt, None
+        for scores, one in ((without, fitted), (logits, layered(fitted, ~apart))):
+            scores[apart] = logit(fusion_model.apply({policy: one}, rows[apart])[f"prob_{policy}"])
+    verdict = _compared(label[drawn], weight[drawn], logits[drawn], without[drawn], int(drawn.sum()))
+    better = not verdict.left_out and (verdict.gain or 0.0) > (verdict.standard_error or 0.0)
+    return (layered(learnt, np.ones(len(rows), bool)) if better else learnt), replace(verdict, left_out=not better)
+
+
+def _without_contrary(
+    rows: pd.DataFrame, policy: str, l2: float, min_labels: int, learnt: PolicyFusion, verdicts: dict[str, Verdict]
+) -> PolicyFusion:
+    """The policy without members that would count against what they say: more of a member's probability is never less of fusion's.
+
+    The most contrary goes first. Where the last one is contrary, the reviewed posts contradict stage 1, which then passes through.
+    """
+    while against := {name: value for name in fusion_model.rising(learnt.coefficients) if (value := learnt.coefficients[name]) < 0}:
+        member = min(against, key=lambda name: against[name]).removesuffix("_logit")
+        members = [name for of in fusion_model.heard(rows, policy, learnt.left_out).values() for name in of]
+        if members == [member]:
+            reason = f"reviewed posts speak against {member}, all that is heard: the mean of the stage-1 logits passes through"
+            return learnt.model_copy(update={"intercept": 0.0, "coefficients": {}, "reason": reason})
+        verdicts[member] = replace(verdicts.get(member, Verdict(True, 0)), left_out=True, is_contrary=True)
+        learnt, _ = fusion_model.fit_held_out(rows, policy, l2, min_labels, (*learnt.left_out, member))
+    return learnt
 
 
 def _compared(label: Floats, weight: Floats, logits: Floats, without: Floats, num: int) -> Verdict:

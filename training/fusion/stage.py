@@ -74,15 +74,15 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
             expected = "expected decisions on the snapshot's posts, for fusion.use_incumbent is on; ingest them or switch it off"
             raise FailedWork(f"{snapshot / SERVED_FILE}: no decision of a model in production; {expected}")
         rows = incumbent.beside(rows, data.served, version, params.policies)
-    fusion, verdicts = fit(params, rows[rows["split"] == "fusion"], data.examples, version)
+    fusion, verdicts, layers = fit(params, rows[rows["split"] == "fusion"], data.examples, version)
     held_out = rows[rows["split"] != "fusion"]
     probs = fusion_model.apply(fusion.policies, held_out)
     table, num_appeal_only = score_table(probs, posts, data.examples, bool(data.manifest["synthetic"]))
     write_json(model, fusion.model_dump(exclude_defaults=True))
     members = {policy: {name: asdict(verdict) for name, verdict in own.items()} for policy, own in verdicts.items()}
-    write_json(
-        model.with_name(FUSION_ACCOUNT.name), {"incumbent": fusion.incumbent, "members": members, "unheard": sorted(fusion.unheard())}
-    )
+    hidden = {policy: asdict(verdict) for policy, verdict in layers.items()}
+    account = {"incumbent": fusion.incumbent, "members": members, "hidden": hidden, "unheard": sorted(fusion.unheard())}
+    write_json(model.with_name(FUSION_ACCOUNT.name), account)
     with replacing(scores) as partial:
         pq.write_table(table.replace_schema_metadata(lanes), partial, compression="zstd")
     return Result(
@@ -100,7 +100,7 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
 
 def fit(
     params: parameters.Params, rows: pd.DataFrame, examples: pd.DataFrame, version: str | None = None
-) -> tuple[fusion_model.Fusion, dict[str, dict[str, selection.Verdict]]]:
+) -> tuple[fusion_model.Fusion, dict[str, dict[str, selection.Verdict]], dict[str, selection.Verdict]]:
     """Fit every policy on the reviewed posts of the fusion split.
 
     Args:
@@ -110,15 +110,18 @@ def fit(
         version: the model in production whose scores are an input.
 
     Returns:
-        the fusion layer; and per policy what each member was found to bring.
+        the fusion layer; per policy what each member was found to bring; and what a hidden layer was, where there were labels enough.
     """
-    learnt, verdicts = {}, {}
+    learnt, verdicts, layers = {}, {}, {}
+    settings = (params.fusion.l2, params.fusion.min_labels)
     for policy in params.policies:
         labels = examples.loc[examples["category"] == policy, ["post_id", "label", "weight", "inclusion_prob"]]
         labelled = rows.merge(labels, on="post_id", how="left", validate="1:1").sort_values("post_id")
-        learnt[policy], verdicts[policy] = selection.select(labelled, policy, params.fusion.l2, params.fusion.min_labels)
+        chosen, verdicts[policy] = selection.select(labelled, policy, *settings)
+        learnt[policy], verdict = selection.with_hidden(labelled, policy, *settings, chosen)
+        layers |= {} if verdict is None else {policy: verdict}
     needed = any(fusion_model.INCUMBENT not in one.left_out for one in learnt.values())
-    return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt, incumbent=version if needed else None), verdicts
+    return fusion_model.Fusion(l2=params.fusion.l2, policies=learnt, incumbent=version if needed else None), verdicts, layers
 
 
 def score_table(probs: pd.DataFrame, posts: pd.DataFrame, examples: pd.DataFrame, synthetic: bool) -> tuple[pa.Table, int]:

@@ -21,8 +21,8 @@ def written(share: float) -> posts.Posts:
 def both() -> tuple[posts.Posts, posts.Posts, set[str]]:
     without, made = written(0.0), written(0.4)
     changed = without.posts.merge(made.posts, on="post_id")
-    media = [[item["uri"] for item in side] for side in (*changed.media_x, *changed.media_y)]
-    same = (changed.text_x == changed.text_y) & pd.Series(media[: len(changed)]).eq(pd.Series(media[len(changed) :]))
+    shown = [[side.media[item["uri"]] for item in media] for side, column in ((without, "media_x"), (made, "media_y")) for media in changed[column]]
+    same = changed.text_x.eq(changed.text_y) & pd.Series(shown[: len(changed)]).eq(pd.Series(shown[len(changed) :]))
     return without, made, set(changed.post_id[~same])
 
 
