@@ -27,7 +27,7 @@ from upheld.common.params import params
 from upheld.common.terminal import console
 from upheld.evaluation import behaviour, gate
 from upheld.evaluation.cube.bins import edges
-from upheld.evaluation.metrics import paired
+from upheld.evaluation.metrics import importance, paired
 from upheld.evaluation.metrics.paired import NOTHING, Comparator
 from upheld.evaluation.metrics.table import limits_of, measure, operating_points
 from upheld.evaluation.report import content, logos, members
@@ -38,6 +38,7 @@ from upheld.evaluation.scores import selection as score_rows
 from upheld.evaluation.scores.table import Columns, parse_columns
 from upheld.evaluation.thresholds.operating_point import OperatingPoint, operating_point
 from upheld.feature_store.contracts.workspace import (
+    ABLATIONS,
     ATTACKS,
     CALIBRATION_MAPS,
     CHAMPION_SCORES,
@@ -71,6 +72,7 @@ class Inputs:
     attacks: table of what the models said of posts before and after attacks, as the stage attack wrote it.
     features: coverage and drift of features, as the stage snapshot wrote them.
     fusion, text: metadata.json of the fusion layer, and of the text classifier.
+    ablations: table of what fusion says with and without each of its sources.
     frozen: categories in which a person has stopped automatic removal.
     held: reviewers whose verdicts a person has taken out of the scores' labels.
     show_text: whether the report shows the column `text` of the posts that it lists; otherwise their ids alone.
@@ -87,6 +89,7 @@ class Inputs:
     features: Path | None = None
     fusion: Path | None = None
     text: Path | None = None
+    ablations: Path | None = None
     frozen: tuple[Event, ...] = ()
     held: tuple[Hold, ...] = ()
     show_text: bool = False
@@ -110,6 +113,7 @@ def of_the_stage(given: Inputs) -> Inputs:
         features=FEATURES,
         fusion=FUSION_ACCOUNT,
         text=TEXT_RECORD,
+        ablations=ABLATIONS,
         frozen=pinned.frozen,
         held=pinned.held,
     )
@@ -168,6 +172,8 @@ def run(settings: params.Params, inputs: Inputs, out: Path, *, groups: Sequence[
     story = content.build(evaluation)
     if inputs.text is not None:
         story["fusion"]["sentences"] += members.forgotten(inputs.text)
+    if inputs.ablations is not None:
+        story["fusion"]["importance"] = importance.measure(importance.read(inputs.ablations), limits.alpha)
     if inputs.features is not None:
         story["features"] = content.read_features(inputs.features)
     result = Result(table, decision, story, attacked)

@@ -93,7 +93,7 @@ def build(of: Evaluation) -> dict[str, Any]:
         "limits": {"interval_error": of.limits.alpha, "tau_gap": of.limits.tau_gap, "tau_ratio": of.limits.tau_ratio},
         "calibrated": of.calibrated,
         "comparison": of.compared._asdict() | {"rows": comparison.table(of.metrics)},
-        "fusion": dict(of.fusion or {"incumbent": None, "sentences": []}),
+        "fusion": {"importance": []} | dict(of.fusion or {"incumbent": None, "sentences": []}),
         "frozen": list(of.frozen),
         "held": list(of.held),
         "behaviour": list(of.behaviour),

@@ -15,6 +15,13 @@ NAMES = {
     "audio": "sounds",
     "incumbent": "the incumbent's scores",
 }
+SOURCES = NAMES | {
+    "text": "texts",
+    "author": "the author's removals",
+    "hashtags_and_links": "hashtags and links",
+    "context": "the board or thread",
+    "marks": "brand marks",
+}
 
 
 def read(path: Path) -> dict[str, Any]:

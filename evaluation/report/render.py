@@ -136,6 +136,7 @@ def _environment() -> Environment:
         "attacked_things": attacks.THINGS,
         "least_rows": MIN_CLASS,
         "member_names": members.NAMES,
+        "source_names": members.SOURCES,
         "points": words.points,
         "appeal_gap": week_story.appeal_gap,
         "reviewers_compared": week_story.compared,

@@ -206,6 +206,18 @@ SCORES: Final = pa.schema(
 )
 SCORES_REQUIRED: Final = ("item_id", "category", "language", "score", "label")
 
+# What the stage fusion says of labelled test posts with and without one of its sources; probabilities are not calibrated.
+ABLATIONS: Final = pa.schema(
+    [
+        _required("post_id", _TEXT),
+        _required("policy", _TEXT),
+        _required("source", _TEXT),  # a modality (text, image, audio, incumbent), author, hashtags_and_links, context or marks
+        _required("label", pa.bool_()),
+        _required("weight", pa.float64()),  # 1 / inclusion_prob
+        _required("prob", pa.float64()),
+        _required("prob_without", pa.float64()),
+    ]
+)
 # What the stage attack measures: one row a post, policy, attack and member of the model. `edits` counts characters or pixels changed, 0
 # where an attack changes all pixels a little; probabilities are in [0, 1] and, of the ensemble, not calibrated.
 ATTACKS: Final = pa.schema(

@@ -32,6 +32,7 @@ CHAMPION_SCORES: Final = Path("data/champion_scores.parquet")
 FUSION: Final = Path("models/fusion/fusion.json")
 FUSION_ACCOUNT: Final = Path("models/fusion/metadata.json")
 SCORES: Final = Path("data/scores.parquet")
+ABLATIONS: Final = Path("data/ablations.parquet")  # `upheld.feature_store.contracts.tables.ABLATIONS`
 ATTACKS: Final = Path("data/attacks.parquet")  # `upheld.feature_store.contracts.tables.ATTACKS`
 CALIBRATION: Final = Path("data/calibration")
 EVALUATION: Final = Path("data/evaluation")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from upheld.common.command import PARAM_OPTIONS, Output, ParamOptions, command
@@ -18,8 +19,8 @@ from upheld.common.params import params as parameters
 from upheld.common.terminal import console, visible
 from upheld.feature_store.contracts import tables
 from upheld.feature_store.contracts.snapshot import SERVED_FILE, read_snapshot
-from upheld.feature_store.contracts.workspace import FUSION, FUSION_ACCOUNT, SCORES, SNAPSHOT, STAGE1
-from upheld.training.fusion import incumbent, selection
+from upheld.feature_store.contracts.workspace import ABLATIONS, FUSION, FUSION_ACCOUNT, SCORES, SNAPSHOT, STAGE1
+from upheld.training.fusion import ablation, incumbent, selection
 from upheld.training.fusion import model as fusion_model
 
 POST = ["post_id", "split", "language", "region", "author_group", "period"]
@@ -44,7 +45,7 @@ class Result:
     num_appeal_only_left_out: int
 
 
-def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, scores: Path) -> Result:
+def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, scores: Path, ablations: Path) -> Result:
     """Fit the fusion layer on the fusion split and score the calibration and test posts with it.
 
     Args:
@@ -54,6 +55,7 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
         model: fusion.json to write; beside it metadata.json says which members are left out and why, and of which model version the
             scores are an input.
         scores: score table to write, uncalibrated, in the scores contract.
+        ablations: table to write, in the contract `tables.ABLATIONS`: of the labelled test posts.
 
     Raises:
         FailedWork: the snapshot or the stage-1 probabilities are missing or unreadable, or the model in production is to be an input and
@@ -83,8 +85,14 @@ def run(params: parameters.Params, snapshot: Path, stage1: Path, model: Path, sc
     hidden = {policy: asdict(verdict) for policy, verdict in layers.items()}
     account = {"incumbent": fusion.incumbent, "members": members, "hidden": hidden, "unheard": sorted(fusion.unheard())}
     write_json(model.with_name(FUSION_ACCOUNT.name), account)
-    with replacing(scores) as partial:
-        pq.write_table(table.replace_schema_metadata(lanes), partial, compression="zstd")
+    labels = table.filter((pc.field("split") == "test") & pc.field("label").is_valid()).to_pandas()
+    labels = labels.rename(columns={"item_id": "post_id", "category": "policy"}).assign(
+        label=labels["label"] == 1, weight=1 / labels["inclusion_prob"]
+    )
+    without = pa.Table.from_pandas(ablation.ablated(held_out, labels, fusion.policies), schema=tables.ABLATIONS, preserve_index=False)
+    for path, content in ((scores, table.replace_schema_metadata(lanes)), (ablations, without)):
+        with replacing(path) as partial:
+            pq.write_table(content, partial, compression="zstd")
     return Result(
         num_labels={policy: learnt.num_positive + learnt.num_negative for policy, learnt in fusion.policies.items()},
         passed_through={policy: learnt.reason for policy, learnt in fusion.policies.items() if learnt.reason},
@@ -159,7 +167,7 @@ def score_table(probs: pd.DataFrame, posts: pd.DataFrame, examples: pd.DataFrame
 @command("fusion")
 def main(asked: ParamOptions = PARAM_OPTIONS) -> Output:
     """Fit the fusion layer and score the calibration and test posts."""
-    result = run(parameters.load(*asked), SNAPSHOT, STAGE1, FUSION, SCORES)
+    result = run(parameters.load(*asked), SNAPSHOT, STAGE1, FUSION, SCORES, ABLATIONS)
 
     def show() -> None:
         for policy, num in result.num_labels.items():

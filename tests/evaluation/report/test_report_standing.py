@@ -7,6 +7,7 @@ from typing import Any
 import logo_evaluated
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from score_worlds import PARAMS, attacks, settings, table, thresholds
 from weeks import deliver, tables
@@ -15,6 +16,7 @@ from upheld.common.errors import BadUse
 from upheld.evaluation import behaviour, evaluate
 from upheld.evaluation.logos import stage as logo_evaluate
 from upheld.evaluation.weekly import command as weekly
+from upheld.feature_store.contracts.tables import ABLATIONS
 from upheld.feature_store.contracts.workspace import Event
 from upheld.feature_store.decisions import freezes
 
@@ -74,6 +76,7 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     table(400).to_parquet("data/scores.parquet")
     table(1).head(0).to_parquet("data/champion_scores.parquet")
     attacks(table(400)).head(0).to_parquet("data/attacks.parquet")
+    ablations(0).to_parquet("data/ablations.parquet")
     Path("data/calibration/thresholds.json").write_text(json.dumps(thresholds(spam=(0.4, 0.9, ()), hate_speech=(0.4, None, ()))))
     Path("data/calibration/calibration.json").write_text(json.dumps({"categories": {}}))
     tables = {"posts": 1, "decisions": 1, "review_outcomes": 1, "audit_draws": 1}
@@ -105,6 +108,22 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     attacks(table(400)).to_parquet("data/attacks.parquet")
     assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 0
     assert "The worst attack: " in Path("data/evaluation/report.html").read_text().partition('id="attacks"')[2]
+    assert 'id="sources"' not in page
+    ablations(400).to_parquet("data/ablations.parquet")
+    assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 0
+    page = Path("data/evaluation/report.html").read_text()
+    context, text = page.partition('id="sources"')[2].partition('id="data"')[0].split('<th scope="row">spam</th>')[1:]
+    assert "the board or thread" in context and "+0.500" in context and "texts" in text and "+0.000" in text
+    ablations(400).assign(prob=2.0).to_parquet("data/ablations.parquet")
+    assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 2
+
+
+def ablations(num: int) -> pd.DataFrame:
+    """Of spam: without the board posts are ranked at random, texts bring nothing."""
+    label = np.arange(num) % 2 == 1
+    base = {"post_id": [f"p{n}" for n in range(num)], "policy": "spam", "label": label, "weight": 1.0, "prob": np.where(label, 0.8, 0.2)}
+    parts = [pd.DataFrame(base | {"source": "context", "prob_without": 0.5}), pd.DataFrame(base | {"source": "text", "prob_without": base["prob"]})]
+    return pa.Table.from_pandas(pd.concat(parts), schema=ABLATIONS, preserve_index=False).to_pandas()
 
 
 def test_behaviour_that_nobody_tested_names_the_command(week: Path, tmp_path: Path) -> None:
