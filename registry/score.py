@@ -75,7 +75,18 @@ def known_history(store: Path) -> history.History:
         return history.History()
     ledger = Ledger(store)
     posts = ledger.read("posts", ["post_id", "author_id", "context_id"]).to_pandas().set_index("post_id")
-    columns = ["outcome_id", "revision", "post_id", "category", "verdict", "reviewer_id", "reviewed_at", "source", "inclusion_prob", "draw_id"]
+    columns = [
+        "outcome_id",
+        "revision",
+        "post_id",
+        "category",
+        "verdict",
+        "reviewer_id",
+        "reviewed_at",
+        "source",
+        "inclusion_prob",
+        "draw_id",
+    ]
     outcomes = without_held(ledger.read("review_outcomes", columns).to_pandas(), holds.held(store).values())
     draws = ledger.read("audit_draws", ["draw_id", *ITEM]).to_pandas()
     return history.current(weighed(outcomes, draws), posts["author_id"], posts["context_id"])

@@ -39,15 +39,17 @@ def measure(rows: pd.DataFrame, alpha: float) -> list[dict[str, Any]]:
         alpha: two-sided error of the intervals, in (0, 1).
 
     Returns:
-        policy, source, num (posts), roc_auc (with it), change (with it less without), low, high (its interval), reason (why a change is undefined,
-        which is None then), for each policy the source that earns most first.
+        policy, source, num (posts), roc_auc (with it), change (with it less without), low, high (its interval), reason (why they are
+        undefined, and then None), for each policy the source that earns most first.
     """
     found = []
     for (policy, source), part in rows.groupby(["policy", "source"]):
-        columns = [part[name].to_numpy(np.float64) for name in ("label", "weight", "prob", "prob_without")]
-        areas = paired_auc(*columns, np.full(len(part), "fusion"), alpha)
+        label, weight, whole, without = (part[name].to_numpy(np.float64) for name in ("label", "weight", "prob", "prob_without"))
+        areas = paired_auc(label, weight, whole, without, np.full(len(part), "fusion"), alpha)
         change = areas.change
-        figures = {} if change.reason else {"roc_auc": areas.challenger, "change": change.value, "low": change.ci_low, "high": change.ci_high}
+        figures = (
+            {} if change.reason else {"roc_auc": areas.challenger, "change": change.value, "low": change.ci_low, "high": change.ci_high}
+        )
         empty = dict.fromkeys(("roc_auc", "change", "low", "high"))
         found.append({"policy": str(policy), "source": str(source), "num": len(part), **empty, **figures, "reason": change.reason})
     return sorted(found, key=lambda one: (one["policy"], -(one["change"] if one["change"] is not None else -2.0), one["source"]))

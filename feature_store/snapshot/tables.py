@@ -180,7 +180,7 @@ def _featured(
         has_link=[post_features.has_link(caption) for caption, _ in pairs],
         period=week_of(posts["created_at"]),
         prior_removals=posts["post_id"].map(removals),
-        context_excess=[sorted(of_post.items()) for of_post in excess],
+        context_excess=pd.Series([sorted(of_post.items()) for of_post in excess], index=posts.index, dtype=object),
     )
     return enriched(plain, features, settings)
 

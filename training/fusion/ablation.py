@@ -48,11 +48,16 @@ def ablated(rows: pd.DataFrame, labels: pd.DataFrame, policies: Mapping[str, Pol
         for source, other in changed.items():
             without = fusion_model.apply({policy: learnt}, other)[f"prob_{policy}"]
             if not without.equals(whole):
-                said = {"policy": policy, "source": source, "prob": whole, "prob_without": without}
-                parts.append(posts[["post_id", "label", "weight"]].assign(**said))
+                of_posts = posts[["post_id", "label", "weight"]]
+                parts.append(of_posts.assign(policy=policy, source=source, prob=whole, prob_without=without))
     found: pd.DataFrame = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)[ABLATIONS.names]
     return found
 
 
 def _columns(posts: pd.DataFrame, names: tuple[str, ...]) -> list[str]:
-    return [column for column in posts for name in names if column == name or (name.endswith("_") and column.startswith(name))]
+    return [
+        column
+        for column in posts.columns.astype(str)
+        for name in names
+        if column == name or (name.endswith("_") and column.startswith(name))
+    ]

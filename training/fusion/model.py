@@ -187,7 +187,7 @@ def named_evidence(rows: pd.DataFrame, policy: str, learnt: PolicyFusion) -> tup
 
 def said(learnt: PolicyFusion, features: pd.DataFrame) -> Floats:
     """Logit (N,) of a fitted policy; a feature that it was fitted before (sound, once) counts nothing."""
-    slopes = np.array([learnt.coefficients.get(name, 0.0) for name in features])
+    slopes = np.array([learnt.coefficients.get(str(name), 0.0) for name in features])
     linear: Floats = learnt.intercept + (features.to_numpy() * slopes).sum(axis=1)
     return linear if learnt.hidden is None else linear + learnt.hidden.logit(features)
 

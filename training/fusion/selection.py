@@ -1,4 +1,4 @@
-"""Which members of stage 1 fusion hears, by policy, and whether a hidden layer joins them: what brings nothing on validation is left out."""
+"""What fusion hears, by policy: a member of stage 1 that brings nothing on validation is left out, and a hidden layer is not put in."""
 
 from dataclasses import dataclass, replace
 
@@ -106,7 +106,7 @@ def with_hidden(rows: pd.DataFrame, policy: str, l2: float, min_labels: int, lea
         features, mean = fusion_model.named_evidence(rows, policy, fitted)
         on = on & known & ~np.isnan(mean)
         mass = rows["weight"].to_numpy(np.float64)[on]
-        rising, offset = fusion_model.rising(features), fusion_model.said(fitted, features)
+        rising, offset = fusion_model.rising(features.columns), fusion_model.said(fitted, features)
         return fitted.model_copy(update={"hidden": hidden.fit(features[on], rising, offset[on], label[on], mass / mass.mean())})
 
     fold = (uniform("fusion/fold", rows["post_id"]) * FOLDS).astype(int)
@@ -148,7 +148,7 @@ def _compared(label: Floats, weight: Floats, logits: Floats, without: Floats, nu
     gain = float(share @ gains)
     error = float(np.sqrt(share**2 @ (gains - gain) ** 2))
     areas = [_area(label, weight, scores) for scores in (logits, without)]
-    return Verdict(gain <= 0 and areas[1] >= areas[0], num, gain, error, *areas)
+    return Verdict(gain <= 0 and areas[1] >= areas[0], num, gain, error, roc_auc=areas[0], roc_auc_without=areas[1])
 
 
 def _effective(weight: Floats) -> float:

@@ -120,7 +120,8 @@ def fit(
     Returns:
         the fusion layer; per policy what each member was found to bring; and what a hidden layer was, where there were labels enough.
     """
-    learnt, verdicts, layers = {}, {}, {}
+    learnt, verdicts = {}, {}
+    layers: dict[str, selection.Verdict] = {}
     settings = (params.fusion.l2, params.fusion.min_labels)
     for policy in params.policies:
         labels = examples.loc[examples["category"] == policy, ["post_id", "label", "weight", "inclusion_prob"]]

@@ -83,8 +83,9 @@ class Pipeline:
 
         Args:
             posts: post_id, language, text (str or null), image_digests (list of str), num_frames, audio_digests, num_hashtags (int),
-                has_link (bool), prior_removals (int) and, where it is known, context_excess, as in the snapshot's posts; where `fusion.incumbent` names a model, its scores as
-                `incumbent.beside` gives them, for a post without one counts as not judged by it.
+                has_link (bool), prior_removals (int) and, where it is known, context_excess, as in the snapshot's posts; where
+                `fusion.incumbent` names a model, its scores as `incumbent.beside` gives them, for a post without one counts as not
+                judged by it.
             media: gives pictures and sounds by digest.
             report: is told how many posts have been done since its last call.
 

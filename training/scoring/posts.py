@@ -155,9 +155,7 @@ class Files:
         return content
 
 
-def featured(
-    posts: pa.Table, folder: Delivery, bounds: Ingest, history: History, tools: Tools, decoders: DecodePool
-) -> Batch:
+def featured(posts: pa.Table, folder: Delivery, bounds: Ingest, history: History, tools: Tools, decoders: DecodePool) -> Batch:
     """What the snapshot would say of posts; media that cannot be used are not there.
 
     Args:

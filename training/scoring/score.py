@@ -1,7 +1,7 @@
 """Score posts with a bundle and route them by its thresholds: one post, or a file of them into a table of decisions."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path

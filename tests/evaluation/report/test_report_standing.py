@@ -122,7 +122,10 @@ def ablations(num: int) -> pd.DataFrame:
     """Of spam: without the board posts are ranked at random, texts bring nothing."""
     label = np.arange(num) % 2 == 1
     base = {"post_id": [f"p{n}" for n in range(num)], "policy": "spam", "label": label, "weight": 1.0, "prob": np.where(label, 0.8, 0.2)}
-    parts = [pd.DataFrame(base | {"source": "context", "prob_without": 0.5}), pd.DataFrame(base | {"source": "text", "prob_without": base["prob"]})]
+    parts = [
+        pd.DataFrame(base | {"source": "context", "prob_without": 0.5}),
+        pd.DataFrame(base | {"source": "text", "prob_without": base["prob"]}),
+    ]
     return pa.Table.from_pandas(pd.concat(parts), schema=ABLATIONS, preserve_index=False).to_pandas()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from upheld.common.params import params
 from upheld.feature_store.sample_world import posts
-from upheld.feature_store.sample_world.planted import BOARDS, BOARD_POLICY, JOINT_POLICY
+from upheld.feature_store.sample_world.planted import BOARD_POLICY, BOARDS, JOINT_POLICY
 
 SETTINGS = params.load(Path(__file__).parents[3] / "params.yaml").sample_data
 WEEK = posts.Week(11, 1, posts.monday_of("2026-W36"))
@@ -21,7 +21,11 @@ def written(share: float) -> posts.Posts:
 def both() -> tuple[posts.Posts, posts.Posts, set[str]]:
     without, made = written(0.0), written(0.4)
     changed = without.posts.merge(made.posts, on="post_id")
-    shown = [[side.media[item["uri"]] for item in media] for side, column in ((without, "media_x"), (made, "media_y")) for media in changed[column]]
+    shown = [
+        [side.media[item["uri"]] for item in media]
+        for side, column in ((without, "media_x"), (made, "media_y"))
+        for media in changed[column]
+    ]
     same = changed.text_x.eq(changed.text_y) & pd.Series(shown[: len(changed)]).eq(pd.Series(shown[len(changed) :]))
     return without, made, set(changed.post_id[~same])
 

@@ -52,7 +52,12 @@ def test_each_source_is_left_out_or_changes_places_and_the_rest_stands() -> None
 
 def test_marks_of_all_brands_change_places_together() -> None:
     table = rows(20).assign(logo_count_acme=np.arange(20) % 2, logo_count_zeta=np.arange(20) % 2)
-    assert ablation._columns(table, ablation.OTHERS["marks"]) == ["logo_count_acme", "logo_confidence_acme", "logo_area_acme", "logo_count_zeta"]
+    assert ablation._columns(table, ablation.OTHERS["marks"]) == [
+        "logo_count_acme",
+        "logo_confidence_acme",
+        "logo_area_acme",
+        "logo_count_zeta",
+    ]
     labels = pd.DataFrame({"post_id": table.post_id, "policy": "spam", "label": True, "weight": 1.0})
     assert "marks" in set(ablation.ablated(table, labels, {"spam": LEARNT}).source)
 

@@ -215,5 +215,7 @@ def test_the_account_says_what_was_left_out_and_the_output_too(workspace, params
 def test_the_lane_goes_with_the_scores(workspace, params, stage1, tmp_path) -> None:
     path = workspace / "data/stage1.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata({"lane_text": "bf16", "other": "x"}), path)
-    fusion.run(params, workspace / "data/snapshot", path, tmp_path / "fusion.json", tmp_path / "scores.parquet", tmp_path / "ablations.parquet")
+    fusion.run(
+        params, workspace / "data/snapshot", path, tmp_path / "fusion.json", tmp_path / "scores.parquet", tmp_path / "ablations.parquet"
+    )
     assert pq.read_schema(tmp_path / "scores.parquet").metadata == {b"lane_text": b"bf16"}

@@ -49,7 +49,12 @@ def features_of(row) -> tuple[list[float], float | None]:
     of_text = [said[0] if math.isnan(prob) else logit(prob) for prob in (row.prob_text_spam, row.prob_ngrams_spam)] if said else [0.0, 0.0]
     logits = [*of_text, *(0.0 if math.isnan(prob) else logit(prob) for prob in (row.prob_image_spam, row.prob_audio_spam))]
     missing = [float(not said), float(math.isnan(row.prob_image_spam)), float(math.isnan(row.prob_audio_spam))]
-    context = [math.log(1 + row.prior_removals), math.log(1 + row.num_hashtags), float(row.has_link), row.context_excess[1][1] if row.context_excess else 0.0]
+    context = [
+        math.log(1 + row.prior_removals),
+        math.log(1 + row.num_hashtags),
+        float(row.has_link),
+        row.context_excess[1][1] if row.context_excess else 0.0,
+    ]
     return [*logits, *missing, *context], sum(there) / len(there) if there else None
 
 

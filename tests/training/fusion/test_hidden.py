@@ -109,5 +109,8 @@ def test_the_layer_is_a_minimum_of_its_loss_by_numerical_slopes() -> None:
     assert np.abs(slopes[inside]).max() < 0.05 and slopes[~inside].min(initial=0) > -0.05
     assert loss(found) < loss(np.zeros(len(found))) - 10
     assert layer.logit(features) == pytest.approx(
-        [float(np.tanh(np.array(layer.weights) @ row + layer.biases) @ layer.out) for row in (features.to_numpy() - layer.centre) / layer.scale]
+        [
+            float(np.tanh(np.array(layer.weights) @ row + layer.biases) @ layer.out)
+            for row in (features.to_numpy() - layer.centre) / layer.scale
+        ]
     )

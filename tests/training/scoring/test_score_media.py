@@ -14,9 +14,9 @@ from upheld.common.params import params as parameters
 from upheld.feature_store.decisions.thresholds import Thresholds
 from upheld.feature_store.extractors import catalogue
 from upheld.feature_store.ingest.delivery import image_decoders
+from upheld.feature_store.posts.history import History
 from upheld.feature_store.sandbox import pool
 from upheld.feature_store.sandbox.pool import DecodePool
-from upheld.feature_store.posts.history import History
 from upheld.training.pipeline import bundle as pipeline
 from upheld.training.pipeline.stage1 import Media
 from upheld.training.scoring import posts as scoring_posts
