@@ -109,6 +109,10 @@ def test_what_was_no_draw_says_nothing_of_a_rate(source: str) -> None:
     assert found(posts, outcomes_of([(0, 0, "confirm_removal", 3, 0)]))[-1]["spam"] > 0
     assert found(posts, outcomes_of([(0, 0, "confirm_removal", 3, 0)], source)) == [{}, {}]
     assert found(posts, outcomes_of([(0, 0, "confirm_removal", 3, 0)]).assign(inclusion_prob=None)) == [{}, {}]
+    rows = [(0, 0, "confirm_removal", 3, 0), (1, 0, "restore", 4, 0)]
+    half = outcomes_of(rows).assign(inclusion_prob=[0.5, None])
+    three = posts_of([(0, "b1"), (0, "b1"), (9, "b1")])
+    assert found(three, half) == found(three, half[:1]) != [{}, {}, {}]
 
 
 def test_a_rate_of_all_times_is_noticed(monkeypatch) -> None:

@@ -33,6 +33,8 @@ def test_each_source_is_left_out_or_changes_places_and_the_rest_stands() -> None
     table = rows(30)
     labels = pd.DataFrame({"post_id": table.post_id[::-1], "policy": "spam", "label": True, "weight": 2.0})
     found = ablation.ablated(table, labels.iloc[:-1], {"spam": LEARNT})
+    shuffled = ablation.ablated(table.sample(frac=1, random_state=3), labels.iloc[:-1], {"spam": LEARNT})
+    pd.testing.assert_frame_equal(shuffled, found)
     posts = table[table.post_id.isin(labels.post_id.iloc[:-1])].reset_index(drop=True)
     whole = fusion_model.apply({"spam": LEARNT}, posts).prob_spam
     # Marks that no post shows, and an author or hashtags without a coefficient, change nothing: they are absent.
