@@ -5,11 +5,10 @@ usage: python benchmarks/training/hf_trainer.py [--data ../shared/data/stream] [
 
 Hate speech of the stream's first four weeks, the posts with a verdict, drawn by the seed as `text_modes.py` does: 70 % to learn from, 10 %
 to choose the epoch on; judged are all posts with a verdict of the weeks after. Both sides start from the same encoder.
- Theirs: `transformers.Trainer` with the `TrainingArguments`
-that come by default (three epochs, 5e-5, batches of 8, float32, all weights trained, batches padded to their longest), on the classifier
-that transformers makes of the encoder. Ours: the params, once for each mode and number of epochs, validation and the vectors of a head
-included. Seconds are those of the processor, over all threads, so that other work on the machine counts little;
-those on the clock are printed beside.
+Theirs: `transformers.Trainer` with the `TrainingArguments` that come by default (three epochs, 5e-5, batches of 8, float32, all weights
+trained, batches padded to their longest), on the classifier that transformers makes of the encoder. Ours: the params, once for each mode
+and number of epochs, validation and the vectors of a head included. Seconds are those of the processor, over all threads, so that other
+work on the machine counts little; those on the clock are printed beside.
 The last line is `ratio N`: their seconds over ours, medians over seeds, of the fastest of ours whose mean ROC-AUC is not below theirs
 by more than TOLERANCE; 0 if there is none.
 """
