@@ -1,6 +1,7 @@
 """What stands beside the figures: freezes until they are lifted, behaviour tests or that there are none, and the posts to look at."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,10 @@ def test_the_stage_shows_the_freezes_that_were_pinned_and_what_features_the_post
     ablations(400).to_parquet("data/ablations.parquet")
     assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 0
     page = Path("data/evaluation/report.html").read_text()
-    context, text = page.partition('id="sources"')[2].partition('id="data"')[0].split('<th scope="row">spam</th>')[1:]
-    assert "the board or thread" in context and "+0.500" in context and "texts" in text and "+0.000" in text
+    sources = page.partition('id="sources"')[2].partition('id="data"')[0]
+    heads = re.findall(r'<th scope="col">([^<]+)</th>', sources)
+    figures = re.findall(r'<span class="num">([^<]+)</span>', sources)
+    assert dict(zip(heads[2:], figures, strict=True)) == {"The board or thread": "+0.500", "Texts": "+0.000"}
     ablations(400).assign(prob=2.0).to_parquet("data/ablations.parquet")
     assert evaluate.main(["--params", str(PARAMS), "--store", str(tmp_path / "nothing here")]) == 2
 
