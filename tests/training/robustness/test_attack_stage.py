@@ -53,7 +53,14 @@ def finish(workspace) -> None:
     given = params()
     data = workspace / "data"
     predict.run(given, workspace / "store", workspace, data / "stage1.parquet", data / "champion_scores.parquet")
-    fusion.run(given, data / "snapshot", data / "stage1.parquet", workspace / "models/fusion/fusion.json", data / "scores.parquet")
+    fusion.run(
+        given,
+        data / "snapshot",
+        data / "stage1.parquet",
+        workspace / "models/fusion/fusion.json",
+        data / "scores.parquet",
+        data / "ablations.parquet",
+    )
 
 
 @pytest.fixture(scope="module")
