@@ -161,6 +161,7 @@ def test_the_search_leaves_alone_what_no_review_would_see(attacked_once) -> None
     pictured, result, table, _ = attacked_once
     scores = pd.read_parquet(pictured / "data/scores.parquet").query("split == 'test'")
     said = pd.read_parquet(pictured / "data/stage1.parquet")
+    layer = fusion_model.Fusion.model_validate_json((pictured / "models/fusion/fusion.json").read_text())
     searched = table[table.attack == "search"]
     assert (searched.attacked_prob <= searched.clean_prob).all()
     for (member, policy), own in searched.groupby(["member", "policy"]):
@@ -169,7 +170,8 @@ def test_the_search_leaves_alone_what_no_review_would_see(attacked_once) -> None
         bound = sorted(probs, reverse=True)[len(probs) // 2]
         unseen, seen = own[own.clean_prob < bound - 1e-5], own[own.clean_prob > bound + 1e-5]
         assert (unseen.edits == 0).all() and (unseen.attacked_prob == unseen.clean_prob).all()
-        assert len(seen) == 0 or seen.edits.any(), (member, policy)
+        hears_text = member != "ensemble" or not {"text", "ngrams"} <= set(layer.policies[policy].left_out)
+        assert len(seen) == 0 or not hears_text or seen.edits.any(), (member, policy, layer.policies[policy])
         assert result.recall[member]["search"][1] <= result.recall[member]["search"][0]
     assert searched.edits.any()
 
